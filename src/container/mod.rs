@@ -1,0 +1,4 @@
+//! One module per section of the OCI spec, each with `compile()` (spec → prepared) and `apply()` (prepared → kernel).
+//! Siblings do not know each other: what two of them must agree on is an argument that `plan` passes.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,156 @@
+//! What a failed system call is: its name and its errno, and, for init, a few words that need no heap.
+
+use core::ffi::CStr;
+use core::fmt;
+
+pub use nix::errno::Errno;
+
+pub type Result<T> = core::result::Result<T, SysError>;
+
+/// A system call that failed: the call's name in the manual, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SysError {
+    pub call: &'static str,
+    pub errno: Errno,
+}
+
+impl SysError {
+    pub fn new(call: &'static str, errno: Errno) -> Self {
+        Self { call, errno }
+    }
+
+    /// The error of `call` as errno has it now.
+    pub fn last(call: &'static str) -> Self {
+        Self { call, errno: Errno::last() }
+    }
+
+    /// The same error with the words that say which file, option or value it was about.
+    pub fn about(self, detail: &CStr) -> Fault {
+        Fault { call: self.call, errno: self.errno, detail: Text::from_bytes(detail.to_bytes()) }
+    }
+}
+
+impl fmt::Display for SysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.call, Words(self.errno))
+    }
+}
+
+impl core::error::Error for SysError {}
+
+/// Turns a libc return value into a result: -1 means that errno has the reason.
+pub fn check(call: &'static str, ret: libc::c_long) -> Result<libc::c_long> {
+    if ret < 0 { Err(SysError::last(call)) } else { Ok(ret) }
+}
+
+/// A failure inside the container, worded by the runtime: `detail` names the path, option or value, or holds the
+/// kernel's own words from an fs context.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    pub call: &'static str,
+    pub errno: Errno,
+    pub detail: Text,
+}
+
+impl Fault {
+    pub fn new(call: &'static str, errno: Errno, detail: &str) -> Self {
+        Self { call, errno, detail: Text::from_bytes(detail.as_bytes()) }
+    }
+}
+
+impl From<SysError> for Fault {
+    fn from(error: SysError) -> Self {
+        Self { call: error.call, errno: error.errno, detail: Text::default() }
+    }
+}
+
+impl From<nix::errno::Errno> for Fault {
+    fn from(errno: Errno) -> Self {
+        Self { call: "syscall", errno, detail: Text::default() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.call, Words(self.errno))?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
+    }
+}
+
+impl core::error::Error for Fault {}
+
+/// An errno in the words of strerror(3), lower case: engines match "no such file or directory", "permission denied".
+struct Words(Errno);
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Errno::EIO => return f.write_str("input/output error"),
+            Errno::UnknownErrno => return f.write_str("unknown error"),
+            _ => {}
+        }
+        for c in self.0.desc().chars() {
+            fmt::Write::write_char(f, c.to_ascii_lowercase())?;
+        }
+        Ok(())
+    }
+}
+
+/// Up to [`Text::CAPACITY`] bytes of text without the heap; what does not fit is cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Text {
+    len: u8,
+    bytes: [u8; Text::CAPACITY],
+}
+
+impl Text {
+    pub const CAPACITY: usize = 200;
+
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut text = Self::default();
+        text.push(bytes);
+        text
+    }
+
+    pub fn push(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            let Some(slot) = self.bytes.get_mut(usize::from(self.len)) else { return };
+            *slot = *byte;
+            self.len += 1;
+        }
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self { len: 0, bytes: [0; Self::CAPACITY] }
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.push(s.as_bytes());
+        Ok(())
+    }
+}
+
+impl fmt::Display for Text {
+    /// Bytes that are not printable ASCII come escaped: they may be the container's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.as_bytes().escape_ascii())
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
