@@ -4,5 +4,8 @@
 //! clone never touches the heap. A function that init or an `apply()` calls uses neither `std` nor the heap.
 
 mod error;
+pub mod process;
+pub mod signal;
+pub mod socket;
 
 pub use error::{Errno, Fault, Result, SysError, Text};

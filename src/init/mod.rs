@@ -1,0 +1,5 @@
+//! What runs after the clone.
+
+#![forbid(unsafe_code)]
+
+pub mod link;
