@@ -18,8 +18,6 @@ use crate::sys::{self, Errno, Fault, SysError, Text};
 /// How far init has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Milestone {
-    /// The namespaces are made and joined; the id maps are wanted.
-    Namespaces,
     /// Everything is mounted; the host's root is still there. The runtime runs prestart and createRuntime hooks.
     Mounted,
     /// All that `create` does is done; only the word to start is missing.
@@ -166,7 +164,7 @@ fn encode(report: &Report, message: &mut Message) {
 fn parse(bytes: &[u8]) -> Option<Report> {
     match bytes {
         [b'R', milestone] => {
-            let known = [Milestone::Namespaces, Milestone::Mounted, Milestone::Ready, Milestone::Starting];
+            let known = [Milestone::Mounted, Milestone::Ready, Milestone::Starting];
             known.into_iter().find(|known| *known as u8 == *milestone).map(Report::Reached)
         }
         [b'F', rest @ ..] => {
@@ -201,7 +199,7 @@ mod tests {
     #[test]
     fn every_milestone_arrives() {
         let (runtime, init) = pair().unwrap();
-        for milestone in [Milestone::Namespaces, Milestone::Mounted, Milestone::Ready, Milestone::Starting] {
+        for milestone in [Milestone::Mounted, Milestone::Ready, Milestone::Starting] {
             init.report(&Report::Reached(milestone)).unwrap();
             assert_eq!(runtime.report().unwrap(), Some(Report::Reached(milestone)));
         }

@@ -87,19 +87,24 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd, signal: i32) -> Result<()> {
 
 /// Waits for a child to end and reaps it. ECHILD: it is not ours, or somebody reaped it.
 pub fn wait(pidfd: BorrowedFd) -> Result<Exit> {
-    wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, 0).and_then(|exit| exit.ok_or(gone()))
+    let ended = wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, 0)?;
+    ended.map(|(_, exit)| exit).ok_or(SysError::new("waitid", Errno::ECHILD))
 }
 
-/// Reaps one child that has ended, whichever; `None` where no child has. ECHILD: there are no children.
-pub fn reap_any() -> Result<Option<Exit>> {
-    wait_id(libc::P_ALL, 0, libc::WNOHANG)
+/// The pid of a child that has ended and is not reaped yet; `None` where there is none.
+pub fn ended_child() -> Result<Option<i32>> {
+    match wait_id(libc::P_ALL, 0, libc::WNOHANG | libc::WNOWAIT) {
+        Err(error) if error.errno == Errno::ECHILD => Ok(None),
+        result => Ok(result?.map(|(pid, _)| pid)),
+    }
 }
 
-fn gone() -> SysError {
-    SysError::new("waitid", Errno::ECHILD)
+/// Reaps the child `pid`, which has ended.
+pub fn reap(pid: i32) -> Result<()> {
+    wait_id(libc::P_PID, pid as u32, 0).map(drop)
 }
 
-fn wait_id(kind: libc::idtype_t, id: u32, flags: i32) -> Result<Option<Exit>> {
+fn wait_id(kind: libc::idtype_t, id: u32, flags: i32) -> Result<Option<(i32, Exit)>> {
     // SAFETY: siginfo_t is plain data, for which all zeroes is a valid value.
     let mut info: libc::siginfo_t = unsafe { zeroed() };
     loop {
@@ -115,8 +120,8 @@ fn wait_id(kind: libc::idtype_t, id: u32, flags: i32) -> Result<Option<Exit>> {
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
     match (pid, info.si_code) {
         (0, _) => Ok(None),
-        (_, libc::CLD_EXITED) => Ok(Some(Exit::Status(status))),
-        _ => Ok(Some(Exit::Signal(status))),
+        (pid, libc::CLD_EXITED) => Ok(Some((pid, Exit::Status(status)))),
+        (pid, _) => Ok(Some((pid, Exit::Signal(status)))),
     }
 }
 
