@@ -3,6 +3,8 @@
 //! Every descriptor is opened close-on-exec and returned owned; every path is a `&CStr`, so that what runs after the
 //! clone never touches the heap. A function that init or an `apply()` calls uses neither `std` nor the heap.
 
+pub mod bpf;
+pub mod cgroup;
 mod error;
 pub mod process;
 pub mod signal;
