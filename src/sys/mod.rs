@@ -4,5 +4,11 @@
 //! clone never touches the heap. A function that init or an `apply()` calls uses neither `std` nor the heap.
 
 mod error;
+pub mod file;
+pub mod mount;
+pub mod path;
+pub mod tty;
+#[cfg(test)]
+pub(crate) mod scratch;
 
 pub use error::{Errno, Fault, Result, SysError, Text};
