@@ -1,0 +1,10 @@
+//! Black-box tests of an OCI runtime, as an engine sees it from outside and a program from inside.
+//!
+//! `RUNTIME=/usr/sbin/runc cargo test -p ocirt-integration [WORD…]` runs them against another runtime.
+
+mod deliberate;
+mod lifecycle;
+
+fn main() -> std::process::ExitCode {
+    ocirt_integration::runner::main(&[lifecycle::TESTS, deliberate::TESTS])
+}
