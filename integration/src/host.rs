@@ -271,3 +271,8 @@ fn processes_of_the_suite() -> BTreeSet<String> {
     })
     .collect()
 }
+
+/// True where /sys/fs/cgroup itself is cgroup v2.
+pub fn is_cgroup2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}

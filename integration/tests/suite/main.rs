@@ -3,8 +3,11 @@
 //! `RUNTIME=/usr/sbin/runc cargo test -p ocirt-integration [WORD…]` runs them against another runtime.
 
 mod deliberate;
+mod hooks;
 mod lifecycle;
+mod mounts;
+mod process;
 
 fn main() -> std::process::ExitCode {
-    ocirt_integration::runner::main(&[lifecycle::TESTS, deliberate::TESTS])
+    ocirt_integration::runner::main(&[lifecycle::TESTS, mounts::TESTS, hooks::TESTS, process::TESTS, deliberate::TESTS])
 }
