@@ -149,10 +149,14 @@ impl Bundle {
 
     /// Writes config.json with these args.
     pub fn write(self, args: Vec<String>) -> Self {
-        let bundle = self.set("process.args", json!(args));
-        let text = serde_json::to_string_pretty(&bundle.spec).expect("JSON");
-        std::fs::write(bundle.dir.join("config.json"), text).expect("config.json");
-        bundle
+        self.set("process.args", json!(args)).keep_args()
+    }
+
+    /// Writes config.json as it is.
+    pub fn keep_args(self) -> Self {
+        let text = serde_json::to_string_pretty(&self.spec).expect("JSON");
+        std::fs::write(self.dir.join("config.json"), text).expect("config.json");
+        self
     }
 
     /// The call of `create` or `run`, ready to be changed.

@@ -2,12 +2,16 @@
 //!
 //! `RUNTIME=/usr/sbin/runc cargo test -p ocirt-integration [WORD…]` runs them against another runtime.
 
+mod cgroups;
 mod deliberate;
 mod hooks;
 mod lifecycle;
 mod mounts;
+mod namespaces;
 mod process;
+mod refusals;
+mod seccomp;
 
 fn main() -> std::process::ExitCode {
-    ocirt_integration::runner::main(&[lifecycle::TESTS, mounts::TESTS, hooks::TESTS, process::TESTS, deliberate::TESTS])
+    ocirt_integration::runner::main(&[lifecycle::TESTS, mounts::TESTS, hooks::TESTS, process::TESTS, namespaces::TESTS, seccomp::TESTS, cgroups::TESTS, refusals::TESTS, deliberate::TESTS])
 }
