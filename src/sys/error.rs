@@ -80,7 +80,7 @@ impl fmt::Display for Fault {
 impl core::error::Error for Fault {}
 
 /// An errno in the words of strerror(3), lower case: engines match "no such file or directory", "permission denied".
-struct Words(Errno);
+pub struct Words(pub Errno);
 
 impl fmt::Display for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

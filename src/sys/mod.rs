@@ -16,4 +16,4 @@ pub mod tty;
 #[cfg(test)]
 pub(crate) mod scratch;
 
-pub use error::{Errno, Fault, Result, SysError, Text};
+pub use error::{Errno, Fault, Result, SysError, Text, Words};
