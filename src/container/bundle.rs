@@ -66,13 +66,31 @@ fn words(call: &'static str, error: &std::io::Error) -> SysError {
 /// type or an unknown value is an error that names the field; broken JSON one that names line and column.
 pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     let mut warnings = Vec::new();
-    let spec = match serde_json::from_slice::<Spec>(text) {
+    let mut spec = match serde_json::from_slice::<Spec>(text) {
         Ok(spec) if says_it_all(&spec) => spec,
         Err(error) if error.classify() != Category::Data => return Err(syntax_error(&error)),
         _ => parse_slowly(text, &mut warnings)?,
     };
     check_version(spec.version(), &mut warnings)?;
+    drop_empty_strings(&mut spec);
     Ok((spec, warnings))
+}
+
+/// An empty string is Go's way to leave a value out: nobody below has to ask again.
+fn drop_empty_strings(spec: &mut Spec) {
+    spec.set_hostname(spec.hostname().clone().filter(|name| !name.is_empty()));
+    spec.set_domainname(spec.domainname().clone().filter(|name| !name.is_empty()));
+    if let Some(process) = spec.process_mut() {
+        process.set_apparmor_profile(process.apparmor_profile().clone().filter(|profile| !profile.is_empty()));
+        process.set_selinux_label(process.selinux_label().clone().filter(|label| !label.is_empty()));
+    }
+    let Some(linux) = spec.linux_mut() else { return };
+    linux.set_cgroups_path(linux.cgroups_path().clone().filter(|path| !path.as_os_str().is_empty()));
+    linux.set_rootfs_propagation(linux.rootfs_propagation().clone().filter(|mode| !mode.is_empty()));
+    linux.set_mount_label(linux.mount_label().clone().filter(|label| !label.is_empty()));
+    for namespace in linux.namespaces_mut().iter_mut().flatten() {
+        namespace.set_path(namespace.path().clone().filter(|path| !path.as_os_str().is_empty()));
+    }
 }
 
 /// False where the types cannot tell two configurations apart: a pids limit of 0 is written as 0 or is `"pids": {}`, and

@@ -53,11 +53,14 @@ fn a_missing_field_is_named() {
 
 #[test]
 fn an_unknown_value_is_refused_with_its_field() {
-    let text = refusal("{\"ociVersion\":\"1.0.0\",\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"moon\"}]}}");
+    let text =
+        refusal("{\"ociVersion\":\"1.0.0\",\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"moon\"}]}}");
     assert!(text.starts_with("linux.namespaces[1].type: unknown variant `moon`, expected one of"), "{text}");
     let text = refusal("{\"ociVersion\":\"1.0.0\",\"linux\":{\"seccomp\":{\"defaultAction\":\"SCMP_ACT_NOPE\"}}}");
     assert!(text.starts_with("linux.seccomp.defaultAction: unknown variant `SCMP_ACT_NOPE`"), "{text}");
-    let text = refusal(&with("\"process\":{\"cwd\":\"/\",\"user\":{},\"rlimits\":[{\"type\":\"RLIMIT_X\",\"hard\":1,\"soft\":1}]}"));
+    let text = refusal(&with(
+        "\"process\":{\"cwd\":\"/\",\"user\":{},\"rlimits\":[{\"type\":\"RLIMIT_X\",\"hard\":1,\"soft\":1}]}",
+    ));
     assert!(text.starts_with("process.rlimits[0].type: unknown variant `RLIMIT_X`"), "{text}");
 }
 
@@ -88,7 +91,9 @@ fn other_versions_are_refused() {
 
 #[test]
 fn an_unknown_capability_is_a_warning() {
-    let text = with("\"process\":{\"cwd\":\"/\",\"user\":{},\"capabilities\":{\"bounding\":[\"CAP_KILL\",\"CAP_MOON\"],\"ambient\":[\"X\"]}}");
+    let text = with(
+        "\"process\":{\"cwd\":\"/\",\"user\":{},\"capabilities\":{\"bounding\":[\"CAP_KILL\",\"CAP_MOON\"],\"ambient\":[\"X\"]}}",
+    );
     let (spec, warnings) = parse(text.as_bytes()).unwrap();
     let capabilities = spec.process().as_ref().unwrap().capabilities().as_ref().unwrap();
     assert_eq!(capabilities.bounding().as_ref().unwrap().len(), 1);
@@ -107,7 +112,8 @@ fn an_unknown_capability_is_a_warning() {
 #[test]
 fn an_absent_pids_limit_is_no_limit_and_zero_is_one() {
     let pids = |text: &str| {
-        let spec = config(&format!("{{\"ociVersion\":\"1.3.0\",\"linux\":{{\"resources\":{{\"pids\":{text}}}}}}}")).unwrap();
+        let spec =
+            config(&format!("{{\"ociVersion\":\"1.3.0\",\"linux\":{{\"resources\":{{\"pids\":{text}}}}}}}")).unwrap();
         spec.linux().as_ref().unwrap().resources().as_ref().unwrap().pids().map(|pids| pids.limit())
     };
     assert_eq!(pids("{}"), None);
@@ -127,10 +133,24 @@ fn gos_nulls_and_empty_strings_are_absent_values() {
 }
 
 #[test]
+fn gos_empty_strings_are_absent_values_too() {
+    let text = "{\"ociVersion\":\"1.0.2\",\"hostname\":\"\",\"process\":{\"cwd\":\"/\",\"user\":{},\"apparmorProfile\":\"\"},
+        \"linux\":{\"cgroupsPath\":\"\",\"mountLabel\":\"\",\"rootfsPropagation\":\"\",\"namespaces\":[{\"type\":\"pid\",\"path\":\"\"}]}}";
+    let spec = config(text).unwrap();
+    let linux = spec.linux().as_ref().unwrap();
+    assert_eq!((spec.hostname(), linux.cgroups_path(), linux.mount_label()), (&None, &None, &None));
+    assert_eq!(linux.rootfs_propagation(), &None);
+    assert_eq!(linux.namespaces().as_ref().unwrap()[0].path(), &None);
+    assert_eq!(spec.process().as_ref().unwrap().apparmor_profile(), &None);
+}
+
+#[test]
 fn all_scheduler_flags_of_the_specification_are_known() {
-    let text = with("\"process\":{\"cwd\":\"/\",\"scheduler\":{\"policy\":\"SCHED_DEADLINE\",\"flags\":[
+    let text = with(
+        "\"process\":{\"cwd\":\"/\",\"scheduler\":{\"policy\":\"SCHED_DEADLINE\",\"flags\":[
         \"SCHED_FLAG_RESET_ON_FORK\",\"SCHED_FLAG_RECLAIM\",\"SCHED_FLAG_DL_OVERRUN\",\"SCHED_FLAG_KEEP_POLICY\",
-        \"SCHED_FLAG_KEEP_PARAMS\",\"SCHED_FLAG_UTIL_CLAMP_MIN\",\"SCHED_FLAG_UTIL_CLAMP_MAX\"]}}");
+        \"SCHED_FLAG_KEEP_PARAMS\",\"SCHED_FLAG_UTIL_CLAMP_MIN\",\"SCHED_FLAG_UTIL_CLAMP_MAX\"]}}",
+    );
     let spec = config(&text).unwrap();
     let scheduler = spec.process().as_ref().unwrap().scheduler().as_ref().unwrap();
     assert_eq!(scheduler.flags().as_ref().unwrap().len(), 7);
@@ -170,7 +190,10 @@ fn a_bundle_is_loaded_from_its_directory() {
         format!("bundle {}/config.json: chdir: not a directory", bundle.directory.display())
     );
     std::fs::remove_dir_all(&directory).unwrap();
-    assert_eq!(error(load(&directory, None)), format!("bundle {}: chdir: no such file or directory", directory.display()));
+    assert_eq!(
+        error(load(&directory, None)),
+        format!("bundle {}: chdir: no such file or directory", directory.display())
+    );
 }
 
 /// runtime-spec's own fixtures, where they are at hand; the cases above cover the same rules.
@@ -181,7 +204,8 @@ fn the_specifications_fixtures_are_judged_rightly() {
     let Some(fixtures) = places.iter().map(|place| here.join(place)).find(|place| place.is_dir()) else { return };
     for entry in std::fs::read_dir(fixtures.join("good")).unwrap() {
         let path = entry.unwrap().path();
-        let other = ["freebsd", "zos"].iter().find(|name| path.file_name().unwrap().to_str().unwrap().starts_with(*name));
+        let other =
+            ["freebsd", "zos"].iter().find(|name| path.file_name().unwrap().to_str().unwrap().starts_with(*name));
         let verdict = parse(&std::fs::read(&path).unwrap());
         match (other, verdict) {
             (None, Ok(_)) => {}
