@@ -6,8 +6,8 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
-pub mod lifecycle;
 pub mod container;
+pub mod lifecycle;
 pub mod sys;
 
 pub mod log;

@@ -110,7 +110,9 @@ fn hint(code: &str, place: Option<&str>, errno: Option<Errno>) -> Option<&'stati
     match code {
         "exists" => Some("delete the container first, or choose another id"),
         "does-not-exist" => Some("`ocirt list` shows the ids; --root must be the one given to create"),
-        "executable-not-found" => Some("process.args[0] is looked up inside the root filesystem, along process.env's PATH"),
+        "executable-not-found" => {
+            Some("process.args[0] is looked up inside the root filesystem, along process.env's PATH")
+        }
         _ if errno == Some(Errno::ENOSYS) => Some("ocirt needs Linux 5.14 or newer"),
         _ if forbidden && place.starts_with("process.oomScoreAdj") => Some("a lower value needs CAP_SYS_RESOURCE"),
         _ if forbidden && place.starts_with("process.rlimits") => Some("a higher limit needs CAP_SYS_RESOURCE"),
@@ -126,7 +128,8 @@ const TOP: [&str; 9] =
     ["ociVersion", "root", "mounts", "process", "hostname", "domainname", "hooks", "annotations", "linux"];
 
 /// Objects whose keys are the user's, and may hold dots.
-const MAPS: [&str; 5] = ["annotations", "linux.sysctl", "linux.netDevices", "linux.resources.unified", "linux.resources.rdma"];
+const MAPS: [&str; 5] =
+    ["annotations", "linux.sysctl", "linux.netDevices", "linux.resources.unified", "linux.resources.rdma"];
 
 /// The place in config.json that a context begins with, as `linux.namespaces[2]`.
 pub fn place_in_config(context: &str) -> Option<String> {
@@ -203,7 +206,10 @@ mod tests {
     #[test]
     fn a_place_is_told_from_prose() {
         assert_eq!(place_in_config("mounts[3]").as_deref(), Some("mounts[3]"));
-        assert_eq!(place_in_config("linux.namespaces[2]: duplicate namespace network").as_deref(), Some("linux.namespaces[2]"));
+        assert_eq!(
+            place_in_config("linux.namespaces[2]: duplicate namespace network").as_deref(),
+            Some("linux.namespaces[2]")
+        );
         assert_eq!(place_in_config("root.path: not a directory").as_deref(), Some("root.path"));
         for prose in ["process 12 is gone", "create web1", "linuxulator", "--root: /x", ""] {
             assert_eq!(place_in_config(prose), None, "{prose}");

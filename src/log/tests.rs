@@ -26,9 +26,8 @@ fn json_lines_are_those_of_runc() {
 
 #[test]
 fn an_errors_json_line_says_what_is_known() {
-    let error = anyhow::Error::from(SysError::new("mkdirat", Errno::EACCES))
-        .context("mounts[3]")
-        .context("create web1");
+    let error =
+        anyhow::Error::from(SysError::new("mkdirat", Errno::EACCES)).context("mounts[3]").context("create web1");
     let line = json_line(TIME, Level::Error, &format!("{error:#}"), Some(&Facts::of("create", &error)));
     let object: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(object["level"], "error");
@@ -44,7 +43,10 @@ fn an_errors_json_line_says_what_is_known() {
 
 #[test]
 fn people_get_one_line() {
-    assert_eq!(console_line(Level::Error, "kill web1: container not running"), "ocirt: kill web1: container not running\n");
+    assert_eq!(
+        console_line(Level::Error, "kill web1: container not running"),
+        "ocirt: kill web1: container not running\n"
+    );
     assert_eq!(console_line(Level::Warning, "two\nlines\u{1b}[2J"), "ocirt: warning: two\\nlines\\u{1b}[2J\n");
 }
 
