@@ -5,3 +5,5 @@
 
 pub mod hooks;
 pub mod cgroup;
+pub mod bundle;
+pub mod validate;

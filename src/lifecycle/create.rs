@@ -11,14 +11,14 @@ use anyhow::{Context, Result, bail};
 use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
 use super::{CgroupManager, Host, Id, protect};
-use crate::container::{bundle, cgroup};
+use crate::container::{bundle, cgroup, validate};
 use crate::init::Inherited;
 use crate::log;
 use crate::plan::{self, Gate, Plan};
 use crate::sys::{self, process, socket};
 
 /// What create's and run's flags say.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CreateOptions {
     pub bundle: PathBuf,
     /// Another name for config.json.
@@ -110,9 +110,10 @@ fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundl
         preserve_fds: options.preserve_fds,
         gate,
     };
+    validate::validate(&bundle.spec, &bundle.directory)?;
     let plan = plan::create(&bundle.spec, &request)?;
     for warning in bundle.warnings.iter().chain(&plan.warnings) {
-        log::warn(warning);
+        host.log.warn(warning);
     }
     Ok(plan)
 }
@@ -130,7 +131,7 @@ fn first_state(id: &Id, bundle: &bundle::Bundle, plan: &Plan) -> Result<State> {
         rootfs: plan.rootfs.clone(),
         created: log::rfc3339_nanos(SystemTime::now()),
         annotations: spec.annotations().clone().unwrap_or_default(),
-        owner: sys::ids::effective_user(),
+        owner: sys::ids::effective_uid(),
         own_pid_namespace: plan.own_pid_namespace,
         cgroup: plan.cgroup.paths().clone(),
         poststart: hooks.poststart().clone().unwrap_or_default(),

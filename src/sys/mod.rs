@@ -15,5 +15,6 @@ pub mod path;
 pub mod tty;
 #[cfg(test)]
 pub(crate) mod scratch;
+pub mod ids;
 
 pub use error::{Errno, Fault, Result, SysError, Text, Words};
