@@ -7,3 +7,4 @@ pub mod hooks;
 pub mod cgroup;
 pub mod bundle;
 pub mod validate;
+pub mod seccomp;

@@ -16,5 +16,6 @@ pub mod tty;
 #[cfg(test)]
 pub(crate) mod scratch;
 pub mod ids;
+pub mod seccomp;
 
 pub use error::{Errno, Fault, Result, SysError, Text, Words};
