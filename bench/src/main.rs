@@ -151,6 +151,7 @@ fn measure_all(arguments: &Arguments, host: &Host, named: &[(String, PathBuf)]) 
     peers.retain(|peer| match probe::check(peer, host) {
         Ok(()) => true,
         Err(error) => {
+            eprintln!("ocirt-bench: {}: {error:#}", peer.name);
             peer.clean_up(host, "probe", &format!("{}/probe", host.parent));
             results.series("run", true, &peer.name).failures.push(format!("{error:#}"));
             false
