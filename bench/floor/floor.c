@@ -1,8 +1,9 @@
 /* The floor: the kernel work that one container of the bench's config cannot do without, and nothing else.
  *
  * It understands enough of runc's command line to be measured like every other runtime, but it reads no JSON, checks
- * nothing, and knows the bench's config by heart. Each bundle has a `floor.plan` of one item per line (cgroup path,
- * memory limit, number of binds, then the arguments) and, if the config has a filter, `seccomp.bpf`, already compiled.
+ * nothing, and knows the bench's config by heart. Each bundle has a `floor.plan` of one item per line (rootfs,
+ * hierarchies of cgroup v1 separated by colons, cgroup path, memory limit, number of binds, then the arguments) and, if
+ * the config has a filter, `seccomp.bpf`, compiled.
  * Any failing call ends it with the line it stands on, so that a floor which did less work is never mistaken for a
  * faster one. Built by the harness: cc -O2 -static floor.c. */
 #define _GNU_SOURCE
@@ -35,7 +36,7 @@
 
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 #define MUST(call) ((long)(call) < 0 ? die(#call, __LINE__) : (void)0)
-#define MAX_CONTROLLERS 16
+#define MAX_HIERARCHIES 16
 #define INSTRUCTIONS 4096
 
 static void die(const char *call, int line) {
@@ -67,16 +68,14 @@ static void print_marks(const char *who) {
 
 /* ---- the plan ---- */
 
-static const char *const V1_CONTROLLERS[] = {"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd"};
-
 static struct {
   char text[4096];
-  char *cgroup, *memory, *args[16];
+  char *rootfs, *hierarchies, *hierarchy[MAX_HIERARCHIES], *cgroup, *memory, *args[16];
   int binds;
   int unified;
-  char rootfs[4000], bundle[3900], root[256];
-  char directory[MAX_CONTROLLERS][512];
-  int tasks[MAX_CONTROLLERS];
+  char bundle[3900], root[256];
+  char directory[MAX_HIERARCHIES][512];
+  int tasks[MAX_HIERARCHIES];
   int groups;
   struct sock_fprog filter;
 } plan;
@@ -98,6 +97,8 @@ static void read_plan(void) {
   snprintf(path, sizeof path, "%s/floor.plan", plan.bundle);
   if (!read_file(path, plan.text, sizeof plan.text - 1)) die("read floor.plan", __LINE__);
   char *rest = plan.text;
+  plan.rootfs = next_line(&rest);
+  plan.hierarchies = next_line(&rest);
   plan.cgroup = next_line(&rest);
   plan.memory = next_line(&rest);
   plan.binds = atoi(next_line(&rest));
@@ -105,7 +106,6 @@ static void read_plan(void) {
   snprintf(path, sizeof path, "%s/seccomp.bpf", plan.bundle);
   plan.filter.len = read_file(path, program, sizeof program) / sizeof *program;
   plan.filter.filter = program;
-  snprintf(plan.rootfs, sizeof plan.rootfs, "%s/rootfs", plan.bundle);
   plan.unified = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
 }
 
@@ -117,6 +117,14 @@ static void set(const char *directory, const char *file, const char *value) {
   int fd = open(path, O_WRONLY | O_CLOEXEC);
   if (fd < 0 || write(fd, value, strlen(value)) < 0) die(path, __LINE__);
   close(fd);
+}
+
+/* A new cpuset of cgroup v1 is empty, and takes no task before it has its parent's processors and memory nodes. */
+static void inherit(const char *directory, const char *file) {
+  char path[700], value[256] = {0};
+  snprintf(path, sizeof path, "%s/../%s", directory, file);
+  if (!read_file(path, value, sizeof value - 1)) die(path, __LINE__);
+  set(directory, file, value);
 }
 
 static const char *const DEVICE_RULES[] = {"c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm",
@@ -172,22 +180,33 @@ static void deny_devices_v2(int cgroup) {
   close(fd);
 }
 
-static void make_cgroups_v1(void) {
-  plan.groups = LENGTH(V1_CONTROLLERS);
-  for (int i = 0; i < plan.groups; i++) {
-    char *directory = plan.directory[i];
-    snprintf(directory, sizeof plan.directory[i], "/sys/fs/cgroup/%s%s", V1_CONTROLLERS[i], plan.cgroup);
-    MUST(mkdir(directory, 0755));
+/* Splits the list of hierarchies; what they are called is what they are mounted as ("cpu,cpuacct"). */
+static void name_cgroups_v1(char *list, const char *cgroup) {
+  for (char *name; (name = strsep(&list, ":")) && plan.groups < MAX_HIERARCHIES; plan.groups++) {
+    plan.hierarchy[plan.groups] = name;
+    snprintf(plan.directory[plan.groups], sizeof *plan.directory, "/sys/fs/cgroup/%s%s", name, cgroup);
   }
+}
+
+/* The container's directory below the hierarchy that has this controller, or NULL. */
+static const char *directory_of(const char *controller) {
+  size_t length = strlen(controller);
+  for (int i = 0; i < plan.groups; i++)
+    for (const char *name = plan.hierarchy[i]; name; name = strchr(name, ',') ? strchr(name, ',') + 1 : NULL)
+      if (!strncmp(name, controller, length) && (!name[length] || name[length] == ',')) return plan.directory[i];
+  return NULL;
+}
+
+static void make_cgroups_v1(void) {
+  name_cgroups_v1(strdup(plan.hierarchies), plan.cgroup);
+  for (int i = 0; i < plan.groups; i++) MUST(mkdir(plan.directory[i], 0755));
   mark("cgroup-mkdir");
-  set(plan.directory[0], "cpu.shares", "512");
-  set(plan.directory[0], "cpu.cfs_period_us", "100000");
-  set(plan.directory[0], "cpu.cfs_quota_us", "150000");
-  set(plan.directory[2], "cpuset.cpus", "0");
-  set(plan.directory[2], "cpuset.mems", "0");
-  set(plan.directory[3], "memory.limit_in_bytes", plan.memory);
-  set(plan.directory[7], "pids.max", "200");
-  deny_devices_v1(plan.directory[4]);
+  const char *cpu = directory_of("cpu"), *cpuset = directory_of("cpuset"), *memory = directory_of("memory"), *pids = directory_of("pids");
+  if (cpu) set(cpu, "cpu.shares", "512"), set(cpu, "cpu.cfs_period_us", "100000"), set(cpu, "cpu.cfs_quota_us", "150000");
+  if (cpuset) inherit(cpuset, "cpuset.cpus"), inherit(cpuset, "cpuset.mems");
+  if (memory) set(memory, "memory.limit_in_bytes", plan.memory), set(memory, "memory.soft_limit_in_bytes", "268435456");
+  if (pids) set(pids, "pids.max", "200");
+  if (directory_of("devices")) deny_devices_v1(directory_of("devices"));
   mark("cgroup-limits");
   for (int i = 0; i < plan.groups; i++) {
     char path[700];
@@ -203,11 +222,10 @@ static void make_cgroup_v2(void) {
   MUST(mkdir(plan.directory[0], 0755));
   MUST(plan.tasks[0] = open(plan.directory[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   mark("cgroup-mkdir");
-  set(plan.directory[0], "cpu.weight", "20");
+  set(plan.directory[0], "cpu.weight", "59");
   set(plan.directory[0], "cpu.max", "150000 100000");
-  set(plan.directory[0], "cpuset.cpus", "0");
-  set(plan.directory[0], "cpuset.mems", "0");
   set(plan.directory[0], "memory.max", plan.memory);
+  set(plan.directory[0], "memory.low", "268435456");
   set(plan.directory[0], "pids.max", "200");
   deny_devices_v2(plan.tasks[0]);
   mark("cgroup-limits");
@@ -235,8 +253,8 @@ static void bind_read_only(const char *path, int must) {
 static void mount_cgroups_v1(void) {
   MUST(mount("tmpfs", "sys/fs/cgroup", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755"));
   for (int i = 0; i < plan.groups; i++) {
-    char target[64];
-    snprintf(target, sizeof target, "sys/fs/cgroup/%s", V1_CONTROLLERS[i]);
+    char target[128];
+    snprintf(target, sizeof target, "sys/fs/cgroup/%s", plan.hierarchy[i]);
     MUST(mkdir(target, 0755));
     int tree = syscall(SYS_open_tree, AT_FDCWD, plan.directory[i], OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     MUST(tree);
@@ -425,12 +443,12 @@ static int create(const char *id) {
   state_path(path, sizeof path, id, "state");
   int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   MUST(fd);
-  int length = snprintf(state, sizeof state, "%d\n%s\n%s\n", pid, plan.bundle, plan.cgroup);
+  int length = snprintf(state, sizeof state, "%d\n%s\n%s\n%s\n", pid, plan.bundle, plan.hierarchies, plan.cgroup);
   MUST(write(fd, state, length));
   return 0;
 }
 
-static struct { char text[4096], *bundle, *cgroup; pid_t pid; } saved;
+static struct { char text[4096], *bundle, *hierarchies, *cgroup; pid_t pid; } saved;
 
 static void load(const char *id) {
   char path[512];
@@ -439,6 +457,7 @@ static void load(const char *id) {
   char *rest = saved.text;
   saved.pid = atoi(next_line(&rest));
   saved.bundle = next_line(&rest);
+  saved.hierarchies = next_line(&rest);
   saved.cgroup = next_line(&rest);
 }
 
@@ -483,10 +502,11 @@ static int delete(const char *id) {
   load(id);
   if (!ended(syscall(SYS_pidfd_open, saved.pid, 0))) die("still running", __LINE__);
   plan.unified = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
-  for (size_t i = 0; i < (plan.unified ? 1 : LENGTH(V1_CONTROLLERS)); i++) {
-    snprintf(path, sizeof path, "/sys/fs/cgroup/%s%s", plan.unified ? "." : V1_CONTROLLERS[i], saved.cgroup);
-    MUST(rmdir(path));
-  }
+  if (plan.unified)
+    plan.groups = 1, snprintf(plan.directory[0], sizeof *plan.directory, "/sys/fs/cgroup%s", saved.cgroup);
+  else
+    name_cgroups_v1(saved.hierarchies, saved.cgroup);
+  remove_cgroups();
   state_path(path, sizeof path, id, "gate");
   unlink(path);
   state_path(path, sizeof path, id, "state");
