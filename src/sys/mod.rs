@@ -19,3 +19,13 @@ pub mod ids;
 pub mod seccomp;
 
 pub use error::{Errno, Fault, Result, SysError, Text, Words};
+pub mod beneath;
+pub mod credentials;
+pub mod keyring;
+pub mod namespace;
+pub mod net;
+pub mod proc_self;
+pub mod program;
+pub mod sched;
+
+pub use error::{Errno, Fault, Result, SysError, Text};
