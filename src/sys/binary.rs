@@ -16,12 +16,7 @@ pub fn open_own() -> Result<OwnedFd> {
 /// Whether the program cannot be opened for writing through this descriptor: its mount is read-only, or it is a sealed
 /// copy in memory.
 pub fn is_read_only(program: BorrowedFd) -> Result<bool> {
-    // SAFETY: statfs is plain data, for which all zeroes is a valid value.
-    let mut stat: libc::statfs = unsafe { core::mem::zeroed() };
-    // SAFETY: `stat` outlives the call.
-    let ret = unsafe { libc::fstatfs(program.as_raw_fd(), &raw mut stat) };
-    check("fstatfs", ret.into())?;
-    Ok(stat.f_flags & libc::ST_RDONLY as i64 != 0 || is_sealed()?)
+    Ok(super::file::is_read_only(program)? || is_sealed()?)
 }
 
 /// Whether the running program is a copy that [`sealed_copy`] made. O_PATH descriptors have no seals to ask for, so it
