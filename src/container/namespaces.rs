@@ -237,7 +237,7 @@ mod tests {
         let json = serde_json::json!({"namespaces": [{"type": "time"}],
             "timeOffsets": {"monotonic": {"secs": -1, "nanosecs": 5}, "boottime": {"secs": 2}}});
         let namespaces = compile(&linux(json)).unwrap();
-        assert_eq!(namespaces.time_offsets.unwrap().to_string(), "new time namespace: boottime 2 0, monotonic -1 5");
+        assert_eq!(namespaces.time_offsets.as_ref().unwrap().to_string(), "new time namespace: boottime 2 0, monotonic -1 5");
         assert!(namespaces.cloned().is_empty());
     }
 }
