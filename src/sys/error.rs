@@ -143,9 +143,15 @@ impl fmt::Write for Text {
 }
 
 impl fmt::Display for Text {
-    /// Bytes that are not printable ASCII come escaped: they may be the container's.
+    /// Bytes that are not printable ASCII come escaped: they may be the container's. Quotes stay, they are the kernel's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.as_bytes().escape_ascii())
+        for byte in self.as_bytes() {
+            match byte {
+                b' '..=b'~' => fmt::Write::write_char(f, char::from(*byte))?,
+                _ => write!(f, "{}", byte.escape_ascii())?,
+            }
+        }
+        Ok(())
     }
 }
 

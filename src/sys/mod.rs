@@ -7,5 +7,11 @@ mod error;
 pub mod process;
 pub mod signal;
 pub mod socket;
+pub mod file;
+pub mod mount;
+pub mod path;
+pub mod tty;
+#[cfg(test)]
+pub(crate) mod scratch;
 
 pub use error::{Errno, Fault, Result, SysError, Text};
