@@ -4,14 +4,14 @@
 //! clone never touches the heap. A function that init or an `apply()` calls uses neither `std` nor the heap.
 
 mod error;
-pub mod process;
-pub mod signal;
-pub mod socket;
 pub mod file;
 pub mod mount;
 pub mod path;
-pub mod tty;
+pub mod process;
 #[cfg(test)]
 pub(crate) mod scratch;
+pub mod signal;
+pub mod socket;
+pub mod tty;
 
 pub use error::{Errno, Fault, Result, SysError, Text};

@@ -317,10 +317,8 @@ impl ProcFd {
     }
 
     fn resolve(&self, path: &CStr, flags: libc::c_int) -> Result<OwnedFd> {
-        let resolve = libc::RESOLVE_BENEATH
-            | libc::RESOLVE_NO_XDEV
-            | libc::RESOLVE_NO_MAGICLINKS
-            | libc::RESOLVE_NO_SYMLINKS;
+        let resolve =
+            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS;
         openat2(self.0.as_fd(), path, flags, resolve)
     }
 }
