@@ -17,17 +17,24 @@ const LAYERS: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates that have one home.
-const CRATES: [(&str, &[&str]); 4] = [
-    ("clap", &["cli"]),
-    ("libc", &["sys"]),
-    ("nix", &["sys"]),
-    ("oci_spec", &["plan", "container", "lifecycle"]),
-];
+const CRATES: [(&str, &[&str]); 4] =
+    [("clap", &["cli"]), ("libc", &["sys"]), ("nix", &["sys"]), ("oci_spec", &["plan", "container", "lifecycle"])];
 
 /// What a function that runs after the clone must not say.
 const HEAP: [&str; 13] = [
-    "format!", "vec!", "Vec::", "String::", "Box::", "CString::", ".to_string()", ".to_owned()", ".to_vec()", ".collect",
-    "std::fs", "std::io", "std::env",
+    "format!",
+    "vec!",
+    "Vec::",
+    "String::",
+    "Box::",
+    "CString::",
+    ".to_string()",
+    ".to_owned()",
+    ".to_vec()",
+    ".collect",
+    "std::fs",
+    "std::io",
+    "std::env",
 ];
 
 struct Source {
@@ -49,7 +56,8 @@ fn sources() -> Vec<Source> {
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let inside = path.strip_prefix(&root).unwrap().to_path_buf();
                 let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
-                let is_test = inside.iter().any(|part| part.to_str().unwrap().trim_end_matches(".rs").ends_with("tests"));
+                let is_test =
+                    inside.iter().any(|part| part.to_str().unwrap().trim_end_matches(".rs").ends_with("tests"));
                 if !is_test {
                     let text = without_comments_and_tests(&fs::read_to_string(&path).unwrap());
                     found.push(Source { path: inside, module, text });
@@ -125,9 +133,10 @@ fn crates_with_one_home_stay_there() {
     for source in sources() {
         for (name, homes) in CRATES {
             let named = format!("{name}::");
-            let uses_it = source.text.match_indices(&named).any(|(at, _)| {
-                !source.text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
-            });
+            let uses_it = source
+                .text
+                .match_indices(&named)
+                .any(|(at, _)| !source.text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'));
             assert!(
                 !uses_it || homes.contains(&source.module.as_str()),
                 "{}: {name} belongs to {homes:?}",
@@ -163,7 +172,11 @@ fn what_runs_after_the_clone_uses_no_heap() {
         for body in bodies {
             seen += 1;
             for word in HEAP {
-                assert!(!body.contains(word), "{}: {word} in what runs after the clone:\n{body}", source.path.display());
+                assert!(
+                    !body.contains(word),
+                    "{}: {word} in what runs after the clone:\n{body}",
+                    source.path.display()
+                );
             }
         }
     }

@@ -47,8 +47,7 @@ fn compile_one(field: String, hook: &runtime::Hook) -> Result<Hook> {
         None | Some([]) => vec![path.clone()],
         Some(args) => args.iter().map(|arg| c_string("args", arg)).collect::<Result<_>>()?,
     };
-    let environment =
-        hook.env().iter().flatten().map(|variable| c_string("env", variable)).collect::<Result<_>>()?;
+    let environment = hook.env().iter().flatten().map(|variable| c_string("env", variable)).collect::<Result<_>>()?;
     let timeout = match hook.timeout() {
         None => None,
         Some(seconds) if seconds > 0 => Some(u32::try_from(seconds.saturating_mul(1000)).unwrap_or(u32::MAX)),
@@ -124,9 +123,7 @@ impl Hook {
             (_, exit) => {
                 let mut fault = Fault::new("hook", Errno::EIO, "");
                 let _ = match exit {
-                    Exit::Status(status) => {
-                        core::fmt::write(&mut fault.detail, format_args!("exit status {status}"))
-                    }
+                    Exit::Status(status) => core::fmt::write(&mut fault.detail, format_args!("exit status {status}")),
                     Exit::Signal(signal) => {
                         core::fmt::write(&mut fault.detail, format_args!("killed by signal {signal}"))
                     }

@@ -14,3 +14,4 @@ pub mod namespaces;
 pub mod security;
 pub mod sysctl;
 pub mod uts;
+pub mod rootfs;

@@ -26,6 +26,13 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod terminal;
+pub mod mount;
+pub mod path;
+pub mod process;
+#[cfg(test)]
+pub(crate) mod scratch;
+pub mod signal;
+pub mod socket;
 pub mod tty;
 
 pub use error::{Errno, Fault, Result, SysError, Text, Words};

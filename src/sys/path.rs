@@ -244,12 +244,15 @@ impl Path {
 /// pivot_root.
 pub struct ProcFd(OwnedFd);
 
+<<<<<<< HEAD
 impl AsFd for ProcFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
+=======
+>>>>>>> rootfs
 impl ProcFd {
     /// A detached procfs of the caller's pid namespace, else, where a user namespace may not have one, a copy of the
     /// `/proc` that the host has.
@@ -323,10 +326,15 @@ impl ProcFd {
     }
 
     fn resolve(&self, path: &CStr, flags: libc::c_int) -> Result<OwnedFd> {
+<<<<<<< HEAD
         let resolve = libc::RESOLVE_BENEATH
             | libc::RESOLVE_NO_XDEV
             | libc::RESOLVE_NO_MAGICLINKS
             | libc::RESOLVE_NO_SYMLINKS;
+=======
+        let resolve =
+            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS;
+>>>>>>> rootfs
         openat2(self.0.as_fd(), path, flags, resolve)
     }
 }

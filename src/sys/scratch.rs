@@ -23,7 +23,11 @@ pub fn in_mount_namespace<T: Send + 'static>(test: impl FnOnce() -> T + Send + '
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
+<<<<<<< HEAD
 /// A directory that is removed with all its contents when dropped; mounts below must be gone by then.
+=======
+/// A directory that is removed with all its contents when dropped.
+>>>>>>> rootfs
 pub struct Directory(PathBuf);
 
 impl Directory {
@@ -50,7 +54,21 @@ impl Directory {
 }
 
 impl Drop for Directory {
+<<<<<<< HEAD
     fn drop(&mut self) {
+=======
+    /// What is still mounted below goes first: removing it would remove what is bound there.
+    fn drop(&mut self) {
+        let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+        let points = table.lines().rev().filter_map(|line| line.split(' ').nth(4).map(PathBuf::from));
+        let all_gone = points.filter(|point| point.starts_with(&self.0)).all(|point| {
+            // Other mounts may cover it.
+            super::mount::detach(&c_path(&point)).is_ok() || !point.exists()
+        });
+        if !all_gone {
+            return;
+        }
+>>>>>>> rootfs
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -16,9 +16,8 @@ pub const MAX_FDS: usize = 4;
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     let mut fds = [-1; 2];
     // SAFETY: room for two descriptors.
-    let ret = unsafe {
-        libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr())
-    };
+    let ret =
+        unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()) };
     check("socketpair", ret.into())?;
     // SAFETY: the kernel just made both for us.
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
@@ -76,12 +75,7 @@ pub fn accept(listener: BorrowedFd) -> Result<OwnedFd> {
     loop {
         // SAFETY: the peer's address is not asked for.
         let ret = unsafe {
-            libc::accept4(
-                listener.as_raw_fd(),
-                core::ptr::null_mut(),
-                core::ptr::null_mut(),
-                libc::SOCK_CLOEXEC,
-            )
+            libc::accept4(listener.as_raw_fd(), core::ptr::null_mut(), core::ptr::null_mut(), libc::SOCK_CLOEXEC)
         };
         match check("accept4", ret.into()) {
             Err(error) if error.errno == Errno::EINTR => continue,

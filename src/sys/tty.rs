@@ -1,6 +1,5 @@
 //! Pseudoterminals: ioctl_tty(2), pty(7).
 
-use core::mem::{size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::error::{Result, check};
@@ -52,29 +51,4 @@ pub fn control_stdin() -> Result<()> {
     // SAFETY: TIOCSCTTY takes an integer; 0 does not steal the terminal from another session.
     let ret = unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) };
     check("ioctl TIOCSCTTY", ret.into()).map(drop)
-}
-
-/// Sends `fd` over `socket` with `data`, in one message: SCM_RIGHTS of unix(7).
-pub fn send(socket: BorrowedFd, fd: BorrowedFd, data: &[u8]) -> Result<()> {
-    let mut iov = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
-    // 24 bytes: a cmsghdr and one int, in an array whose element is as aligned as a cmsghdr.
-    let mut control = [0usize; 3];
-    // SAFETY: msghdr is plain integers and pointers, for which zero is valid.
-    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
-    message.msg_iov = &raw mut iov;
-    message.msg_iovlen = 1;
-    message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of_val(&control) as _;
-    // SAFETY: `message` describes `control`, which has room for one header and its payload: CMSG_SPACE(4) is 24.
-    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
-    // SAFETY: `header` is within `control`, since msg_controllen is larger than a header.
-    unsafe {
-        (*header).cmsg_level = libc::SOL_SOCKET;
-        (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(size_of::<libc::c_int>() as u32) as _;
-        libc::CMSG_DATA(header).cast::<libc::c_int>().write_unaligned(fd.as_raw_fd());
-    }
-    // SAFETY: `message` points to `iov`, `data` and `control`, which outlive the call; the kernel only reads.
-    let ret = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
-    check("sendmsg", ret as libc::c_long).map(drop)
 }
