@@ -141,8 +141,8 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::container::process::testing::{in_a_child, status_line};
     use crate::sys::namespace;
+    use crate::sys::testing::{in_a_child, status_line};
 
     const USER: Kinds = Kinds::NONE.with(Kind::User);
 

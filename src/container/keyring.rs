@@ -78,7 +78,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::container::process::testing::{in_a_child, skip};
+    use crate::sys::testing::{heap_free, in_a_child, skip};
 
     #[test]
     fn the_permissions_are_read_from_the_description() {
@@ -94,7 +94,7 @@ mod tests {
             let keyring = compile(&id, None, Kinds::NONE)?;
             assert_eq!(keyring.to_string(), format!("join session keyring _ses.{id}"));
             let proc = std::fs::File::open("/proc")?;
-            keyring.apply(proc.as_fd())?;
+            heap_free(|| keyring.apply(proc.as_fd()))?;
             match std::fs::read_to_string("/proc/keys") {
                 Ok(keys) => {
                     let line = keys.lines().find(|line| line.contains(&format!("_ses.{id}")));

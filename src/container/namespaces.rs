@@ -153,7 +153,7 @@ impl fmt::Display for Loopback {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::process::testing::in_a_child;
+    use crate::sys::testing::{heap_free, in_a_child};
 
     fn compiled(json: &str) -> Result<Namespaces> {
         compile(&serde_json::from_str::<Vec<LinuxNamespace>>(json).expect("namespaces"))
@@ -213,7 +213,7 @@ mod tests {
             Unshare(Kinds::NONE.with(Kind::Uts)).apply()?;
             assert_ne!(std::fs::read_link("/proc/self/ns/uts")?, first);
             for join in &join.joined {
-                join.apply()?;
+                heap_free(|| join.apply())?;
             }
             assert_eq!(std::fs::read_link("/proc/self/ns/uts")?, first);
             let other = std::fs::File::open("/proc/self/ns/uts")?;
@@ -235,7 +235,7 @@ mod tests {
         in_a_child(|| {
             Unshare(Kinds::NONE.with(Kind::Net)).apply()?;
             assert!(!crate::sys::net::loopback_is_up()?);
-            Loopback.apply()?;
+            heap_free(|| Loopback.apply())?;
             assert!(crate::sys::net::loopback_is_up()?);
             Ok(())
         });

@@ -114,7 +114,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::container::process::testing::{in_a_child, skip, status_line};
+    use crate::sys::testing::{heap_free, in_a_child, skip, status_line};
 
     #[test]
     fn a_label_that_the_host_cannot_give_is_an_error_that_names_it() {
@@ -138,7 +138,7 @@ mod tests {
         in_a_child(|| {
             let proc = std::fs::File::open("/proc")?;
             let profile = apparmor(Some("nope"), true)?.expect("a profile");
-            let fault = profile.apply(proc.as_fd()).expect_err("no apparmor").to_string();
+            let fault = heap_free(|| profile.apply(proc.as_fd())).expect_err("no apparmor").to_string();
             assert!(fault.contains("apparmor failed to apply profile: write `/proc/self/attr/"), "{fault}");
             Ok(())
         });
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn no_new_privs_is_set() {
         in_a_child(|| {
-            NoNewPrivileges.apply()?;
+            heap_free(|| NoNewPrivileges.apply())?;
             assert_eq!(status_line("NoNewPrivs")?, "1");
             Ok(())
         });

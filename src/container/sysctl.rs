@@ -114,7 +114,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::container::process::testing::in_a_child;
+    use crate::sys::testing::{heap_free, in_a_child};
     use crate::sys::{Errno, namespace};
 
     const OWN: Kinds = Kinds::NONE.with(Kind::Net).with(Kind::Ipc).with(Kind::Uts).with(Kind::User);
@@ -195,7 +195,7 @@ mod tests {
             namespace::unshare(Kinds::NONE.with(Kind::Ipc).with(Kind::Net))?;
             let proc = std::fs::File::open("/proc")?;
             for sysctl in compiled(&[("kernel.msgmax", "4711"), ("net.ipv4.ip_forward", "1")], OWN)? {
-                sysctl.apply(proc.as_fd())?;
+                heap_free(|| sysctl.apply(proc.as_fd()))?;
             }
             assert_eq!(std::fs::read_to_string("/proc/sys/kernel/msgmax")?, "4711\n");
             let absent = compiled(&[("net.ipv4.nope", "1")], OWN)?.remove(0).apply(proc.as_fd());

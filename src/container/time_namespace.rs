@@ -70,7 +70,7 @@ impl fmt::Display for TimeNamespace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::process::testing::in_a_child;
+    use crate::sys::testing::{heap_free, in_a_child};
 
     const TIME: Kinds = Kinds::NONE.with(Kind::Time);
 
@@ -105,7 +105,7 @@ mod tests {
             };
             let before = uptime()?;
             let proc = std::fs::File::open("/proc")?;
-            namespace.apply(proc.as_fd())?;
+            heap_free(|| namespace.apply(proc.as_fd()))?;
             assert!((uptime()? - before - 1e6).abs() < 5.0, "{before} then {}", uptime()?);
             assert_eq!(
                 std::fs::read_link("/proc/self/ns/time")?,

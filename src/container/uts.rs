@@ -61,7 +61,7 @@ impl fmt::Display for Name {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::process::testing::in_a_child;
+    use crate::sys::testing::{heap_free, in_a_child};
 
     const UTS: Kinds = Kinds::NONE.with(Kind::Uts);
 
@@ -83,7 +83,8 @@ mod tests {
         in_a_child(|| {
             namespace::unshare(UTS)?;
             for name in [compile_hostname(Some("web"), UTS)?, compile_domainname(Some("example"), UTS)?] {
-                name.expect("a name").apply()?;
+                let name = name.ok_or("none")?;
+                heap_free(|| name.apply())?;
             }
             assert_eq!(std::fs::read_to_string("/proc/sys/kernel/hostname")?, "web\n");
             assert_eq!(std::fs::read_to_string("/proc/sys/kernel/domainname")?, "example\n");

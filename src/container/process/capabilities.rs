@@ -191,7 +191,7 @@ impl fmt::Display for Capabilities {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::process::testing::in_a_child;
+    use crate::sys::testing::{heap_free, in_a_child};
 
     const ALL: Held = Held { permitted: u64::MAX, bounding: u64::MAX };
 
@@ -248,9 +248,9 @@ mod tests {
         in_a_child(|| {
             let (sets, warnings) = compile(Some(&spec(json)), Held::by_the_runtime()?)?;
             assert!(warnings.is_empty());
-            sets.apply_before_ids()?;
+            heap_free(|| sets.apply_before_ids())?;
             credentials::set_uid(1000)?;
-            sets.apply()?;
+            heap_free(|| sets.apply())?;
             let kernel = credentials::capabilities()?;
             assert_eq!((kernel.permitted, kernel.effective, kernel.inheritable), (1 << 5 | 1, 1, 1 << 5));
             for number in 0..41 {

@@ -75,7 +75,7 @@ impl fmt::Display for CpuList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::process::testing::in_a_child;
+    use crate::sys::testing::{heap_free, in_a_child};
 
     #[test]
     fn a_list_becomes_its_bits() {
@@ -97,7 +97,8 @@ mod tests {
             let mut allowed = [0; 128];
             sched::affinity(&mut allowed)?;
             let first = (0..MOST).find(|cpu| allowed[cpu / 64] >> (cpu % 64) & 1 == 1).context("no cpu")?;
-            CpuList::parse(&first.to_string())?.apply()?;
+            let list = CpuList::parse(&first.to_string())?;
+            heap_free(|| list.apply())?;
             allowed = [0; 128];
             sched::affinity(&mut allowed)?;
             assert_eq!(allowed.iter().map(|word| word.count_ones()).sum::<u32>(), 1);

@@ -109,8 +109,8 @@ impl fmt::Display for WorkingDirectory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::process::testing::in_a_child;
     use crate::sys::credentials;
+    use crate::sys::testing::{heap_free, in_a_child};
 
     fn at(path: &str) -> WorkingDirectory {
         compile(Path::new(path)).expect("compiles")
@@ -135,10 +135,10 @@ mod tests {
         let deep = base.join("x/y");
         in_a_child(|| {
             let directory = compile(&deep)?;
-            directory.create()?;
-            directory.enter()?;
+            heap_free(|| directory.create())?;
+            heap_free(|| directory.enter())?;
             assert_eq!(std::env::current_dir()?, deep);
-            directory.create().map_err(Into::into)
+            heap_free(|| directory.create()).map_err(Into::into)
         });
         std::fs::remove_dir_all(base).expect("was made");
     }
@@ -157,10 +157,10 @@ mod tests {
         std::fs::set_permissions(&base, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("own");
         in_a_child(|| {
             let (early, late) = (compile(&base)?, compile(&base)?);
-            early.enter_early()?;
+            heap_free(|| early.enter_early())?;
             credentials::set_uid(1000)?;
-            early.enter()?;
-            assert_eq!(late.enter().expect_err("no longer root").errno, Errno::EACCES);
+            heap_free(|| early.enter())?;
+            assert_eq!(heap_free(|| late.enter()).expect_err("no longer root").errno, Errno::EACCES);
             Ok(())
         });
         std::fs::remove_dir(base).expect("was made");
@@ -172,9 +172,9 @@ mod tests {
             let host = std::fs::File::open("/usr")?;
             std::os::unix::fs::chroot("/proc")?;
             let leak = at(&format!("/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&host)));
-            let fault = leak.enter_early().expect_err("outside");
+            let fault = heap_free(|| leak.enter_early()).expect_err("outside");
             assert_eq!((fault.call, fault.errno), ("getcwd", Errno::ENOENT));
-            assert_eq!(leak.create().expect_err("magic link").errno, Errno::ELOOP);
+            assert_eq!(heap_free(|| leak.create()).expect_err("magic link").errno, Errno::ELOOP);
             Ok(())
         });
     }

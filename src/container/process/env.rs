@@ -167,7 +167,7 @@ impl Home {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::process::testing::in_a_child;
+    use crate::sys::testing::{heap_free, in_a_child};
 
     fn strings(env: &[&str]) -> Result<Vec<String>> {
         let env: Vec<String> = env.iter().map(|entry| (*entry).to_owned()).collect();
@@ -228,7 +228,7 @@ mod tests {
         in_a_child(|| {
             let env = compile(&["A=1".into(), "HOME=".into()], 0)?;
             assert!(env.needs_home());
-            env.find_home()?;
+            heap_free(|| env.find_home())?;
             let spare: Vec<u8> = env.strings.spare().collect();
             assert_eq!(String::from_utf8_lossy(&spare), "HOME=/root");
             assert!(!compile(&["HOME=/x".into()], 0)?.needs_home());

@@ -101,7 +101,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::container::process::testing::in_a_child;
+    use crate::sys::testing::{heap_free, in_a_child};
 
     fn compiled(name: &str, path: Option<&str>) -> Executable {
         compile(&[name.to_owned()], path).expect("compiles")
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn the_search_takes_the_first_program_of_the_path() {
         let sh = compiled("sh", Some("/nope:/bin:/usr/bin"));
-        sh.find().expect("there is a shell");
+        heap_free(|| sh.find()).expect("there is a shell");
         assert_eq!(sh.found.get(), Some(1));
         assert_eq!(sh.to_string(), "exec sh");
     }
@@ -180,7 +180,7 @@ mod tests {
             let env = Strings::new(vec![c"A=1".to_owned()], 64);
             env.set_spare(&[b"HOME=", b"/h"])?;
             let program = compile(&args, Some("/bin"))?;
-            program.find()?;
+            heap_free(|| program.find())?;
             Err(program.exec(&env).into())
         });
     }

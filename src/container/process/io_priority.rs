@@ -43,7 +43,7 @@ impl fmt::Display for IoPriority {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::process::testing::in_a_child;
+    use crate::sys::testing::{heap_free, in_a_child};
 
     fn compiled(json: &str) -> Result<IoPriority> {
         compile(&serde_json::from_str(json).expect("priority"))
@@ -63,7 +63,7 @@ mod tests {
             for (name, class) in [("RT", 1), ("BE", 2), ("IDLE", 3)] {
                 let priority = compiled(&format!(r#"{{"class":"IOPRIO_CLASS_{name}","priority":4}}"#))?;
                 assert_eq!(priority.to_string(), format!("set I/O priority IOPRIO_CLASS_{name} 4"));
-                priority.apply()?;
+                heap_free(|| priority.apply())?;
                 assert_eq!(sched::io_priority()?, (class, 4));
             }
             Ok(())

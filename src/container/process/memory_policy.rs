@@ -107,8 +107,8 @@ impl fmt::Display for MemoryPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::process::testing::{in_a_child, skip};
     use crate::sys::Errno;
+    use crate::sys::testing::{heap_free, in_a_child, skip};
 
     fn compiled(json: &str) -> Result<MemoryPolicy> {
         compile(&serde_json::from_str(json).expect("policy"))
@@ -148,7 +148,8 @@ mod tests {
             (r#"{"mode":"MPOL_WEIGHTED_INTERLEAVE","nodes":"0"}"#, "weighted interleave:0"),
         ] {
             in_a_child(|| {
-                match compiled(json)?.apply() {
+                let policy = compiled(json)?;
+                match heap_free(|| policy.apply()) {
                     Err(Fault { errno: Errno::ENOSYS | Errno::EINVAL, .. }) => {
                         skip(&format!("{json}: not in this kernel"))
                     }

@@ -14,6 +14,3 @@ pub mod personality;
 pub mod rlimits;
 pub mod scheduler;
 pub mod user;
-
-#[cfg(test)]
-pub mod testing;

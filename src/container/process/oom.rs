@@ -48,7 +48,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::container::process::testing::in_a_child;
+    use crate::sys::testing::{heap_free, in_a_child};
 
     #[test]
     fn only_what_the_kernel_takes_compiles() {
@@ -64,7 +64,8 @@ mod tests {
     fn the_kernel_has_the_adjustment() {
         in_a_child(|| {
             let proc = std::fs::File::open("/proc")?;
-            OomScoreAdj("777".into()).apply(proc.as_fd())?;
+            let adjustment = compile(Some(777))?.ok_or("none")?;
+            heap_free(|| adjustment.apply(proc.as_fd()))?;
             assert_eq!(std::fs::read_to_string("/proc/self/oom_score_adj")?, "777\n");
             Ok(())
         });

@@ -37,7 +37,7 @@ impl fmt::Display for Personality {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::process::testing::in_a_child;
+    use crate::sys::testing::{heap_free, in_a_child};
 
     fn compiled(json: &str) -> Result<Personality> {
         compile(&serde_json::from_str(json).expect("personality"))
@@ -54,7 +54,7 @@ mod tests {
         in_a_child(|| {
             let personality = compiled(r#"{"domain":"LINUX32"}"#)?;
             assert_eq!(personality.to_string(), "set personality LINUX32");
-            personality.apply()?;
+            heap_free(|| personality.apply())?;
             assert_eq!(std::fs::read_to_string("/proc/self/personality")?, "00000008\n");
             Ok(())
         });

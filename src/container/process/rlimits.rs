@@ -84,7 +84,7 @@ impl fmt::Display for Amount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::process::testing::in_a_child;
+    use crate::sys::testing::{heap_free, in_a_child};
 
     fn compiled(json: &str) -> Result<Vec<Rlimit>> {
         compile(&serde_json::from_str::<Vec<PosixRlimit>>(json).expect("rlimits"))
@@ -118,7 +118,7 @@ mod tests {
                 let kind = every_type().find(|kind| super::number(*kind) == number).expect("a type a number");
                 let hard = sched::limit(number)?.hard;
                 let limit = Limit { soft: 5.min(hard), hard };
-                Rlimit { kind, limit }.apply()?;
+                heap_free(|| Rlimit { kind, limit }.apply())?;
                 assert_eq!(sched::limit(number)?, limit, "{kind}");
                 // Undone at once, or the next lines would be cut off by the limit.
                 sched::set_limit(0, number, Limit { soft: hard, hard })?;

@@ -127,7 +127,7 @@ impl fmt::Display for BecomeRoot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::process::testing::{in_a_child, status_line};
+    use crate::sys::testing::{heap_free, in_a_child, status_line};
 
     fn spec(json: &str) -> Spec {
         serde_json::from_str(json).expect("user")
@@ -172,7 +172,7 @@ mod tests {
         let user = compile(&spec(r#"{"uid":1000,"gid":100,"additionalGids":[20,10],"umask":63}"#), None);
         let user = user.expect("compiles");
         in_a_child(move || {
-            user.apply()?;
+            heap_free(|| user.apply())?;
             assert_eq!(status_line("Uid")?, "1000\t1000\t1000\t1000");
             assert_eq!(status_line("Gid")?, "100\t100\t100\t100");
             assert_eq!(status_line("Groups")?, "10 20");
