@@ -6,8 +6,10 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
-pub mod container;
+pub mod cli;
 pub mod lifecycle;
+
+pub mod container;
 pub mod sys;
 
 pub mod log;

@@ -4,4 +4,6 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod default_spec;
+pub mod features;
 pub mod validate;
