@@ -12,6 +12,7 @@ use crate::lifecycle::{self, CgroupManager, CreateOptions, Host};
 /// Makes a container from a bundle, up to the point where its process would be executed; `ocirt start` lets it. The
 /// bundle is a directory with a config.json, which says what to run and how, and a root filesystem.
 #[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
 pub struct Create {
     #[command(flatten)]
     pub options: Options,
@@ -28,7 +29,7 @@ pub struct Create {
 /// What `create`, `run` and `plan` are told about the new container.
 #[derive(Args, Debug)]
 pub struct Options {
-    /// Path of the bundle directory
+    /// Path of the bundle directory [default: the current one]
     #[arg(short, long, value_name = "DIR", default_value = ".", hide_default_value = true, allow_hyphen_values = true)]
     pub bundle: PathBuf,
 
@@ -56,7 +57,7 @@ pub struct Options {
     #[arg(long)]
     pub no_new_keyring: bool,
 
-    /// Pass N descriptors above stdio (and above $LISTEN_FDS) to the container
+    /// Pass N descriptors above stdio (and above $LISTEN_FDS) to the container [default: 0]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, allow_hyphen_values = true)]
     pub preserve_fds: u32,
 }

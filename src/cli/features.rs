@@ -10,6 +10,7 @@ use crate::container::features::{self, Names};
 ///
 /// The object is that of runtime-spec's features.md; it does not depend on this host.
 #[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
 pub struct Features {}
 
 impl Features {

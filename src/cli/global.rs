@@ -10,21 +10,21 @@ use crate::log::{Format, Level, Log};
 
 #[derive(Args, Debug)]
 pub struct Global {
-    /// Directory that holds the containers' states; it should be on a tmpfs [default: /run/ocirt, or
-    /// $XDG_RUNTIME_DIR/ocirt for users other than root]
-    #[arg(long, value_name = "DIR", allow_hyphen_values = true)]
+    /// Directory that holds the containers' states; it should be on a tmpfs
+    /// [default: /run/ocirt, or $XDG_RUNTIME_DIR/ocirt for users other than root]
+    #[arg(long, value_name = "DIR", verbatim_doc_comment, allow_hyphen_values = true)]
     pub root: Option<PathBuf>,
 
     /// File to append log lines to [default: stderr]
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub log: Option<PathBuf>,
 
-    /// Format of log lines, text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text", allow_hyphen_values = true)]
+    /// Format of log lines: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, allow_hyphen_values = true)]
     pub log_format: String,
 
-    /// What to log: error, warning, info or debug
-    #[arg(long, value_name = "LEVEL", default_value = "info", allow_hyphen_values = true)]
+    /// What to log: error, warning, info or debug [default: info]
+    #[arg(long, value_name = "LEVEL", default_value = "info", hide_default_value = true, allow_hyphen_values = true)]
     pub log_level: String,
 
     /// Log everything, the same as --log-level debug
@@ -35,12 +35,18 @@ pub struct Global {
     #[arg(long)]
     pub systemd_cgroup: bool,
 
-    /// Who makes the cgroups: cgroupfs, systemd or disabled
-    #[arg(long, value_name = "MANAGER", default_value = "cgroupfs", allow_hyphen_values = true)]
+    /// Who makes the cgroups: cgroupfs, systemd or disabled [default: cgroupfs]
+    #[arg(
+        long,
+        value_name = "MANAGER",
+        default_value = "cgroupfs",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     pub cgroup_manager: String,
 
-    /// Ignore cgroup permission errors: true, false or auto
-    #[arg(long, value_name = "BOOL", default_value = "auto", allow_hyphen_values = true)]
+    /// Ignore cgroup permission errors: true, false or auto [default: auto]
+    #[arg(long, value_name = "BOOL", default_value = "auto", hide_default_value = true, allow_hyphen_values = true)]
     pub rootless: String,
 
     /// Accepted for older engines, and ignored

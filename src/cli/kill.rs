@@ -10,6 +10,7 @@ use crate::lifecycle::{self, Host, Signal};
 ///
 /// The signal is a number or a name, with or without SIG, in any case: 15, TERM, SIGTERM, RTMIN+1. The default is TERM.
 #[derive(Args, Debug)]
+#[command(verbatim_doc_comment, override_usage = "ocirt kill [OPTIONS] CONTAINER_ID [SIGNAL]")]
 pub struct Kill {
     /// Send the signal to every process of the container
     #[arg(short, long)]

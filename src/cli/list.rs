@@ -9,8 +9,15 @@ use crate::lifecycle::{self, Host, StateView};
 /// List the containers below --root
 #[derive(Args, Debug)]
 pub struct List {
-    /// Format of the list, table or json
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", allow_hyphen_values = true)]
+    /// Format of the list: table or json [default: table]
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     format: String,
 
     /// Print nothing but ids

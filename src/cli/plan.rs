@@ -12,12 +12,19 @@ use crate::lifecycle::{self, Host};
 ///
 /// Nothing is created. The list is what the container's first process would carry out, in this order.
 #[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
 pub struct Plan {
     #[command(flatten)]
     options: Options,
 
     /// Name of the container
-    #[arg(long, value_name = "CONTAINER_ID", default_value = "plan", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "CONTAINER_ID",
+        default_value = "plan",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     id: String,
 
     /// Path of the bundle directory, the same as --bundle

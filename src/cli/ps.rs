@@ -15,9 +15,17 @@ use crate::log;
 /// The table is what ps(1) prints, reduced to the container's processes; PS_OPTIONS are handed to it, and the default
 /// is -ef. They must make it print a column PID.
 #[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
 pub struct Ps {
-    /// Format of the output: table, or json for a list of pids
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", allow_hyphen_values = true)]
+    /// Format of the output: table, or json for a list of pids [default: table]
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     format: String,
 
     /// Name of the container

@@ -11,6 +11,7 @@ use crate::lifecycle::{self, Host, RunOptions};
 /// Does what `create` and `start` do; then, unless detached, waits for the container's process, deletes the container
 /// and exits with the status of its process, or with 128 and the number of the signal that ended it.
 #[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
 pub struct Run {
     #[command(flatten)]
     options: Options,

@@ -14,13 +14,21 @@ use crate::log;
 ///
 /// It runs sh on the terminal, in a read-only root filesystem `rootfs` beside it. Edit process.args, or anything else.
 #[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
 pub struct Spec {
-    /// Path of the bundle directory
+    /// Path of the bundle directory [default: the current one]
     #[arg(short, long, value_name = "DIR", default_value = ".", hide_default_value = true, allow_hyphen_values = true)]
     bundle: PathBuf,
 
-    /// Name of the file, relative to the bundle directory
-    #[arg(short, long, value_name = "FILE", default_value = "config.json", allow_hyphen_values = true)]
+    /// Name of the file, relative to the bundle directory [default: config.json]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "config.json",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     file: PathBuf,
 
     /// Write a configuration for users other than root

@@ -11,6 +11,7 @@ use crate::lifecycle::{self, Host};
 /// The object has the members of runtime-spec's state (ociVersion, id, status, pid, bundle, annotations) and, as with
 /// runc, rootfs, created and owner. The status is creating, created, running, stopped or paused; pid is 0 when stopped.
 #[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
 pub struct State {
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
