@@ -56,7 +56,7 @@ use global::Global;
     args_override_self = true,
     subcommand_required = false,
     verbatim_doc_comment,
-    override_usage = "ocirt [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]"
+    override_usage = usage::ALL_COMMANDS
 )]
 struct Cli {
     #[command(flatten)]
@@ -67,6 +67,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[command(defer = true)] // a third of the work of `ocirt state`: only the command that is called gets its flags
 enum Command {
     Create(create::Create),
     Run(run::Run),
@@ -103,7 +104,7 @@ fn dispatch(cli: Cli, arguments: &[OsString]) -> u8 {
         Err(error) => return fail(&Log::console(), "usage", &error),
     };
     match cli.command {
-        None => finish(&log, "help", print(&Cli::command().render_long_help().to_string())),
+        None => finish(&log, "help", print(&usage::help())),
         Some(command) => execute(&cli.global, &log, command),
     }
 }

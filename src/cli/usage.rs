@@ -17,13 +17,26 @@ const UNKNOWN_COMMAND: u8 = 3;
 pub fn report(error: &Error, arguments: &[OsString]) -> u8 {
     let log = log(arguments);
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => finish(&log, "help", print(&error.render().to_string())),
+        ErrorKind::DisplayHelp => {
+            let text = error.render().to_string();
+            finish(&log, "help", print(&if text.contains(ALL_COMMANDS) { help() } else { text }))
+        }
         ErrorKind::InvalidSubcommand => {
             fail(&log, "usage", &anyhow!("{}", line(error, arguments)));
             UNKNOWN_COMMAND
         }
         _ => fail(&log, "usage", &anyhow!("{}", line(error, arguments))),
     }
+}
+
+/// The usage of the program as a whole.
+pub const ALL_COMMANDS: &str = "ocirt [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]";
+
+/// The help of the program as a whole. The commands' own lines are there only once all commands are built.
+pub fn help() -> String {
+    let mut program = Cli::command();
+    program.build();
+    program.render_long_help().to_string()
 }
 
 /// What clap says up to its first empty line, and where the help is.
@@ -75,6 +88,16 @@ mod tests {
     fn error_of(words: &str) -> String {
         let arguments = crate::cli::args::normalise(words.split(' ').map(OsString::from).collect()).unwrap();
         line(&Cli::try_parse_from(&arguments).err().unwrap(), &arguments)
+    }
+
+    #[test]
+    fn the_help_lists_every_command_with_what_it_does() {
+        let help = help();
+        assert!(help.contains(ALL_COMMANDS));
+        assert!(help.contains("  kill      Send a signal to the process of a container\n"), "{help}");
+        let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        assert_eq!(commands.clone().count(), 12);
+        assert!(commands.clone().all(|line| line.split_whitespace().count() > 2));
     }
 
     #[test]
