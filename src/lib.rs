@@ -13,6 +13,10 @@ pub mod init;
 
 pub mod container;
 
+pub mod cli;
+pub mod lifecycle;
+
+pub mod container;
 pub mod sys;
 
 pub mod log;

@@ -18,4 +18,6 @@ pub mod security;
 pub mod sysctl;
 pub mod time_namespace;
 pub mod uts;
+pub mod default_spec;
+pub mod features;
 pub mod validate;
