@@ -3,5 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod console;
+pub mod devices;
 pub mod hooks;
 pub mod rootfs;

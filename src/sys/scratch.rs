@@ -10,12 +10,12 @@ use super::file;
 use super::mount::{Depth, Sharing, set_sharing};
 use super::path::RootFd;
 
-/// Runs `test` in a thread with a mount namespace, root, working directory and umask of its own.
+/// Runs `test` in a thread with a mount namespace, root, working directory, umask and descriptors of its own.
 ///
 /// A thread, not a fork: namespaces belong to threads, and a failing assertion reports as any other.
 pub fn in_mount_namespace<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace of our own");
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FILES).expect("a mount namespace of our own");
         let root = file::open_directory(c"/").unwrap();
         set_sharing(root.as_fd(), Sharing::Private, Depth::Tree).expect("private mounts");
         test()
