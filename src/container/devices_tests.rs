@@ -4,7 +4,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::sys::scratch::{Directory, in_mount_namespace};
+use crate::sys::mount::FsContext;
+use crate::sys::scratch::{Directory, in_mount_namespace, in_user_namespace};
 
 fn compile(devices: Value, nodes: Nodes) -> anyhow::Result<Vec<Device>> {
     Device::compile(&serde_json::from_value::<Vec<LinuxDevice>>(devices).unwrap(), nodes)
@@ -165,5 +166,25 @@ fn pipes_go_to_the_containers_user_and_other_files_stay_the_hosts() {
         assert_eq!(file::stat(reader.as_fd()).unwrap().uid, 7);
         let after = fs::metadata("/dev/null").unwrap();
         assert_eq!((null.uid(), null.mode()), (after.uid(), after.mode()));
+    });
+}
+
+#[test]
+fn the_hosts_nodes_are_bound_where_none_may_be_made() {
+    let dir = Directory::new();
+    fs::create_dir(dir.join("dev")).unwrap();
+    in_user_namespace(|| {
+        let dev = dir.root().target_dir(c"/dev", Links::Refuse).unwrap();
+        let tmpfs = FsContext::open(c"tmpfs").unwrap();
+        tmpfs.create().unwrap();
+        attach(tmpfs.mount(0).unwrap().as_fd(), dev.as_fd()).unwrap();
+        // Twice: what is bound already is the same device.
+        for nodes in [Nodes::Made, Nodes::Bound] {
+            for device in Device::compile(&[], nodes).unwrap() {
+                device.apply(&dir.root()).unwrap();
+            }
+        }
+        fs::write(dir.join("dev/null"), "gone").unwrap();
+        assert_eq!(fs::read(dir.join("dev/null")).unwrap(), b"");
     });
 }

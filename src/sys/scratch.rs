@@ -76,3 +76,41 @@ pub fn mount_line(path: &Path) -> Option<String> {
     let path = path.to_str().expect("a UTF-8 path");
     table.lines().rfind(|line| line.split(' ').nth(4) == Some(path)).map(str::to_owned)
 }
+
+/// The host's id of root in [`in_user_namespace`].
+pub const ROOT_INSIDE: u32 = 100_000;
+
+/// Runs `test` as root of a new user namespace with a mount namespace of its own, in a process of its own: a process
+/// with threads cannot have another user namespace.
+pub fn in_user_namespace(test: impl FnOnce()) {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork, setgid, setgroups, setuid};
+    let (unshared_reader, unshared) = std::io::pipe().unwrap();
+    let (mapped_reader, mapped) = std::io::pipe().unwrap();
+    // SAFETY: the child uses no lock of other threads but the allocator's, which glibc makes usable after a fork.
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Child => {
+            drop((unshared_reader, mapped));
+            let run = std::panic::AssertUnwindSafe(|| {
+                unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).expect("a user namespace");
+                drop(unshared);
+                let _ = std::io::Read::read(&mut &mapped_reader, &mut [0]);
+                setgroups(&[]).and(setgid(0.into())).and(setuid(0.into())).expect("root inside");
+                test();
+            });
+            let status = i32::from(std::panic::catch_unwind(run).is_err());
+            // SAFETY: ends the child without the parent's exit handlers.
+            unsafe { libc::_exit(status) }
+        }
+        ForkResult::Parent { child } => {
+            drop((unshared, mapped_reader));
+            let _ = std::io::Read::read(&mut &unshared_reader, &mut [0]);
+            for map in ["uid_map", "gid_map"] {
+                let line = format!("0 {ROOT_INSIDE} 65536");
+                std::fs::write(format!("/proc/{child}/{map}"), line).expect("an id map");
+            }
+            drop(mapped);
+            assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)), "the test in the user namespace failed");
+        }
+    }
+}
