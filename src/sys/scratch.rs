@@ -23,6 +23,23 @@ pub fn in_mount_namespace<T: Send + 'static>(test: impl FnOnce() -> T + Send + '
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
+/// Runs `test` in a thread with a copy of the caller's mount namespace, its mounts' peers.
+pub fn in_copied_mount_namespace(test: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace of our own");
+            test();
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+/// Exchanges the files `one` and `other` in one step.
+pub fn exchange(one: &Path, other: &Path) {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE).expect("renameat2");
+}
+
 /// A directory that is removed with all its contents when dropped.
 pub struct Directory(PathBuf);
 

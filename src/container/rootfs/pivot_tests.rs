@@ -11,7 +11,9 @@ use super::super::mount::{Context, Mount};
 use super::super::propagation::RootPropagation;
 use super::*;
 use crate::sys::path::Links;
-use crate::sys::scratch::{Directory, c_path as scratch_path, in_mount_namespace, mount_line};
+use crate::sys::scratch::{
+    Directory, c_path as scratch_path, in_copied_mount_namespace, in_mount_namespace, mount_line,
+};
 
 /// A rootfs that is entered, with `mounts` in it.
 fn enter(rootfs: &Path, propagation: Option<&str>, mounts: Value, cgroup: Option<&CgroupView>) -> RootFd {
@@ -95,17 +97,14 @@ fn mounts_in_the_rootfs_do_not_reach_a_shared_host() {
         // What the host's namespace would be: everything shared, with a peer to watch.
         let host = file::open_directory(c"/").unwrap();
         set_sharing(host.as_fd(), Sharing::Shared, Depth::Tree).unwrap();
-        let watched = std::thread::scope(|scope| {
-            let container = scope.spawn(|| {
-                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-                for propagation in [None, Some("slave"), Some("private"), Some("rshared")] {
-                    let mounts = json!([{ "destination": "/dir", "type": "tmpfs" }]);
-                    enter(&rootfs, propagation, mounts, None);
-                }
-            });
-            container.join().unwrap();
-            mount_line(&rootfs.join("dir")).or_else(|| mount_line(&rootfs))
+        in_copied_mount_namespace(|| {
+            for propagation in [None, Some("slave"), Some("private"), Some("rshared")] {
+                let mounts = json!([{ "destination": "/dir", "type": "tmpfs" }]);
+                enter(&rootfs, propagation, mounts, None);
+                assert!(mount_line(&rootfs.join("dir")).is_some());
+            }
         });
+        let watched = mount_line(&rootfs.join("dir")).or_else(|| mount_line(&rootfs));
         assert_eq!(watched, None);
     });
     drop(dir);
