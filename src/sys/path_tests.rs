@@ -110,3 +110,16 @@ fn procfs_symlinks_and_fakes_are_refused() {
     let fake = file::open_directory(&super::super::scratch::c_path(dir.path())).unwrap();
     assert_eq!(ProcFd::from_fd(fake).err().unwrap().errno, Errno::ENOTSUP);
 }
+
+#[test]
+fn where_no_procfs_may_be_mounted_a_copy_of_the_hosts_serves() {
+    // A new user namespace may not mount the procfs of a pid namespace that is not its own.
+    super::super::scratch::in_user_namespace(|| {
+        assert_eq!(ProcFd::mounted().unwrap_err().errno, Errno::EPERM);
+        let proc = ProcFd::open().unwrap();
+        proc.write_thread(c"comm", b"renamed").unwrap();
+        assert_eq!(fs::read_to_string("/proc/self/comm").unwrap(), "renamed\n");
+        let fault = proc.write(c"sys/kernel/hostname", b"x").unwrap_err();
+        assert!(matches!(fault.errno, Errno::EACCES | Errno::EPERM), "{fault}");
+    });
+}
