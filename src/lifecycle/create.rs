@@ -6,19 +6,19 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
 use super::{CgroupManager, Host, Id, protect};
-use crate::container::{bundle, cgroup};
+use crate::container::{bundle, cgroup, validate};
 use crate::init::Inherited;
 use crate::log;
 use crate::plan::{self, Gate, Plan};
-use crate::sys::{self, process, socket};
+use crate::sys::{self, socket};
 
 /// What create's and run's flags say.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CreateOptions {
     pub bundle: PathBuf,
     /// Another name for config.json.
@@ -69,7 +69,7 @@ pub fn build(
     gate: Gate,
 ) -> Result<Created> {
     let plan = compile(host, id, options, &bundle, gate)?;
-    let mut directory = Directory::reserve(&host.root, id)?;
+    let directory = Directory::reserve(&host.root, id)?;
     let mut state = first_state(id, &bundle, &plan)?;
     directory.save(&state)?;
     let cgroup = plan.cgroup.create()?;
@@ -101,7 +101,7 @@ fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundl
         CgroupManager::Systemd => bail!("--systemd-cgroup: the systemd cgroup driver is not supported yet"),
         CgroupManager::Disabled => bail!("--cgroup-manager: disabled is not supported yet"),
     }
-    sys::require_kernel()?;
+    ensure!(sys::kernel::is_new_enough(), "ocirt needs Linux 5.14 or newer");
     let request = plan::Request {
         id: id.as_str(),
         bundle: &bundle.directory,
@@ -110,9 +110,10 @@ fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundl
         preserve_fds: options.preserve_fds,
         gate,
     };
+    validate::validate(&bundle.spec, &bundle.directory)?;
     let plan = plan::create(&bundle.spec, &request)?;
     for warning in bundle.warnings.iter().chain(&plan.warnings) {
-        log::warn(warning);
+        host.log.warn(warning);
     }
     Ok(plan)
 }
@@ -130,7 +131,7 @@ fn first_state(id: &Id, bundle: &bundle::Bundle, plan: &Plan) -> Result<State> {
         rootfs: plan.rootfs.clone(),
         created: log::rfc3339_nanos(SystemTime::now()),
         annotations: spec.annotations().clone().unwrap_or_default(),
-        owner: sys::ids::effective_user(),
+        owner: sys::ids::effective_uid(),
         own_pid_namespace: plan.own_pid_namespace,
         cgroup: plan.cgroup.paths().clone(),
         poststart: hooks.poststart().clone().unwrap_or_default(),

@@ -8,7 +8,6 @@ use super::inspect::Found;
 use super::state::{Directory, State, Status};
 use super::{Host, Id, Refusal};
 use crate::container::hooks;
-use crate::log;
 use crate::sys::{process, signal};
 
 /// How long a killed init may take to end, in milliseconds: runc's ten seconds.
@@ -46,17 +45,17 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
         }
         end(pidfd.as_ref().map(AsFd::as_fd), "the container's init")?;
     }
-    destroy(&found.directory, &state)
+    destroy(host, &found.directory, &state)
 }
 
 /// Removes everything that is left of a container whose init has ended, and runs its poststop hooks.
-pub fn destroy(directory: &Directory, state: &State) -> Result<()> {
+pub fn destroy(host: &Host, directory: &Directory, state: &State) -> Result<()> {
     state.cgroup.remove()?;
     // The spec wants the resources gone first; a failing hook is a warning, and the rest goes on.
     let text = state.for_hooks(Status::Stopped)?;
     for hook in hooks::compile("poststop", &state.poststop)? {
         if let Err(error) = hook.run(&text, &state.bundle) {
-            log::warn(&format!("{}: {error:#}", hook.field));
+            host.log.warn(&format!("{}: {error:#}", hook.field));
         }
     }
     directory.remove()

@@ -6,13 +6,13 @@ use anyhow::{Context, Result, bail};
 
 use super::inspect::Found;
 use super::state::Status;
-use super::{Host, Id, Refusal};
+use super::{Host, Id, Refusal, Signal};
 use crate::sys::{Errno, process, signal};
 
 /// Sends `number` to init, or with `all` to every process in the container's cgroup.
 ///
 /// A container that has ended is refused, but for `all`: engines clean up with it after init is gone.
-pub fn kill(host: &Host, id: &Id, number: i32, all: bool) -> Result<()> {
+pub fn kill(host: &Host, id: &Id, Signal(number): Signal, all: bool) -> Result<()> {
     let found = Found::open(host, id)?;
     if all {
         return found.state.cgroup.kill_all(number);

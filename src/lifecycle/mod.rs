@@ -9,6 +9,7 @@ mod inspect;
 mod kill;
 mod launch;
 mod protect;
+pub mod root;
 mod run;
 mod start;
 mod state;
@@ -17,6 +18,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+
+use crate::log::Log;
 
 pub use create::{CreateOptions, create, plan};
 pub use delete::delete;
@@ -27,13 +30,21 @@ pub use start::start;
 pub use state::Status;
 
 /// What the global flags say: where containers are kept, and who manages their cgroups.
-#[derive(Clone, Debug)]
-pub struct Host {
+pub struct Host<'a> {
     /// The directory that holds a directory for each container.
     pub root: PathBuf,
     pub cgroup_manager: CgroupManager,
     pub rootless: Rootless,
+    /// Where warnings go; errors are returned.
+    pub log: &'a Log,
 }
+
+/// The version of runtime-spec that `state` names.
+const OCI_VERSION: &str = "1.3.0";
+
+/// A signal's number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Signal(pub i32);
 
 /// `--cgroup-manager` and `--systemd-cgroup`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,6 +1,6 @@
 //! run: create, start, and, unless detached, stay with the container to its end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result, bail};
 
@@ -11,7 +11,7 @@ use crate::plan::Gate;
 use crate::sys::{process, signal, socket};
 
 /// What run's own flags say.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RunOptions {
     pub detach: bool,
     /// Keep the container's state after its end.
@@ -41,7 +41,7 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
     created.keep_all();
     let exit = foreground::follow(&created.init.child, &signals, terminal)?;
     if !run.keep {
-        delete::destroy(&created.directory, &created.state)?;
+        delete::destroy(host, &created.directory, &created.state)?;
     }
     Ok(exit.code())
 }

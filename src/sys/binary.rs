@@ -16,12 +16,7 @@ pub fn open_own() -> Result<OwnedFd> {
 /// Whether the program cannot be opened for writing through this descriptor: its mount is read-only, or it is a sealed
 /// copy in memory.
 pub fn is_read_only(program: BorrowedFd) -> Result<bool> {
-    // SAFETY: statfs is plain data, for which all zeroes is a valid value.
-    let mut stat: libc::statfs = unsafe { core::mem::zeroed() };
-    // SAFETY: `stat` outlives the call.
-    let ret = unsafe { libc::fstatfs(program.as_raw_fd(), &raw mut stat) };
-    check("fstatfs", ret.into())?;
-    Ok(stat.f_flags & libc::ST_RDONLY as i64 != 0 || is_sealed()?)
+    Ok(super::file::is_read_only(program)? || is_sealed()?)
 }
 
 /// Whether the running program is a copy that [`sealed_copy`] made. O_PATH descriptors have no seals to ask for, so it
@@ -49,8 +44,7 @@ pub fn read_only_clone(program: BorrowedFd) -> Result<OwnedFd> {
     let fd = check("open_tree", fd)?;
     // SAFETY: the kernel just made it for us.
     let tree = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let attributes =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: `attributes` outlives the call and its size is given.
     let ret = unsafe {
         libc::syscall(

@@ -245,6 +245,12 @@ impl Path {
 /// pivot_root.
 pub struct ProcFd(OwnedFd);
 
+impl AsFd for ProcFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl ProcFd {
     /// A detached procfs of the caller's pid namespace, else, where a user namespace may not have one, a copy of the
     /// `/proc` that the host has.
