@@ -50,7 +50,7 @@ pub enum Mount {
     Bind(Bind),
     Filesystem(Filesystem),
     Remount(Remount),
-    Cgroup(CgroupMount),
+    Cgroup(Box<CgroupMount>),
 }
 
 impl Mount {
@@ -73,7 +73,7 @@ impl Mount {
             _ if request.options.remount => Self::Remount(Remount::compile(request)?),
             _ if is_bind => Self::Bind(Bind::compile(request, context, &mut warnings)?),
             "" => bail!("type: missing (only bind mounts do without)"),
-            "cgroup" => Self::Cgroup(CgroupMount::compile(request, context)?),
+            "cgroup" => Self::Cgroup(Box::new(CgroupMount::compile(request, context)?)),
             "sysfs" if context.user_namespace && !context.network_namespace => {
                 Self::Bind(Bind::of_host_sysfs(request, context)?)
             }
