@@ -2,3 +2,5 @@
 //! Siblings do not know each other: what two of them must agree on is an argument that `plan` passes.
 
 #![forbid(unsafe_code)]
+
+pub mod seccomp;

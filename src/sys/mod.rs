@@ -4,5 +4,6 @@
 //! clone never touches the heap. A function that init or an `apply()` calls uses neither `std` nor the heap.
 
 mod error;
+pub mod seccomp;
 
 pub use error::{Errno, Fault, Result, SysError, Text};
