@@ -6,7 +6,10 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod cli;
+
 pub mod lifecycle;
+
 pub mod plan;
 
 pub mod init;

@@ -59,9 +59,8 @@ pub fn per_bind(peer: &Peer, host: &Host, runs: usize) -> Result<(f64, f64)> {
 
 /// Containers a second with eight `run`s at any time, each in its own cgroup.
 pub fn throughput(peer: &Peer, host: &Host, containers: usize) -> Result<f64> {
-    let bundles = (0..CONCURRENCY).map(|slot| {
-        bundle::write(host, &Shape { name: &format!("slot-{slot}"), seccomp: true, ..Shape::default() })
-    });
+    let bundles = (0..CONCURRENCY)
+        .map(|slot| bundle::write(host, &Shape { name: &format!("slot-{slot}"), seccomp: true, ..Shape::default() }));
     let bundles: Vec<PathBuf> = bundles.collect::<Result<_>>()?;
     let next = AtomicUsize::new(0);
     let begin = Instant::now();
@@ -73,7 +72,8 @@ pub fn throughput(peer: &Peer, host: &Host, containers: usize) -> Result<f64> {
     };
     let results: Vec<Result<()>> = thread::scope(|scope| {
         let work = &work;
-        let threads: Vec<_> = bundles.iter().enumerate().map(|(slot, bundle)| scope.spawn(move || work(slot, bundle))).collect();
+        let threads: Vec<_> =
+            bundles.iter().enumerate().map(|(slot, bundle)| scope.spawn(move || work(slot, bundle))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("panicked")))).collect()
     });
     let elapsed = begin.elapsed().as_secs_f64();

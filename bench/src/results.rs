@@ -66,7 +66,12 @@ impl Results {
     pub fn series(&mut self, operation: &str, seccomp: bool, peer: &str) -> &mut Series {
         let found = self.series.iter().position(|s| s.operation == operation && s.seccomp == seccomp && s.peer == peer);
         let at = found.unwrap_or_else(|| {
-            self.series.push(Series { operation: operation.to_owned(), seccomp, peer: peer.to_owned(), ..Series::default() });
+            self.series.push(Series {
+                operation: operation.to_owned(),
+                seccomp,
+                peer: peer.to_owned(),
+                ..Series::default()
+            });
             self.series.len() - 1
         });
         &mut self.series[at]
@@ -78,7 +83,8 @@ impl Results {
     }
 
     pub fn any_failure(&self) -> bool {
-        self.series.iter().any(|series| !series.failures.is_empty()) || self.facts.iter().any(|fact| fact.value.is_err())
+        self.series.iter().any(|series| !series.failures.is_empty())
+            || self.facts.iter().any(|fact| fact.value.is_err())
     }
 
     pub fn to_json(&self) -> Value {

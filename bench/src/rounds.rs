@@ -159,7 +159,10 @@ pub fn measure_extras(arguments: &Arguments, host: &Host, peers: &[Peer], result
             fact("containers/s, 8 at a time, seccomp", extras::throughput(peer, host, containers));
         }
         if arguments.callgrind {
-            fact("instructions of --version", extras::instructions(peer, host, &["--version"]).map(|count| count as f64));
+            fact(
+                "instructions of --version",
+                extras::instructions(peer, host, &["--version"]).map(|count| count as f64),
+            );
             fact("instructions of list", extras::instructions(peer, host, &["list"]).map(|count| count as f64));
         }
     }
@@ -173,7 +176,8 @@ fn count_syscalls(host: &Host, peer: &Peer, results: &mut Results) -> Result<()>
     let greeter = bundle::write(host, &Shape { name: plain, ..Shape::default() })?;
     let greeter_filtered = bundle::write(host, &Shape { name: filtered, seccomp: true, ..Shape::default() })?;
     let sleeper = bundle::write(host, &Shape { name: live, args: SLEEP, ..Shape::default() })?;
-    let [greeter, greeter_filtered, sleeper] = [&greeter, &greeter_filtered, &sleeper].map(|path| path.to_string_lossy());
+    let [greeter, greeter_filtered, sleeper] =
+        [&greeter, &greeter_filtered, &sleeper].map(|path| path.to_string_lossy());
     let counted: [(&str, bool, &[&str]); 4] = [
         ("run", false, &["run", "--bundle", &greeter, plain]),
         ("run", true, &["run", "--bundle", &greeter_filtered, filtered]),
@@ -188,7 +192,9 @@ fn count_syscalls(host: &Host, peer: &Peer, results: &mut Results) -> Result<()>
     if let Err(error) = created {
         results.series("state", false, &peer.name).failures.push(format!("{error:#}"));
     } else {
-        for (operation, words) in [("state", &["state", live][..]), ("start", &["start", live]), ("kill", &["kill", live, "KILL"])] {
+        for (operation, words) in
+            [("state", &["state", live][..]), ("start", &["start", live]), ("kill", &["kill", live, "KILL"])]
+        {
             note_syscalls(results, peer, operation, false, extras::syscalls(peer, host, words));
         }
         crate::peer::end_descendants();

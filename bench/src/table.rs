@@ -11,13 +11,23 @@ pub struct Bases<'a> {
 /// Prints every series and fact, operations in the order they were measured, runtimes in the order given.
 pub fn print(results: &Results, peers: &[String], bases: &Bases) {
     let mut operations: Vec<(&str, bool)> = results.series.iter().map(|s| (s.operation.as_str(), s.seccomp)).collect();
-    operations.sort_by_key(|(operation, seccomp)| (*seccomp, crate::OPERATIONS.iter().position(|name| name == operation)));
+    operations
+        .sort_by_key(|(operation, seccomp)| (*seccomp, crate::OPERATIONS.iter().position(|name| name == operation)));
     operations.dedup();
     let widest = peers.iter().map(String::len).max().unwrap_or(0).max(7);
     println!(
         "{:<17} {:<widest$} {:>9} {:>7} {:>8} {:>8} {:>7} {:>6} {:>8} | {:>11} {:>11}",
-        "operation", "runtime", "wall ms", "± MAD", "p90", "CPU ms", "RSS KiB", "faults", "syscalls",
-        format!("× {}", bases.peer), "× floor"
+        "operation",
+        "runtime",
+        "wall ms",
+        "± MAD",
+        "p90",
+        "CPU ms",
+        "RSS KiB",
+        "faults",
+        "syscalls",
+        format!("× {}", bases.peer),
+        "× floor"
     );
     println!("{:62}{:widest$} {:>11} | {:>5} {:>5} {:>5} {:>5}", "", "", "", "wall", "CPU", "wall", "CPU");
     for (operation, seccomp) in operations {

@@ -3,15 +3,21 @@
 
 #![forbid(unsafe_code)]
 
-pub mod hooks;
-pub mod cgroup;
 pub mod bundle;
-pub mod validate;
-pub mod seccomp;
+pub mod cgroup;
+pub mod console;
+pub mod devices;
+pub mod hooks;
 pub mod id_map;
 pub mod keyring;
 pub mod namespaces;
+pub mod process;
+pub mod rootfs;
+pub mod seccomp;
 pub mod security;
 pub mod sysctl;
+pub mod time_namespace;
 pub mod uts;
-pub mod rootfs;
+pub mod default_spec;
+pub mod features;
+pub mod validate;

@@ -1,84 +1,70 @@
-//! `linux.namespaces` and `linux.timeOffsets`: which namespaces init is born in, and which it joins
-//! (config-linux.md, "Namespaces"; namespaces(7)).
+//! `linux.namespaces`: which namespaces the container gets new, and which it joins (config-linux.md, "Namespaces").
 
 use std::ffi::CString;
 use std::fmt;
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use oci_spec::runtime::{Linux, LinuxNamespaceType};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 
 use crate::sys::namespace::{self, Kind, Kinds};
-use crate::sys::{self, Fault, beneath, path::ProcFd};
+use crate::sys::{Errno, Fault, SysError};
 
-/// Every namespace of the container, decided.
-#[derive(Debug)]
+/// The container's namespaces.
+#[derive(Debug, Default)]
 pub struct Namespaces {
-    /// Those that are new, made by clone3(2).
+    /// Those to make.
     pub new: Kinds,
-    /// Those that exist, in the order in which they are joined; without the pid namespace.
+    /// Those to join, in the order in which that must happen.
     pub joined: Vec<Join>,
-    /// An existing pid namespace: a process is born in it, and cannot enter it later.
-    pub pid: Option<PidNamespace>,
-    pub time_offsets: Option<TimeOffsets>,
+    /// Those that are not the runtime's own: new, or joined by a path to another one.
+    pub private: Kinds,
 }
 
-/// An existing namespace.
+/// A namespace to join. The descriptor was opened, and its kind verified, on the host.
 #[derive(Debug)]
 pub struct Join {
-    /// The place in config.json, e.g. `linux.namespaces[2]`.
-    pub field: String,
     kind: Kind,
-    path: String,
     fd: OwnedFd,
+    path: PathBuf,
 }
 
-/// An existing pid namespace.
-#[derive(Debug)]
-pub struct PidNamespace(Join);
+/// New namespaces to enter by unshare(2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unshare(pub Kinds);
 
-/// While this lives, the caller's children are born in another pid namespace.
-#[derive(Debug)]
-pub struct InPidNamespace(OwnedFd);
-
-/// How far the clocks of a new time namespace are from the host's (time_namespaces(7)).
-#[derive(Debug)]
-pub struct TimeOffsets {
-    /// The lines of /proc/self/timens_offsets.
-    lines: CString,
-}
-
-/// Prepares the namespaces; opens those that are joined and checks that they are of their kind.
-pub fn compile(linux: &Linux) -> Result<Namespaces> {
-    let mut namespaces = Namespaces { new: Kinds::NONE, joined: Vec::new(), pid: None, time_offsets: None };
+/// The prepared namespaces. A kind given twice, a path that is not absolute, and a path to another kind of namespace
+/// are errors.
+pub fn compile(spec: &[LinuxNamespace]) -> Result<Namespaces> {
+    let mut namespaces = Namespaces::default();
     let mut seen = Kinds::NONE;
-    for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
-        let field = format!("linux.namespaces[{index}]");
-        let kind = kind(namespace.typ());
+    for (index, entry) in spec.iter().enumerate() {
+        let kind = kind(entry.typ());
         if seen.contains(kind) {
-            bail!("{field}: duplicate namespace {}", namespace.typ());
+            bail!("linux.namespaces[{index}]: duplicate {kind} namespace");
         }
         seen = seen.with(kind);
-        match namespace.path().as_deref().and_then(|path| path.to_str()).filter(|path| !path.is_empty()) {
-            None => namespaces.new = namespaces.new.with(kind),
-            Some(path) => {
-                let join = open(field, kind, path)?;
-                match kind {
-                    Kind::Pid => namespaces.pid = Some(PidNamespace(join)),
-                    _ => namespaces.joined.push(join),
-                }
-            }
+        // An empty path is Go's way to leave it out.
+        let Some(path) = entry.path().as_deref().filter(|path| !path.as_os_str().is_empty()) else {
+            namespaces.new = namespaces.new.with(kind);
+            namespaces.private = namespaces.private.with(kind);
+            continue;
+        };
+        let field = || format!("linux.namespaces[{index}].path");
+        let (join, is_own) = open(kind, path).with_context(field)?;
+        namespaces.joined.push(join);
+        if !is_own {
+            namespaces.private = namespaces.private.with(kind);
         }
     }
-    // User first: it gives the right to the others.
-    namespaces.joined.sort_by_key(|join| Kind::ALL.iter().position(|kind| *kind == join.kind));
-    namespaces.time_offsets = time_offsets(linux, namespaces.new)?;
+    let order = |join: &Join| Kind::ALL.iter().position(|kind| *kind == join.kind);
+    namespaces.joined.sort_by_key(order);
     Ok(namespaces)
 }
 
-fn kind(name: LinuxNamespaceType) -> Kind {
-    match name {
+const fn kind(kind: LinuxNamespaceType) -> Kind {
+    match kind {
         LinuxNamespaceType::Mount => Kind::Mount,
         LinuxNamespaceType::Cgroup => Kind::Cgroup,
         LinuxNamespaceType::Uts => Kind::Uts,
@@ -90,154 +76,168 @@ fn kind(name: LinuxNamespaceType) -> Kind {
     }
 }
 
-fn open(field: String, kind: Kind, path: &str) -> Result<Join> {
-    let place = || format!("{field}.path: {path}");
-    let fd: OwnedFd = File::open(path).map_err(|error| sys::SysError::io("open", &error)).with_context(place)?.into();
+/// The namespace at `path`, and whether it is the one the runtime is in.
+fn open(kind: Kind, path: &Path) -> Result<(Join, bool)> {
+    use std::os::unix::ffi::OsStrExt;
+    if !path.is_absolute() {
+        bail!("{} is not absolute", path.display());
+    }
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let fd = namespace::open(&name).with_context(|| path.display().to_string())?;
     match namespace::kind_of(fd.as_fd()) {
-        Ok(found) if found == kind => Ok(Join { field, kind, path: path.to_owned(), fd }),
-        Ok(found) => bail!("{}: is a {found} namespace, not {kind}", place()),
-        Err(_) => bail!("{}: is not a namespace", place()),
+        Ok(found) if found == kind => {}
+        Ok(found) => bail!("{} is a {found} namespace, not {kind}", path.display()),
+        Err(SysError { errno: Errno::ENOTTY, .. }) => bail!("{} is not a namespace", path.display()),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
     }
-}
-
-fn time_offsets(linux: &Linux, new: Kinds) -> Result<Option<TimeOffsets>> {
-    let Some(offsets) = linux.time_offsets().as_ref().filter(|offsets| !offsets.is_empty()) else { return Ok(None) };
-    if !new.contains(Kind::Time) {
-        bail!("linux.timeOffsets: needs a new time namespace in linux.namespaces");
-    }
-    let mut lines: Vec<String> = Vec::new();
-    for (clock, offset) in offsets {
-        if !matches!(clock.as_str(), "monotonic" | "boottime") {
-            bail!("linux.timeOffsets.{clock}: unknown clock (monotonic and boottime have offsets)");
-        }
-        let nanoseconds = offset.nanosecs().unwrap_or(0);
-        if nanoseconds >= 1_000_000_000 {
-            bail!("linux.timeOffsets.{clock}.nanosecs: {nanoseconds} is a second or more");
-        }
-        lines.push(format!("{clock} {} {nanoseconds}\n", offset.secs().unwrap_or(0)));
-    }
-    lines.sort();
-    Ok(Some(TimeOffsets { lines: CString::new(lines.concat())? }))
+    let is_own = namespace::is_own(fd.as_fd(), kind)?;
+    Ok((Join { kind, fd, path: path.to_owned() }, is_own))
 }
 
 impl Namespaces {
-    /// Those with which init is cloned: not the cgroup namespace, whose root is the cgroup that init is in when it
-    /// makes it; and not a time namespace with offsets, which can only be set before somebody is in it.
-    pub fn cloned(&self) -> Kinds {
-        match self.time_offsets {
-            Some(_) => self.new.without(Kind::Cgroup).without(Kind::Time),
-            None => self.new.without(Kind::Cgroup),
-        }
-    }
-
-    /// Whether the container has a namespace of this kind that is not the runtime's.
-    pub fn has(&self, kind: Kind) -> bool {
-        self.new.contains(kind)
-            || self.joined.iter().any(|join| join.kind == kind)
-            || (kind == Kind::Pid && self.pid.is_some())
+    /// The namespace of `kind` to join, if there is one.
+    pub fn join(&self, kind: Kind) -> Option<&Join> {
+        self.joined.iter().find(|join| join.kind == kind)
     }
 }
 
 impl Join {
-    pub fn apply(&self) -> core::result::Result<(), Fault> {
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Moves the caller there; of a pid namespace, only the processes that it makes afterwards.
+    pub fn apply(&self) -> Result<(), Fault> {
         Ok(namespace::join(self.fd.as_fd(), self.kind)?)
-    }
-}
-
-impl PidNamespace {
-    /// Has the caller's next children born in this namespace, until the value returned is dropped.
-    pub fn enter(&self) -> Result<InPidNamespace> {
-        let own = File::open("/proc/self/ns/pid").context("/proc/self/ns/pid")?;
-        namespace::join(self.0.fd.as_fd(), Kind::Pid).with_context(|| format!("{}.path: {}", self.0.field, self.0.path))?;
-        Ok(InPidNamespace(own.into()))
-    }
-}
-
-impl Drop for InPidNamespace {
-    fn drop(&mut self) {
-        // Back to where we came from: the right that let us go is still ours.
-        let _ = namespace::join(self.0.as_fd(), Kind::Pid);
-    }
-}
-
-impl TimeOffsets {
-    /// Makes the time namespace, sets its clocks and enters it. Needs the host's procfs, or any with this process in it.
-    pub fn apply(&self, proc: &ProcFd) -> core::result::Result<(), Fault> {
-        namespace::unshare(Kinds::NONE.with(Kind::Time))?;
-        let written = beneath::write_own(proc.as_fd(), c"timens_offsets", self.lines.to_bytes());
-        written.map_err(|error| error.about(&self.lines))?;
-        let children = beneath::open_own_namespace(proc.as_fd(), c"time_for_children")?;
-        Ok(namespace::join(children.as_fd(), Kind::Time)?)
     }
 }
 
 impl fmt::Display for Join {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "join {} namespace {}", self.kind, self.path)
+        write!(f, "join {} namespace {}", self.kind, self.path.display())
     }
 }
 
-impl fmt::Display for PidNamespace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+impl Unshare {
+    pub fn apply(&self) -> Result<(), Fault> {
+        Ok(namespace::unshare(self.0)?)
     }
 }
 
-impl fmt::Display for TimeOffsets {
+impl fmt::Display for Unshare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "new time namespace: {}", self.lines.to_string_lossy().trim_end().replace('\n', ", "))
+        write!(f, "unshare {}", self.0)
+    }
+}
+
+/// Brings up the loopback device of a new network namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loopback;
+
+impl Loopback {
+    pub fn apply(&self) -> Result<(), Fault> {
+        Ok(crate::sys::net::loopback_up()?)
+    }
+}
+
+impl fmt::Display for Loopback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bring up loopback")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::{heap_free, in_a_child};
 
-    fn linux(json: serde_json::Value) -> Linux {
-        serde_json::from_value(json).unwrap()
-    }
-
-    fn error_of(json: serde_json::Value) -> String {
-        format!("{:#}", compile(&linux(json)).unwrap_err())
+    fn compiled(json: &str) -> Result<Namespaces> {
+        compile(&serde_json::from_str::<Vec<LinuxNamespace>>(json).expect("namespaces"))
     }
 
     #[test]
-    fn a_namespace_named_twice_is_refused() {
-        let json = serde_json::json!({"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "pid"}]});
-        assert_eq!(error_of(json), "linux.namespaces[2]: duplicate namespace pid");
+    fn every_type_can_be_new() {
+        let types = ["mount", "cgroup", "uts", "ipc", "user", "pid", "network", "time"];
+        let json = format!("[{}]", types.map(|name| format!(r#"{{"type":"{name}"}}"#)).join(","));
+        let namespaces = compiled(&json).expect("compiles");
+        assert_eq!(namespaces.new.to_string(), "user, ipc, uts, net, pid, mnt, cgroup, time");
+        assert_eq!(namespaces.private, namespaces.new);
     }
 
     #[test]
-    fn a_path_of_another_kind_is_refused() {
-        let json = serde_json::json!({"namespaces": [{"type": "ipc", "path": "/proc/self/ns/net"}]});
-        assert_eq!(error_of(json), "linux.namespaces[0].path: /proc/self/ns/net: is a net namespace, not ipc");
-        let json = serde_json::json!({"namespaces": [{"type": "ipc", "path": "/proc/self/stat"}]});
-        assert_eq!(error_of(json), "linux.namespaces[0].path: /proc/self/stat: is not a namespace");
-        let json = serde_json::json!({"namespaces": [{"type": "ipc", "path": "/nowhere"}]});
-        assert_eq!(error_of(json), "linux.namespaces[0].path: /nowhere: open: no such file or directory");
+    fn a_duplicate_is_an_error_that_names_it() {
+        let error = compiled(r#"[{"type":"pid"},{"type":"uts"},{"type":"pid","path":"/proc/self/ns/pid"}]"#);
+        assert_eq!(error.expect_err("duplicate").to_string(), "linux.namespaces[2]: duplicate pid namespace");
     }
 
     #[test]
-    fn user_is_joined_first_and_the_cgroup_namespace_is_not_cloned() {
-        let json = serde_json::json!({"namespaces": [
-            {"type": "network", "path": "/proc/self/ns/net"}, {"type": "user", "path": "/proc/self/ns/user"},
-            {"type": "cgroup"}, {"type": "mount"}, {"type": "time"}]});
-        let namespaces = compile(&linux(json)).unwrap();
-        assert_eq!(namespaces.joined[0].to_string(), "join user namespace /proc/self/ns/user");
-        assert_eq!(namespaces.cloned(), Kinds::NONE.with(Kind::Mount).with(Kind::Time));
-        assert!(namespaces.has(Kind::Net) && namespaces.has(Kind::Cgroup) && !namespaces.has(Kind::Uts));
+    fn a_path_to_another_type_is_an_error_that_says_which() {
+        let error = compiled(r#"[{"type":"ipc","path":"/proc/self/ns/net"}]"#).expect_err("mismatch");
+        let words = "linux.namespaces[0].path: /proc/self/ns/net is a net namespace, not ipc";
+        assert_eq!(format!("{error:#}"), words);
     }
 
     #[test]
-    fn time_offsets_need_a_new_time_namespace_and_a_known_clock() {
-        let json = serde_json::json!({"timeOffsets": {"monotonic": {"secs": 1}}});
-        assert_eq!(error_of(json), "linux.timeOffsets: needs a new time namespace in linux.namespaces");
-        let json = serde_json::json!({"namespaces": [{"type": "time"}], "timeOffsets": {"realtime": {"secs": 1}}});
-        assert!(error_of(json).starts_with("linux.timeOffsets.realtime: unknown clock"));
-        let json = serde_json::json!({"namespaces": [{"type": "time"}],
-            "timeOffsets": {"monotonic": {"secs": -1, "nanosecs": 5}, "boottime": {"secs": 2}}});
-        let namespaces = compile(&linux(json)).unwrap();
-        assert_eq!(namespaces.time_offsets.as_ref().unwrap().to_string(), "new time namespace: boottime 2 0, monotonic -1 5");
-        assert!(namespaces.cloned().is_empty());
+    fn what_is_no_namespace_is_an_error() {
+        for (path, words) in [
+            ("/etc/passwd", "/etc/passwd is not a namespace"),
+            ("/dev/null", "/dev/null is not a namespace"),
+            ("proc/self/ns/ipc", "proc/self/ns/ipc is not absolute"),
+            ("/nope", "/nope: open: no such file or directory"),
+        ] {
+            let error = compiled(&format!(r#"[{{"type":"ipc","path":"{path}"}}]"#)).expect_err(path);
+            assert_eq!(format!("{error:#}"), format!("linux.namespaces[0].path: {words}"));
+        }
+    }
+
+    #[test]
+    fn the_runtimes_own_namespace_is_not_private() {
+        let namespaces = compiled(r#"[{"type":"network","path":"/proc/self/ns/net"},{"type":"uts","path":""}]"#);
+        let namespaces = namespaces.expect("compiles");
+        assert_eq!((namespaces.private.to_string(), namespaces.new.to_string()), ("uts".into(), "uts".into()));
+        assert_eq!(
+            namespaces.join(Kind::Net).map(Join::to_string).as_deref(),
+            Some("join net namespace /proc/self/ns/net")
+        );
+    }
+
+    #[test]
+    fn a_joined_namespace_is_the_one_of_the_path() {
+        in_a_child(|| {
+            let first = std::fs::read_link("/proc/self/ns/uts")?;
+            let join = compiled(r#"[{"type":"uts","path":"/proc/self/ns/uts"}]"#)?;
+            Unshare(Kinds::NONE.with(Kind::Uts)).apply()?;
+            assert_ne!(std::fs::read_link("/proc/self/ns/uts")?, first);
+            for join in &join.joined {
+                heap_free(|| join.apply())?;
+            }
+            assert_eq!(std::fs::read_link("/proc/self/ns/uts")?, first);
+            let other = std::fs::File::open("/proc/self/ns/uts")?;
+            Unshare(Kinds::NONE.with(Kind::Uts)).apply()?;
+            assert!(!namespace::is_own(other.as_fd(), Kind::Uts)?);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn namespaces_are_joined_with_the_user_namespace_first() {
+        let json = r#"[{"type":"mount","path":"/proc/self/ns/mnt"},{"type":"user","path":"/proc/self/ns/user"}]"#;
+        let kinds: Vec<_> = compiled(json).expect("compiles").joined.iter().map(Join::kind).collect();
+        assert_eq!(kinds, [Kind::User, Kind::Mount]);
+    }
+
+    #[test]
+    fn loopback_comes_up_in_a_new_network_namespace() {
+        in_a_child(|| {
+            Unshare(Kinds::NONE.with(Kind::Net)).apply()?;
+            assert!(!crate::sys::net::loopback_is_up()?);
+            heap_free(|| Loopback.apply())?;
+            assert!(crate::sys::net::loopback_is_up()?);
+            Ok(())
+        });
     }
 }

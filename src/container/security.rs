@@ -1,80 +1,155 @@
-//! `process.apparmorProfile` and `process.selinuxLabel`: what the Linux security module confines the program by, from
-//! its execve on.
+//! `process.apparmorProfile`, `process.selinuxLabel` and `process.noNewPrivileges`.
+//!
+//! A label that the host cannot give is an error: a container without its confinement must not start. The kernel files
+//! are written through a procfs of the runtime's own, because a container's /proc may be a fake (CVE-2019-16884,
+//! CVE-2025-52881).
 
+use core::ffi::CStr;
 use std::ffi::CString;
 use std::fmt;
+use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result, bail};
 
-use crate::sys::path::ProcFd;
-use crate::sys::{Errno, Fault};
+use crate::sys::{Errno, Fault, SysError, beneath, credentials, security};
 
-/// AppArmor's profile for the next execve.
-#[derive(PartialEq, Eq, Debug)]
-pub struct AppArmor {
+/// The AppArmor profile that the next exec puts the process under.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Apparmor {
+    profile: String,
     command: CString,
 }
 
-/// SELinux's label for the next execve.
-#[derive(PartialEq, Eq, Debug)]
-pub struct SelinuxLabel {
+/// The prepared profile; none, or an empty one, changes nothing.
+pub fn compile_apparmor(profile: Option<&str>) -> Result<Option<Apparmor>> {
+    apparmor(profile, security::apparmor_is_enabled())
+}
+
+fn apparmor(profile: Option<&str>, enabled: bool) -> Result<Option<Apparmor>> {
+    let Some(profile) = profile.filter(|profile| !profile.is_empty()) else { return Ok(None) };
+    if !enabled {
+        bail!("process.apparmorProfile: {profile:?}: apparmor is disabled or not supported on this host");
+    }
+    let command = CString::new(format!("exec {profile}")).context("process.apparmorProfile")?;
+    Ok(Some(Apparmor { profile: profile.to_owned(), command }))
+}
+
+impl Apparmor {
+    /// Asks for the profile through `proc`, the root of a procfs. The file in attr/apparmor (Linux 5.8) is AppArmor's
+    /// alone; before, and without it, attr/exec is that of the one label module.
+    pub fn apply(&self, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+        let own = beneath::write_own(proc, c"attr/apparmor/exec", self.command.to_bytes());
+        match own {
+            Err(SysError { call: "openat2", errno: Errno::ENOENT }) => {}
+            other => return other.map_err(|error| failed(error, c"`/proc/self/attr/apparmor/exec`")),
+        }
+        let shared = beneath::write_own(proc, c"attr/exec", self.command.to_bytes());
+        shared.map_err(|error| failed(error, c"`/proc/self/attr/exec`"))
+    }
+}
+
+fn failed(error: SysError, file: &CStr) -> Fault {
+    let mut fault = error.about(c"apparmor failed to apply profile: write ");
+    fault.detail.push(file.to_bytes());
+    fault
+}
+
+impl fmt::Display for Apparmor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "set apparmor profile {}", self.profile)
+    }
+}
+
+/// The SELinux label that the next exec gives the process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Selinux {
     label: CString,
 }
 
-/// Prepares the profile; a host without AppArmor cannot give what is asked for. None for an unconfined container of
-/// such a host.
-pub fn compile_apparmor(profile: &str) -> Result<Option<AppArmor>> {
-    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    if !enabled.is_ok_and(|text| text.starts_with('Y')) {
-        if matches!(profile, "" | "unconfined") {
-            return Ok(None);
-        }
-        bail!("process.apparmorProfile: AppArmor is not enabled on this host, so {profile:?} cannot be applied");
-    }
-    if profile.is_empty() {
-        return Ok(None);
-    }
-    let command = CString::new(format!("exec {profile}")).context("process.apparmorProfile")?;
-    Ok(Some(AppArmor { command }))
+/// The prepared label; none, or an empty one, changes nothing.
+pub fn compile_selinux(label: Option<&str>) -> Result<Option<Selinux>> {
+    selinux(label, security::selinux_is_enabled())
 }
 
-/// Prepares the label; `field` is where config.json has it. None for an empty one.
-pub fn compile_selinux(field: &str, label: &str) -> Result<Option<SelinuxLabel>> {
-    if label.is_empty() {
-        return Ok(None);
+fn selinux(label: Option<&str>, enabled: bool) -> Result<Option<Selinux>> {
+    let Some(label) = label.filter(|label| !label.is_empty()) else { return Ok(None) };
+    if !enabled {
+        bail!("process.selinuxLabel: {label:?}: selinux is disabled or not supported on this host");
     }
-    if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
-        bail!("{field}: SELinux is not enabled on this host, so {label:?} cannot be applied");
-    }
-    Ok(Some(SelinuxLabel { label: CString::new(label).with_context(|| field.to_owned())? }))
+    Ok(Some(Selinux { label: CString::new(label).context("process.selinuxLabel")? }))
 }
 
-impl AppArmor {
-    /// Writes the profile through a procfs of our own (CVE-2019-16884, CVE-2025-52881): to AppArmor's own file, or,
-    /// where LSMs are not stacked (before Linux 5.8), to the shared one.
-    pub fn apply(&self, proc: &ProcFd) -> core::result::Result<(), Fault> {
-        match proc.write_thread(c"attr/apparmor/exec", self.command.to_bytes()) {
-            Err(fault) if fault.errno == Errno::ENOENT => proc.write_thread(c"attr/exec", self.command.to_bytes()),
-            done => done,
-        }
+impl Selinux {
+    /// Asks for the label through `proc`, the root of a procfs.
+    pub fn apply(&self, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+        let written = beneath::write_own(proc, c"attr/exec", self.label.to_bytes());
+        written.map_err(|error| error.about(c"`/proc/self/attr/exec`"))
     }
 }
 
-impl SelinuxLabel {
-    pub fn apply(&self, proc: &ProcFd) -> core::result::Result<(), Fault> {
-        proc.write_thread(c"attr/exec", self.label.to_bytes())
-    }
-}
-
-impl fmt::Display for AppArmor {
+impl fmt::Display for Selinux {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let command = self.command.to_string_lossy();
-        write!(f, "apparmor profile {}", command.trim_start_matches("exec "))
+        write!(f, "set selinux label {}", self.label.to_string_lossy())
     }
 }
 
-impl fmt::Display for SelinuxLabel {
+/// No exec gains privileges any more: `process.noNewPrivileges`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoNewPrivileges;
+
+impl NoNewPrivileges {
+    pub fn apply(&self) -> Result<(), Fault> {
+        Ok(credentials::set_no_new_privs()?)
+    }
+}
+
+impl fmt::Display for NoNewPrivileges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "selinux label {}", self.label.to_string_lossy())
+        f.write_str("set no_new_privs")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::sys::testing::{heap_free, in_a_child, skip, status_line};
+
+    #[test]
+    fn a_label_that_the_host_cannot_give_is_an_error_that_names_it() {
+        let error = apparmor(Some("docker-default"), false).expect_err("disabled").to_string();
+        assert!(error.starts_with("process.apparmorProfile: \"docker-default\": "), "{error}");
+        let error = selinux(Some("a:b:c:s0"), false).expect_err("disabled").to_string();
+        assert!(error.ends_with("selinux is disabled or not supported on this host"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_label_changes_nothing() {
+        assert_eq!(apparmor(Some(""), false).expect("nothing"), None);
+        assert_eq!(selinux(None, false).expect("nothing"), None);
+    }
+
+    #[test]
+    fn a_refused_profile_names_the_kernel_file_in_backquotes() {
+        if security::apparmor_is_enabled() {
+            return skip("this host has apparmor, the profile might exist");
+        }
+        in_a_child(|| {
+            let proc = std::fs::File::open("/proc")?;
+            let profile = apparmor(Some("nope"), true)?.expect("a profile");
+            let fault = heap_free(|| profile.apply(proc.as_fd())).expect_err("no apparmor").to_string();
+            assert!(fault.contains("apparmor failed to apply profile: write `/proc/self/attr/"), "{fault}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn no_new_privs_is_set() {
+        in_a_child(|| {
+            heap_free(|| NoNewPrivileges.apply())?;
+            assert_eq!(status_line("NoNewPrivs")?, "1");
+            Ok(())
+        });
     }
 }

@@ -1,134 +1,210 @@
-//! `linux.sysctl`: kernel parameters of the container's own namespaces (config-linux.md, "Sysctl"). One that is not in
-//! a namespace of the container's would change the host, and is refused.
+//! `linux.sysctl`: kernel parameters that belong to a namespace of the container's (config-linux.md, "Sysctl").
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::fmt;
+use std::os::fd::BorrowedFd;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::sys::namespace::Kind;
-use crate::sys::path::ProcFd;
-use crate::sys::Fault;
+use crate::sys::namespace::{Kind, Kinds};
+use crate::sys::{Fault, beneath};
 
-/// Parameters of the ipc namespace, besides those below fs.mqueue (ipc_namespaces(7)).
-const IPC: [&str; 9] = [
-    "kernel/msgmax",
-    "kernel/msgmnb",
-    "kernel/msgmni",
-    "kernel/sem",
-    "kernel/shmall",
-    "kernel/shmmax",
-    "kernel/shmmni",
-    "kernel/shm_rmid_forced",
-    "kernel/msg_next_id",
+/// What an ipc namespace holds beside fs.mqueue (ipc_namespaces(7)).
+const IPC: [&str; 8] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
 ];
 
 /// One parameter.
-#[derive(PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sysctl {
-    /// The place in config.json, e.g. `linux.sysctl.net.ipv4.ip_forward`.
-    pub field: String,
+    key: String,
     /// Below the root of a procfs: `sys/net/ipv4/ip_forward`.
     path: CString,
-    value: CString,
+    value: String,
 }
 
-/// Prepares the parameter `name`; `has` tells which namespaces the container has for itself, and `host_net` that its
-/// network namespace is the runtime's, named by path.
-pub fn compile(name: &str, value: &str, has: impl Fn(Kind) -> bool) -> Result<Sysctl> {
-    let field = format!("linux.sysctl.{name}");
-    let path = path(name);
-    if path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.contains('\0') {
-        bail!("{field}: not a sysctl name");
-    }
-    match owner(&path) {
-        Owner::Hostname => bail!("{field}: the hostname is set by the config field hostname"),
-        Owner::Host => bail!("{field}: not in a namespace, it would change the host"),
-        Owner::Namespace(kind) if !has(kind) => {
-            bail!("{field}: not in a separate kernel namespace (needs a {kind} namespace in linux.namespaces)")
+/// The prepared parameters in alphabetic order. Each must belong to a namespace that the container does not share with
+/// the runtime, which `private` lists.
+pub fn compile(spec: &HashMap<String, String>, private: Kinds) -> Result<Vec<Sysctl>> {
+    let mut sysctls: Vec<Sysctl> = Vec::with_capacity(spec.len());
+    for (key, value) in spec {
+        let dotted = dotted(key);
+        check(&dotted, private).with_context(|| format!("linux.sysctl.{key}"))?;
+        let path = format!("sys/{}", swapped(&dotted));
+        if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            bail!("linux.sysctl.{key}: not the name of a sysctl");
         }
-        Owner::Namespace(_) => {}
-    }
-    let Ok(value) = CString::new(value) else { bail!("{field}: {value:?} holds a NUL byte") };
-    Ok(Sysctl { field, path: CString::new(format!("sys/{path}"))?, value })
-}
-
-enum Owner {
-    Namespace(Kind),
-    /// uts too, but config.json has a field of its own for it.
-    Hostname,
-    Host,
-}
-
-fn owner(path: &str) -> Owner {
-    let first = path.split('/').next().unwrap_or_default();
-    match (first, path) {
-        ("net", _) => Owner::Namespace(Kind::Net),
-        ("user", _) => Owner::Namespace(Kind::User),
-        (_, "kernel/domainname") => Owner::Namespace(Kind::Uts),
-        (_, "kernel/hostname") => Owner::Hostname,
-        (_, path) if IPC.contains(&path) || path.starts_with("fs/mqueue/") => Owner::Namespace(Kind::Ipc),
-        _ => Owner::Host,
-    }
-}
-
-/// The path below /proc/sys. The separator is the one that comes first, so that the other can be part of a name, as in
-/// `net/ipv4/conf/eno2.100/forwarding` or `net.ipv4.conf.eno2/100.forwarding` (sysctl(8)).
-fn path(name: &str) -> String {
-    match name.find(['.', '/']) {
-        Some(at) if name[at..].starts_with('.') => {
-            name.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect()
+        let path = CString::new(path).with_context(|| format!("linux.sysctl.{key}"))?;
+        if sysctls.iter().any(|other| other.path == path) {
+            bail!("linux.sysctl.{key}: given twice, in two spellings");
         }
-        _ => name.to_owned(),
+        sysctls.push(Sysctl { key: dotted, path, value: value.clone() });
     }
+    sysctls.sort_by(|one, other| one.key.cmp(&other.key));
+    Ok(sysctls)
+}
+
+/// The key with dots between its parts. As in sysctl(8), the first separator decides: after a "/", each "/" separates
+/// and a "." belongs to a name, as that of eno2.100 in `net/ipv4/conf/eno2.100/forwarding`.
+fn dotted(key: &str) -> String {
+    match key.find(['.', '/']).map(|at| key[at..].starts_with('/')) {
+        Some(true) => swapped(key),
+        _ => key.to_owned(),
+    }
+}
+
+/// Dots for slashes and slashes for dots.
+fn swapped(key: &str) -> String {
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    key.chars().map(swap).collect()
+}
+
+/// runc's rules, in runc's order and words.
+fn check(key: &str, private: Kinds) -> Result<()> {
+    if IPC.contains(&key) || key.starts_with("fs.mqueue.") {
+        if !private.contains(Kind::Ipc) {
+            bail!("sysctl {key:?} is not allowed in the hosts ipc namespace");
+        }
+    } else if key.starts_with("net.") {
+        if !private.contains(Kind::Net) {
+            bail!("sysctl {key:?} not allowed in host network namespace");
+        }
+    } else if key.starts_with("user.") {
+        if !private.contains(Kind::User) {
+            bail!("sysctl {key:?} is not allowed in the hosts user namespace");
+        }
+    } else if key == "kernel.hostname" && private.contains(Kind::Uts) {
+        bail!("sysctl {key:?} is not allowed as it conflicts with the OCI \"hostname\" field");
+    } else if key != "kernel.domainname" || !private.contains(Kind::Uts) {
+        bail!("sysctl {key:?} is not in a separate kernel namespace");
+    }
+    Ok(())
 }
 
 impl Sysctl {
-    /// Writes the value through a procfs of our own: /proc in the container may be anything (CVE-2025-52881).
-    pub fn apply(&self, proc: &ProcFd) -> core::result::Result<(), Fault> {
-        proc.write(&self.path, self.value.to_bytes())
+    /// Sets the parameter through `proc`, the root of a procfs that only the runtime can reach (CVE-2025-52881). The
+    /// caller's namespaces decide whose parameter it is. Belongs before /proc/sys turns read-only.
+    pub fn apply(&self, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+        let written = beneath::write_beneath(proc, &self.path, self.value.as_bytes());
+        written.map_err(|error| error.about(&self.path))
     }
 }
 
 impl fmt::Display for Sysctl {
+    /// `sysctl net.ipv4.ip_forward = 1`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.path.to_string_lossy();
-        write!(f, "sysctl {} = {}", name.trim_start_matches("sys/"), self.value.to_string_lossy())
+        write!(f, "sysctl {} = {}", self.key, self.value.escape_debug())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
+    use crate::sys::testing::{heap_free, in_a_child};
+    use crate::sys::{Errno, namespace};
 
-    #[test]
-    fn the_first_separator_counts() {
-        assert_eq!(path("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
-        assert_eq!(path("net/ipv4/conf/eno2.100/forwarding"), "net/ipv4/conf/eno2.100/forwarding");
-        assert_eq!(path("net.ipv4.conf.eno2/100.forwarding"), "net/ipv4/conf/eno2.100/forwarding");
+    const OWN: Kinds = Kinds::NONE.with(Kind::Net).with(Kind::Ipc).with(Kind::Uts).with(Kind::User);
+
+    fn compiled(pairs: &[(&str, &str)], private: Kinds) -> Result<Vec<Sysctl>> {
+        let map = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        compile(&map, private)
+    }
+
+    fn error(key: &str, private: Kinds) -> String {
+        format!("{:#}", compiled(&[(key, "1")], private).expect_err(key))
     }
 
     #[test]
-    fn each_parameter_needs_its_namespace() {
-        for (name, kind) in [
-            ("net.ipv4.ip_forward", Kind::Net),
-            ("net/ipv4/ip_forward", Kind::Net),
-            ("kernel.shmmax", Kind::Ipc),
-            ("fs.mqueue.msg_max", Kind::Ipc),
-            ("kernel.domainname", Kind::Uts),
-            ("user.max_net_namespaces", Kind::User),
+    fn a_sysctl_reads_as_one_line_and_dots_in_names_are_kept() {
+        for (key, line, path) in [
+            ("net.ipv4.ip_forward", "sysctl net.ipv4.ip_forward = 1", c"sys/net/ipv4/ip_forward"),
+            ("kernel/msgmax", "sysctl kernel.msgmax = 1", c"sys/kernel/msgmax"),
+            (
+                "net/ipv4/conf/eno2.100/forwarding",
+                "sysctl net.ipv4.conf.eno2/100.forwarding = 1",
+                c"sys/net/ipv4/conf/eno2.100/forwarding",
+            ),
+            (
+                "net.ipv4.conf.eno2/100.forwarding",
+                "sysctl net.ipv4.conf.eno2/100.forwarding = 1",
+                c"sys/net/ipv4/conf/eno2.100/forwarding",
+            ),
         ] {
-            assert!(compile(name, "1", |has| has == kind).is_ok(), "{name}");
-            let error = compile(name, "1", |has| has != kind).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("linux.sysctl.{name}: not in a separate kernel namespace")), "{error}");
+            let sysctls = compiled(&[(key, "1")], OWN).expect(key);
+            let [sysctl] = sysctls.as_slice() else { panic!("{key}: {sysctls:?}") };
+            assert_eq!((sysctl.to_string().as_str(), sysctl.path.as_c_str()), (line, path));
         }
     }
 
     #[test]
-    fn the_hosts_parameters_and_paths_that_leave_are_refused() {
-        for name in ["vm.swappiness", "kernel.hostname", "kernel.core_pattern", "net/../kernel/core_pattern", "net..x", ""] {
-            let error = compile(name, "1", |_| true).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("linux.sysctl.{name}: ")), "{error}");
+    fn a_sysctl_needs_its_own_namespace() {
+        let without = |kind| OWN.without(kind);
+        for (key, kind, words) in [
+            ("net.ipv4.ip_forward", Kind::Net, "sysctl \"net.ipv4.ip_forward\" not allowed in host network namespace"),
+            ("kernel.shmmax", Kind::Ipc, "sysctl \"kernel.shmmax\" is not allowed in the hosts ipc namespace"),
+            ("fs.mqueue.msg_max", Kind::Ipc, "sysctl \"fs.mqueue.msg_max\" is not allowed in the hosts ipc namespace"),
+            ("user.max_ipc_namespaces", Kind::User, "is not allowed in the hosts user namespace"),
+            ("kernel.domainname", Kind::Uts, "sysctl \"kernel.domainname\" is not in a separate kernel namespace"),
+        ] {
+            assert!(compiled(&[(key, "1")], OWN).is_ok(), "{key}");
+            let error = error(key, without(kind));
+            assert!(error.starts_with(&format!("linux.sysctl.{key}: ")) && error.ends_with(words), "{error}");
         }
+    }
+
+    #[test]
+    fn a_global_sysctl_and_the_hostname_are_refused() {
+        for key in ["kernel.panic", "vm.swappiness", "kernel/panic", "net", "fs.file-max", "kernel.core_pattern"] {
+            assert!(error(key, OWN).ends_with("is not in a separate kernel namespace"), "{key}");
+        }
+        assert!(error("kernel/hostname", OWN).ends_with("conflicts with the OCI \"hostname\" field"));
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_sysctls() {
+        for key in ["net/../kernel/panic", "net..ipv4", "net//ipv4", "net.", "net/./x", "/net/ipv4", "net.ipv4.a\0b"] {
+            assert!(compiled(&[(key, "1")], OWN).is_err(), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn two_spellings_of_one_sysctl_are_an_error() {
+        let both = [("net.ipv4.ip_forward", "1"), ("net/ipv4/ip_forward", "0")];
+        assert!(compiled(&both, OWN).expect_err("twice").to_string().ends_with("given twice, in two spellings"));
+    }
+
+    #[test]
+    fn the_containers_namespace_changes_and_not_the_hosts() {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/msgmax").expect("a value");
+        let before = host();
+        in_a_child(|| {
+            namespace::unshare(Kinds::NONE.with(Kind::Ipc).with(Kind::Net))?;
+            let proc = std::fs::File::open("/proc")?;
+            for sysctl in compiled(&[("kernel.msgmax", "4711"), ("net.ipv4.ip_forward", "1")], OWN)? {
+                heap_free(|| sysctl.apply(proc.as_fd()))?;
+            }
+            assert_eq!(std::fs::read_to_string("/proc/sys/kernel/msgmax")?, "4711\n");
+            let absent = compiled(&[("net.ipv4.nope", "1")], OWN)?.remove(0).apply(proc.as_fd());
+            let fault = absent.expect_err("no such sysctl");
+            assert_eq!(fault.to_string(), "openat2: no such file or directory (sys/net/ipv4/nope)");
+            let invalid = compiled(&[("kernel.msgmax", "x")], OWN)?.remove(0).apply(proc.as_fd());
+            assert_eq!(invalid.expect_err("no number").errno, Errno::EINVAL);
+            Ok(())
+        });
+        assert_eq!(host(), before);
     }
 }

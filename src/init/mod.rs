@@ -11,7 +11,7 @@ pub mod step;
 use std::os::fd::OwnedFd;
 
 use crate::container::cgroup::Join;
-use crate::container::process::Program;
+use crate::container::rootfs::mask::Masks;
 use crate::sys::path::{ProcFd, RootFd};
 use crate::sys::{self, Errno, Fault};
 
@@ -29,7 +29,6 @@ pub struct Inherited {
 }
 
 /// What one step leaves to later ones.
-#[derive(Debug)]
 pub struct Inside {
     pub link: InitEnd,
     pub inherited: Inherited,
@@ -37,19 +36,13 @@ pub struct Inside {
     pub proc: Option<ProcFd>,
     /// The container's state for createContainer and startContainer hooks.
     pub hook_states: [Option<OwnedFd>; 2],
-    pub program: Program,
+    pub masks: Masks,
 }
 
 /// The life of init: every step in order, or one report of the step that failed.
 pub fn run_all(steps: &[Planned], link: InitEnd, inherited: Inherited) -> ! {
-    let mut inside = Inside {
-        link,
-        inherited,
-        root: None,
-        proc: None,
-        hook_states: [None, None],
-        program: Program::default(),
-    };
+    let mut inside =
+        Inside { link, inherited, root: None, proc: None, hook_states: [None, None], masks: Masks::default() };
     for (index, planned) in steps.iter().enumerate() {
         if let Err(fault) = planned.step.run(&mut inside) {
             // The runtime may be gone; then there is nobody left to tell.

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
@@ -15,7 +15,7 @@ use crate::container::{bundle, cgroup, validate};
 use crate::init::Inherited;
 use crate::log;
 use crate::plan::{self, Gate, Plan};
-use crate::sys::{self, process, socket};
+use crate::sys::{self, socket};
 
 /// What create's and run's flags say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -69,7 +69,7 @@ pub fn build(
     gate: Gate,
 ) -> Result<Created> {
     let plan = compile(host, id, options, &bundle, gate)?;
-    let mut directory = Directory::reserve(&host.root, id)?;
+    let directory = Directory::reserve(&host.root, id)?;
     let mut state = first_state(id, &bundle, &plan)?;
     directory.save(&state)?;
     let cgroup = plan.cgroup.create()?;
@@ -101,7 +101,7 @@ fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundl
         CgroupManager::Systemd => bail!("--systemd-cgroup: the systemd cgroup driver is not supported yet"),
         CgroupManager::Disabled => bail!("--cgroup-manager: disabled is not supported yet"),
     }
-    sys::require_kernel()?;
+    ensure!(sys::kernel::is_new_enough(), "ocirt needs Linux 5.14 or newer");
     let request = plan::Request {
         id: id.as_str(),
         bundle: &bundle.directory,

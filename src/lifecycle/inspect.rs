@@ -1,6 +1,6 @@
 //! The commands that only look: state, list, ps.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -21,8 +21,8 @@ pub struct StateView {
     pub bundle: PathBuf,
     pub rootfs: PathBuf,
     pub created: String,
-    #[serde(skip_serializing_if = "HashMap::is_empty")]
-    pub annotations: HashMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// The name of the user who created it; `state` leaves it empty as runc does.
     pub owner: String,
 }
@@ -56,7 +56,7 @@ impl Found {
             bundle: self.state.bundle,
             rootfs: self.state.rootfs,
             created: self.state.created,
-            annotations: self.state.annotations,
+            annotations: self.state.annotations.into_iter().collect(),
             owner: String::new(),
         }
     }

@@ -1,14 +1,16 @@
 //! Init as the runtime holds it: launched, spoken with until it is ready, killed if nobody keeps it.
 
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 
 use super::state::{Directory, Identity, State, Status};
-use crate::container::namespaces;
+use crate::container::namespaces::Join;
 use crate::init::link::{self, Milestone, Report, RuntimeEnd};
 use crate::init::{self, Inherited};
 use crate::plan::Plan;
+use crate::sys::namespace::{self, Kind};
 use crate::sys::process::{self, Child, Cloned};
 use crate::sys::{signal, socket};
 
@@ -25,18 +27,22 @@ impl Init {
     pub fn launch(plan: &Plan, inherited: Inherited) -> Result<Self> {
         let (link, end) = link::pair()?;
         let cgroup = inherited.join.clone_into();
-        let joined = plan.pid_namespace.as_ref().map(namespaces::PidNamespace::enter).transpose()?;
+        let away = Away::go(&plan.born_in)?;
         let cloned = process::clone_process(plan.clone_flags, cgroup);
         if let Ok(Cloned::Child) = cloned {
             drop(link);
             init::run_all(&plan.steps, end, inherited);
         }
-        drop((end, joined));
+        drop((end, away));
         let Cloned::Runtime(child) = cloned.context("init")? else { unreachable!("the child never returns") };
         let init = Self { child, link, kept: false };
-        if let Some(maps) = &plan.id_maps {
-            maps.write(init.child.pid)?;
-            init.link.go(&[])?;
+        if let Some(outside) = &plan.outside {
+            let process = File::open(format!("/proc/{}", init.child.pid)).context("process directory of init")?;
+            outside.maps.apply_to(process.as_fd()).with_context(|| format!("linux.uidMappings: {}", outside.maps))?;
+            if let Some(score) = &outside.oom_score_adj {
+                score.apply_to(process.as_fd()).with_context(|| format!("process.oomScoreAdj: {score}"))?;
+            }
+            init.link.go(&[]).context("init")?;
         }
         Ok(init)
     }
@@ -72,7 +78,9 @@ impl Init {
     fn death(&self) -> anyhow::Error {
         match process::wait(self.child.pidfd.as_fd()) {
             Ok(process::Exit::Signal(signal::KILL)) => {
-                anyhow::anyhow!("init was killed while it set the container up (is linux.resources.memory.limit too low?)")
+                anyhow::anyhow!(
+                    "init was killed while it set the container up (is linux.resources.memory.limit too low?)"
+                )
             }
             Ok(process::Exit::Signal(number)) => {
                 anyhow::anyhow!("init was ended by signal {number} while it set the container up")
@@ -100,6 +108,33 @@ impl Drop for Init {
             // Both fail only if it has ended and is reaped.
             let _ = process::pidfd_send_signal(self.child.pidfd.as_fd(), signal::KILL);
             let _ = process::wait(self.child.pidfd.as_fd());
+        }
+    }
+}
+
+/// While this lives, the runtime's children are born in other namespaces than its own.
+struct Away {
+    own: Vec<(Kind, OwnedFd)>,
+}
+
+impl Away {
+    fn go(namespaces: &[Join]) -> Result<Self> {
+        let mut away = Self { own: Vec::with_capacity(namespaces.len()) };
+        for join in namespaces {
+            let path = format!("/proc/self/ns/{}", join.kind());
+            let own = File::open(&path).context(path)?;
+            away.own.push((join.kind(), own.into()));
+            namespace::join(join.fd(), join.kind()).with_context(|| format!("linux.namespaces: {join}"))?;
+        }
+        Ok(away)
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        for (kind, own) in self.own.iter().rev() {
+            // The right that let us leave is still ours.
+            let _ = namespace::join(own.as_fd(), *kind);
         }
     }
 }

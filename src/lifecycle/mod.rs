@@ -39,6 +39,9 @@ pub struct Host<'a> {
     pub log: &'a Log,
 }
 
+/// The version of runtime-spec that `state` names.
+const OCI_VERSION: &str = "1.3.0";
+
 /// A signal's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Signal(pub i32);

@@ -1,6 +1,6 @@
 //! run: create, start, and, unless detached, stay with the container to its end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result, bail};
 

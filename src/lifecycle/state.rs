@@ -184,8 +184,7 @@ impl Directory {
     pub fn save(&self, state: &State) -> Result<()> {
         let path = self.path.join(STATE_FILE_NEW);
         let write = || -> std::io::Result<()> {
-            let mut file =
-                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
             file.write_all(&serde_json::to_vec(state)?)?;
             fs::rename(&path, self.path.join(STATE_FILE))
         };
@@ -322,8 +321,8 @@ impl Identity {
     pub fn open(&self) -> Result<Option<OwnedFd>> {
         let Ok(pidfd) = process::pidfd_open(self.pid) else { return Ok(None) };
         // Checked after the descriptor is held: from here on it cannot become another process.
-        let same = self.is_alive()?
-            && (self.pidfd_inode == 0 || process::pidfd_inode(pidfd.as_fd())? == self.pidfd_inode);
+        let same =
+            self.is_alive()? && (self.pidfd_inode == 0 || process::pidfd_inode(pidfd.as_fd())? == self.pidfd_inode);
         Ok(same.then_some(pidfd))
     }
 }

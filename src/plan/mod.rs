@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::container::cgroup::Cgroup;
 use crate::container::hooks::Hook;
 use crate::container::id_map::IdMaps;
-use crate::container::namespaces::PidNamespace;
+use crate::container::namespaces::Join;
+use crate::container::process::oom::OomScoreAdj;
 use crate::init::link::Failure;
 use crate::init::step::Planned;
 use crate::sys::{Errno, Text};
@@ -40,15 +41,22 @@ pub struct Request<'a> {
     pub gate: Gate,
 }
 
-/// Everything that will happen, decided.
+/// What only the runtime may do for an init in a new user namespace.
 #[derive(Debug)]
+pub struct Outside {
+    pub maps: IdMaps,
+    pub oom_score_adj: Option<OomScoreAdj>,
+}
+
+/// Everything that will happen, decided.
 pub struct Plan {
     pub steps: Vec<Planned>,
     /// The namespaces in which init is born: `CLONE_NEW*` of clone3(2).
     pub clone_flags: u64,
-    /// An existing pid namespace in which init is born.
-    pub pid_namespace: Option<PidNamespace>,
-    pub id_maps: Option<IdMaps>,
+    /// Existing namespaces in which init is born, since it could not join them itself.
+    pub born_in: Vec<Join>,
+    /// What the runtime does before init takes its first step.
+    pub outside: Option<Outside>,
     pub cgroup: Cgroup,
     /// prestart, then createRuntime.
     pub runtime_hooks: Vec<Hook>,

@@ -44,8 +44,7 @@ pub fn read_only_clone(program: BorrowedFd) -> Result<OwnedFd> {
     let fd = check("open_tree", fd)?;
     // SAFETY: the kernel just made it for us.
     let tree = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let attributes =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: `attributes` outlives the call and its size is given.
     let ret = unsafe {
         libc::syscall(

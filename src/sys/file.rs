@@ -128,14 +128,11 @@ pub fn open_directory(path: &CStr) -> Result<OwnedFd> {
     open_at(None, path, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)
 }
 
-<<<<<<< HEAD
-=======
 /// The directory above `directory`, as its mount has it.
 pub fn directory_above(directory: BorrowedFd) -> Result<OwnedFd> {
     open_at(Some(directory), c"..", libc::O_PATH | libc::O_DIRECTORY, 0)
 }
 
->>>>>>> rootfs
 /// `name` in `dir` as a directory that can be listed, not following a symlink.
 pub fn list_at(dir: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
     open_at(Some(dir), name, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)
@@ -182,13 +179,7 @@ pub fn symlink_at(target: &CStr, dir: BorrowedFd, name: &CStr) -> Result<()> {
 /// Where the symlink `name` in `dir` leads; ENAMETOOLONG if `buffer` is too short to say.
 pub fn readlink_at<'b>(dir: BorrowedFd, name: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
     // SAFETY: `name` is NUL-terminated, `buffer` is writable for its length; both outlive the call.
-<<<<<<< HEAD
-    let ret = unsafe {
-        libc::readlinkat(dir.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
-    };
-=======
     let ret = unsafe { libc::readlinkat(dir.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
->>>>>>> rootfs
     let len = check("readlinkat", ret as libc::c_long)? as usize;
     match buffer.get(..len) {
         Some(target) if len < buffer.len() => Ok(target),

@@ -11,6 +11,7 @@ pub mod credentials;
 mod error;
 pub mod file;
 pub mod ids;
+pub mod kernel;
 pub mod keyring;
 pub mod mount;
 pub mod namespace;
@@ -23,16 +24,12 @@ pub mod sched;
 #[cfg(test)]
 pub(crate) mod scratch;
 pub mod seccomp;
+pub mod security;
 pub mod signal;
 pub mod socket;
 pub mod terminal;
-pub mod mount;
-pub mod path;
-pub mod process;
 #[cfg(test)]
-pub(crate) mod scratch;
-pub mod signal;
-pub mod socket;
+pub mod testing;
 pub mod tty;
 
 pub use error::{Errno, Fault, Result, SysError, Text, Words};

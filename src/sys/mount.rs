@@ -23,8 +23,6 @@ pub mod attr {
     pub const STRICTATIME: u64 = libc::MOUNT_ATTR_STRICTATIME;
 }
 
-<<<<<<< HEAD
-=======
 /// Flags of a filesystem that fsconfig(2) has no word for, so that they need mount(2).
 pub mod legacy {
     pub const SILENT: u64 = libc::MS_SILENT;
@@ -46,7 +44,6 @@ pub mod legacy {
     }
 }
 
->>>>>>> rootfs
 /// What changes on a mount: `clear` goes first, then `set`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Attributes {
@@ -55,15 +52,12 @@ pub struct Attributes {
 }
 
 impl Attributes {
-<<<<<<< HEAD
-=======
     /// Asks for `change` after what was asked for already.
     pub fn add(&mut self, change: Self) {
         self.set = self.set & !change.clear | change.set;
         self.clear = self.clear & !change.set | change.clear;
     }
 
->>>>>>> rootfs
     pub fn is_empty(&self) -> bool {
         self.set == 0 && self.clear == 0
     }
@@ -104,12 +98,7 @@ pub fn copy_path(path: &CStr, depth: Depth) -> Result<OwnedFd> {
 
 /// A detached copy of what `at` is open on: a directory, or a single file.
 pub fn copy_tree(at: BorrowedFd, depth: Depth) -> Result<OwnedFd> {
-<<<<<<< HEAD
-    let flags =
-        libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as libc::c_uint | depth.flag();
-=======
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as libc::c_uint | depth.flag();
->>>>>>> rootfs
     // SAFETY: the empty path is NUL-terminated and static.
     let ret = unsafe { libc::syscall(libc::SYS_open_tree, at.as_raw_fd(), c"".as_ptr(), flags) };
     owned("open_tree", ret)
@@ -198,12 +187,7 @@ impl FsContext {
     /// A detached mount of what was created, with `attributes` from the beginning.
     pub fn mount(&self, attributes: u64) -> Result<OwnedFd> {
         // SAFETY: takes integers only.
-<<<<<<< HEAD
-        let ret =
-            unsafe { libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), libc::FSMOUNT_CLOEXEC, attributes) };
-=======
         let ret = unsafe { libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), libc::FSMOUNT_CLOEXEC, attributes) };
->>>>>>> rootfs
         owned("fsmount", ret)
     }
 

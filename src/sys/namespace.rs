@@ -1,7 +1,7 @@
 //! Namespaces: their kinds, joining and leaving them, and the names kept in a uts namespace (namespaces(7)).
 
 use core::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::error::{Errno, Result, SysError, check};
 
@@ -131,4 +131,39 @@ pub fn set_domainname(name: &CStr) -> Result<()> {
     // SAFETY: `name` is as long as is said; the kernel wants no NUL.
     let ret = unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.count_bytes()) };
     check("setdomainname", ret).map(drop)
+}
+
+/// Opens a namespace file; what else lies at `path` does not block.
+pub fn open(path: &CStr) -> Result<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::open(path.as_ptr(), flags) };
+    let fd = check("open", libc::c_long::from(ret))?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// Whether `fd` is the namespace of `kind` that the caller is in.
+pub fn is_own(fd: BorrowedFd<'_>, kind: Kind) -> Result<bool> {
+    let own = open(match kind {
+        Kind::User => c"/proc/self/ns/user",
+        Kind::Ipc => c"/proc/self/ns/ipc",
+        Kind::Uts => c"/proc/self/ns/uts",
+        Kind::Net => c"/proc/self/ns/net",
+        Kind::Pid => c"/proc/self/ns/pid",
+        Kind::Mount => c"/proc/self/ns/mnt",
+        Kind::Cgroup => c"/proc/self/ns/cgroup",
+        Kind::Time => c"/proc/self/ns/time",
+    })?;
+    Ok(identity(own.as_fd())? == identity(fd)?)
+}
+
+/// The device and inode of `fd`, which tell namespaces apart (namespaces(7)).
+fn identity(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+    // SAFETY: an all-zero stat is valid.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: `stat` is live.
+    let ret = unsafe { libc::fstat(fd.as_raw_fd(), &mut stat) };
+    check("fstat", libc::c_long::from(ret))?;
+    Ok((stat.st_dev, stat.st_ino))
 }

@@ -43,11 +43,6 @@ impl RootFd {
         self.resolve(path, libc::O_PATH, links)
     }
 
-    /// `path` inside the root itself, a symlink too, only named (O_PATH); the way there may not lead through others.
-    pub fn open_itself(&self, path: &CStr) -> Result<OwnedFd> {
-        self.resolve(path, libc::O_PATH | libc::O_NOFOLLOW, Links::Refuse)
-    }
-
     /// The directory `path` inside the root, to be listed.
     pub fn list(&self, path: &CStr) -> Result<OwnedFd> {
         self.resolve(path, libc::O_RDONLY | libc::O_DIRECTORY, Links::Follow)
@@ -55,7 +50,7 @@ impl RootFd {
 
     /// The terminal `path` inside the root, open for both directions; it does not become the controlling terminal.
     pub fn open_terminal(&self, path: &CStr) -> Result<OwnedFd> {
-        self.resolve(path, libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK, Links::Refuse)
+        self.resolve(path, libc::O_RDWR | libc::O_NOCTTY, Links::Refuse)
     }
 
     /// The directory `path` inside the root, made if it is missing, with all above it.
@@ -177,6 +172,12 @@ fn component(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
     Some((from, from + rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len())))
 }
 
+/// `name` in `directory` itself, if it is a symlink the link, only named (O_PATH).
+pub fn open_itself_at(directory: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
+    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    openat2(directory, name, libc::O_PATH | libc::O_NOFOLLOW, resolve)
+}
+
 fn openat2(dir: BorrowedFd, path: &CStr, flags: libc::c_int, resolve: u64) -> Result<OwnedFd> {
     // SAFETY: `open_how` is plain integers, for which zero is valid, and must be zeroed: openat2(2).
     let mut how: libc::open_how = unsafe { core::mem::zeroed() };
@@ -244,15 +245,12 @@ impl Path {
 /// pivot_root.
 pub struct ProcFd(OwnedFd);
 
-<<<<<<< HEAD
 impl AsFd for ProcFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-=======
->>>>>>> rootfs
 impl ProcFd {
     /// A detached procfs of the caller's pid namespace, else, where a user namespace may not have one, a copy of the
     /// `/proc` that the host has.
@@ -326,15 +324,8 @@ impl ProcFd {
     }
 
     fn resolve(&self, path: &CStr, flags: libc::c_int) -> Result<OwnedFd> {
-<<<<<<< HEAD
-        let resolve = libc::RESOLVE_BENEATH
-            | libc::RESOLVE_NO_XDEV
-            | libc::RESOLVE_NO_MAGICLINKS
-            | libc::RESOLVE_NO_SYMLINKS;
-=======
         let resolve =
             libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS;
->>>>>>> rootfs
         openat2(self.0.as_fd(), path, flags, resolve)
     }
 }

@@ -84,12 +84,8 @@ fn a_private_procfs_writes_past_what_is_mounted_over_proc() {
         let fake = Directory::new();
         fs::create_dir_all(fake.join("sys/kernel")).unwrap();
         fs::write(fake.join("sys/kernel/domainname"), "fake").unwrap();
-<<<<<<< HEAD
-        nix::mount::mount(Some(fake.path()), "/proc", None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).unwrap();
-=======
         nix::mount::mount(Some(fake.path()), "/proc", None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>)
             .unwrap();
->>>>>>> rootfs
         let mut buffer = [0; 64];
         let len = proc.read(c"sys/kernel/domainname", &mut buffer).unwrap();
         assert_ne!(buffer.get(..len), Some(&b"fake"[..]));
@@ -105,17 +101,10 @@ fn a_private_procfs_writes_past_what_is_mounted_over_proc() {
 fn procfs_symlinks_and_fakes_are_refused() {
     let proc = ProcFd::open().unwrap();
     let fault = proc.write(c"self/comm", b"x").unwrap_err();
-<<<<<<< HEAD
-    assert_eq!((fault.errno, fault.to_string().as_str()), (
-        Errno::ELOOP,
-        "openat2: too many symbolic links encountered (\"x\" to /proc/self/comm)"
-    ));
-=======
     assert_eq!(
         (fault.errno, fault.to_string().as_str()),
         (Errno::ELOOP, "openat2: too many symbolic links encountered (\"x\" to /proc/self/comm)")
     );
->>>>>>> rootfs
     assert_eq!(proc.write(c"../etc/hostname", b"x").unwrap_err().errno, Errno::EXDEV);
     let dir = Directory::new();
     let fake = file::open_directory(&super::super::scratch::c_path(dir.path())).unwrap();

@@ -74,7 +74,9 @@ fn each_v1_limit_is_written() {
         assert!(text == expected || text.starts_with(&format!("{expected}\n")), "{field}={value}: {file} is {text:?}");
         call(["delete", "--force", container.id()]).ok();
     }
-    if let (Some((major, minor)), true) = (disk(), std::path::Path::new("/sys/fs/cgroup/blkio/blkio.throttle.read_bps_device").exists()) {
+    if let (Some((major, minor)), true) =
+        (disk(), std::path::Path::new("/sys/fs/cgroup/blkio/blkio.throttle.read_bps_device").exists())
+    {
         let limit = json!([{ "major": major, "minor": minor, "rate": 1_048_576 }]);
         let container = with("blockIO.throttleReadBpsDevice", limit).create(probe!(sleep 60));
         let text = container.cgroup_file("blkio", "blkio.throttle.read_bps_device");
@@ -133,7 +135,11 @@ fn devices_are_denied_and_allowed() {
         (json!([deny, { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" }]), "", "EPERM"),
         (json!([deny, { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "rw" }]), "", ""),
         (json!([deny, { "allow": true, "type": "c", "major": 1, "access": "rwm" }]), "", ""),
-        (json!([{ "allow": true, "access": "rwm" }, { "allow": false, "type": "c", "major": 1, "minor": 11, "access": "w" }]), "", "EPERM"),
+        (
+            json!([{ "allow": true, "access": "rwm" }, { "allow": false, "type": "c", "major": 1, "minor": 11, "access": "w" }]),
+            "",
+            "EPERM",
+        ),
     ];
     need(Need::KernelFeature, std::path::Path::new("/dev/kmsg").exists());
     for (rules, read, write) in rows {
@@ -211,7 +217,9 @@ fn the_container_is_in_every_controller() {
             continue;
         }
         let text = container.proc_file("cgroup");
-        let line = text.lines().find(|line| line.split(':').nth(1).is_some_and(|all| all.split(',').any(|one| one == controller)));
+        let line = text
+            .lines()
+            .find(|line| line.split(':').nth(1).is_some_and(|all| all.split(',').any(|one| one == controller)));
         assert!(line.is_some_and(|line| line.contains(container.id())), "{controller} in {text}");
     }
 }
@@ -230,10 +238,9 @@ fn subgroups_of_the_container_are_removed() {
 }
 
 fn a_limit_the_kernel_refuses_names_the_field() {
-    for (field, value, words) in [
-        ("cpu.cpus", json!("4096"), "cpuset"),
-        ("cpu", json!({ "quota": 1, "period": 100_000 }), "quota"),
-    ] {
+    for (field, value, words) in
+        [("cpu.cpus", json!("4096"), "cpuset"), ("cpu", json!({ "quota": 1, "period": 100_000 }), "quota")]
+    {
         let words = if host::is_cgroup2() && words == "quota" { "cpu" } else { words };
         with(field, value).refused(words);
     }
@@ -253,7 +260,10 @@ fn a_cgroup_can_be_joined_that_exists() {
 fn unified_keys_are_written() {
     v2();
     let container = with("unified", json!({ "memory.max": "33554432", "pids.max": "9" })).create(probe!(sleep 60));
-    assert_eq!((container.cgroup_file("", "memory.max"), container.cgroup_file("", "pids.max")), ("33554432".into(), "9".into()));
+    assert_eq!(
+        (container.cgroup_file("", "memory.max"), container.cgroup_file("", "pids.max")),
+        ("33554432".into(), "9".into())
+    );
     with("unified", json!({ "nosuch.controller": "1" })).refused("nosuch");
 }
 

@@ -13,5 +13,15 @@ mod refusals;
 mod seccomp;
 
 fn main() -> std::process::ExitCode {
-    ocirt_integration::runner::main(&[lifecycle::TESTS, mounts::TESTS, hooks::TESTS, process::TESTS, namespaces::TESTS, seccomp::TESTS, cgroups::TESTS, refusals::TESTS, deliberate::TESTS])
+    ocirt_integration::runner::main(&[
+        lifecycle::TESTS,
+        mounts::TESTS,
+        hooks::TESTS,
+        process::TESTS,
+        namespaces::TESTS,
+        seccomp::TESTS,
+        cgroups::TESTS,
+        refusals::TESTS,
+        deliberate::TESTS,
+    ])
 }

@@ -62,12 +62,24 @@ fn a_bad_config_is_refused_by_field() {
         ("linux.sysctl", json!({ "kernel.nope": "x" }), "kernel.nope"),
         ("linux.sysctl", json!({ "../../etc/passwd": "x" }), "passwd"),
         ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_NOPE" }), "SCMP_ACT_NOPE"),
-        ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NOPE"] }), "SCMP_ARCH_NOPE"),
+        (
+            "linux.seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NOPE"] }),
+            "SCMP_ARCH_NOPE",
+        ),
         ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NOPE"] }), "flag"),
-        ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["getpid"], "action": "SCMP_ACT_ERRNO",
-            "args": [{ "index": 6, "value": 1, "op": "SCMP_CMP_EQ" }] }] }), "seccomp"),
-        ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["getpid"], "action": "SCMP_ACT_ERRNO",
-            "args": [{ "index": 0, "value": 1, "op": "SCMP_CMP_NOPE" }] }] }), "SCMP_CMP_NOPE"),
+        (
+            "linux.seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["getpid"], "action": "SCMP_ACT_ERRNO",
+            "args": [{ "index": 6, "value": 1, "op": "SCMP_CMP_EQ" }] }] }),
+            "seccomp",
+        ),
+        (
+            "linux.seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["getpid"], "action": "SCMP_ACT_ERRNO",
+            "args": [{ "index": 0, "value": 1, "op": "SCMP_CMP_NOPE" }] }] }),
+            "SCMP_CMP_NOPE",
+        ),
         ("linux.devices", json!([{ "path": "/dev/x", "type": "z", "major": 1, "minor": 1 }]), "device"),
         ("linux.devices", json!([{ "path": "relative", "type": "c", "major": 1, "minor": 1 }]), "device"),
         ("linux.resources.devices", json!([{ "allow": true, "type": "z", "access": "r" }]), "device"),
@@ -78,7 +90,11 @@ fn a_bad_config_is_refused_by_field() {
         ("linux.mountLabel", json!("system_u:object_r:container_file_t:s0"), "mountLabel"),
         ("linux.maskedPaths", json!(["relative"]), "maskedPaths"),
         ("mounts", json!([{ "destination": "" , "type": "tmpfs", "source": "tmpfs" }]), "mounts"),
-        ("mounts", json!([{ "destination": "/x", "type": "bind", "source": "/tmp", "options": ["bind", "nosuchoption"] }]), "nosuchoption"),
+        (
+            "mounts",
+            json!([{ "destination": "/x", "type": "bind", "source": "/tmp", "options": ["bind", "nosuchoption"] }]),
+            "nosuchoption",
+        ),
         ("hooks.prestart", json!([{ "path": "relative" }]), "hook"),
         ("hooks.createRuntime", json!([{ "path": "/bin/true", "timeout": 0 }]), "timeout"),
         ("root.path", json!(""), "root"),
@@ -123,7 +139,8 @@ fn broken_json_is_located() {
     std::fs::write(bundle.dir.join("config.json"), "{\n  \"ociVersion\": \"1.0.2\",\n  nope\n}").expect("config.json");
     let output = bundle.call("run").run().fails("");
     assert!(output.stderr.contains("line 3") && output.stderr.contains("column 3"), "{}", output.stderr);
-    std::fs::write(bundle.dir.join("config.json"), "{\"ociVersion\": \"1.0.2\", \"process\": {\"args\": 7}}").expect("config.json");
+    std::fs::write(bundle.dir.join("config.json"), "{\"ociVersion\": \"1.0.2\", \"process\": {\"args\": 7}}")
+        .expect("config.json");
     bundle.call("run").run().fails("process.args");
     host::assert_nothing_left();
 }
@@ -141,7 +158,11 @@ fn a_missing_config_is_named() {
 
 fn a_missing_root_is_named() {
     let output = Bundle::new().set("root.path", json!("nowhere")).refused("nowhere");
-    assert!(output.stderr.contains("no such file or directory") || output.stderr.contains("does not exist"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("no such file or directory") || output.stderr.contains("does not exist"),
+        "{}",
+        output.stderr
+    );
 }
 
 fn a_root_that_is_a_symlink_is_refused() {
@@ -178,7 +199,10 @@ fn another_major_version_is_refused() {
 }
 
 fn unknown_fields_are_ignored() {
-    let bundle = Bundle::new().set("future", json!({ "a": [1] })).set("linux.future", json!(1)).set("process.future", json!("x"));
+    let bundle = Bundle::new()
+        .set("future", json!({ "a": [1] }))
+        .set("linux.future", json!(1))
+        .set("process.future", json!("x"));
     assert_eq!(bundle.run(probe!(print "ran")).ok().answer(), "ran");
 }
 
@@ -196,13 +220,22 @@ fn a_full_disk_below_the_root_directory_leaves_nothing() {
     let bundle = Bundle::new().write(probe!(print "it ran"));
     let root = bundle.host_dir("full");
     let mount = |options: &str| {
-        let done = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", options, "full"]).arg(&root).status().expect("mount");
+        let done = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "full"])
+            .arg(&root)
+            .status()
+            .expect("mount");
         assert!(done.success());
     };
     mount("size=4k,nr_inodes=20");
     std::fs::write(root.join(".filler"), vec![0u8; 4096]).expect("filler");
     bundle.call("create").root(Some(root.clone())).run().fails("no space left on device");
-    let left: Vec<_> = std::fs::read_dir(&root).expect("root").flatten().map(|entry| entry.file_name()).filter(|name| name != ".filler").collect();
+    let left: Vec<_> = std::fs::read_dir(&root)
+        .expect("root")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .filter(|name| name != ".filler")
+        .collect();
     std::process::Command::new("umount").arg(&root).status().expect("umount");
     assert!(left.is_empty(), "{left:?}");
     host::assert_nothing_left();
@@ -239,7 +272,10 @@ fn log_lines(path: &Path) -> Vec<Value> {
 fn the_error_is_one_line_on_standard_error_and_one_in_the_log() {
     let log = host::place().join("log.json");
     let log_text = log.to_str().expect("UTF-8");
-    let output = Call::new(["state", "absent"]).global(["--log", log_text, "--log-format", "json"]).run().fails("does not exist");
+    let output = Call::new(["state", "absent"])
+        .global(["--log", log_text, "--log-format", "json"])
+        .run()
+        .fails("does not exist");
     assert_eq!(output.stderr.trim_end().lines().count(), 1, "{}", output.stderr);
     let lines = log_lines(&log);
     let errors: Vec<_> = lines.iter().filter(|line| line["level"] == "error").collect();

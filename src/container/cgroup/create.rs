@@ -42,10 +42,14 @@ impl Created {
         self.paths.join()
     }
 
-    /// Disarms the guard.
-    pub fn keep(mut self) -> Paths {
+    /// What there is now, for later commands.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// The cgroup stays.
+    pub fn keep(&mut self) {
         self.made.clear();
-        std::mem::take(&mut self.paths)
     }
 
     /// One hierarchy: directory, what it needs before it works, limits.
