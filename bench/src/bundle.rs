@@ -73,7 +73,9 @@ pub fn write(host: &Host, shape: &Shape) -> Result<PathBuf> {
     let rootfs = host.work.join("rootfs");
     let cgroup = format!("{}/{}", host.parent, shape.name);
     fs::create_dir_all(&directory)?;
-    for (file, text) in [("resolv.conf", "nameserver 127.0.0.1\n"), ("hostname", "bench\n"), ("hosts", "127.0.0.1 localhost\n")] {
+    for (file, text) in
+        [("resolv.conf", "nameserver 127.0.0.1\n"), ("hostname", "bench\n"), ("hosts", "127.0.0.1 localhost\n")]
+    {
         fs::write(directory.join(file), text)?;
     }
     let config = config(host, shape, &directory, &rootfs, &cgroup);
@@ -123,10 +125,10 @@ fn config(host: &Host, shape: &Shape, bundle: &Path, rootfs: &Path, cgroup: &str
 
 fn resources(memory: u64) -> Value {
     let mut devices = vec![json!({"allow": false, "access": "rwm"})];
-    devices.extend(
-        [(1, 5), (1, 3), (1, 9), (1, 8), (5, 0), (5, 1)]
-            .map(|(major, minor)| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm"})),
-    );
+    devices
+        .extend([(1, 5), (1, 3), (1, 9), (1, 8), (5, 0), (5, 1)].map(
+            |(major, minor)| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm"}),
+        ));
     json!({
         "devices": devices,
         "memory": {"limit": memory, "reservation": memory.min(256 << 20)},

@@ -27,7 +27,8 @@ impl Host {
     pub fn enter() -> Result<Self> {
         ensure!(Uid::effective().is_root(), "the bench makes containers and cgroups, so it runs as root");
         unshare(CloneFlags::CLONE_NEWNS).context("unshare")?;
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).context("mount /")?;
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+            .context("mount /")?;
         let unified = Path::new(CGROUPS).join("cgroup.controllers").exists();
         if !unified {
             // crun refuses a hybrid layout that lists both; hidden for all alike. Absent on a pure v1 host.
@@ -96,6 +97,9 @@ impl Host {
 /// The names below /sys/fs/cgroup at which a hierarchy of cgroup v1 is mounted.
 fn hierarchies() -> Result<Vec<String>> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
-    let of_v1 = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).filter(|fields| fields.get(2) == Some(&"cgroup"));
+    let of_v1 = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .filter(|fields| fields.get(2) == Some(&"cgroup"));
     Ok(of_v1.filter_map(|fields| Some(fields.get(1)?.strip_prefix(CGROUPS)?.strip_prefix('/')?.to_owned())).collect())
 }

@@ -86,7 +86,10 @@ fn main() -> ExitCode {
 /// Measures and prints everything; false if something failed or was left behind.
 fn bench(arguments: &Arguments) -> Result<bool> {
     for name in &arguments.only {
-        ensure!(OPERATIONS.contains(&name.as_str()) || EXTRAS.contains(&name.as_str()), "--only {name}: no such operation");
+        ensure!(
+            OPERATIONS.contains(&name.as_str()) || EXTRAS.contains(&name.as_str()),
+            "--only {name}: no such operation"
+        );
     }
     let named = find_peers(arguments)?;
     let host = Host::enter()?;
@@ -98,7 +101,8 @@ fn bench(arguments: &Arguments) -> Result<bool> {
     let other = names.iter().find(|name| name.starts_with("crun")).unwrap_or(&names[0]);
     table::print(&results, &names, &Bases { peer: other, floor: FLOOR });
     if let Some(path) = &arguments.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&results.to_json())?).with_context(|| format!("write {path:?}"))?;
+        std::fs::write(path, serde_json::to_vec_pretty(&results.to_json())?)
+            .with_context(|| format!("write {path:?}"))?;
     }
     left.iter().for_each(|what| eprintln!("ocirt-bench: left behind: {what}"));
     Ok(left.is_empty() && !results.any_failure())
@@ -109,7 +113,8 @@ fn find_peers(arguments: &Arguments) -> Result<Vec<(String, PathBuf)>> {
     let mut peers = Vec::new();
     if !arguments.no_ocirt {
         let release = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
-        let built = ["x86_64-unknown-linux-gnu/release/ocirt", "aarch64-unknown-linux-gnu/release/ocirt", "release/ocirt"];
+        let built =
+            ["x86_64-unknown-linux-gnu/release/ocirt", "aarch64-unknown-linux-gnu/release/ocirt", "release/ocirt"];
         let path = std::env::var_os("OCIRT").map(PathBuf::from);
         let path = path.or_else(|| built.iter().map(|file| release.join(file)).find(|path| path.exists()));
         peers.push(("ocirt".to_owned(), path.context("no release build of ocirt (make build, or OCIRT=/path)")?));
@@ -117,11 +122,14 @@ fn find_peers(arguments: &Arguments) -> Result<Vec<(String, PathBuf)>> {
     match std::env::var("PEERS") {
         Ok(list) => {
             for entry in list.split_whitespace() {
-                let (name, path) = entry.split_once('=').with_context(|| format!("PEERS: {entry:?} is not name=path"))?;
+                let (name, path) =
+                    entry.split_once('=').with_context(|| format!("PEERS: {entry:?} is not name=path"))?;
                 peers.push((name.to_owned(), PathBuf::from(path)));
             }
         }
-        Err(_) => peers.extend(["crun", "runc", "youki"].iter().filter_map(|name| Some(((*name).to_owned(), in_path(name)?)))),
+        Err(_) => {
+            peers.extend(["crun", "runc", "youki"].iter().filter_map(|name| Some(((*name).to_owned(), in_path(name)?))))
+        }
     }
     Ok(peers)
 }
@@ -138,6 +146,22 @@ fn compile(host: &Host, name: &str) -> Result<PathBuf> {
     let status = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(&source).status().context("cc")?;
     ensure!(status.success(), "cc {}: {status}", source.display());
     Ok(program)
+}
+
+/// Says what is measured on what.
+fn describe(host: &Host, peers: &[Peer]) -> Result<()> {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    let processors = std::thread::available_parallelism()?;
+    let cgroups = if host.unified { "v2" } else { "v1" };
+    let load = load.split(' ').next().unwrap_or_default();
+    println!("kernel {}, cgroup {cgroups}, {processors} processors, load {load}", kernel.trim());
+    for peer in peers {
+        let version = peer.measure_line(&[peer.path.display().to_string(), "--version".to_owned()], 0)?.output;
+        println!("{:<10} {}", peer.name, version.lines().next().unwrap_or_default());
+    }
+    println!();
+    Ok(())
 }
 
 fn measure_all(arguments: &Arguments, host: &Host, named: &[(String, PathBuf)]) -> Result<Results> {
@@ -157,6 +181,7 @@ fn measure_all(arguments: &Arguments, host: &Host, named: &[(String, PathBuf)]) 
             false
         }
     });
+    describe(host, &peers)?;
     if peers.is_empty() {
         bail!("no runtime works here");
     }

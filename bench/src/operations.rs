@@ -81,7 +81,12 @@ fn state(peer: &Peer, id: &str, status: &str, pid: i32) -> Result<Cost> {
     sleep(BREATH);
     let outcome = peer.measure(&["state", id], 0)?.expect_success().context("state")?;
     let state: serde_json::Value = serde_json::from_str(&outcome.output).context("state")?;
-    ensure!(state["status"] == status && state["pid"] == pid, "state: {} {}, expected {status} {pid}", state["status"], state["pid"]);
+    ensure!(
+        state["status"] == status && state["pid"] == pid,
+        "state: {} {}, expected {status} {pid}",
+        state["status"],
+        state["pid"]
+    );
     Ok(outcome.cost)
 }
 

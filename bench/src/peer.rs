@@ -114,7 +114,8 @@ impl Peer {
     /// The names below --root: containers that the runtime still knows.
     pub fn remembered(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        let directories = entries.filter(|entry| entry.path().is_dir() && !entry.file_name().as_encoded_bytes().starts_with(b"."));
+        let directories =
+            entries.filter(|entry| entry.path().is_dir() && !entry.file_name().as_encoded_bytes().starts_with(b"."));
         directories.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 }

@@ -24,12 +24,26 @@ echo mounted > /dev/null && echo null-works
 pub fn check(peer: &Peer, host: &Host) -> Result<()> {
     // The floor's plan has one argument a line.
     let script = SCRIPT.trim().replace('\n', "; ");
-    let bundle = bundle::write(host, &Shape { name: "probe", args: &["/bin/sh", "-c", &script], seccomp: true, ..Shape::default() })?;
+    let bundle = bundle::write(
+        host,
+        &Shape { name: "probe", args: &["/bin/sh", "-c", &script], seccomp: true, ..Shape::default() },
+    )?;
     let outcome = peer.measure(&["run", "--bundle", &bundle.to_string_lossy(), "probe"], 0)?.expect_success()?;
     let seen: Vec<String> = outcome.output.lines().map(|line| line.replace('\t', " ")).collect();
     let capabilities = format!("{CAPABILITIES:016x}");
-    let mut expected = vec!["bench".to_owned(), format!("CapEff: {capabilities}"), format!("CapBnd: {capabilities}"), "Seccomp: 2".to_owned()];
-    expected.extend(["14".to_owned(), "3".to_owned(), cgroup_mounts(host), bundle::ROOMY.to_string(), "null-works".to_owned()]);
+    let mut expected = vec![
+        "bench".to_owned(),
+        format!("CapEff: {capabilities}"),
+        format!("CapBnd: {capabilities}"),
+        "Seccomp: 2".to_owned(),
+    ];
+    expected.extend([
+        "14".to_owned(),
+        "3".to_owned(),
+        cgroup_mounts(host),
+        bundle::ROOMY.to_string(),
+        "null-works".to_owned(),
+    ]);
     // crun makes an empty /dev/console.
     let mut normal = seen.clone();
     if let Some(count) = normal.get_mut(4).filter(|count| ["14", "15"].contains(&count.as_str())) {

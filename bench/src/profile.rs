@@ -112,7 +112,11 @@ fn is_allowed(name: &str) -> bool {
 
 /// The numbers that this machine's native architecture allows without a condition.
 fn allowed_numbers() -> BTreeSet<u32> {
-    Sysno::iter().filter(|call| is_allowed(call.name())).map(|call| call.id() as u32).filter(|id| *id <= NEWEST).collect()
+    Sysno::iter()
+        .filter(|call| is_allowed(call.name()))
+        .map(|call| call.id() as u32)
+        .filter(|id| *id <= NEWEST)
+        .collect()
 }
 
 /// The profile as `linux.seccomp` of a config.json.
@@ -180,7 +184,9 @@ fn emit_leaf(verdict: Verdict) -> Vec<Instruction> {
     let (allow, deny) = ((RETURN, 0, 0, ALLOW), (RETURN, 0, 0, ERRNO | EPERM));
     match verdict {
         Verdict::Return(value) => vec![(RETURN, 0, 0, value)],
-        Verdict::IfNoNamespaces => vec![(LOAD, 0, 0, FIRST_ARGUMENT_AT), (JUMP_IF_BITS, 1, 0, NAMESPACE_FLAGS), allow, deny],
+        Verdict::IfNoNamespaces => {
+            vec![(LOAD, 0, 0, FIRST_ARGUMENT_AT), (JUMP_IF_BITS, 1, 0, NAMESPACE_FLAGS), allow, deny]
+        }
         Verdict::IfKnownPersonality => {
             let mut code = vec![(LOAD, 0, 0, FIRST_ARGUMENT_AT)];
             let count = PERSONALITIES.len() as u8;
