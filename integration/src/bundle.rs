@@ -301,9 +301,7 @@ pub const CAPABILITIES: [&str; 14] = [
 ];
 
 fn default_spec() -> Value {
-    let mount = |destination: &str, kind: &str, options: &[&str]| {
-        json!({ "destination": destination, "type": kind, "source": kind, "options": options })
-    };
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     json!({
         "ociVersion": "1.0.2",
         "process": {

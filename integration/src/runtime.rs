@@ -186,7 +186,8 @@ impl Call {
         unsafe {
             self.command.pre_exec(move || {
                 // Out of the way first: a target number may be a source.
-                let high: Vec<_> = descriptors.iter().map(|fd| libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, 100)).collect();
+                let high: Vec<_> =
+                    descriptors.iter().map(|fd| libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, 100)).collect();
                 for (index, fd) in high.iter().enumerate() {
                     libc::dup2(*fd, 3 + index as i32);
                     libc::close(*fd);

@@ -151,7 +151,9 @@ pub fn uname() -> Answer {
     let text = |field: &[libc::c_char]| {
         field.iter().take_while(|&&byte| byte != 0).map(|&byte| byte as u8 as char).collect::<String>()
     };
-    Ok(json!({ "hostname": text(&name.nodename), "domainname": text(&name.domainname), "machine": text(&name.machine) }))
+    Ok(
+        json!({ "hostname": text(&name.nodename), "domainname": text(&name.domainname), "machine": text(&name.machine) }),
+    )
 }
 
 pub fn set_host_name(name: &str) -> Answer {

@@ -26,7 +26,8 @@ fn a_left_mount() {
 }
 
 fn a_left_cgroup() {
-    let place = if std::path::Path::new("/sys/fs/cgroup/pids").exists() { "/sys/fs/cgroup/pids" } else { "/sys/fs/cgroup" };
+    let place =
+        if std::path::Path::new("/sys/fs/cgroup/pids").exists() { "/sys/fs/cgroup/pids" } else { "/sys/fs/cgroup" };
     let group = std::path::Path::new(place).join(host::tag());
     std::fs::create_dir(&group).expect("cgroup");
     let found = host::cgroups(&host::tag());

@@ -96,8 +96,14 @@ fn a_hook_gets_the_state() {
     container.start().ok();
     call(["delete", "--force", &id]).ok();
     // What the specification says of `status`, hook by hook; `creating` may be seen in all of the create ones.
-    let statuses = [("prestart", "creating"), ("createRuntime", "creating"), ("createContainer", "creating"),
-        ("startContainer", "created"), ("poststart", "running"), ("poststop", "stopped")];
+    let statuses = [
+        ("prestart", "creating"),
+        ("createRuntime", "creating"),
+        ("createContainer", "creating"),
+        ("startContainer", "created"),
+        ("poststart", "running"),
+        ("poststop", "stopped"),
+    ];
     for (kind, status) in statuses {
         let state = &of_kind(&log, kind)["state"];
         assert_eq!(state["id"], id.as_str(), "{kind}");
@@ -157,10 +163,16 @@ fn a_hook_gets_its_arguments() {
 fn a_failing_hook_before_start_undoes_the_container() {
     for kind in ["prestart", "createRuntime", "createContainer"] {
         let (bundle, log) = with_log(Bundle::new());
-        let bundle = bundle.hook(kind, hook(kind, &log, kind, 3, "0")).hook("poststop", hook("poststop", &log, "poststop", 0, "0"));
+        let bundle = bundle
+            .hook(kind, hook(kind, &log, kind, 3, "0"))
+            .hook("poststop", hook("poststop", &log, "poststop", 0, "0"));
         let bundle = bundle.write(probe!(print "it ran"));
         let output = bundle.call("create").run().fails("hook");
-        assert!(output.stderr.contains(kind) || output.stderr.contains("probe"), "{kind}: which hook? {}", output.stderr);
+        assert!(
+            output.stderr.contains(kind) || output.stderr.contains("probe"),
+            "{kind}: which hook? {}",
+            output.stderr
+        );
         host::assert_nothing_left();
         call(["state", &bundle.id]).fails("does not exist");
         assert_eq!(names(&log).first().map(String::as_str), Some(kind));

@@ -160,7 +160,8 @@ fn run_deletes_afterwards_unless_told_to_keep() {
 }
 
 fn a_signal_can_be_a_name_or_a_number() {
-    let rows = [("USR1", 10), ("SIGUSR2", 12), ("12", 12), ("hup", 1), ("RTMIN+1", 35), ("SIGRTMAX", 64), ("WINCH", 28)];
+    let rows =
+        [("USR1", 10), ("SIGUSR2", 12), ("12", 12), ("hup", 1), ("RTMIN+1", 35), ("SIGRTMAX", 64), ("WINCH", 28)];
     for (signal, number) in rows {
         let container = Bundle::new().create(probe!(sigwait));
         container.start().ok();

@@ -3,15 +3,33 @@
 //! `RUNTIME=/usr/sbin/runc cargo test -p ocirt-integration [WORD…]` runs them against another runtime.
 
 mod cgroups;
+mod console;
+mod crash;
 mod deliberate;
 mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod output;
 mod process;
 mod refusals;
 mod seccomp;
+mod security;
 
 fn main() -> std::process::ExitCode {
-    ocirt_integration::runner::main(&[lifecycle::TESTS, mounts::TESTS, hooks::TESTS, process::TESTS, namespaces::TESTS, seccomp::TESTS, cgroups::TESTS, refusals::TESTS, deliberate::TESTS])
+    ocirt_integration::runner::main(&[
+        lifecycle::TESTS,
+        mounts::TESTS,
+        hooks::TESTS,
+        process::TESTS,
+        namespaces::TESTS,
+        seccomp::TESTS,
+        cgroups::TESTS,
+        refusals::TESTS,
+        security::TESTS,
+        console::TESTS,
+        output::TESTS,
+        crash::TESTS,
+        deliberate::TESTS,
+    ])
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 tests![
     an_option_shows_in_mountinfo,
+    defaults_is_an_option_of_any_file_system,
     an_option_reaches_the_file_system,
     a_bind_takes_its_flags_with_it,
     clearing_options_of_a_bind_are_honoured,
@@ -74,7 +75,6 @@ fn an_option_shows_in_mountinfo() {
         (&["strictatime"], "rw", "relatime"),
         (&["nosymfollow"], "nosymfollow", "-"),
         (&["nosymfollow", "symfollow"], "rw", "nosymfollow"),
-        (&["defaults"], "rw", "ro"),
         (&[], "relatime", "noatime"),
     ];
     for (options, there, absent) in rows {
@@ -84,12 +84,28 @@ fn an_option_shows_in_mountinfo() {
     }
 }
 
+fn defaults_is_an_option_of_any_file_system() {
+    assert!(has(&tmpfs_with(&["defaults", "nosuid"])["options"], "nosuid"));
+}
+
 fn an_option_reaches_the_file_system() {
-    for (options, there) in [(&["sync"][..], "sync"), (&["dirsync"], "dirsync"), (&["lazytime"], "lazytime"), (&["size=64k"], "size=64k"),
-        (&["mode=711"], "mode=711"), (&["mand"], "rw"), (&["silent"], "rw"), (&["loud"], "rw"), (&["iversion"], "rw"),
-        (&["noiversion"], "rw"), (&["nomand"], "rw"), (&["lazytime", "nolazytime"], "rw"), (&["sync", "async"], "rw"),
-        (&["norelatime"], "rw"), (&["nostrictatime"], "rw")]
-    {
+    for (options, there) in [
+        (&["sync"][..], "sync"),
+        (&["dirsync"], "dirsync"),
+        (&["lazytime"], "lazytime"),
+        (&["size=64k"], "size=64k"),
+        (&["mode=711"], "mode=711"),
+        (&["mand"], "rw"),
+        (&["silent"], "rw"),
+        (&["loud"], "rw"),
+        (&["iversion"], "rw"),
+        (&["noiversion"], "rw"),
+        (&["nomand"], "rw"),
+        (&["lazytime", "nolazytime"], "rw"),
+        (&["sync", "async"], "rw"),
+        (&["norelatime"], "rw"),
+        (&["nostrictatime"], "rw"),
+    ] {
         let entry = tmpfs_with(options);
         assert!(has(&entry["super"], there), "{options:?}: no {there} in {entry}");
     }
@@ -114,7 +130,8 @@ fn clearing_options_of_a_bind_are_honoured() {
     let source = bundle.host_dir("source");
     let path = source.to_str().expect("UTF-8").to_owned();
     mount_on_host(&["-t", "tmpfs", "-o", "nosuid,nodev,noexec", "clear"], &source);
-    let bundle = bundle.mount("bind", &path, "/one", &["bind", "exec", "suid", "dev"]).mount("bind", &path, "/two", &["bind"]);
+    let bundle =
+        bundle.mount("bind", &path, "/one", &["bind", "exec", "suid", "dev"]).mount("bind", &path, "/two", &["bind"]);
     let output = bundle.run(probe!(mountof "/one"; mountof "/two"));
     umount_on_host(&source);
     let answers = output.ok().answers();
@@ -285,7 +302,8 @@ fn tmpcopyup_keeps_what_was_there() {
     std::os::unix::fs::chown(bundle.inside("data/sub/file"), Some(7), Some(8)).expect("chown");
     let bundle = bundle.mount("tmpfs", "tmpfs", "/data", &["tmpcopyup", "mode=755"]);
     let outside = bundle.inside("data/sub/file");
-    let output = bundle.run(probe!(read "/data/link"; stat "/data/sub/file"; mountof "/data"; write "/data/sub/file", "changed"));
+    let output = bundle
+        .run(probe!(read "/data/link"; stat "/data/sub/file"; mountof "/data"; write "/data/sub/file", "changed"));
     let answers = output.ok().answers();
     assert_eq!(answers[0], "kept");
     assert_eq!((&answers[1]["uid"], &answers[1]["gid"]), (&json!(7), &json!(8)));
@@ -298,7 +316,8 @@ fn a_remount_changes_flags() {
     let bundle = bundle.mount("tmpfs", "tmpfs", "/mnt", &["remount", "ro", "nosuid"]);
     let output = bundle.run(probe!(touch "/mnt/new"; mounts)).ok();
     assert_eq!(output.answers()[0]["error"], "EROFS");
-    let count = output.answers()[1].as_array().expect("mounts").iter().filter(|entry| entry["target"] == "/mnt").count();
+    let count =
+        output.answers()[1].as_array().expect("mounts").iter().filter(|entry| entry["target"] == "/mnt").count();
     assert_eq!(count, 1, "remounted, not mounted twice");
 }
 
@@ -364,29 +383,44 @@ fn a_masked_directory_is_empty_and_read_only() {
 
 fn a_missing_masked_path_is_skipped() {
     let bundle = Bundle::new().set("linux.maskedPaths", json!(["/nope"])).set("linux.readonlyPaths", json!(["/nope2"]));
-    assert_eq!(bundle.run(probe!(stat "/nope"; stat "/nope2")).ok().answers(), [json!({"error": "ENOENT"}), json!({"error": "ENOENT"})]);
+    assert_eq!(
+        bundle.run(probe!(stat "/nope"; stat "/nope2")).ok().answers(),
+        [json!({"error": "ENOENT"}), json!({"error": "ENOENT"})]
+    );
 }
 
 fn a_readonly_path_refuses_writes_and_its_neighbour_does_not() {
-    let bundle = Bundle::new().file("data/file", "42").file("tmp/file", "42").set("linux.readonlyPaths", json!(["/data"]));
-    let output = bundle.run(probe!(write "/data/file", "x"; touch "/data/new"; read "/data/file"; write "/tmp/file", "x")).ok();
+    let bundle =
+        Bundle::new().file("data/file", "42").file("tmp/file", "42").set("linux.readonlyPaths", json!(["/data"]));
+    let output =
+        bundle.run(probe!(write "/data/file", "x"; touch "/data/new"; read "/data/file"; write "/tmp/file", "x")).ok();
     let expected = [json!({ "error": "EROFS" }), json!({ "error": "EROFS" }), json!("42"), json!("ok")];
     assert_eq!(output.answers(), expected);
 }
 
 fn default_devices_are_there() {
-    let rows = [("null", "1:3"), ("zero", "1:5"), ("full", "1:7"), ("random", "1:8"), ("urandom", "1:9"), ("tty", "5:0")];
+    let rows =
+        [("null", "1:3"), ("zero", "1:5"), ("full", "1:7"), ("random", "1:8"), ("urandom", "1:9"), ("tty", "5:0")];
     for (name, number) in rows {
         let path = format!("/dev/{name}");
         let answers = Bundle::new().run(probe!(stat path; open path)).ok().answers();
-        assert_eq!((&answers[0]["kind"], &answers[0]["rdev"], &answers[0]["mode"]), (&json!("char"), &json!(number), &json!("0666")), "{name}");
+        assert_eq!(
+            (&answers[0]["kind"], &answers[0]["rdev"], &answers[0]["mode"]),
+            (&json!("char"), &json!(number), &json!("0666")),
+            "{name}"
+        );
         let refusal = if name == "tty" { json!({ "error": "ENXIO" }) } else { json!("ok") };
         assert_eq!(answers[1], refusal, "{name}");
     }
 }
 
 fn dev_symlinks_are_there() {
-    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")] {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         assert_eq!(Bundle::new().run(probe!(readlink format!("/dev/{name}"))).ok().answer(), target);
     }
     let answers = Bundle::new().run(probe!(readlink "/dev/ptmx"; stat "/dev/core")).ok().answers();
@@ -401,8 +435,13 @@ fn a_device_is_made_with_its_owner_and_mode() {
         { "path": "/dev/unbuffered", "type": "u", "major": 1, "minor": 5 },
     ]);
     let bundle = Bundle::new().set("linux.devices", devices);
-    let output = bundle.run(probe!(stat "/dev/one"; stat "/dev/sub/fifo"; stat "/dev/disk"; stat "/dev/unbuffered")).ok();
-    let facts: Vec<_> = output.answers().iter().map(|stat| json!([stat["kind"], stat["rdev"], stat["mode"], stat["uid"], stat["gid"]])).collect();
+    let output =
+        bundle.run(probe!(stat "/dev/one"; stat "/dev/sub/fifo"; stat "/dev/disk"; stat "/dev/unbuffered")).ok();
+    let facts: Vec<_> = output
+        .answers()
+        .iter()
+        .map(|stat| json!([stat["kind"], stat["rdev"], stat["mode"], stat["uid"], stat["gid"]]))
+        .collect();
     assert_eq!(facts[0], json!(["char", "1:3", "0640", 1000, 2000]));
     assert_eq!(facts[1], json!(["fifo", "0:0", "0600", 0, 0]));
     assert_eq!(facts[2], json!(["block", "7:99", "0660", 0, 0]));
@@ -428,7 +467,8 @@ fn a_device_that_exists_is_kept_or_refused() {
 
 fn cgroup_v1_shows_only_the_containers_own() {
     need(Need::CgroupV1, !host::is_cgroup2());
-    let bundle = Bundle::new().mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]);
+    let bundle =
+        Bundle::new().mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]);
     let id = bundle.id.clone();
     let output = bundle.run(probe!(ls "/sys/fs/cgroup"; mountof "/sys/fs/cgroup/pids"; touch "/sys/fs/cgroup/new"; mkdir "/sys/fs/cgroup/pids/x"; read "/sys/fs/cgroup/pids/cgroup.procs")).ok();
     let answers = output.answers();
@@ -444,7 +484,9 @@ fn cgroup_v1_shows_only_the_containers_own() {
 fn cgroup_v1_in_a_cgroup_namespace_is_mounted_afresh() {
     need(Need::CgroupV1, !host::is_cgroup2());
     let bundle = Bundle::new().namespace("cgroup", None).mount("cgroup", "cgroup", "/sys/fs/cgroup", &["ro"]);
-    let output = bundle.run(probe!(mountof "/sys/fs/cgroup/pids"; read "/proc/self/cgroup"; read "/sys/fs/cgroup/pids/cgroup.procs")).ok();
+    let output = bundle
+        .run(probe!(mountof "/sys/fs/cgroup/pids"; read "/proc/self/cgroup"; read "/sys/fs/cgroup/pids/cgroup.procs"))
+        .ok();
     let answers = output.answers();
     assert_eq!((&answers[0]["type"], &answers[0]["root"]), (&json!("cgroup"), &json!("/")));
     let text = answers[1].as_str().expect("cgroups").to_owned();
@@ -473,7 +515,9 @@ fn proc_and_sysfs_are_the_containers() {
 }
 
 fn mqueue_and_shm_work() {
-    let output = Bundle::new().run(probe!(touch "/dev/mqueue/one"; touch "/dev/shm/one"; mountof "/dev/mqueue"; mountof "/dev/shm")).ok();
+    let output = Bundle::new()
+        .run(probe!(touch "/dev/mqueue/one"; touch "/dev/shm/one"; mountof "/dev/mqueue"; mountof "/dev/shm"))
+        .ok();
     let answers = output.answers();
     assert_eq!((&answers[0], &answers[1]), (&json!("ok"), &json!("ok")));
     assert_eq!((&answers[2]["type"], &answers[3]["type"]), (&json!("mqueue"), &json!("tmpfs")));

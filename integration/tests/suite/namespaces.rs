@@ -47,14 +47,23 @@ fn each_namespace_listed_is_new() {
         if word == "time" {
             need(Need::KernelFeature, Path::new("/proc/self/ns/time").exists());
         }
-        let bundle = if word == "user" { Bundle::new().user_namespace(100_000) } else { Bundle::new().namespace(word, None) };
+        let bundle =
+            if word == "user" { Bundle::new().user_namespace(100_000) } else { Bundle::new().namespace(word, None) };
         let inside = bundle.run(probe!(ns)).ok().answer();
         assert_ne!(inside[file], own(file), "{word}");
     }
 }
 
 fn each_namespace_not_listed_is_the_callers() {
-    for (word, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid"), ("cgroup", "cgroup"), ("user", "user"), ("time", "time")] {
+    for (word, file) in [
+        ("network", "net"),
+        ("ipc", "ipc"),
+        ("uts", "uts"),
+        ("pid", "pid"),
+        ("cgroup", "cgroup"),
+        ("user", "user"),
+        ("time", "time"),
+    ] {
         let bundle = Bundle::new().without_namespace(word).config(|spec| {
             if word == "uts" {
                 spec.as_object_mut().expect("config").remove("hostname");
@@ -108,7 +117,10 @@ fn all_namespaces_of_another_container_can_be_joined() {
 fn without_namespaces_at_all_it_still_runs() {
     let bundle = Bundle::new().set("hostname", Value::Null).set("linux.namespaces", json!([{ "type": "mount" }]));
     let bundle = bundle.config(|spec| {
-        spec["mounts"].as_array_mut().expect("mounts").retain(|mount| mount["destination"] != "/sys" && mount["destination"] != "/dev/mqueue");
+        spec["mounts"]
+            .as_array_mut()
+            .expect("mounts")
+            .retain(|mount| mount["destination"] != "/sys" && mount["destination"] != "/dev/mqueue");
     });
     assert_eq!(bundle.run(probe!(ns)).ok().answer()["pid"], own("pid"));
 }
@@ -165,7 +177,8 @@ fn a_user_namespace_maps_several_ranges() {
         { "containerID": 1000, "hostID": 200_000, "size": 1 },
         { "containerID": 2000, "hostID": 300_000, "size": 5 },
     ]);
-    let bundle = Bundle::new().user_namespace(100_000).set("linux.uidMappings", map.clone()).set("linux.gidMappings", map);
+    let bundle =
+        Bundle::new().user_namespace(100_000).set("linux.uidMappings", map.clone()).set("linux.gidMappings", map);
     let user = json!({ "uid": 1000, "gid": 2004, "additionalGids": [3, 2001] });
     let container = bundle.set("process.user", user).create(probe!(id; sleep 60));
     container.start().ok();
@@ -173,7 +186,10 @@ fn a_user_namespace_maps_several_ranges() {
     assert_eq!((&answer["uid"][0], &answer["gid"][0]), (&json!(1000), &json!(2004)));
     let status = container.proc_file("status");
     assert!(status.contains("Uid:\t200000") && status.contains("Gid:\t300004"), "{status}");
-    assert!(status.lines().any(|line| line.starts_with("Groups:") && line.contains("100003") && line.contains("300001")), "{status}");
+    assert!(
+        status.lines().any(|line| line.starts_with("Groups:") && line.contains("100003") && line.contains("300001")),
+        "{status}"
+    );
 }
 
 fn the_host_name_is_set() {
@@ -202,7 +218,13 @@ fn sysctls_are_set() {
         "fs.mqueue.msg_max": "11",
         "kernel.domainname": "by.sysctl",
     });
-    let paths = ["net/ipv4/ip_unprivileged_port_start", "net/ipv4/ping_group_range", "kernel/shmmni", "fs/mqueue/msg_max", "kernel/domainname"];
+    let paths = [
+        "net/ipv4/ip_unprivileged_port_start",
+        "net/ipv4/ping_group_range",
+        "kernel/shmmni",
+        "fs/mqueue/msg_max",
+        "kernel/domainname",
+    ];
     let expected = ["0\n", "0\t100\n", "100\n", "11\n", "by.sysctl\n"];
     let outside = std::fs::read_to_string("/proc/sys/kernel/shmmni").expect("sysctl");
     for (path, expected) in paths.iter().zip(expected) {
@@ -218,7 +240,11 @@ fn a_readonly_mount_stays_so_in_a_user_namespace() {
     let bundle = Bundle::new().user_namespace(100_000);
     let source = bundle.host_dir("source");
     let path = source.to_str().expect("UTF-8").to_owned();
-    let done = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "ro", "locked"]).arg(&source).status().expect("mount");
+    let done = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "ro", "locked"])
+        .arg(&source)
+        .status()
+        .expect("mount");
     assert!(done.success());
     let bundle = bundle.set("process.capabilities", json!({ "bounding": all, "effective": all, "permitted": all }));
     let bundle = bundle.mount("bind", &path, "/mnt", &["bind", "ro"]);
@@ -230,13 +256,21 @@ fn a_readonly_mount_stays_so_in_a_user_namespace() {
 
 fn devices_in_a_user_namespace_are_usable() {
     let bundle = Bundle::new().user_namespace(100_000);
-    let answers = bundle.run(probe!(stat "/dev/null"; write "/dev/null", "x"; readlink "/dev/fd"; stat "/dev/full")).ok().answers();
+    let answers = bundle
+        .run(probe!(stat "/dev/null"; write "/dev/null", "x"; readlink "/dev/fd"; stat "/dev/full"))
+        .ok()
+        .answers();
     assert_eq!((&answers[0]["rdev"], &answers[1]), (&json!("1:3"), &json!("ok")));
     assert_eq!((&answers[2], &answers[3]["rdev"]), (&json!("/proc/self/fd"), &json!("1:7")));
 }
 
 fn the_runtime_is_not_visible_inside() {
     let listing = Bundle::new().run(probe!(ls "/proc")).ok().answer();
-    let pids: Vec<_> = listing.as_array().expect("names").iter().filter(|name| name.as_str().is_some_and(|n| n.parse::<u32>().is_ok())).collect();
+    let pids: Vec<_> = listing
+        .as_array()
+        .expect("names")
+        .iter()
+        .filter(|name| name.as_str().is_some_and(|n| n.parse::<u32>().is_ok()))
+        .collect();
     assert_eq!(pids, ["1"]);
 }

@@ -54,7 +54,12 @@ fn args_and_environment_arrive_as_they_are() {
 
 fn home_comes_from_the_containers_passwd() {
     let passwd = "root:x:0:0:root:/root:/bin/sh\nother:x:1000:1000::/home/other:/bin/sh\n";
-    let rows = [(0, json!([]), "/root"), (1000, json!([]), "/home/other"), (77, json!([]), "/"), (1000, json!(["HOME="]), "/home/other")];
+    let rows = [
+        (0, json!([]), "/root"),
+        (1000, json!([]), "/home/other"),
+        (77, json!([]), "/"),
+        (1000, json!(["HOME="]), "/home/other"),
+    ];
     for (uid, environment, home) in rows {
         let bundle = Bundle::new().file("etc/passwd", passwd).set("process.user.uid", json!(uid));
         let output = bundle.set("process.env", environment).run(probe!(env)).ok();
@@ -107,7 +112,8 @@ fn user_groups_and_umask_are_set() {
     assert_eq!(answer["gid"], json!([2000, 2000, 2000]));
     assert_eq!(answer["umask"], "0027");
     // runc keeps the primary group in the list or not; both are within the specification.
-    let groups: Vec<_> = answer["groups"].as_array().expect("groups").iter().filter(|gid| **gid != 2000).cloned().collect();
+    let groups: Vec<_> =
+        answer["groups"].as_array().expect("groups").iter().filter(|gid| **gid != 2000).cloned().collect();
     assert_eq!(groups, [5, 6]);
     let answer = Bundle::new().run(probe!(id)).ok().answer();
     assert_eq!(answer["umask"], "0022", "the default");
@@ -182,7 +188,8 @@ fn rlimits_are_set() {
         ("RLIMIT_RSS", 1 << 30, 1 << 31),
         ("RLIMIT_RTTIME", 1 << 20, 1 << 21),
     ];
-    let list: Vec<_> = rows.iter().map(|(kind, soft, hard)| json!({ "type": kind, "soft": soft, "hard": hard })).collect();
+    let list: Vec<_> =
+        rows.iter().map(|(kind, soft, hard)| json!({ "type": kind, "soft": soft, "hard": hard })).collect();
     let answer = Bundle::new().set("process.rlimits", json!(list)).run(probe!(rlimits)).ok().answer();
     for (kind, soft, hard) in rows {
         assert_eq!(answer[kind], json!([soft, hard]), "{kind}");
@@ -228,7 +235,9 @@ fn the_scheduler_is_set() {
 }
 
 fn the_io_priority_is_set() {
-    for (class, level, expected) in [("IOPRIO_CLASS_BE", 6, [2, 6]), ("IOPRIO_CLASS_RT", 1, [1, 1]), ("IOPRIO_CLASS_IDLE", 0, [3, 0])] {
+    for (class, level, expected) in
+        [("IOPRIO_CLASS_BE", 6, [2, 6]), ("IOPRIO_CLASS_RT", 1, [1, 1]), ("IOPRIO_CLASS_IDLE", 0, [3, 0])]
+    {
         let bundle = Bundle::new().set("process.ioPriority", json!({ "class": class, "priority": level }));
         assert_eq!(bundle.run(probe!(ioprio)).ok().answer(), json!(expected), "{class}");
     }
@@ -334,6 +343,7 @@ fn environment_of_the_runtime_stays_outside() {
 
 fn a_script_runs_by_its_interpreter() {
     let bundle = Bundle::new().file("script", "#!/probe args\n");
-    std::fs::set_permissions(bundle.inside("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    std::fs::set_permissions(bundle.inside("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("chmod");
     assert_eq!(bundle.run(vec!["/script".into()]).ok().answer()[2], "/script");
 }

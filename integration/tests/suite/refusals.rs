@@ -9,6 +9,8 @@ use std::path::Path;
 
 tests![
     a_bad_config_is_refused_by_field,
+    a_bad_config_that_older_runtimes_accept_is_refused,
+    a_bad_mount_is_refused,
     a_feature_that_is_not_there_is_refused,
     broken_json_is_located,
     a_missing_bundle_is_named,
@@ -35,64 +37,86 @@ tests![
 
 /// One field set to one value, and the words that the message must have: the field, as a user would look for it.
 fn a_bad_config_is_refused_by_field() {
-    let rlimit = json!({ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 1 });
     let namespaces = |extra: Value| json!([{ "type": "mount" }, { "type": "pid" }, extra]);
     let rows = [
         ("process.args", json!([]), "args"),
         ("process.cwd", json!("relative"), "cwd"),
         ("process.cwd", json!(""), "cwd"),
-        ("process.rlimits", json!([rlimit, rlimit]), "rlimit"),
         ("process.rlimits", json!([{ "type": "RLIMIT_NOPE", "soft": 1, "hard": 1 }]), "rlimit"),
         ("process.rlimits", json!([{ "type": "RLIMIT_NOFILE", "soft": 9, "hard": 1 }]), "rlimit"),
-        ("process.scheduler", json!({ "policy": "SCHED_NOPE" }), "scheduler"),
-        ("process.scheduler", json!({ "policy": "SCHED_FIFO", "priority": 1000 }), "scheduler"),
-        ("process.ioPriority", json!({ "class": "IOPRIO_CLASS_NOPE", "priority": 1 }), "ioPriority"),
-        ("process.ioPriority", json!({ "class": "IOPRIO_CLASS_BE", "priority": 9 }), "ioPriority"),
         ("process.oomScoreAdj", json!(2000), "oom"),
         ("process.apparmorProfile", json!("no-such-profile"), "apparmor"),
         ("process.selinuxLabel", json!("system_u:system_r:container_t:s0"), "selinux"),
-        ("linux.namespaces", namespaces(json!({ "type": "pid" })), "namespace"),
+        ("linux.namespaces", namespaces(json!({ "type": "pid" })), "pid"),
         ("linux.namespaces", namespaces(json!({ "type": "nope" })), "namespace"),
         ("linux.namespaces", namespaces(json!({ "type": "network", "path": "relative" })), "namespace"),
-        ("linux.uidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "uidMappings"),
-        ("linux.gidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "gidMappings"),
-        ("linux.timeOffsets", json!({ "monotonic": { "secs": 1 } }), "timeOffsets"),
         ("linux.sysctl", json!({ "vm.swappiness": "10" }), "vm.swappiness"),
         ("linux.sysctl", json!({ "kernel.hostname": "x" }), "kernel.hostname"),
         ("linux.sysctl", json!({ "kernel.nope": "x" }), "kernel.nope"),
         ("linux.sysctl", json!({ "../../etc/passwd": "x" }), "passwd"),
         ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_NOPE" }), "SCMP_ACT_NOPE"),
-        ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NOPE"] }), "SCMP_ARCH_NOPE"),
+        (
+            "linux.seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NOPE"] }),
+            "SCMP_ARCH_NOPE",
+        ),
         ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NOPE"] }), "flag"),
-        ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["getpid"], "action": "SCMP_ACT_ERRNO",
-            "args": [{ "index": 6, "value": 1, "op": "SCMP_CMP_EQ" }] }] }), "seccomp"),
-        ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["getpid"], "action": "SCMP_ACT_ERRNO",
-            "args": [{ "index": 0, "value": 1, "op": "SCMP_CMP_NOPE" }] }] }), "SCMP_CMP_NOPE"),
+        (
+            "linux.seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["getpid"], "action": "SCMP_ACT_ERRNO",
+            "args": [{ "index": 6, "value": 1, "op": "SCMP_CMP_EQ" }] }] }),
+            "seccomp",
+        ),
+        (
+            "linux.seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["getpid"], "action": "SCMP_ACT_ERRNO",
+            "args": [{ "index": 0, "value": 1, "op": "SCMP_CMP_NOPE" }] }] }),
+            "SCMP_CMP_NOPE",
+        ),
         ("linux.devices", json!([{ "path": "/dev/x", "type": "z", "major": 1, "minor": 1 }]), "device"),
-        ("linux.devices", json!([{ "path": "relative", "type": "c", "major": 1, "minor": 1 }]), "device"),
         ("linux.resources.devices", json!([{ "allow": true, "type": "z", "access": "r" }]), "device"),
-        ("linux.resources.devices", json!([{ "allow": true, "type": "c", "access": "xyz" }]), "device"),
         ("linux.rootfsPropagation", json!("nope"), "propagation"),
+        ("hooks.prestart", json!([{ "path": "relative" }]), "hook"),
+        ("hooks.createRuntime", json!([{ "path": "/bin/true", "timeout": 0 }]), "timeout"),
+        ("root", Value::Null, "root"),
+        ("process", Value::Null, "process"),
+        ("hostname", json!("a".repeat(65)), "hostname"),
+    ];
+    refuse_each(&rows);
+}
+
+/// The same, for what runc 1.1 ignores or does not name.
+fn a_bad_config_that_older_runtimes_accept_is_refused() {
+    let rlimit = json!({ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 100 });
+    let rows = [
+        ("process.rlimits", json!([rlimit, rlimit]), "rlimit"),
+        ("process.scheduler", json!({ "policy": "SCHED_NOPE" }), "scheduler"),
+        ("process.scheduler", json!({ "policy": "SCHED_FIFO", "priority": 1000 }), "scheduler"),
+        ("process.ioPriority", json!({ "class": "IOPRIO_CLASS_NOPE", "priority": 1 }), "ioPriority"),
+        ("process.ioPriority", json!({ "class": "IOPRIO_CLASS_BE", "priority": 9 }), "ioPriority"),
+        ("linux.uidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "uidMappings"),
+        ("linux.gidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "gidMappings"),
+        ("linux.timeOffsets", json!({ "monotonic": { "secs": 1 } }), "timeOffsets"),
+        ("linux.devices", json!([{ "path": "relative", "type": "c", "major": 1, "minor": 1 }]), "device"),
+        ("linux.resources.devices", json!([{ "allow": true, "type": "c", "access": "xyz" }]), "device"),
         ("linux.personality", json!({ "domain": "NOPE" }), "personality"),
         ("linux.memoryPolicy", json!({ "mode": "MPOL_NOPE", "nodes": "0" }), "memoryPolicy"),
         ("linux.mountLabel", json!("system_u:object_r:container_file_t:s0"), "mountLabel"),
         ("linux.maskedPaths", json!(["relative"]), "maskedPaths"),
-        ("mounts", json!([{ "destination": "" , "type": "tmpfs", "source": "tmpfs" }]), "mounts"),
-        ("mounts", json!([{ "destination": "/x", "type": "bind", "source": "/tmp", "options": ["bind", "nosuchoption"] }]), "nosuchoption"),
-        ("hooks.prestart", json!([{ "path": "relative" }]), "hook"),
-        ("hooks.createRuntime", json!([{ "path": "/bin/true", "timeout": 0 }]), "timeout"),
         ("root.path", json!(""), "root"),
-        ("root", Value::Null, "root"),
-        ("process", Value::Null, "process"),
-        ("hostname", json!("a".repeat(65)), "hostname"),
         ("ociVersion", json!("not a version"), "ociVersion"),
         ("ociVersion", Value::Null, "ociVersion"),
     ];
+    refuse_each(&rows);
+}
+
+#[track_caller]
+fn refuse_each(rows: &[(&str, Value, &str)]) {
     let mut wrong = Vec::new();
     for (field, value, words) in rows {
-        let bundle = Bundle::new().set(field, value.clone());
         // Once more after the args are set, for the rows about them.
-        let bundle = bundle.write(probe!(print "it ran")).set(field, value.clone()).keep_args();
+        let bundle =
+            Bundle::new().set(field, value.clone()).write(probe!(print "it ran")).set(field, value.clone()).keep_args();
         let output = bundle.call("run").run();
         let named = output.stderr.to_lowercase().contains(&words.to_lowercase());
         if output.status != 1 || output.stdout.contains("it ran") || !named {
@@ -102,6 +126,11 @@ fn a_bad_config_is_refused_by_field() {
         host::assert_nothing_left();
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn a_bad_mount_is_refused() {
+    Bundle::new().mount("tmpfs", "tmpfs", "", &[]).refused("");
+    Bundle::new().mount("bind", "/tmp", "/x", &["bind", "nosuchoption"]).refused("nosuchoption");
 }
 
 /// What ocirt does not do yet must be an error and never silence.
@@ -123,7 +152,8 @@ fn broken_json_is_located() {
     std::fs::write(bundle.dir.join("config.json"), "{\n  \"ociVersion\": \"1.0.2\",\n  nope\n}").expect("config.json");
     let output = bundle.call("run").run().fails("");
     assert!(output.stderr.contains("line 3") && output.stderr.contains("column 3"), "{}", output.stderr);
-    std::fs::write(bundle.dir.join("config.json"), "{\"ociVersion\": \"1.0.2\", \"process\": {\"args\": 7}}").expect("config.json");
+    std::fs::write(bundle.dir.join("config.json"), "{\"ociVersion\": \"1.0.2\", \"process\": {\"args\": 7}}")
+        .expect("config.json");
     bundle.call("run").run().fails("process.args");
     host::assert_nothing_left();
 }
@@ -141,7 +171,11 @@ fn a_missing_config_is_named() {
 
 fn a_missing_root_is_named() {
     let output = Bundle::new().set("root.path", json!("nowhere")).refused("nowhere");
-    assert!(output.stderr.contains("no such file or directory") || output.stderr.contains("does not exist"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("no such file or directory") || output.stderr.contains("does not exist"),
+        "{}",
+        output.stderr
+    );
 }
 
 fn a_root_that_is_a_symlink_is_refused() {
@@ -153,7 +187,7 @@ fn a_root_that_is_a_symlink_is_refused() {
 fn a_root_that_is_a_file_is_refused() {
     let bundle = Bundle::new();
     std::fs::write(bundle.dir.join("file"), "").expect("file");
-    bundle.set("root.path", json!("file")).refused("root");
+    bundle.set("root.path", json!("file")).refused("not a directory");
 }
 
 fn a_namespace_path_of_another_type_is_refused() {
@@ -178,16 +212,22 @@ fn another_major_version_is_refused() {
 }
 
 fn unknown_fields_are_ignored() {
-    let bundle = Bundle::new().set("future", json!({ "a": [1] })).set("linux.future", json!(1)).set("process.future", json!("x"));
+    let bundle = Bundle::new()
+        .set("future", json!({ "a": [1] }))
+        .set("linux.future", json!(1))
+        .set("process.future", json!("x"));
     assert_eq!(bundle.run(probe!(print "ran")).ok().answer(), "ran");
 }
 
 fn an_unwritable_root_directory_is_an_error() {
     let bundle = Bundle::new().write(probe!(print "it ran"));
     std::fs::write(bundle.dir.join("file"), "").expect("file");
-    for root in [bundle.dir.join("file/root"), "/proc/nope".into(), "/sys/nope".into()] {
-        let output = bundle.call("run").root(Some(root.clone())).run().fails("");
-        assert!(output.stderr.contains(root.to_str().expect("UTF-8")), "{}", output.stderr);
+    // What cannot be made is the first missing part.
+    for (root, named) in
+        [(bundle.dir.join("file/root"), "file"), ("/proc/nope".into(), "/proc/nope"), ("/sys/nope".into(), "/sys/nope")]
+    {
+        let output = bundle.call("run").root(Some(root)).run();
+        assert!(output.status == 1 && output.stderr.contains(named), "{output:?}");
     }
     host::assert_nothing_left();
 }
@@ -196,13 +236,22 @@ fn a_full_disk_below_the_root_directory_leaves_nothing() {
     let bundle = Bundle::new().write(probe!(print "it ran"));
     let root = bundle.host_dir("full");
     let mount = |options: &str| {
-        let done = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", options, "full"]).arg(&root).status().expect("mount");
+        let done = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "full"])
+            .arg(&root)
+            .status()
+            .expect("mount");
         assert!(done.success());
     };
     mount("size=4k,nr_inodes=20");
     std::fs::write(root.join(".filler"), vec![0u8; 4096]).expect("filler");
     bundle.call("create").root(Some(root.clone())).run().fails("no space left on device");
-    let left: Vec<_> = std::fs::read_dir(&root).expect("root").flatten().map(|entry| entry.file_name()).filter(|name| name != ".filler").collect();
+    let left: Vec<_> = std::fs::read_dir(&root)
+        .expect("root")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .filter(|name| name != ".filler")
+        .collect();
     std::process::Command::new("umount").arg(&root).status().expect("umount");
     assert!(left.is_empty(), "{left:?}");
     host::assert_nothing_left();
@@ -239,7 +288,10 @@ fn log_lines(path: &Path) -> Vec<Value> {
 fn the_error_is_one_line_on_standard_error_and_one_in_the_log() {
     let log = host::place().join("log.json");
     let log_text = log.to_str().expect("UTF-8");
-    let output = Call::new(["state", "absent"]).global(["--log", log_text, "--log-format", "json"]).run().fails("does not exist");
+    let output = Call::new(["state", "absent"])
+        .global(["--log", log_text, "--log-format", "json"])
+        .run()
+        .fails("does not exist");
     assert_eq!(output.stderr.trim_end().lines().count(), 1, "{}", output.stderr);
     let lines = log_lines(&log);
     let errors: Vec<_> = lines.iter().filter(|line| line["level"] == "error").collect();

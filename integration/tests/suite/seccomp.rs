@@ -65,8 +65,12 @@ fn an_errno_can_be_chosen() {
 }
 
 fn the_default_errno_can_be_chosen() {
-    let mut seccomp = profile("SCMP_ACT_ERRNO", json!([{ "names": everything_but("getsid"), "action": "SCMP_ACT_ALLOW" }]));
-    assert_eq!(Bundle::new().set("linux.seccomp", seccomp.clone()).run(probe!(call GETSID, 0)).ok().answer()["error"], "EPERM");
+    let mut seccomp =
+        profile("SCMP_ACT_ERRNO", json!([{ "names": everything_but("getsid"), "action": "SCMP_ACT_ALLOW" }]));
+    assert_eq!(
+        Bundle::new().set("linux.seccomp", seccomp.clone()).run(probe!(call GETSID, 0)).ok().answer()["error"],
+        "EPERM"
+    );
     seccomp["defaultErrnoRet"] = json!(16);
     assert_eq!(Bundle::new().set("linux.seccomp", seccomp).run(probe!(call GETSID, 0)).ok().answer()["error"], "EBUSY");
 }
@@ -74,15 +78,105 @@ fn the_default_errno_can_be_chosen() {
 /// What the probe and the runtimes need, as an allow list.
 fn everything_but(name: &str) -> Vec<&'static str> {
     let all = [
-        "access", "arch_prctl", "brk", "capget", "capset", "chdir", "clock_nanosleep", "clone", "clone3", "close",
-        "close_range", "dup", "dup3", "epoll_create1", "epoll_ctl", "epoll_pwait", "eventfd2", "execve", "execveat", "exit", "exit_group",
-        "faccessat", "faccessat2", "fcntl", "fchdir", "fchown", "fstat", "fstatfs", "futex", "getcwd", "getdents64",
-        "getegid", "geteuid", "getgid", "getgroups", "getpgrp", "getpid", "getppid", "getsid", "getrandom", "gettid", "getuid", "ioctl", "keyctl", "lseek",
-        "lstat", "madvise", "membarrier", "mmap", "mprotect", "munmap", "nanosleep", "newfstatat", "open", "openat", "openat2", "pidfd_open",
-        "pipe2", "poll", "ppoll", "prctl", "pread64", "prlimit64", "read", "readlink", "readlinkat", "recvfrom", "recvmsg", "rseq",
-        "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sched_getaffinity", "sched_yield", "seccomp", "select", "sendmsg", "sendto", "set_robust_list",
-        "set_tid_address", "setgid", "setgroups", "setsid", "setuid", "setresuid", "setresgid", "sigaltstack", "socket", "connect", "stat", "statfs", "statx", "tgkill",
-        "umask", "uname", "wait4", "waitid", "write", "writev",
+        "access",
+        "arch_prctl",
+        "brk",
+        "capget",
+        "capset",
+        "chdir",
+        "clock_nanosleep",
+        "clone",
+        "clone3",
+        "close",
+        "close_range",
+        "dup",
+        "dup3",
+        "epoll_create1",
+        "epoll_ctl",
+        "epoll_pwait",
+        "eventfd2",
+        "execve",
+        "execveat",
+        "exit",
+        "exit_group",
+        "faccessat",
+        "faccessat2",
+        "fcntl",
+        "fchdir",
+        "fchown",
+        "fstat",
+        "fstatfs",
+        "futex",
+        "getcwd",
+        "getdents64",
+        "getegid",
+        "geteuid",
+        "getgid",
+        "getgroups",
+        "getpgrp",
+        "getpid",
+        "getppid",
+        "getsid",
+        "getrandom",
+        "gettid",
+        "getuid",
+        "ioctl",
+        "keyctl",
+        "lseek",
+        "lstat",
+        "madvise",
+        "membarrier",
+        "mmap",
+        "mprotect",
+        "munmap",
+        "nanosleep",
+        "newfstatat",
+        "open",
+        "openat",
+        "openat2",
+        "pidfd_open",
+        "pipe2",
+        "poll",
+        "ppoll",
+        "prctl",
+        "pread64",
+        "prlimit64",
+        "read",
+        "readlink",
+        "readlinkat",
+        "recvfrom",
+        "recvmsg",
+        "rseq",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "rt_sigreturn",
+        "sched_getaffinity",
+        "sched_yield",
+        "seccomp",
+        "select",
+        "sendmsg",
+        "sendto",
+        "set_robust_list",
+        "set_tid_address",
+        "setgid",
+        "setgroups",
+        "setsid",
+        "setuid",
+        "setresuid",
+        "setresgid",
+        "sigaltstack",
+        "socket",
+        "connect",
+        "stat",
+        "statfs",
+        "statx",
+        "tgkill",
+        "umask",
+        "uname",
+        "wait4",
+        "waitid",
+        "write",
+        "writev",
     ];
     all.into_iter().filter(|one| *one != name).collect()
 }
@@ -169,7 +263,8 @@ fn the_filter_works_without_no_new_privileges() {
 }
 
 fn a_kill_ends_the_container_with_sigsys() {
-    let container = with(json!([{ "names": ["getsid"], "action": "SCMP_ACT_KILL_PROCESS" }])).create(probe!(call GETSID, 0));
+    let container =
+        with(json!([{ "names": ["getsid"], "action": "SCMP_ACT_KILL_PROCESS" }])).create(probe!(call GETSID, 0));
     let pid = container.pid();
     container.start().ok();
     assert_eq!(ocirt_integration::host::reap(pid), 128 + libc::SIGSYS);
@@ -177,25 +272,50 @@ fn a_kill_ends_the_container_with_sigsys() {
 }
 
 fn a_large_default_profile_works() {
-    let seccomp = profile("SCMP_ACT_ERRNO", json!([
-        { "names": everything_but(""), "action": "SCMP_ACT_ALLOW" },
-        { "names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [{ "index": 0, "op": "SCMP_CMP_EQ", "value": 0xffff_ffffu32 }] },
-        { "names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [{ "index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 2_114_060_288, "valueTwo": 0 }] },
-    ]));
-    let output = Bundle::new().set("linux.seccomp", seccomp).run(probe!(personality; call libc::SYS_personality, 8; call libc::SYS_reboot)).ok();
+    let seccomp = profile(
+        "SCMP_ACT_ERRNO",
+        json!([
+            { "names": everything_but(""), "action": "SCMP_ACT_ALLOW" },
+            { "names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [{ "index": 0, "op": "SCMP_CMP_EQ", "value": 0xffff_ffffu32 }] },
+            { "names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [{ "index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 2_114_060_288, "valueTwo": 0 }] },
+        ]),
+    );
+    let output = Bundle::new()
+        .set("linux.seccomp", seccomp)
+        .run(probe!(personality; call libc::SYS_personality, 8; call libc::SYS_reboot))
+        .ok();
     assert_eq!(output.answers(), [json!(0), json!({ "error": "EPERM" }), json!({ "error": "EPERM" })]);
 }
 
 fn the_flags_are_accepted() {
-    for flags in [json!([]), json!(["SECCOMP_FILTER_FLAG_LOG"]), json!(["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"])] {
-        let bundle = with(json!([{ "names": ["getsid"], "action": "SCMP_ACT_ERRNO" }])).set("linux.seccomp.flags", flags.clone());
+    for flags in [
+        json!([]),
+        json!(["SECCOMP_FILTER_FLAG_LOG"]),
+        json!(["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]),
+    ] {
+        let bundle = with(json!([{ "names": ["getsid"], "action": "SCMP_ACT_ERRNO" }]))
+            .set("linux.seccomp.flags", flags.clone());
         assert_eq!(bundle.run(probe!(call GETSID, 0)).ok().answer()["error"], "EPERM", "{flags}");
     }
 }
 
 /// The default Docker profile forbids mount, unshare and more, which the runtime itself must have done before.
 fn the_runtimes_own_calls_are_not_filtered() {
-    let names = ["mount", "unshare", "setns", "pivot_root", "chroot", "sethostname", "mknod", "keyctl", "umount2", "move_mount", "fsopen", "clone3", "setsid"];
+    let names = [
+        "mount",
+        "unshare",
+        "setns",
+        "pivot_root",
+        "chroot",
+        "sethostname",
+        "mknod",
+        "keyctl",
+        "umount2",
+        "move_mount",
+        "fsopen",
+        "clone3",
+        "setsid",
+    ];
     for no_new_privileges in [true, false] {
         let bundle = with(json!([{ "names": names, "action": "SCMP_ACT_KILL_PROCESS" }]));
         let bundle = bundle.set("process.noNewPrivileges", json!(no_new_privileges));
