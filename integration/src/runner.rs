@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -129,7 +129,8 @@ fn run_apart(name: &str, place: &Path, runtime: &Path, kind: &str) -> Verdict {
         .env("RUNTIME", runtime)
         .env("OCIRT_SUITE_KIND", kind)
         .env("OCIRT_SUITE_PLACE", place)
-        .stdin(Stdio::null())
+        // Not the host's /dev/null, which a runtime may give away.
+        .stdin(File::open(&log).expect("log"))
         .stdout(output.try_clone().expect("log"))
         .stderr(output)
         .spawn()
