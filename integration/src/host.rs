@@ -31,6 +31,11 @@ pub fn new_id() -> String {
     format!("{}-{}", tag(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// A path short enough for a socket (unix(7): 108 bytes).
+pub fn socket() -> PathBuf {
+    suite().join(format!("{}.sock", tag()))
+}
+
 /// This test's directory.
 pub fn place() -> &'static Path {
     &CORNER.get().expect("isolate() comes first").place
@@ -149,6 +154,13 @@ pub fn undo() {
     }
 }
 
+/// Removes the cgroups that a failed test left, deepest first, so that the failure stays its own.
+pub fn sweep() {
+    for path in cgroups(&tag()).iter().rev() {
+        let _ = std::fs::remove_dir(path);
+    }
+}
+
 /// Panics with the list of what is left of this test's containers: state, cgroups, mounts, processes.
 #[track_caller]
 pub fn assert_nothing_left() {
@@ -196,7 +208,7 @@ pub fn cgroups(part: &str) -> Vec<PathBuf> {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let name = entry.file_name();
-                if name.to_string_lossy().contains(part) && entry.path().join("cgroup.procs").exists() {
+                if name.to_string_lossy().contains(part) && is_cgroup(&entry.path()) {
                     found.push(entry.path());
                 }
                 if depth > 0 {
@@ -208,6 +220,15 @@ pub fn cgroups(part: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     walk(Path::new("/sys/fs/cgroup"), part, 5, &mut found);
     found
+}
+
+/// By the file system's magic: crun makes files named as cgroup's where it thinks a hierarchy is.
+fn is_cgroup(path: &Path) -> bool {
+    // SAFETY: an all-zero statfs is a valid value.
+    let mut buffer: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is NUL-terminated; the buffer is ours.
+    let found = unsafe { libc::statfs(c(path).as_ptr(), &mut buffer) } == 0;
+    found && [libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC].contains(&buffer.f_type)
 }
 
 /// The pids below `pid` that are no zombies.

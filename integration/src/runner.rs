@@ -82,6 +82,7 @@ fn run_here(name: &str, body: fn()) -> ! {
     std::panic::set_hook(Box::new(|info| {
         eprintln!("{info}");
         host::undo();
+        host::sweep();
         std::process::exit(FAILED);
     }));
     body();

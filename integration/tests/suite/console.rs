@@ -22,11 +22,10 @@ tests![
     the_pidfd_socket_receives_the_pidfd,
 ];
 
-/// Short, since sun_path has 108 bytes.
 fn receiver() -> Receiver {
-    let path = format!("/tmp/{}.sock", host::tag());
+    let path = host::socket();
     let _ = std::fs::remove_file(&path);
-    Receiver::new(path.as_ref())
+    Receiver::new(&path)
 }
 
 fn with_terminal() -> Bundle {

@@ -530,8 +530,8 @@ fn a_mount_through_a_symlink_lands_inside() {
 }
 
 fn data_options_reach_the_kernel() {
-    Bundle::new().mount("tmpfs", "tmpfs", "/mnt", &["sice=1"]).refused("/mnt");
-    Bundle::new().mount("nosuchfs", "none", "/mnt", &[]).refused("/mnt");
+    Bundle::new().mount("tmpfs", "tmpfs", "/mnt", &["sice=1"]).refused("mnt");
+    Bundle::new().mount("nosuchfs", "none", "/mnt", &[]).refused("mnt");
     let entry = tmpfs_with(&["nr_inodes=100", "huge=never"]);
     assert!(has(&entry["super"], "nr_inodes=100"), "{entry}");
 }
