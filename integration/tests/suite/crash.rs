@@ -15,6 +15,7 @@ tests![
     no_command_hangs_on_a_killed_create,
     a_broken_state_file_can_be_deleted_by_force,
     a_lost_cgroup_does_not_stop_delete,
+    two_hundred_runs_leave_nothing,
     the_death_of_the_caller_does_not_end_a_created_container,
 ];
 
@@ -142,6 +143,25 @@ fn a_lost_cgroup_does_not_stop_delete() {
     }
     assert_eq!(container.status(), "stopped");
     container.delete().ok();
+    host::assert_nothing_left();
+}
+
+fn two_hundred_runs_leave_nothing() {
+    ocirt();
+    let numbers = std::sync::Mutex::new(0..200);
+    std::thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| {
+                loop {
+                    let next = numbers.lock().expect("numbers").next();
+                    let Some(number) = next else { break };
+                    let output = bundle().run(probe!(print number)).ok();
+                    assert_eq!(output.answer(), number.to_string());
+                }
+            });
+        }
+    });
+    assert_eq!(call(["list", "-q"]).ok().stdout, "");
     host::assert_nothing_left();
 }
 

@@ -6,6 +6,7 @@ mod cgroups;
 mod console;
 mod crash;
 mod deliberate;
+mod engines;
 mod hooks;
 mod lifecycle;
 mod mounts;
@@ -13,6 +14,7 @@ mod namespaces;
 mod output;
 mod process;
 mod refusals;
+mod rootfs;
 mod seccomp;
 mod security;
 
@@ -20,6 +22,7 @@ fn main() -> std::process::ExitCode {
     ocirt_integration::runner::main(&[
         lifecycle::TESTS,
         mounts::TESTS,
+        rootfs::TESTS,
         hooks::TESTS,
         process::TESTS,
         namespaces::TESTS,
@@ -30,6 +33,7 @@ fn main() -> std::process::ExitCode {
         console::TESTS,
         output::TESTS,
         crash::TESTS,
+        engines::TESTS,
         deliberate::TESTS,
     ])
 }

@@ -33,6 +33,8 @@ tests![
     the_text_log_says_the_same,
     a_log_that_cannot_be_opened_is_an_error,
     numbers_out_of_range_are_refused,
+    a_kernel_below_the_floor_is_one_clear_error,
+    a_missing_system_call_is_survived_or_named,
 ];
 
 /// One field set to one value, and the words that the message must have: the field, as a user would look for it.
@@ -138,6 +140,7 @@ fn a_feature_that_is_not_there_is_refused() {
     need(Need::Ocirt, kind() == "ocirt");
     let rows = [
         ("linux.intelRdt", json!({ "closID": "x" }), "intelRdt"),
+        ("mounts.0.uidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "mounts"),
         ("linux.netDevices", json!({ "nosuchdevice0": {} }), "netDevices"),
         ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/nope" }), "seccomp"),
         ("vm", json!({ "kernel": { "path": "/x" } }), "vm"),
@@ -334,4 +337,46 @@ fn numbers_out_of_range_are_refused() {
         assert!(output.status == 1 && output.stdout.is_empty(), "uid {uid}: {} {}", output.status, output.stdout);
     }
     host::assert_nothing_left();
+}
+
+/// openat2(2), of Linux 5.6, is what the floor cannot do without.
+fn a_kernel_below_the_floor_is_one_clear_error() {
+    need(Need::Ocirt, kind() == "ocirt");
+    let bundle = Bundle::new().write(probe!(print "it ran"));
+    let output = bundle.call("create").without(vec![libc::SYS_openat2]).run().fails("kernel");
+    assert_eq!(output.stderr.trim_end().lines().count(), 1, "{}", output.stderr);
+    host::assert_nothing_left();
+}
+
+/// Each newer call alone: a fallback, or an error that names the call; never half a container.
+fn a_missing_system_call_is_survived_or_named() {
+    let rows = [
+        ("clone3", libc::SYS_clone3),
+        ("pidfd_open", libc::SYS_pidfd_open),
+        ("pidfd_send_signal", libc::SYS_pidfd_send_signal),
+        ("close_range", libc::SYS_close_range),
+        ("open_tree", libc::SYS_open_tree),
+        ("move_mount", libc::SYS_move_mount),
+        ("fsopen", libc::SYS_fsopen),
+        ("mount_setattr", libc::SYS_mount_setattr),
+        ("statx", libc::SYS_statx),
+        ("keyctl", libc::SYS_keyctl),
+        ("execveat", libc::SYS_execveat),
+        ("memfd_create", libc::SYS_memfd_create),
+    ];
+    for (name, number) in rows {
+        let bundle = Bundle::new().write(probe!(print "it ran"));
+        let output = bundle.call("run").without(vec![number]).run();
+        match output.status {
+            0 => assert_eq!(output.answer(), "it ran", "without {name}"),
+            1 => assert!(
+                output.stderr.contains(name) || output.stderr.contains("kernel"),
+                "without {name}: {}",
+                output.stderr
+            ),
+            status => panic!("without {name}: status {status}: {}", output.stderr),
+        }
+        call(["delete", "--force", &bundle.id]);
+        host::assert_nothing_left();
+    }
 }
