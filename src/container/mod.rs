@@ -2,3 +2,22 @@
 //! Siblings do not know each other: what two of them must agree on is an argument that `plan` passes.
 
 #![forbid(unsafe_code)]
+
+pub mod bundle;
+pub mod cgroup;
+pub mod console;
+pub mod devices;
+pub mod hooks;
+pub mod id_map;
+pub mod keyring;
+pub mod namespaces;
+pub mod process;
+pub mod rootfs;
+pub mod seccomp;
+pub mod security;
+pub mod sysctl;
+pub mod time_namespace;
+pub mod uts;
+pub mod default_spec;
+pub mod features;
+pub mod validate;

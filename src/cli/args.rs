@@ -1,0 +1,213 @@
+//! What Go's flag package accepts and clap does not, written as clap wants it: `-bundle DIR` for `--bundle DIR`,
+//! `--force=true` for `--force`, and nothing after the first argument of `kill` and `ps` is a flag.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use anyhow::{Result, bail};
+
+/// What follows a flag.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Takes {
+    Nothing,
+    Value,
+}
+
+use Takes::{Nothing, Value};
+
+/// Flags before the command.
+const GLOBAL: [(&str, Takes); 11] = [
+    ("cgroup-manager", Value),
+    ("criu", Value),
+    ("debug", Nothing),
+    ("help", Nothing),
+    ("log", Value),
+    ("log-format", Value),
+    ("log-level", Value),
+    ("root", Value),
+    ("rootless", Value),
+    ("systemd-cgroup", Nothing),
+    ("version", Nothing),
+];
+
+/// Flags after the command. No two commands disagree on a long one.
+const COMMANDS: [(&str, Takes); 20] = [
+    ("all", Nothing),
+    ("bundle", Value),
+    ("config", Value),
+    ("console-socket", Value),
+    ("detach", Nothing),
+    ("file", Value),
+    ("force", Nothing),
+    ("format", Value),
+    ("help", Nothing),
+    ("id", Value),
+    ("keep", Nothing),
+    ("no-new-keyring", Nothing),
+    ("no-pivot", Nothing),
+    ("no-subreaper", Nothing),
+    ("pid-file", Value),
+    ("pidfd-socket", Value),
+    ("preserve-fds", Value),
+    ("quiet", Nothing),
+    ("regex", Nothing),
+    ("rootless", Nothing),
+];
+
+/// The arguments, the program's name first, in clap's spelling.
+pub fn normalise(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
+    let mut arguments = arguments.into_iter();
+    let mut out: Vec<OsString> = arguments.next().into_iter().collect();
+    let mut command: Option<OsString> = None;
+    let mut level = out.len(); // where the flags of the command begin, or of what comes before it
+    while let Some(argument) = arguments.next() {
+        match Word::of(&argument) {
+            Word::Argument if command.is_none() => {
+                command = Some(argument.clone());
+                out.push(argument);
+                level = out.len();
+            }
+            Word::Argument if stops_parsing(command.as_deref()) => {
+                out.extend(["--".into(), argument]);
+                break;
+            }
+            Word::End => {
+                out.push(argument);
+                break;
+            }
+            Word::Argument => out.push(argument),
+            Word::Short(letter) => {
+                out.push(argument.clone());
+                if short_takes_value(letter, command.as_deref()) {
+                    out.extend(arguments.next());
+                }
+            }
+            Word::Long { name, value } => {
+                let flags = if command.is_some() { COMMANDS.as_slice() } else { GLOBAL.as_slice() };
+                match flags.iter().find(|(flag, _)| flag.as_bytes() == name) {
+                    Some((flag, Nothing)) => switch(&mut out, level, flag, value)?,
+                    Some((flag, Value)) => {
+                        out.push(format!("--{flag}").into());
+                        out.extend(value.map(OsStringExt::from_vec).or_else(|| arguments.next()));
+                    }
+                    None => out.push(argument.clone()),
+                }
+            }
+        }
+    }
+    out.extend(arguments);
+    Ok(out)
+}
+
+enum Word<'a> {
+    /// No flag.
+    Argument,
+    /// `--`: no flags from here on.
+    End,
+    /// `-b`, alone.
+    Short(u8),
+    /// `--bundle`, `-bundle`, `--bundle=x`.
+    Long { name: &'a [u8], value: Option<Vec<u8>> },
+}
+
+impl<'a> Word<'a> {
+    fn of(argument: &'a OsStr) -> Self {
+        match argument.as_bytes() {
+            b"--" => Self::End,
+            [b'-', letter] if *letter != b'-' => Self::Short(*letter),
+            [b'-', b'-', text @ ..] | [b'-', text @ ..] if !text.is_empty() => {
+                let mut halves = text.splitn(2, |byte| *byte == b'=');
+                let name = halves.next().unwrap_or_default();
+                Self::Long { name, value: halves.next().map(<[u8]>::to_vec) }
+            }
+            _ => Self::Argument,
+        }
+    }
+}
+
+fn stops_parsing(command: Option<&OsStr>) -> bool {
+    command.is_some_and(|command| command == "kill" || command == "ps")
+}
+
+fn short_takes_value(letter: u8, command: Option<&OsStr>) -> bool {
+    letter == b'b' || letter == b'f' && command.is_some_and(|command| command != "delete")
+}
+
+/// Go's spellings of a boolean, strconv.ParseBool; the last one given counts.
+fn switch(out: &mut Vec<OsString>, level: usize, flag: &str, value: Option<Vec<u8>>) -> Result<()> {
+    let spelling = OsString::from(format!("--{flag}"));
+    let flags = out.split_off(level);
+    out.extend(flags.into_iter().filter(|argument| *argument != spelling));
+    match value.as_deref() {
+        None | Some(b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True") => out.push(spelling),
+        Some(b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False") => {}
+        Some(other) => bail!("invalid boolean value \"{}\" for -{flag}", other.escape_ascii()),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normal(line: &str) -> String {
+        let arguments = line.split(' ').map(OsString::from).collect();
+        normalise(arguments).unwrap().join(OsStr::new(" ")).into_string().unwrap()
+    }
+
+    #[test]
+    fn a_long_flag_may_have_one_dash() {
+        assert_eq!(normal("o restore -no-subreaper x"), "o restore --no-subreaper x");
+        assert_eq!(normal("o -root=/r -debug state x"), "o --root /r --debug state x");
+        assert_eq!(normal("o create -bundle -b x"), "o create --bundle -b x");
+    }
+
+    #[test]
+    fn a_value_may_follow_an_equals_sign() {
+        assert_eq!(normal("o --log=a=b list --format=json"), "o --log a=b list --format json");
+        assert_eq!(normal("o --log= list"), "o --log  list");
+    }
+
+    #[test]
+    fn a_switch_may_have_a_value_and_the_last_one_counts() {
+        assert_eq!(normal("o --systemd-cgroup=true delete --force=1 x"), "o --systemd-cgroup delete --force x");
+        assert_eq!(normal("o --systemd-cgroup=false delete --force --force=F x"), "o delete x");
+        assert_eq!(normal("o checkpoint --force --force x"), "o checkpoint --force x");
+        let error = normalise(["o", "--debug=maybe"].map(OsString::from).to_vec()).unwrap_err();
+        assert_eq!(error.to_string(), "invalid boolean value \"maybe\" for -debug");
+    }
+
+    #[test]
+    fn rootless_has_a_value_before_the_command_and_none_after_it() {
+        assert_eq!(normal("o --rootless auto spec --rootless"), "o --rootless auto spec --rootless");
+        assert_eq!(normal("o --rootless=true list"), "o --rootless true list");
+    }
+
+    #[test]
+    fn kill_and_ps_have_no_flags_after_their_first_argument() {
+        assert_eq!(normal("o kill --all x -9"), "o kill --all -- x -9");
+        assert_eq!(normal("o ps -f table x -o pid --force=x"), "o ps -f table -- x -o pid --force=x");
+        assert_eq!(normal("o delete -f x -f"), "o delete -f x -f");
+        assert_eq!(normal("o kill -- -x -9"), "o kill -- -x -9");
+    }
+
+    #[test]
+    fn what_is_unknown_is_left_to_clap() {
+        assert_eq!(normal("o -x --nope=1 create --nope -fjson -"), "o -x --nope=1 create --nope -fjson -");
+    }
+
+    #[test]
+    fn the_tables_are_those_of_the_parser() {
+        use clap::{ArgAction, CommandFactory};
+        let parser = crate::cli::Cli::command();
+        let check = |command: &clap::Command, table: &[(&str, Takes)]| {
+            for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
+                let takes = if matches!(argument.get_action(), ArgAction::Set) { Value } else { Nothing };
+                let flag = (argument.get_long().unwrap(), takes);
+                assert!(table.contains(&flag), "{} {flag:?}", command.get_name());
+            }
+        };
+        check(&parser, &GLOBAL);
+        parser.get_subcommands().for_each(|command| check(command, &COMMANDS));
+    }
+}

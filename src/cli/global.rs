@@ -1,0 +1,141 @@
+//! The flags before the command.
+
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::lifecycle::{CgroupManager, Host, Rootless, root};
+use crate::log::{Format, Level, Log};
+
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Directory that holds the containers' states; it should be on a tmpfs
+    /// [default: /run/ocirt, or $XDG_RUNTIME_DIR/ocirt for users other than root]
+    #[arg(long, value_name = "DIR", verbatim_doc_comment, allow_hyphen_values = true)]
+    pub root: Option<PathBuf>,
+
+    /// File to append log lines to [default: stderr]
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
+    pub log: Option<PathBuf>,
+
+    /// Format of log lines: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, allow_hyphen_values = true)]
+    pub log_format: String,
+
+    /// What to log: error, warning, info or debug [default: info]
+    #[arg(long, value_name = "LEVEL", default_value = "info", hide_default_value = true, allow_hyphen_values = true)]
+    pub log_level: String,
+
+    /// Log everything, the same as --log-level debug
+    #[arg(long)]
+    pub debug: bool,
+
+    /// Let systemd make the cgroups; cgroupsPath is slice:prefix:name then
+    #[arg(long)]
+    pub systemd_cgroup: bool,
+
+    /// Who makes the cgroups: cgroupfs, systemd or disabled [default: cgroupfs]
+    #[arg(
+        long,
+        value_name = "MANAGER",
+        default_value = "cgroupfs",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub cgroup_manager: String,
+
+    /// Ignore cgroup permission errors: true, false or auto [default: auto]
+    #[arg(long, value_name = "BOOL", default_value = "auto", hide_default_value = true, allow_hyphen_values = true)]
+    pub rootless: String,
+
+    /// Accepted for older engines, and ignored
+    #[arg(long, value_name = "PATH", hide = true, allow_hyphen_values = true)]
+    pub criu: Option<PathBuf>,
+
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long)]
+    pub version: bool,
+}
+
+impl Global {
+    pub fn log(&self) -> Result<Log> {
+        let format = Format::parse(&self.log_format)?;
+        let level = if self.debug { Level::Debug } else { Level::parse(&self.log_level)? };
+        Log::open(self.log.as_deref(), format, level)
+    }
+
+    pub fn host<'a>(&self, log: &'a Log) -> Result<Host<'a>> {
+        if self.criu.is_some() {
+            log.warn("--criu is ignored");
+        }
+        let root = match &self.root {
+            Some(root) => absolute_root(root)?,
+            None => root::default_root()?,
+        };
+        Ok(Host { root, cgroup_manager: self.manager()?, rootless: rootless(&self.rootless)?, log })
+    }
+
+    fn manager(&self) -> Result<CgroupManager> {
+        match self.cgroup_manager.as_str() {
+            "systemd" => Ok(CgroupManager::Systemd),
+            "cgroupfs" if self.systemd_cgroup => Ok(CgroupManager::Systemd),
+            "cgroupfs" => Ok(CgroupManager::Cgroupfs),
+            "disabled" => Ok(CgroupManager::Disabled),
+            other => bail!("invalid cgroup-manager: {other}"),
+        }
+    }
+}
+
+fn rootless(text: &str) -> Result<Rootless> {
+    match text {
+        "true" => Ok(Rootless::True),
+        "false" => Ok(Rootless::False),
+        "auto" | "" => Ok(Rootless::Auto),
+        other => bail!("invalid rootless: {other}, must be true, false or auto"),
+    }
+}
+
+/// The root directory from `/` on. `/` itself is refused, as by runc: every directory of the host would be a container
+/// to `list` and `delete`.
+fn absolute_root(path: &Path) -> Result<PathBuf> {
+    let Ok(path) = std::path::absolute(path) else { bail!("--root: empty path") };
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    if clean == Path::new("/") {
+        bail!("Option --root argument should not be set to /");
+    }
+    Ok(clean)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_root_directory_is_no_state_directory() {
+        for path in ["/", "//", "/.", "/a/..", "/../"] {
+            assert_eq!(
+                absolute_root(Path::new(path)).unwrap_err().to_string(),
+                "Option --root argument should not be set to /",
+                "{path}"
+            );
+        }
+        assert_eq!(absolute_root(Path::new("")).unwrap_err().to_string(), "--root: empty path");
+        assert_eq!(absolute_root(Path::new("/run//x/../y/")).unwrap(), Path::new("/run/y"));
+        assert!(absolute_root(Path::new("relative")).unwrap().is_absolute());
+    }
+
+    #[test]
+    fn rootless_is_one_of_three() {
+        assert_eq!(rootless("true").unwrap(), Rootless::True);
+        assert_eq!(rootless("auto").unwrap(), Rootless::Auto);
+        assert_eq!(rootless("foo").unwrap_err().to_string(), "invalid rootless: foo, must be true, false or auto");
+    }
+}

@@ -1,0 +1,183 @@
+//! The command line: flags → one call into lifecycle → output. The only user of clap.
+//!
+//! Flags and output formats are runc's, with crun's additions: engines have both compiled in.
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+mod create;
+mod delete;
+mod features;
+mod global;
+mod json;
+mod kill;
+mod list;
+mod plan;
+mod ps;
+mod run;
+mod select;
+mod spec;
+mod start;
+mod state;
+mod usage;
+mod version;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::lifecycle::{Host, Id};
+use crate::log::{self, Log};
+use global::Global;
+
+/// A command line client for running containers as the Open Container Initiative specifies them.
+///
+/// ocirt takes a bundle, which is a directory that holds a config.json and a root filesystem, and makes a container of
+/// it. It is a drop-in replacement for runc: container engines such as Docker, containerd, Podman and CRI-O call it the
+/// same way.
+///
+/// To try it by hand:
+///
+///     mkdir -p bundle/rootfs && cd bundle
+///     ocirt spec                  # writes config.json
+///     ocirt run web1              # creates, starts, waits and deletes
+///
+/// or in steps, as engines do: `ocirt create web1`, `ocirt start web1`, `ocirt state web1`, `ocirt kill web1 TERM`,
+/// `ocirt delete web1`.
+///
+/// An error is one line on stderr, and one line in the file that --log names. The exit status is 0, or 1 after an error,
+/// or 3 for an unknown command; `run` exits as the container does.
+#[derive(Parser)]
+#[command(
+    name = "ocirt",
+    disable_version_flag = true,
+    args_override_self = true,
+    subcommand_required = false,
+    verbatim_doc_comment,
+    override_usage = usage::ALL_COMMANDS
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+#[command(defer = true)] // a third of the work of `ocirt state`: only the command that is called gets its flags
+enum Command {
+    Create(create::Create),
+    Run(run::Run),
+    Start(start::Start),
+    State(state::State),
+    Kill(kill::Kill),
+    Delete(delete::Delete),
+    List(list::List),
+    Ps(ps::Ps),
+    Spec(spec::Spec),
+    Features(features::Features),
+    Plan(plan::Plan),
+}
+
+/// Runs the command that `arguments` spell, and returns the exit status.
+pub fn main(arguments: Vec<OsString>) -> u8 {
+    let arguments = match args::normalise(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return fail(&Log::console(), "usage", &error),
+    };
+    match Cli::try_parse_from(&arguments) {
+        Ok(cli) => dispatch(cli, &arguments),
+        Err(error) => usage::report(&error, &arguments),
+    }
+}
+
+fn dispatch(cli: Cli, arguments: &[OsString]) -> u8 {
+    if cli.global.version {
+        let name = arguments.first().cloned().unwrap_or_default();
+        return finish(&Log::console(), "version", print(&version::text(&name)));
+    }
+    let log = match cli.global.log() {
+        Ok(log) => log,
+        Err(error) => return fail(&Log::console(), "usage", &error),
+    };
+    match cli.command {
+        None => finish(&log, "help", print(&usage::help())),
+        Some(command) => execute(&cli.global, &log, command),
+    }
+}
+
+fn execute(global: &Global, log: &Log, command: Command) -> u8 {
+    let name = command.name();
+    let result = match command {
+        Command::Spec(spec) => spec.execute().map(|()| 0),
+        Command::Features(features) => features.execute().map(|()| 0),
+        command => global.host(log).context(name).and_then(|host| command.execute(&host)),
+    };
+    match result {
+        // A container's status is a byte already, wait(2).
+        Ok(status) => u8::try_from(status).unwrap_or(u8::MAX),
+        Err(error) => fail(log, name, &error),
+    }
+}
+
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Run(_) => "run",
+            Self::Start(_) => "start",
+            Self::State(_) => "state",
+            Self::Kill(_) => "kill",
+            Self::Delete(_) => "delete",
+            Self::List(_) => "list",
+            Self::Ps(_) => "ps",
+            Self::Spec(_) => "spec",
+            Self::Features(_) => "features",
+            Self::Plan(_) => "plan",
+        }
+    }
+
+    fn execute(self, host: &Host) -> Result<i32> {
+        match self {
+            Self::Create(command) => command.execute(host).map(|()| 0),
+            Self::Run(command) => command.execute(host),
+            Self::Start(command) => command.execute(host).map(|()| 0),
+            Self::State(command) => command.execute(host).map(|()| 0),
+            Self::Kill(command) => command.execute(host).map(|()| 0),
+            Self::Delete(command) => command.execute(host).map(|()| 0),
+            Self::List(command) => command.execute(host).map(|()| 0),
+            Self::Ps(command) => command.execute(host).map(|()| 0),
+            Self::Plan(command) => command.execute(host).map(|()| 0),
+            Self::Spec(command) => command.execute().map(|()| 0),
+            Self::Features(command) => command.execute().map(|()| 0),
+        }
+    }
+}
+
+fn finish(log: &Log, phase: &str, result: Result<()>) -> u8 {
+    result.map_or_else(|error| fail(log, phase, &error), |()| 0)
+}
+
+/// The one place that prints an error.
+fn fail(log: &Log, phase: &str, error: &anyhow::Error) -> u8 {
+    log.error(phase, error);
+    1
+}
+
+/// The id of a command's argument; an error names the command, as nothing else is known yet.
+fn id(command: &'static str, text: &str) -> Result<Id> {
+    Id::parse(text).context(command)
+}
+
+/// Writes to stdout; a reader that went away is an error, not a panic.
+fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| log::words("write", &error)).context("stdout")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! `ocirt plan`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::create::Options;
+use crate::lifecycle::{self, Host};
+
+/// Print what create would do, step by step
+///
+/// Nothing is created. The list is what the container's first process would carry out, in this order.
+#[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct Plan {
+    #[command(flatten)]
+    options: Options,
+
+    /// Name of the container
+    #[arg(
+        long,
+        value_name = "CONTAINER_ID",
+        default_value = "plan",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    id: String,
+
+    /// Path of the bundle directory, the same as --bundle
+    #[arg(value_name = "BUNDLE")]
+    directory: Option<PathBuf>,
+}
+
+impl Plan {
+    pub fn execute(self, host: &Host) -> Result<()> {
+        let id = super::id("plan", &self.id)?;
+        let mut options = self.options.check(host).context("plan")?;
+        options.bundle = self.directory.unwrap_or(options.bundle);
+        super::print(&lifecycle::plan(host, &id, &options).context("plan")?)
+    }
+}

@@ -1,0 +1,126 @@
+//! A command line that makes no sense, in one line; and `--help`, which clap treats as such.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Error};
+
+use super::{Cli, fail, finish, print};
+use crate::log::{Format, Level, Log};
+
+/// runc's exit status for a command that it does not have.
+const UNKNOWN_COMMAND: u8 = 3;
+
+/// Prints the help or the error, and returns the exit status.
+pub fn report(error: &Error, arguments: &[OsString]) -> u8 {
+    let log = log(arguments);
+    match error.kind() {
+        ErrorKind::DisplayHelp => {
+            let text = error.render().to_string();
+            finish(&log, "help", print(&if text.contains(ALL_COMMANDS) { help() } else { text }))
+        }
+        ErrorKind::InvalidSubcommand => {
+            fail(&log, "usage", &anyhow!("{}", line(error, arguments)));
+            UNKNOWN_COMMAND
+        }
+        _ => fail(&log, "usage", &anyhow!("{}", line(error, arguments))),
+    }
+}
+
+/// The usage of the program as a whole.
+pub const ALL_COMMANDS: &str = "ocirt [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]";
+
+/// The help of the program as a whole. The commands' own lines are there only once all commands are built.
+pub fn help() -> String {
+    let mut program = Cli::command();
+    program.build();
+    program.render_long_help().to_string()
+}
+
+/// What clap says up to its first empty line, and where the help is.
+fn line(error: &Error, arguments: &[OsString]) -> String {
+    if let (ErrorKind::InvalidSubcommand, Some(name)) = (error.kind(), text(error, ContextKind::InvalidSubcommand)) {
+        return format!("unknown command '{name}' (see 'ocirt --help')");
+    }
+    let rendered = error.render().to_string();
+    let what = rendered.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    // "Usage: ocirt create [OPTIONS] <CONTAINER_ID>"
+    let usage = rendered.lines().find_map(|line| line.strip_prefix("Usage: ocirt "));
+    let command = match usage {
+        Some(usage) => usage.split(' ').next().filter(|word| word.starts_with(char::is_lowercase)),
+        // Not every error has its usage; a command's name is then the first word that is one.
+        None => arguments.iter().filter_map(|word| word.to_str()).find(|word| is_command(word)),
+    };
+    match command {
+        Some(command) => format!("{command}: {what} (see 'ocirt {command} --help')"),
+        None => format!("{what} (see 'ocirt --help')"),
+    }
+}
+
+fn is_command(word: &str) -> bool {
+    Cli::command().find_subcommand(word).is_some()
+}
+
+fn text(error: &Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// The log as far as the arguments make sense: engines look for errors there, not on stderr.
+fn log(arguments: &[OsString]) -> Log {
+    let Ok(matches) = Cli::command().ignore_errors(true).try_get_matches_from(arguments) else { return Log::console() };
+    let path = matches.get_one::<PathBuf>("log");
+    let format = matches.get_one::<String>("log_format").and_then(|name| Format::parse(name).ok());
+    Log::open(path.map(PathBuf::as_path), format.unwrap_or(Format::Text), Level::Info)
+        .unwrap_or_else(|_| Log::console())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn error_of(words: &str) -> String {
+        let arguments = crate::cli::args::normalise(words.split(' ').map(OsString::from).collect()).unwrap();
+        line(&Cli::try_parse_from(&arguments).err().unwrap(), &arguments)
+    }
+
+    #[test]
+    fn the_help_lists_every_command_with_what_it_does() {
+        let help = help();
+        assert!(help.contains(ALL_COMMANDS));
+        assert!(help.contains("  kill      Send a signal to the process of a container\n"), "{help}");
+        let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        assert_eq!(commands.clone().count(), 12);
+        assert!(commands.clone().all(|line| line.split_whitespace().count() > 2));
+    }
+
+    #[test]
+    fn an_error_of_usage_is_one_line() {
+        assert_eq!(error_of("ocirt nosuch"), "unknown command 'nosuch' (see 'ocirt --help')");
+        assert_eq!(error_of("ocirt checkpoint --help"), "unknown command 'checkpoint' (see 'ocirt --help')");
+        assert_eq!(
+            error_of("ocirt create"),
+            "create: the following required arguments were not provided: <CONTAINER_ID> (see 'ocirt create --help')"
+        );
+        assert_eq!(error_of("ocirt state a b"), "state: unexpected argument 'b' found (see 'ocirt state --help')");
+        assert_eq!(
+            error_of("ocirt state --foo a"),
+            "state: unexpected argument '--foo' found (see 'ocirt state --help')"
+        );
+        assert_eq!(error_of("ocirt --foo state a"), "unexpected argument '--foo' found (see 'ocirt --help')");
+        assert_eq!(
+            error_of("ocirt create --bundle"),
+            "create: a value is required for '--bundle <DIR>' but none was supplied (see 'ocirt create --help')"
+        );
+        assert_eq!(
+            error_of("ocirt run --preserve-fds -1 x"),
+            "run: invalid value '-1' for '--preserve-fds <N>': -1 is not in 0..=4294967295 (see 'ocirt run --help')"
+        );
+    }
+}

@@ -1,0 +1,270 @@
+//! A bundle: config.json read once and parsed, whatever of runtime-spec 1.x wrote it.
+//!
+//! The file is parsed straight into its types. Only if that fails, it is parsed as plain JSON, freed of what the
+//! specification tells to ignore ([`repair`]) and converted again, now naming the field that is wrong.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use oci_spec::runtime::{Capability, Spec};
+use serde_json::Value;
+use serde_json::error::Category;
+
+use crate::sys::{Errno, SysError};
+
+/// A parsed config.json, and where it came from.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Bundle {
+    /// The bundle directory, absolute, without symbolic links.
+    pub directory: PathBuf,
+    pub spec: Spec,
+    /// What was ignored, one line each, for the log.
+    pub warnings: Vec<String>,
+}
+
+impl Bundle {
+    /// Whether the container's program gets a terminal: `process.terminal`.
+    pub fn has_terminal(&self) -> bool {
+        self.spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true))
+    }
+}
+
+/// Loads the bundle in `directory`, from its config.json or from the file `config`.
+pub fn load(directory: &Path, config: Option<&Path>) -> Result<Bundle> {
+    // A missing bundle has the wording that engines know of runc, which changes into it.
+    let directory = std::fs::canonicalize(directory)
+        .map_err(|error| words("chdir", &error))
+        .with_context(|| format!("bundle {}", directory.display()))?;
+    if !directory.is_dir() {
+        return Err(SysError::new("chdir", Errno::ENOTDIR)).with_context(|| format!("bundle {}", directory.display()));
+    }
+    let (path, name) = match config {
+        Some(path) => (path.to_owned(), path.display().to_string()),
+        None => (directory.join("config.json"), "config.json".to_owned()),
+    };
+    let text = read(&path).map_err(|error| unreadable(&name, &error))?;
+    let (spec, warnings) = parse(&text).context(name)?;
+    Ok(Bundle { directory, spec, warnings })
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut text = Vec::with_capacity(32 * 1024);
+    file.read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn unreadable(name: &str, error: &std::io::Error) -> Error {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOENT) => anyhow!("JSON specification file {name} not found"),
+        _ => Error::from(words("open", error)).context(name.to_owned()),
+    }
+}
+
+fn words(call: &'static str, error: &std::io::Error) -> SysError {
+    SysError::new(call, Errno::from_raw(error.raw_os_error().unwrap_or_default()))
+}
+
+/// The configuration that `text` holds, and a warning for everything that was ignored.
+///
+/// Unknown keys are ignored (config.md, extensibility), and so is `null`, which Go writes for an absent list. A wrong
+/// type or an unknown value is an error that names the field; broken JSON one that names line and column.
+pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
+    let mut warnings = Vec::new();
+    let mut spec = match serde_json::from_slice::<Spec>(text) {
+        Ok(spec) if says_it_all(&spec) => spec,
+        Err(error) if error.classify() != Category::Data => return Err(syntax_error(&error)),
+        _ => parse_slowly(text, &mut warnings)?,
+    };
+    check_version(spec.version(), &mut warnings)?;
+    drop_empty_strings(&mut spec);
+    Ok((spec, warnings))
+}
+
+/// An empty string is Go's way to leave a value out: nobody below has to ask again.
+fn drop_empty_strings(spec: &mut Spec) {
+    spec.set_hostname(spec.hostname().clone().filter(|name| !name.is_empty()));
+    spec.set_domainname(spec.domainname().clone().filter(|name| !name.is_empty()));
+    if let Some(process) = spec.process_mut() {
+        process.set_apparmor_profile(process.apparmor_profile().clone().filter(|profile| !profile.is_empty()));
+        process.set_selinux_label(process.selinux_label().clone().filter(|label| !label.is_empty()));
+    }
+    let Some(linux) = spec.linux_mut() else { return };
+    linux.set_cgroups_path(linux.cgroups_path().clone().filter(|path| !path.as_os_str().is_empty()));
+    linux.set_rootfs_propagation(linux.rootfs_propagation().clone().filter(|mode| !mode.is_empty()));
+    linux.set_mount_label(linux.mount_label().clone().filter(|label| !label.is_empty()));
+    for namespace in linux.namespaces_mut().iter_mut().flatten() {
+        namespace.set_path(namespace.path().clone().filter(|path| !path.as_os_str().is_empty()));
+    }
+}
+
+/// False where the types cannot tell two configurations apart: a pids limit of 0 is written as 0 or is `"pids": {}`, and
+/// without `linux` this may be another platform's container, of which the types know only some.
+fn says_it_all(spec: &Spec) -> bool {
+    let Some(linux) = spec.linux() else { return false };
+    let pids = linux.resources().as_ref().and_then(|resources| resources.pids().as_ref());
+    pids.is_none_or(|pids| pids.limit() != 0)
+}
+
+fn parse_slowly(text: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
+    let mut config: Value = serde_json::from_slice(text).map_err(|error| syntax_error(&error))?;
+    if !config.is_object() {
+        bail!("not a JSON object");
+    }
+    repair::drop_nulls(&mut config);
+    refuse_other_platforms(&config)?;
+    repair::all(&mut config, warnings);
+    serde_path_to_error::deserialize(config).map_err(|error| {
+        let place = error.path().to_string();
+        field_error(&place, &error.into_inner().to_string())
+    })
+}
+
+/// An error of the types, as `linux.resources.pids.limit: invalid type: …`.
+fn field_error(place: &str, what: &str) -> Error {
+    let missing = what.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    match (place, missing) {
+        (".", Some(field)) => anyhow!("missing").context(field.to_owned()),
+        (_, Some(field)) => anyhow!("missing").context(format!("{place}.{field}")),
+        (".", None) => anyhow!("{what}"),
+        _ => anyhow!("{what}").context(place.to_owned()),
+    }
+}
+
+/// The sections of platforms that are not Linux, config.md, "Platform-specific configuration".
+const OTHER_PLATFORMS: [&str; 5] = ["freebsd", "solaris", "vm", "windows", "zos"];
+
+/// A configuration for another platform is refused; beside `linux`, its section is merely ignored.
+fn refuse_other_platforms(config: &Value) -> Result<()> {
+    match OTHER_PLATFORMS.iter().find(|platform| config.get(platform).is_some()) {
+        Some(platform) if config.get("linux").is_none() => {
+            Err(anyhow!("a container of another platform, not of Linux").context(*platform))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// serde_json ends its message with the position; people read it first.
+fn syntax_error(error: &serde_json::Error) -> Error {
+    let (line, column) = (error.line(), error.column());
+    let text = error.to_string();
+    let what = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
+    anyhow!("line {line} column {column}: {what}")
+}
+
+/// config.md, "Specification version": within a major version everything is compatible, so every 1.x is taken. What
+/// came before 1.0.0 is read as if it were 1.0.0, as the other runtimes do.
+fn check_version(version: &str, warnings: &mut Vec<String>) -> Result<()> {
+    let refuse = |what: &str| Err(anyhow!("{what}").context("ociVersion"));
+    if version.is_empty() {
+        return refuse("missing");
+    }
+    match major(version) {
+        Some(1) => Ok(()),
+        Some(0) => {
+            warnings.push(format!("ociVersion {version} is older than 1.0.0, and is read as 1.0.0"));
+            Ok(())
+        }
+        Some(_) => refuse(&format!("unsupported version {version}, must be 1.x")),
+        None => refuse(&format!("{version:?} is not a semantic version")),
+    }
+}
+
+/// The first number of a version of the form semver.org 2.0.0 describes.
+fn major(version: &str) -> Option<u64> {
+    let identifiers = |text: &str| {
+        text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+    };
+    let (version, build) = version.split_once('+').map_or((version, None), |(v, build)| (v, Some(build)));
+    let (version, pre) = version.split_once('-').map_or((version, None), |(v, pre)| (v, Some(pre)));
+    if !build.into_iter().chain(pre).all(identifiers) {
+        return None;
+    }
+    let number = |text: &str| (text == "0" || !text.starts_with(['0', '+'])).then(|| text.parse::<u64>().ok())?;
+    let mut numbers = version.split('.').map(number);
+    let (major, minor, patch) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    let _ = (minor, patch);
+    numbers.next().is_none().then_some(major)
+}
+
+/// Makes what runtime-spec 1.3.0 allows acceptable to the types.
+mod repair {
+    use super::{Capability, OTHER_PLATFORMS, Value};
+
+    pub fn all(config: &mut Value, warnings: &mut Vec<String>) {
+        if let Some(config) = config.as_object_mut() {
+            config.retain(|key, _| !OTHER_PLATFORMS.contains(&key.as_str()));
+        }
+        if let Some(process) = config.get_mut("process").and_then(Value::as_object_mut) {
+            process.entry("user").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        }
+        capabilities(config, warnings);
+        scheduler_flags(config);
+        resources(config);
+    }
+
+    /// `null` is how Go writes an absent list or object.
+    pub fn drop_nulls(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                object.retain(|_, member| !member.is_null());
+                object.values_mut().for_each(drop_nulls);
+            }
+            Value::Array(array) => array.iter_mut().for_each(drop_nulls),
+            _ => {}
+        }
+    }
+
+    /// config.md, "Linux process": a capability that cannot be mapped to the kernel's is a warning.
+    fn capabilities(config: &mut Value, warnings: &mut Vec<String>) {
+        let Some(sets) = config.pointer_mut("/process/capabilities").and_then(Value::as_object_mut) else { return };
+        for (set, names) in sets {
+            let Some(names) = names.as_array_mut() else { continue };
+            names.retain(|name| {
+                let Some(text) = name.as_str() else { return true };
+                let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
+                if !known {
+                    warnings.push(format!("process.capabilities.{set}: ignoring unknown capability {text:?}"));
+                }
+                known
+            });
+        }
+    }
+
+    /// Two of the types' names for scheduler flags are not those of config.md.
+    fn scheduler_flags(config: &mut Value) {
+        let Some(flags) = config.pointer_mut("/process/scheduler/flags").and_then(Value::as_array_mut) else { return };
+        for flag in flags {
+            match flag.as_str() {
+                Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
+                Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
+                _ => {}
+            }
+        }
+    }
+
+    fn resources(config: &mut Value) {
+        let Some(resources) = config.pointer_mut("/linux/resources").and_then(Value::as_object_mut) else { return };
+        let unlimited = |pids: &Value| pids.as_object().is_some_and(|pids| !pids.contains_key("limit"));
+        if resources.get("pids").is_some_and(unlimited) {
+            resources.remove("pids");
+        }
+        for rule in resources.get_mut("devices").and_then(Value::as_array_mut).into_iter().flatten() {
+            // Go writes an empty string for an absent type, and it means every type.
+            if let Some(rule) = rule.as_object_mut().filter(|rule| rule.get("type").is_some_and(|typ| typ == "")) {
+                rule.remove("type");
+            }
+        }
+        for limit in resources.get_mut("hugepageLimits").and_then(Value::as_array_mut).into_iter().flatten() {
+            // An uint64 in the specification; the kernel's counter ends long before the type does.
+            if let Some(limit) = limit.get_mut("limit").filter(|limit| limit.as_u64() > Some(i64::MAX as u64)) {
+                *limit = i64::MAX.into();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

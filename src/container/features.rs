@@ -1,0 +1,267 @@
+//! features.md of runtime-spec 1.3.0: what this runtime implements, whatever the host can do.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// What other parts of the runtime know better.
+pub struct Names<'a> {
+    /// The mount options that are not handed to the filesystem.
+    pub mount_options: &'a [&'a str],
+    pub version: &'a str,
+    pub commit: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Features<'a> {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: &'static [&'static str],
+    mount_options: Vec<&'a str>,
+    linux: Linux,
+    annotations: BTreeMap<&'static str, &'a str>,
+    potentially_unsafe_config_annotations: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    namespaces: &'static [&'static str],
+    capabilities: &'static [&'static str],
+    cgroup: Cgroup,
+    seccomp: Seccomp,
+    apparmor: Enabled,
+    selinux: Enabled,
+    intel_rdt: IntelRdt,
+    memory_policy: MemoryPolicy,
+    mount_extensions: MountExtensions,
+    net_devices: Enabled,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    enabled: bool,
+    actions: &'static [&'static str],
+    operators: &'static [&'static str],
+    archs: &'static [&'static str],
+    known_flags: &'static [&'static str],
+    supported_flags: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+#[derive(Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+#[derive(Serialize)]
+struct MemoryPolicy {
+    modes: &'static [&'static str],
+    flags: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
+}
+
+pub fn of<'a>(names: &Names<'a>) -> Features<'a> {
+    let mut mount_options = names.mount_options.to_vec();
+    mount_options.sort_unstable();
+    let commit = names.commit.map(|commit| ("org.ocirt.commit", commit));
+    Features {
+        oci_version_min: "1.0.0",
+        oci_version_max: "1.3.0",
+        hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        mount_options,
+        linux: linux(),
+        annotations: std::iter::once(("org.ocirt.version", names.version)).chain(commit).collect(),
+        potentially_unsafe_config_annotations: &[],
+    }
+}
+
+fn linux() -> Linux {
+    Linux {
+        namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+        capabilities: &CAPABILITIES,
+        cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+        seccomp: Seccomp {
+            enabled: true,
+            actions: &ACTIONS,
+            operators: &OPERATORS,
+            archs: &ARCHITECTURES,
+            known_flags: &KNOWN_FLAGS,
+            supported_flags: &SUPPORTED_FLAGS,
+        },
+        apparmor: Enabled { enabled: true },
+        selinux: Enabled { enabled: true },
+        intel_rdt: IntelRdt { enabled: false, schemata: false, monitoring: false },
+        memory_policy: MemoryPolicy { modes: &POLICY_MODES, flags: &POLICY_FLAGS },
+        mount_extensions: MountExtensions { idmap: Enabled { enabled: false } },
+        net_devices: Enabled { enabled: false },
+    }
+}
+
+/// capabilities(7), in the kernel's order.
+const CAPABILITIES: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+/// config-linux.md, "Seccomp", without SCMP_ACT_NOTIFY: there is no listener yet.
+const ACTIONS: [&str; 8] = [
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+
+const OPERATORS: [&str; 7] =
+    ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
+
+const ARCHITECTURES: [&str; 18] = [
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+];
+
+/// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is known, but the kernel takes it only with a listener.
+const KNOWN_FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
+const SUPPORTED_FLAGS: [&str; 3] =
+    ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_LOG"];
+
+/// set_mempolicy(2).
+const POLICY_MODES: [&str; 7] = [
+    "MPOL_DEFAULT",
+    "MPOL_BIND",
+    "MPOL_INTERLEAVE",
+    "MPOL_WEIGHTED_INTERLEAVE",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_LOCAL",
+];
+const POLICY_FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn features() -> serde_json::Value {
+        let names = Names { mount_options: &["rw", "bind", "rro"], version: "1.2.3", commit: Some("abc") };
+        serde_json::to_value(of(&names)).unwrap()
+    }
+
+    #[test]
+    fn the_object_is_one_that_the_types_of_the_specification_take() {
+        let features: oci_spec::runtime::Features = serde_json::from_value(features()).unwrap();
+        assert_eq!(features.oci_version_max(), "1.3.0");
+        let linux = features.linux().as_ref().unwrap();
+        assert_eq!(linux.namespaces().as_ref().unwrap().len(), 8);
+        assert!(linux.seccomp().as_ref().unwrap().archs().is_some());
+    }
+
+    #[test]
+    fn every_capability_is_one_of_the_specification() {
+        for name in CAPABILITIES {
+            let capability: oci_spec::runtime::Capability = serde_json::from_value(name.into()).unwrap();
+            assert_eq!(serde_json::to_value(capability).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn what_is_not_implemented_is_not_claimed() {
+        let linux = &features()["linux"];
+        assert_eq!(linux["intelRdt"]["enabled"], false);
+        assert_eq!(linux["netDevices"]["enabled"], false);
+        assert_eq!(linux["mountExtensions"]["idmap"]["enabled"], false);
+        assert_eq!(linux["cgroup"]["systemd"], false);
+        assert!(!linux["seccomp"]["actions"].as_array().unwrap().contains(&"SCMP_ACT_NOTIFY".into()));
+    }
+
+    #[test]
+    fn names_of_others_are_listed_in_order() {
+        assert_eq!(features()["mountOptions"], serde_json::json!(["bind", "rro", "rw"]));
+        assert_eq!(features()["annotations"]["org.ocirt.version"], "1.2.3");
+    }
+}

@@ -1,0 +1,245 @@
+//! The rules of runtime-spec that span sections of config.json. What concerns one section alone is checked by the
+//! module that compiles it. Every error names its field, as `linux.namespaces[2]: duplicate namespace network`.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Error, Result, anyhow};
+use oci_spec::runtime::{
+    Hook, Hooks, Linux, LinuxIdMapping, LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, LinuxTimeOffset, Mount,
+    Process, Spec, User,
+};
+
+use crate::sys::{Errno, SysError};
+
+/// Checks a whole configuration whose bundle is in `directory`; the first rule broken is the error.
+pub fn validate(spec: &Spec, directory: &Path) -> Result<()> {
+    root(spec, directory)?;
+    let process = spec.process().as_ref().ok_or_else(|| wrong("process", "missing"))?;
+    check_process(process)?;
+    spec.mounts().iter().flatten().enumerate().try_for_each(|(index, mount)| check_mount(index, mount))?;
+    spec.hooks().iter().try_for_each(check_hooks)?;
+
+    let namespaces = Namespaces::of(spec.linux().as_ref())?;
+    names(spec, &namespaces)?;
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    id_maps(linux, process.user(), &namespaces)?;
+    paths(linux, &namespaces)?;
+    time_offsets(linux, &namespaces)?;
+    not_implemented(linux)
+}
+
+fn wrong(field: impl Display, what: impl Display) -> Error {
+    anyhow!("{what}").context(field.to_string())
+}
+
+fn check(rule: bool, field: impl Display, what: impl Display) -> Result<()> {
+    if rule { Ok(()) } else { Err(wrong(field, what)) }
+}
+
+fn absolute(path: &Path, field: impl Display) -> Result<()> {
+    check(path.is_absolute(), field, format_args!("{path:?} is not an absolute path"))
+}
+
+/// config.md, "Root": a directory that exists, relative to the bundle or not. A symbolic link is refused, as by runc:
+/// whoever owns the bundle's directory could turn it.
+fn root(spec: &Spec, directory: &Path) -> Result<()> {
+    let root = spec.root().as_ref().ok_or_else(|| wrong("root", "missing"))?;
+    check(!root.path().as_os_str().is_empty(), "root.path", "missing")?;
+    // Without a trailing slash, that would resolve the link.
+    let path: PathBuf = directory.join(root.path()).components().collect();
+    let metadata = std::fs::symlink_metadata(&path)
+        .map_err(|error| SysError::new("stat", Errno::from_raw(error.raw_os_error().unwrap_or_default())))
+        .with_context(|| format!("{path:?}"))
+        .context("root.path")?;
+    check(!metadata.is_symlink(), "root.path", format_args!("{path:?} is a symbolic link"))?;
+    check(metadata.is_dir(), "root.path", format_args!("{path:?} is not a directory"))
+}
+
+fn check_process(process: &Process) -> Result<()> {
+    let args = process.args().as_deref().unwrap_or_default();
+    check(!args.is_empty(), "process.args", "must have at least one entry")?;
+    check(process.cwd() != Path::new(""), "process.cwd", "missing")?;
+    absolute(process.cwd(), "process.cwd")
+}
+
+fn check_mount(index: usize, mount: &Mount) -> Result<()> {
+    let at = |field| format!("mounts[{index}].{field}");
+    check(!mount.destination().as_os_str().is_empty(), at("destination"), "missing")?;
+    let mappings = [("uidMappings", mount.uid_mappings()), ("gidMappings", mount.gid_mappings())];
+    for (field, mappings) in mappings {
+        check(mappings.iter().flatten().next().is_none(), at(field), NOT_YET)?;
+    }
+    let idmap = |option: &String| matches!(option.split('=').next(), Some("idmap" | "ridmap"));
+    match mount.options().iter().flatten().position(idmap) {
+        Some(option) => Err(wrong(at(&format!("options[{option}]")), NOT_YET)),
+        None => Ok(()),
+    }
+}
+
+fn check_hooks(hooks: &Hooks) -> Result<()> {
+    #[allow(deprecated)] // by the specification, not by its users: Docker and NVIDIA have prestart hooks
+    let lists = [
+        ("prestart", hooks.prestart()),
+        ("createRuntime", hooks.create_runtime()),
+        ("createContainer", hooks.create_container()),
+        ("startContainer", hooks.start_container()),
+        ("poststart", hooks.poststart()),
+        ("poststop", hooks.poststop()),
+    ];
+    for (name, list) in lists {
+        for (index, hook) in list.iter().flatten().enumerate() {
+            check_hook(&format!("hooks.{name}[{index}]"), hook)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_hook(place: &str, hook: &Hook) -> Result<()> {
+    absolute(hook.path(), format_args!("{place}.path"))?;
+    check(
+        hook.timeout().is_none_or(|seconds| seconds > 0),
+        format_args!("{place}.timeout"),
+        "must be greater than zero",
+    )
+}
+
+/// Which namespaces the container gets, and by which path it joins them.
+struct Namespaces<'a>(Vec<(LinuxNamespaceType, Option<&'a Path>)>);
+
+impl<'a> Namespaces<'a> {
+    /// config-linux.md, "Namespaces": each at most once, by absolute path if by any.
+    fn of(linux: Option<&'a Linux>) -> Result<Self> {
+        let mut all = Self(Vec::new());
+        let list = linux.and_then(|linux| linux.namespaces().as_ref());
+        for (index, namespace) in list.into_iter().flatten().enumerate() {
+            let (typ, path) = (namespace.typ(), namespace.path().as_deref());
+            let place = format!("linux.namespaces[{index}]");
+            check(!all.has(typ), &place, format_args!("duplicate namespace {}", spec_name(typ)))?;
+            if let Some(path) = path {
+                absolute(path, format_args!("{place}.path"))?;
+                let implemented = typ != LinuxNamespaceType::User;
+                check(implemented, format_args!("{place}.path"), "joining a user namespace is not implemented yet")?;
+            }
+            all.0.push((typ, path));
+        }
+        Ok(all)
+    }
+
+    fn has(&self, typ: LinuxNamespaceType) -> bool {
+        self.0.iter().any(|(other, _)| *other == typ)
+    }
+
+    fn joins(&self, typ: LinuxNamespaceType) -> bool {
+        self.0.iter().any(|(other, path)| *other == typ && path.is_some())
+    }
+}
+
+fn spec_name(typ: LinuxNamespaceType) -> &'static str {
+    match typ {
+        LinuxNamespaceType::Mount => "mount",
+        LinuxNamespaceType::Cgroup => "cgroup",
+        LinuxNamespaceType::Uts => "uts",
+        LinuxNamespaceType::Ipc => "ipc",
+        LinuxNamespaceType::User => "user",
+        LinuxNamespaceType::Pid => "pid",
+        LinuxNamespaceType::Network => "network",
+        LinuxNamespaceType::Time => "time",
+    }
+}
+
+/// Without a UTS namespace of the container's, the host would be renamed.
+fn names(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
+    for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+        let allowed = name.is_none() || namespaces.has(LinuxNamespaceType::Uts);
+        check(allowed, field, "needs a uts namespace in linux.namespaces")?;
+    }
+    Ok(())
+}
+
+fn id_maps(linux: &Linux, user: &User, namespaces: &Namespaces) -> Result<()> {
+    let new_user_namespace = namespaces.has(LinuxNamespaceType::User);
+    let maps = [("linux.uidMappings", linux.uid_mappings()), ("linux.gidMappings", linux.gid_mappings())];
+    for (field, map) in maps {
+        let map = map.as_deref().unwrap_or_default();
+        check(new_user_namespace || map.is_empty(), field, "needs a user namespace in linux.namespaces")?;
+        check(!new_user_namespace || !map.is_empty(), field, "missing, but linux.namespaces has a new user namespace")?;
+        for (index, mapping) in map.iter().enumerate() {
+            check(mapping.size() > 0, format_args!("{field}[{index}].size"), "must be greater than zero")?;
+        }
+    }
+    if new_user_namespace { user_is_mapped(linux, user) } else { Ok(()) }
+}
+
+/// An id outside the map cannot be set: setuid(2) and setgroups(2) would say no more than EINVAL.
+fn user_is_mapped(linux: &Linux, user: &User) -> Result<()> {
+    let has = |map: &Option<Vec<LinuxIdMapping>>, id: u32| {
+        map.iter().flatten().any(|range| id.checked_sub(range.container_id()).is_some_and(|above| above < range.size()))
+    };
+    let check_id = |map, name, field: String, id| check(has(map, id), field, format_args!("{id} is not in {name}"));
+    check_id(linux.uid_mappings(), "linux.uidMappings", "process.user.uid".into(), user.uid())?;
+    check_id(linux.gid_mappings(), "linux.gidMappings", "process.user.gid".into(), user.gid())?;
+    for (index, gid) in user.additional_gids().iter().flatten().enumerate() {
+        let field = format!("process.user.additionalGids[{index}]");
+        check_id(linux.gid_mappings(), "linux.gidMappings", field, *gid)?;
+    }
+    Ok(())
+}
+
+/// Without a mount namespace of the container's, the host's own files would be hidden.
+fn paths(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
+    for (field, paths) in [("linux.maskedPaths", linux.masked_paths()), ("linux.readonlyPaths", linux.readonly_paths())]
+    {
+        let paths = paths.as_deref().unwrap_or_default();
+        let allowed = paths.is_empty() || namespaces.has(LinuxNamespaceType::Mount);
+        check(allowed, field, "needs a mount namespace in linux.namespaces")?;
+        for (index, path) in paths.iter().enumerate() {
+            absolute(Path::new(path), format_args!("{field}[{index}]"))?;
+        }
+    }
+    Ok(())
+}
+
+/// time_namespaces(7): offsets can be written only before the first process enters.
+fn time_offsets(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
+    let Some(offsets) = linux.time_offsets().as_ref().filter(|offsets| !offsets.is_empty()) else { return Ok(()) };
+    let field = "linux.timeOffsets";
+    check(namespaces.has(LinuxNamespaceType::Time), field, "needs a time namespace in linux.namespaces")?;
+    check(!namespaces.joins(LinuxNamespaceType::Time), field, "cannot be set for a time namespace that is joined")?;
+    // In the same order each time.
+    let mut clocks: Vec<(&String, &LinuxTimeOffset)> = offsets.iter().collect();
+    clocks.sort_by_key(|(clock, _)| *clock);
+    for (clock, offset) in clocks {
+        let known = matches!(clock.as_str(), "monotonic" | "boottime");
+        check(known, format_args!("{field}.{clock}"), "unknown clock, must be monotonic or boottime")?;
+        let nanoseconds = offset.nanosecs().unwrap_or_default();
+        check(nanoseconds < 1_000_000_000, format_args!("{field}.{clock}.nanosecs"), "must be less than a second")?;
+    }
+    Ok(())
+}
+
+const NOT_YET: &str = "not implemented yet";
+
+/// What this release cannot do is refused: a container without it would be less confined than it was asked to be.
+fn not_implemented(linux: &Linux) -> Result<()> {
+    check(linux.intel_rdt().is_none(), "linux.intelRdt", NOT_YET)?;
+    let net_devices = linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty());
+    check(!net_devices, "linux.netDevices", NOT_YET)?;
+    linux.seccomp().iter().try_for_each(check_seccomp)
+}
+
+fn check_seccomp(seccomp: &LinuxSeccomp) -> Result<()> {
+    let notifies = |action| action == LinuxSeccompAction::ScmpActNotify;
+    let what = "SCMP_ACT_NOTIFY is not implemented yet";
+    check(!notifies(seccomp.default_action()), "linux.seccomp.defaultAction", what)?;
+    match seccomp.syscalls().iter().flatten().position(|rule| notifies(rule.action())) {
+        Some(rule) => Err(wrong(format_args!("linux.seccomp.syscalls[{rule}].action"), what)),
+        None => {
+            let listener = seccomp.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+            check(!listener, "linux.seccomp.listenerPath", NOT_YET)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The operations of runtime.md, each readable top to bottom as the host's side of it.
+
+#![forbid(unsafe_code)]
+
+mod create;
+mod delete;
+mod foreground;
+mod inspect;
+mod kill;
+mod launch;
+mod protect;
+pub mod root;
+mod run;
+mod start;
+mod state;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::log::Log;
+
+pub use create::{CreateOptions, create, plan};
+pub use delete::delete;
+pub use inspect::{StateView, ids, list, ps, state};
+pub use kill::kill;
+pub use run::{RunOptions, run};
+pub use start::start;
+pub use state::Status;
+
+/// What the global flags say: where containers are kept, and who manages their cgroups.
+pub struct Host<'a> {
+    /// The directory that holds a directory for each container.
+    pub root: PathBuf,
+    pub cgroup_manager: CgroupManager,
+    pub rootless: Rootless,
+    /// Where warnings go; errors are returned.
+    pub log: &'a Log,
+}
+
+/// The version of runtime-spec that `state` names.
+const OCI_VERSION: &str = "1.3.0";
+
+/// A signal's number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Signal(pub i32);
+
+/// `--cgroup-manager` and `--systemd-cgroup`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CgroupManager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
+}
+
+/// `--rootless`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rootless {
+    True,
+    False,
+    Auto,
+}
+
+/// A container id: letters, digits and `_ + - .`, and neither `.` nor `..`, so that it names one directory entry.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Id(String);
+
+impl Id {
+    pub fn parse(text: &str) -> Result<Self> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
+        if text.is_empty() || !text.chars().all(allowed) || matches!(text, "." | "..") {
+            bail!("invalid id format: '{text}' (an id is made of letters, digits and _ + - .)");
+        }
+        // NAME_MAX: the id is the name of a directory.
+        if text.len() > 255 {
+            bail!("invalid id format: '{text}' (longer than 255 bytes)");
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a command refuses a container. Engines match these texts: docs/runc-behavior.md.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    Exists,
+    DoesNotExist,
+    NotRunning,
+    AlreadyStarted,
+    StartStopped,
+    StartPaused,
+    StartCreating,
+    DeleteNotStopped(Status),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Exists => f.write_str("container with given ID already exists"),
+            Refusal::DoesNotExist => f.write_str("container does not exist"),
+            Refusal::NotRunning => f.write_str("container not running"),
+            Refusal::AlreadyStarted => f.write_str("cannot start an already running container"),
+            Refusal::StartStopped => f.write_str("cannot start a container that has stopped"),
+            Refusal::StartPaused => f.write_str("cannot start a container in the paused state"),
+            Refusal::StartCreating => f.write_str("cannot start a container in the creating state"),
+            Refusal::DeleteNotStopped(status) => {
+                write!(f, "cannot delete container that is not stopped: {status} (kill it first, or use --force)")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_names_one_directory_entry() {
+        for good in ["a", "web-1", "a_b+c.d", "...", "0"] {
+            assert_eq!(Id::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", ".", "..", "a/b", "../a", "a b", "é", "a\n", &"x".repeat(256)] {
+            let error = Id::parse(bad).unwrap_err().to_string();
+            assert!(error.starts_with("invalid id format: '"), "{error}");
+        }
+    }
+}

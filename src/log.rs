@@ -1,0 +1,247 @@
+//! The `--log` sink, and the one writer of error lines.
+//!
+//! Lines are runc's (logrus'), because engines parse them: `text` is `time="…" level=error msg="…"`, `json` is one object
+//! per line with `level`, `msg` and `time`. An error's object also carries what is known about it, see [`facts`].
+//! Without `--log`, people read the lines on stderr: `ocirt: create web1: …`.
+
+#![forbid(unsafe_code)]
+
+pub mod facts;
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+
+use crate::sys::{Errno, SysError};
+use facts::Facts;
+
+/// How a line of the log file looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+impl Format {
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "text" | "" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => bail!("invalid log-format: {name}"),
+        }
+    }
+}
+
+/// What is written: a line of this level and every line above it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    Error,
+    Warning,
+    Info,
+    Debug,
+}
+
+impl Level {
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "error" => Ok(Self::Error),
+            "warning" | "warn" => Ok(Self::Warning),
+            "info" => Ok(Self::Info),
+            "debug" => Ok(Self::Debug),
+            _ => bail!("invalid log-level: {name}"),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+/// Where the lines go, and which.
+pub struct Log {
+    sink: Sink,
+    format: Format,
+    level: Level,
+}
+
+enum Sink {
+    /// No `--log`: lines for people.
+    Console,
+    /// No file, but lines for a program: `--log-format json` alone, or `--log /dev/stderr`.
+    Stderr,
+    File(File),
+}
+
+impl Log {
+    /// The log of a runtime that was told nothing: warnings and errors on stderr, for people.
+    pub fn console() -> Self {
+        Self { sink: Sink::Console, format: Format::Text, level: Level::Info }
+    }
+
+    /// Opens the log as `--log` and its companions say. Lines are appended, each by one write(2): several runtimes of
+    /// one container write to the same file.
+    pub fn open(path: Option<&Path>, format: Format, level: Level) -> Result<Self> {
+        let sink = match path {
+            Some(path) if path == Path::new("/dev/stderr") => Sink::Stderr,
+            Some(path) if !path.as_os_str().is_empty() => Sink::File(append(path)?),
+            _ if format == Format::Json => Sink::Stderr,
+            _ => Sink::Console,
+        };
+        Ok(Self { sink, format, level })
+    }
+
+    pub fn warn(&self, message: &str) {
+        self.line(Level::Warning, message, None);
+    }
+
+    pub fn info(&self, message: &str) {
+        self.line(Level::Info, message, None);
+    }
+
+    pub fn debug(&self, message: &str) {
+        self.line(Level::Debug, message, None);
+    }
+
+    /// Writes the error that ends the command `phase`, to the log, and to stderr too when the log is a file: callers
+    /// read the one, people the other.
+    pub fn error(&self, phase: &str, error: &anyhow::Error) {
+        let message = format!("{error:#}");
+        self.line(Level::Error, &message, Some(&Facts::of(phase, error)));
+        if let Sink::File(_) = self.sink {
+            to_stderr(&console_line(Level::Error, &message));
+        }
+    }
+
+    fn line(&self, level: Level, message: &str, facts: Option<&Facts>) {
+        if level > self.level {
+            return;
+        }
+        let line = match (&self.sink, self.format) {
+            (Sink::Console, _) => console_line(level, message),
+            (_, Format::Text) => text_line(&now(), level, message),
+            (_, Format::Json) => json_line(&now(), level, message, facts),
+        };
+        match &self.sink {
+            // A full disk must not turn a working container into a failing one.
+            Sink::File(file) => drop((&mut &*file).write_all(line.as_bytes())),
+            Sink::Console | Sink::Stderr => to_stderr(&line),
+        }
+    }
+}
+
+/// A failure of std in the words of all others: the call, and strerror(3) in lower case.
+pub fn words(call: &'static str, error: &std::io::Error) -> SysError {
+    SysError::new(call, Errno::from_raw(error.raw_os_error().unwrap_or_default()))
+}
+
+fn append(path: &Path) -> Result<File> {
+    let opened = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
+    opened.map_err(|error| words("open", &error)).with_context(|| format!("--log {path:?}"))
+}
+
+fn to_stderr(line: &str) {
+    // Nobody is left to be told when stderr is closed.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// One line for people. What an attacker may have chosen, such as a file's name, cannot move the terminal's cursor.
+fn console_line(level: Level, message: &str) -> String {
+    let mut line = String::from("ocirt: ");
+    if level != Level::Error {
+        line.push_str(level.name());
+        line.push_str(": ");
+    }
+    for c in message.trim_end().chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line.push('\n');
+    line
+}
+
+/// logrus' text format, for a sink that is no terminal.
+fn text_line(time: &str, level: Level, message: &str) -> String {
+    format!("time=\"{time}\" level={} msg={}\n", level.name(), logfmt_value(message))
+}
+
+/// logrus' rule: bare, if nothing but letters, digits and `-._/@^+` is in it, else as Go's `%q` has it.
+fn logfmt_value(text: &str) -> String {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._/@^+".contains(&byte)) {
+        return text.to_owned();
+    }
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            // Writing to a String cannot fail.
+            c if c.is_control() => drop(write!(quoted, "\\x{:02x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn json_line(time: &str, level: Level, message: &str, facts: Option<&Facts>) -> String {
+    let mut object = serde_json::Map::new();
+    let mut put = |key: &str, value: &str| object.insert(key.to_owned(), value.into());
+    put("level", level.name());
+    put("msg", message);
+    put("time", time);
+    for (key, value) in facts.into_iter().flat_map(Facts::entries) {
+        put(key, value);
+    }
+    let mut line = serde_json::Value::from(object).to_string();
+    line.push('\n');
+    line
+}
+
+/// `time` in UTC with nanoseconds, as Go writes a time into JSON.
+pub fn rfc3339_nanos(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = rfc3339(since.as_secs());
+    format!("{}.{:09}Z", seconds.trim_end_matches('Z'), since.subsec_nanos())
+}
+
+fn now() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    rfc3339(since.as_secs())
+}
+
+/// Seconds since 1970 as RFC 3339 has them, in UTC.
+fn rfc3339(seconds: u64) -> String {
+    let (year, month, day) = civil_date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// The Gregorian date of a day counted from 1970-01-01. Years start in March here, so that the leap day comes last.
+fn civil_date(day: u64) -> (u64, u64, u64) {
+    const DAYS_BEFORE_1970: u64 = 719_468; // since 0000-03-01
+    let day = day + DAYS_BEFORE_1970;
+    let era = day / 146_097; // 400 years
+    let of_era = day % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day_of_month = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day_of_month)
+}
+
+#[cfg(test)]
+mod tests;
