@@ -1,7 +1,7 @@
 //! One container by its id, or several by a regular expression (crun's `--regex`).
 
 use anyhow::{Context, Result};
-use regex::Regex;
+use regex_lite::Regex;
 
 use crate::lifecycle::{self, Host, Id};
 
