@@ -7,9 +7,15 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod cli;
+
 pub mod lifecycle;
 
+pub mod plan;
+
+pub mod init;
+
 pub mod container;
+
 pub mod sys;
 
 pub mod log;

@@ -209,6 +209,13 @@ fn json_line(time: &str, level: Level, message: &str, facts: Option<&Facts>) -> 
     line
 }
 
+/// `time` in UTC with nanoseconds, as Go writes a time into JSON.
+pub fn rfc3339_nanos(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = rfc3339(since.as_secs());
+    format!("{}.{:09}Z", seconds.trim_end_matches('Z'), since.subsec_nanos())
+}
+
 fn now() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     rfc3339(since.as_secs())

@@ -1,1 +1,174 @@
-fn main() {}
+//! `make bench`: what a container costs with ocirt, with every other runtime installed, and with the floor program.
+//!
+//! All runtimes run the same bundle in turn, round after round, so that what disturbs the machine disturbs them alike.
+//! Every run is checked: a runtime that fails is reported as failing, not as fast.
+#![forbid(unsafe_code)]
+
+mod bundle;
+mod extras;
+mod host;
+mod operations;
+mod peer;
+mod probe;
+mod profile;
+mod results;
+mod rounds;
+mod stats;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+use crate::host::Host;
+use crate::peer::Peer;
+use crate::results::Results;
+use crate::table::Bases;
+
+/// What the container prints, so that a run is known to have happened.
+pub const GREETING: &str = "hello-from-the-container";
+/// In the table's order.
+pub const OPERATIONS: [&str; 8] = ["run", "create", "start", "state", "kill", "delete", "list", "version"];
+const EXTRAS: [&str; 4] = ["memory", "binds", "throughput", "syscalls"];
+const FLOOR: &str = "floor";
+
+/// Compares container runtimes: time, memory, page faults, system calls.
+#[derive(Parser)]
+#[command(after_help = "PEERS=\"crun=/path runc=/path\" replaces the runtimes found in PATH; \
+                        OCIRT=/path replaces target/*/release/ocirt.")]
+struct Arguments {
+    /// Rounds; each runs every operation of every runtime once
+    #[arg(long, default_value_t = 40)]
+    runs: usize,
+    /// Ten rounds, and no memory limits
+    #[arg(long)]
+    quick: bool,
+    /// Only these: run create start state kill delete list version, memory binds throughput syscalls
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Writes every sample to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Counts the instructions of state and --version with callgrind (slow)
+    #[arg(long)]
+    callgrind: bool,
+    /// Leaves ocirt out
+    #[arg(long)]
+    no_ocirt: bool,
+}
+
+impl Arguments {
+    fn rounds(&self) -> usize {
+        if self.quick { self.runs.min(10) } else { self.runs }
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        match self.only.is_empty() {
+            true => !(self.quick && name == "memory"),
+            false => self.only.iter().any(|only| only == name),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match bench(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("ocirt-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures and prints everything; false if something failed or was left behind.
+fn bench(arguments: &Arguments) -> Result<bool> {
+    for name in &arguments.only {
+        ensure!(
+            OPERATIONS.contains(&name.as_str()) || EXTRAS.contains(&name.as_str()),
+            "--only {name}: no such operation"
+        );
+    }
+    let named = find_peers(arguments)?;
+    let host = Host::enter()?;
+    let measured = measure_all(arguments, &host, &named);
+    peer::end_descendants();
+    let left = host.leave();
+    let results = measured?;
+    let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).chain([FLOOR.to_owned()]).collect();
+    let other = names.iter().find(|name| name.starts_with("crun")).unwrap_or(&names[0]);
+    table::print(&results, &names, &Bases { peer: other, floor: FLOOR });
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&results.to_json())?)
+            .with_context(|| format!("write {path:?}"))?;
+    }
+    left.iter().for_each(|what| eprintln!("ocirt-bench: left behind: {what}"));
+    Ok(left.is_empty() && !results.any_failure())
+}
+
+/// ocirt and its rivals, by name.
+fn find_peers(arguments: &Arguments) -> Result<Vec<(String, PathBuf)>> {
+    let mut peers = Vec::new();
+    if !arguments.no_ocirt {
+        let release = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+        let built =
+            ["x86_64-unknown-linux-gnu/release/ocirt", "aarch64-unknown-linux-gnu/release/ocirt", "release/ocirt"];
+        let path = std::env::var_os("OCIRT").map(PathBuf::from);
+        let path = path.or_else(|| built.iter().map(|file| release.join(file)).find(|path| path.exists()));
+        peers.push(("ocirt".to_owned(), path.context("no release build of ocirt (make build, or OCIRT=/path)")?));
+    }
+    match std::env::var("PEERS") {
+        Ok(list) => {
+            for entry in list.split_whitespace() {
+                let (name, path) =
+                    entry.split_once('=').with_context(|| format!("PEERS: {entry:?} is not name=path"))?;
+                peers.push((name.to_owned(), PathBuf::from(path)));
+            }
+        }
+        Err(_) => {
+            peers.extend(["crun", "runc", "youki"].iter().filter_map(|name| Some(((*name).to_owned(), in_path(name)?))))
+        }
+    }
+    Ok(peers)
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    let places = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+    places.iter().map(|place| Path::new(place).join(name)).find(|path| path.is_file())
+}
+
+/// Compiles one of the C programs beside this crate.
+fn compile(host: &Host, name: &str) -> Result<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("floor").join(format!("{name}.c"));
+    let program = host.work.join(name);
+    let status = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(&source).status().context("cc")?;
+    ensure!(status.success(), "cc {}: {status}", source.display());
+    Ok(program)
+}
+
+fn measure_all(arguments: &Arguments, host: &Host, named: &[(String, PathBuf)]) -> Result<Results> {
+    bundle::make_rootfs(host)?;
+    let (meter, floor) = (compile(host, "meter")?, compile(host, "floor")?);
+    let mut peers = Vec::new();
+    for (name, path) in named.iter().map(|(name, path)| (name.as_str(), path)).chain([(FLOOR, &floor)]) {
+        peers.push(Peer::new(host, name, path, &meter)?);
+    }
+    let mut results = Results::default();
+    peers.retain(|peer| match probe::check(peer, host) {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("ocirt-bench: {}: {error:#}", peer.name);
+            peer.clean_up(host, "probe", &format!("{}/probe", host.parent));
+            results.series("run", true, &peer.name).failures.push(format!("{error:#}"));
+            false
+        }
+    });
+    if peers.is_empty() {
+        bail!("no runtime works here");
+    }
+    rounds::measure(arguments, host, &peers, &mut results)?;
+    rounds::measure_extras(arguments, host, &peers, &mut results)?;
+    Ok(results)
+}

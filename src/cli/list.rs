@@ -48,7 +48,7 @@ fn table(states: &[StateView]) -> String {
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let rows = states.iter().map(|state| {
         let StateView { id, pid, status, bundle, created, owner, .. } = state;
-        [id.clone(), pid.to_string(), status.to_string(), bundle.clone(), created.clone(), owner.clone()]
+        [id.clone(), pid.to_string(), status.to_string(), bundle.display().to_string(), created.clone(), owner.clone()]
     });
     let rows: Vec<[String; 6]> = std::iter::once(header).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(12);

@@ -26,7 +26,7 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use anyhow::{Context, Result};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::lifecycle::{Host, Id};
 use crate::log::{self, Log};

@@ -1,5 +1,7 @@
 use super::*;
-use crate::lifecycle::StateView;
+use clap::CommandFactory;
+
+use crate::lifecycle::{StateView, Status};
 
 /// The state of the container that runc's outputs in these tests were taken from.
 pub fn state_of(id: &str) -> StateView {
@@ -7,7 +9,7 @@ pub fn state_of(id: &str) -> StateView {
         oci_version: "1.0.2-dev".into(),
         id: id.into(),
         pid: 3075,
-        status: "running".into(),
+        status: Status::Running,
         bundle: "/tmp/clicmp/b".into(),
         rootfs: "/tmp/clicmp/b/rootfs".into(),
         created: "2026-11-23T19:46:04.233813708Z".into(),

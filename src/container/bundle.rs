@@ -24,6 +24,13 @@ pub struct Bundle {
     pub warnings: Vec<String>,
 }
 
+impl Bundle {
+    /// Whether the container's program gets a terminal: `process.terminal`.
+    pub fn has_terminal(&self) -> bool {
+        self.spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true))
+    }
+}
+
 /// Loads the bundle in `directory`, from its config.json or from the file `config`.
 pub fn load(directory: &Path, config: Option<&Path>) -> Result<Bundle> {
     // A missing bundle has the wording that engines know of runc, which changes into it.

@@ -4,6 +4,20 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod cgroup;
+pub mod console;
+pub mod devices;
+pub mod hooks;
+pub mod id_map;
+pub mod keyring;
+pub mod namespaces;
+pub mod process;
+pub mod rootfs;
+pub mod seccomp;
+pub mod security;
+pub mod sysctl;
+pub mod time_namespace;
+pub mod uts;
 pub mod default_spec;
 pub mod features;
 pub mod validate;

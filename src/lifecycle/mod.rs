@@ -1,17 +1,52 @@
-//! runtime.md's operations.
+//! The operations of runtime.md, each readable top to bottom as the host's side of it.
 
 #![forbid(unsafe_code)]
 
+mod create;
+mod delete;
+mod foreground;
+mod inspect;
+mod kill;
+mod launch;
+mod protect;
 pub mod root;
+mod run;
+mod start;
+mod state;
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use serde::Serialize;
 
 use crate::log::Log;
 
+pub use create::{CreateOptions, create, plan};
+pub use delete::delete;
+pub use inspect::{StateView, ids, list, ps, state};
+pub use kill::kill;
+pub use run::{RunOptions, run};
+pub use start::start;
+pub use state::Status;
+
+/// What the global flags say: where containers are kept, and who manages their cgroups.
+pub struct Host<'a> {
+    /// The directory that holds a directory for each container.
+    pub root: PathBuf,
+    pub cgroup_manager: CgroupManager,
+    pub rootless: Rootless,
+    /// Where warnings go; errors are returned.
+    pub log: &'a Log,
+}
+
+/// The version of runtime-spec that `state` names.
+const OCI_VERSION: &str = "1.3.0";
+
+/// A signal's number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Signal(pub i32);
+
+/// `--cgroup-manager` and `--systemd-cgroup`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CgroupManager {
     Cgroupfs,
@@ -19,6 +54,7 @@ pub enum CgroupManager {
     Disabled,
 }
 
+/// `--rootless`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rootless {
     True,
@@ -26,21 +62,19 @@ pub enum Rootless {
     Auto,
 }
 
-pub struct Host<'a> {
-    pub root: PathBuf,
-    pub cgroup_manager: CgroupManager,
-    pub rootless: Rootless,
-    pub log: &'a Log,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A container id: letters, digits and `_ + - .`, and neither `.` nor `..`, so that it names one directory entry.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Id(String);
 
 impl Id {
     pub fn parse(text: &str) -> Result<Self> {
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
-        if text.is_empty() || text.len() > 1024 || !text.bytes().all(known) || text == "." || text == ".." {
-            bail!("invalid id format: '{text}'");
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
+        if text.is_empty() || !text.chars().all(allowed) || matches!(text, "." | "..") {
+            bail!("invalid id format: '{text}' (an id is made of letters, digits and _ + - .)");
+        }
+        // NAME_MAX: the id is the name of a directory.
+        if text.len() > 255 {
+            bail!("invalid id format: '{text}' (longer than 255 bytes)");
         }
         Ok(Self(text.to_owned()))
     }
@@ -50,85 +84,56 @@ impl Id {
     }
 }
 
-impl std::fmt::Display for Id {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct CreateOptions {
-    pub bundle: PathBuf,
-    pub config: Option<PathBuf>,
-    pub console_socket: Option<PathBuf>,
-    pub pidfd_socket: Option<PathBuf>,
-    pub pid_file: Option<PathBuf>,
-    pub no_pivot: bool,
-    pub no_new_keyring: bool,
-    pub preserve_fds: u32,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct RunOptions {
-    pub detach: bool,
-    pub keep: bool,
-    pub no_subreaper: bool,
-}
-
+/// Why a command refuses a container. Engines match these texts: docs/runc-behavior.md.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Signal(pub i32);
-
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StateView {
-    pub oci_version: String,
-    pub id: String,
-    pub pid: i32,
-    pub status: String,
-    pub bundle: String,
-    pub rootfs: String,
-    pub created: String,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-    pub owner: String,
+pub enum Refusal {
+    Exists,
+    DoesNotExist,
+    NotRunning,
+    AlreadyStarted,
+    StartStopped,
+    StartPaused,
+    StartCreating,
+    DeleteNotStopped(Status),
 }
 
-pub fn create(_: &Host, _: &Id, _: &CreateOptions) -> Result<()> {
-    bail!("placeholder")
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Exists => f.write_str("container with given ID already exists"),
+            Refusal::DoesNotExist => f.write_str("container does not exist"),
+            Refusal::NotRunning => f.write_str("container not running"),
+            Refusal::AlreadyStarted => f.write_str("cannot start an already running container"),
+            Refusal::StartStopped => f.write_str("cannot start a container that has stopped"),
+            Refusal::StartPaused => f.write_str("cannot start a container in the paused state"),
+            Refusal::StartCreating => f.write_str("cannot start a container in the creating state"),
+            Refusal::DeleteNotStopped(status) => {
+                write!(f, "cannot delete container that is not stopped: {status} (kill it first, or use --force)")
+            }
+        }
+    }
 }
 
-pub fn run(_: &Host, _: &Id, _: &CreateOptions, _: &RunOptions) -> Result<i32> {
-    bail!("placeholder")
-}
+impl std::error::Error for Refusal {}
 
-pub fn start(_: &Host, _: &Id) -> Result<()> {
-    bail!("placeholder")
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-pub fn state(_: &Host, _: &Id) -> Result<StateView> {
-    bail!("placeholder")
-}
-
-pub fn list(_: &Host) -> Result<Vec<StateView>> {
-    bail!("placeholder")
-}
-
-pub fn ids(_: &Host) -> Result<Vec<Id>> {
-    bail!("placeholder")
-}
-
-pub fn kill(_: &Host, _: &Id, _: Signal, _all: bool) -> Result<()> {
-    bail!("placeholder")
-}
-
-pub fn delete(_: &Host, _: &Id, _force: bool) -> Result<()> {
-    bail!("placeholder")
-}
-
-pub fn ps(_: &Host, _: &Id) -> Result<Vec<i32>> {
-    bail!("placeholder")
-}
-
-pub fn plan(_: &Host, _: &Id, _: &CreateOptions) -> Result<String> {
-    bail!("placeholder")
+    #[test]
+    fn an_id_names_one_directory_entry() {
+        for good in ["a", "web-1", "a_b+c.d", "...", "0"] {
+            assert_eq!(Id::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", ".", "..", "a/b", "../a", "a b", "é", "a\n", &"x".repeat(256)] {
+            let error = Id::parse(bad).unwrap_err().to_string();
+            assert!(error.starts_with("invalid id format: '"), "{error}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::Error;
 
+use crate::plan::StepError;
 use crate::sys::{Errno, Fault, SysError};
 
 /// The keys, in the order of the documentation.
@@ -67,6 +68,11 @@ fn failed_call(cause: &(dyn std::error::Error + 'static)) -> Option<FailedCall> 
         let path = fault.detail.to_string();
         let path = Path::new(&path).is_absolute().then_some(path);
         return Some(FailedCall { call: fault.call.to_owned(), errno: fault.errno, path });
+    }
+    if let Some(step) = cause.downcast_ref::<StepError>() {
+        let path = step.detail.to_string();
+        let path = Path::new(&path).is_absolute().then_some(path);
+        return Some(FailedCall { call: step.call.clone(), errno: step.errno, path });
     }
     let error = cause.downcast_ref::<SysError>()?;
     Some(FailedCall { call: error.call.to_owned(), errno: error.errno, path: None })

@@ -24,6 +24,11 @@ impl SysError {
         Self { call, errno: Errno::last() }
     }
 
+    /// What std says of `call`, as far as it is an errno.
+    pub fn io(call: &'static str, error: &std::io::Error) -> Self {
+        Self { call, errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)) }
+    }
+
     /// The same error with the words that say which file, option or value it was about.
     pub fn about(self, detail: &CStr) -> Fault {
         Fault { call: self.call, errno: self.errno, detail: Text::from_bytes(detail.to_bytes()) }
@@ -80,7 +85,7 @@ impl fmt::Display for Fault {
 impl core::error::Error for Fault {}
 
 /// An errno in the words of strerror(3), lower case: engines match "no such file or directory", "permission denied".
-struct Words(Errno);
+pub struct Words(pub Errno);
 
 impl fmt::Display for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,9 +148,15 @@ impl fmt::Write for Text {
 }
 
 impl fmt::Display for Text {
-    /// Bytes that are not printable ASCII come escaped: they may be the container's.
+    /// Bytes that are not printable ASCII come escaped: they may be the container's. Quotes stay, they are the kernel's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.as_bytes().escape_ascii())
+        for byte in self.as_bytes() {
+            match byte {
+                b' '..=b'~' => fmt::Write::write_char(f, char::from(*byte))?,
+                _ => write!(f, "{}", byte.escape_ascii())?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,33 @@
 //! Every descriptor is opened close-on-exec and returned owned; every path is a `&CStr`, so that what runs after the
 //! clone never touches the heap. A function that init or an `apply()` calls uses neither `std` nor the heap.
 
+pub mod beneath;
+pub mod binary;
+pub mod bpf;
+pub mod cgroup;
+pub mod credentials;
 mod error;
+pub mod file;
 pub mod ids;
+pub mod kernel;
+pub mod keyring;
+pub mod mount;
+pub mod namespace;
+pub mod net;
+pub mod path;
+pub mod proc_self;
+pub mod process;
+pub mod program;
+pub mod sched;
+#[cfg(test)]
+pub(crate) mod scratch;
+pub mod seccomp;
+pub mod security;
+pub mod signal;
+pub mod socket;
+pub mod terminal;
+#[cfg(test)]
+pub mod testing;
+pub mod tty;
 
-pub use error::{Errno, Fault, Result, SysError, Text};
+pub use error::{Errno, Fault, Result, SysError, Text, Words};

@@ -1,0 +1,112 @@
+//! What takes more than a median to find out: the smallest memory limit, the price of a bind mount, throughput, counts.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use crate::bundle::{self, MOST_BINDS, Shape};
+use crate::host::Host;
+use crate::operations;
+use crate::peer::{Peer, end_descendants};
+use crate::stats::median;
+
+pub const CONCURRENCY: usize = 8;
+const STEP: u64 = 64 << 10;
+const MOST_STEPS: u64 = 512;
+
+/// The smallest memory limit, in KiB and multiples of 64, at which a container runs to its end, twice.
+pub fn smallest_memory(peer: &Peer, host: &Host) -> Result<u64> {
+    let runs = |steps: u64| -> Result<bool> {
+        let shape = Shape { name: "memory", memory: steps * STEP, ..Shape::default() };
+        let bundle = bundle::write(host, &shape)?;
+        for _ in 0..2 {
+            if operations::run(peer, &bundle, "memory").is_err() {
+                peer.clean_up(host, "memory", &format!("{}/memory", host.parent));
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    let (mut fails, mut works) = (0, MOST_STEPS);
+    ensure!(runs(works)?, "does not run with {} MiB", MOST_STEPS * STEP >> 20);
+    while works - fails > 1 {
+        let middle = if works > 8 * (fails + 1) { (fails + 1) * 4 } else { (fails + works) / 2 };
+        match runs(middle)? {
+            true => works = middle,
+            false => fails = middle,
+        }
+    }
+    Ok(works * STEP >> 10)
+}
+
+/// What one more bind mount costs, wall and processor, in microseconds.
+pub fn per_bind(peer: &Peer, host: &Host, runs: usize) -> Result<(f64, f64)> {
+    let bare = bundle::write(host, &Shape { name: "binds-0", ..Shape::default() })?;
+    let full = bundle::write(host, &Shape { name: "binds-all", binds: MOST_BINDS, ..Shape::default() })?;
+    let (mut walls, mut cpus) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let without = operations::run(peer, &bare, "binds")?;
+        let with = operations::run(peer, &full, "binds")?;
+        walls.push((with.wall - without.wall) / MOST_BINDS as f64);
+        cpus.push((with.cpu - without.cpu) / MOST_BINDS as f64);
+    }
+    Ok((median(&walls), median(&cpus)))
+}
+
+/// Containers a second with eight `run`s at any time, each in its own cgroup.
+pub fn throughput(peer: &Peer, host: &Host, containers: usize) -> Result<f64> {
+    let bundles = (0..CONCURRENCY)
+        .map(|slot| bundle::write(host, &Shape { name: &format!("slot-{slot}"), seccomp: true, ..Shape::default() }));
+    let bundles: Vec<PathBuf> = bundles.collect::<Result<_>>()?;
+    let next = AtomicUsize::new(0);
+    let begin = Instant::now();
+    let work = |slot: usize, bundle: &Path| -> Result<()> {
+        while next.fetch_add(1, Ordering::Relaxed) < containers {
+            operations::run_at_once(peer, bundle, &format!("slot-{slot}"), slot)?;
+        }
+        Ok(())
+    };
+    let results: Vec<Result<()>> = thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> =
+            bundles.iter().enumerate().map(|(slot, bundle)| scope.spawn(move || work(slot, bundle))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("panicked")))).collect()
+    });
+    let elapsed = begin.elapsed().as_secs_f64();
+    end_descendants();
+    results.into_iter().collect::<Result<()>>()?;
+    Ok(containers as f64 / elapsed)
+}
+
+/// System calls of `words` and of everything it starts, the container's program included.
+pub fn syscalls(peer: &Peer, host: &Host, words: &[&str]) -> Result<u64> {
+    let summary = host.work.join("strace");
+    let mut line = vec!["/usr/bin/strace", "-f", "-c", "-o"].into_iter().map(str::to_owned).collect::<Vec<_>>();
+    line.push(summary.display().to_string());
+    line.extend(peer.command_line(words));
+    peer.measure_line(&line, 0)?.expect_success()?;
+    let text = std::fs::read_to_string(&summary)?;
+    let total = text.lines().rfind(|line| line.trim_end().ends_with(" total")).context("strace printed no total")?;
+    total.split_whitespace().nth(3).and_then(|count| count.parse().ok()).with_context(|| format!("strace: {total:?}"))
+}
+
+/// Instructions that `words` executes in user space, by callgrind, which cannot follow a container.
+pub fn instructions(peer: &Peer, host: &Host, words: &[&str]) -> Result<u64> {
+    let result = host.work.join("callgrind");
+    let line = peer.command_line(words);
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", &format!("--callgrind-out-file={}", result.display())])
+        .args(line)
+        .stdin(Stdio::null())
+        .output()
+        .context("valgrind")?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let Some(count) = text.lines().find_map(|line| line.split("Collected : ").nth(1)) else {
+        bail!("callgrind: {}", text.lines().last().unwrap_or("no output"));
+    };
+    count.trim().parse().with_context(|| format!("callgrind: {count:?}"))
+}

@@ -1,0 +1,333 @@
+//! A bundle in the test's directory, and the container made from it.
+
+use crate::host;
+use crate::runtime::{Call, Output, Running, call, eventually};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// The probe in a rootfs, and a config.json that any test may bend.
+pub struct Bundle {
+    pub dir: PathBuf,
+    pub id: String,
+    spec: Value,
+    flags: Vec<String>,
+    global: Vec<String>,
+}
+
+impl Bundle {
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        let id = host::new_id();
+        let dir = host::place().join(format!("bundle-{id}"));
+        let rootfs = dir.join("rootfs");
+        for name in ["proc", "sys", "dev", "tmp", "etc", "data"] {
+            std::fs::create_dir_all(rootfs.join(name)).expect("rootfs");
+        }
+        std::fs::hard_link(host::probe(), rootfs.join("probe")).expect("probe in the rootfs");
+        Bundle { dir, id, spec: default_spec(), flags: Vec::new(), global: Vec::new() }
+    }
+
+    pub fn rootfs(&self) -> PathBuf {
+        self.dir.join("rootfs")
+    }
+
+    /// A path below the rootfs, as the host sees it.
+    pub fn inside(&self, path: &str) -> PathBuf {
+        self.rootfs().join(path.trim_start_matches('/'))
+    }
+
+    /// A path below the bundle, made as a directory.
+    pub fn host_dir(&self, name: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        std::fs::create_dir_all(&path).expect("directory in the bundle");
+        path
+    }
+
+    /// A file in the rootfs.
+    pub fn file(self, path: &str, text: &str) -> Self {
+        let path = self.inside(path);
+        std::fs::create_dir_all(path.parent().expect("parent")).expect("directories");
+        std::fs::write(path, text).expect("file in the rootfs");
+        self
+    }
+
+    pub fn directory(self, path: &str) -> Self {
+        std::fs::create_dir_all(self.inside(path)).expect("directory in the rootfs");
+        self
+    }
+
+    /// A symlink in the rootfs, in place of what is there.
+    pub fn symlink(self, path: &str, target: &str) -> Self {
+        let path = self.inside(path);
+        let _ = std::fs::remove_dir(&path);
+        let _ = std::fs::remove_file(&path);
+        std::os::unix::fs::symlink(target, path).expect("symlink in the rootfs");
+        self
+    }
+
+    /// The probe as a file of its own, for tests that try to overwrite it.
+    pub fn own_probe(self) -> Self {
+        let path = self.inside("/probe");
+        std::fs::remove_file(&path).expect("probe");
+        std::fs::copy(host::probe(), path).expect("probe in the rootfs");
+        self
+    }
+
+    /// Sets the field at a dotted path: `set("linux.maskedPaths", json!(["/secret"]))`; null removes it.
+    pub fn set(mut self, field: &str, value: Value) -> Self {
+        let mut place = &mut self.spec;
+        let (parents, last) = field.rsplit_once('.').unwrap_or(("", field));
+        for name in parents.split('.').filter(|name| !name.is_empty()) {
+            place = match name.parse::<usize>() {
+                Ok(index) => &mut place[index],
+                Err(_) => &mut place[name],
+            };
+        }
+        match (value, place.as_object_mut()) {
+            (Value::Null, Some(object)) => drop(object.remove(last)),
+            (value, _) => place[last] = value,
+        }
+        self
+    }
+
+    /// Appends to the list at a dotted path.
+    pub fn push(self, field: &str, value: Value) -> Self {
+        let pointer = format!("/{}", field.replace('.', "/"));
+        let mut list = self.spec.pointer(&pointer).cloned().unwrap_or_else(|| json!([]));
+        list.as_array_mut().expect("a list").push(value);
+        self.set(field, list)
+    }
+
+    /// `push("mounts", …)`.
+    pub fn mount(self, kind: &str, source: &str, destination: &str, options: &[&str]) -> Self {
+        self.push("mounts", json!({ "type": kind, "source": source, "destination": destination, "options": options }))
+    }
+
+    /// Adds a namespace, or replaces the one of that type.
+    pub fn namespace(self, kind: &str, path: Option<&str>) -> Self {
+        let mut bundle = self.without_namespace(kind);
+        let list = bundle.spec["linux"]["namespaces"].as_array_mut().expect("a list");
+        list.push(path.map_or_else(|| json!({ "type": kind }), |path| json!({ "type": kind, "path": path })));
+        bundle
+    }
+
+    pub fn without_namespace(mut self, kind: &str) -> Self {
+        let list = self.spec["linux"]["namespaces"].as_array_mut().expect("a list");
+        list.retain(|namespace| namespace["type"] != kind);
+        self
+    }
+
+    /// A user namespace whose root is `host_id`, and a rootfs that belongs to it.
+    pub fn user_namespace(self, host_id: u32) -> Self {
+        let map = json!([{ "containerID": 0, "hostID": host_id, "size": 65536 }]);
+        for name in ["", "proc", "sys", "dev", "tmp", "etc", "data"] {
+            std::os::unix::fs::chown(self.inside(name), Some(host_id), Some(host_id)).expect("chown");
+        }
+        self.namespace("user", None).set("linux.uidMappings", map.clone()).set("linux.gidMappings", map)
+    }
+
+    pub fn hook(self, kind: &str, hook: Value) -> Self {
+        self.push(&format!("hooks.{kind}"), hook)
+    }
+
+    pub fn config(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        change(&mut self.spec);
+        self
+    }
+
+    /// Flags of `create` and `run`.
+    pub fn flags(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// Flags before the command.
+    pub fn global(mut self, flags: &[&str]) -> Self {
+        self.global.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// Writes config.json with these args.
+    pub fn write(self, args: Vec<String>) -> Self {
+        self.set("process.args", json!(args)).keep_args()
+    }
+
+    /// Writes config.json as it is.
+    pub fn keep_args(self) -> Self {
+        let text = serde_json::to_string_pretty(&self.spec).expect("JSON");
+        std::fs::write(self.dir.join("config.json"), text).expect("config.json");
+        self
+    }
+
+    /// The call of `create` or `run`, ready to be changed.
+    pub fn call(&self, command: &str) -> Call {
+        let mut words = vec![command.to_owned(), "--bundle".to_owned(), self.dir.display().to_string()];
+        words.extend(self.flags.iter().cloned());
+        words.push(self.id.clone());
+        Call::new(words).global(self.global.iter().map(String::as_str))
+    }
+
+    /// `run` in the foreground.
+    #[track_caller]
+    pub fn run(self, args: Vec<String>) -> Output {
+        self.write(args).call("run").run()
+    }
+
+    /// `run`, expected to be refused with exit status 1 and `words`, leaving nothing.
+    #[track_caller]
+    pub fn refused(self, words: &str) -> Output {
+        let output = self.run(crate::probe!(print "it ran")).fails(words);
+        assert!(!output.stdout.contains("it ran"), "refused, but it ran");
+        host::assert_nothing_left();
+        output
+    }
+
+    /// `create`, expected to succeed.
+    #[track_caller]
+    pub fn create(self, args: Vec<String>) -> Container {
+        let bundle = self.write(args);
+        let mut running = bundle.call("create").spawn();
+        running.finish().ok();
+        Container { bundle, running }
+    }
+}
+
+/// A container that was created; deleted by force at the end of the test.
+pub struct Container {
+    pub bundle: Bundle,
+    running: Running,
+}
+
+impl Container {
+    pub fn id(&self) -> &str {
+        &self.bundle.id
+    }
+
+    #[track_caller]
+    pub fn start(&self) -> Output {
+        call(["start", self.id()])
+    }
+
+    #[track_caller]
+    pub fn state(&self) -> Value {
+        call(["state", self.id()]).ok().json()
+    }
+
+    #[track_caller]
+    pub fn status(&self) -> String {
+        self.state()["status"].as_str().unwrap_or_default().to_owned()
+    }
+
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.state()["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid")
+    }
+
+    #[track_caller]
+    pub fn kill(&self, signal: &str) -> Output {
+        call(["kill", self.id(), signal])
+    }
+
+    #[track_caller]
+    pub fn delete(&self) -> Output {
+        call(["delete", self.id()])
+    }
+
+    #[track_caller]
+    pub fn wait_for(&self, status: &str) {
+        eventually(&format!("{} is {status}, is {}", self.id(), self.status()), || self.status() == status);
+    }
+
+    /// What the container's process has printed.
+    pub fn stdout(&self) -> String {
+        self.running.stdout()
+    }
+
+    /// Waits until `count` answers are there.
+    #[track_caller]
+    pub fn answers(&self, count: usize) -> Vec<Value> {
+        eventually(&format!("{count} answers: {:?} {:?}", self.stdout(), self.running.stderr()), || {
+            self.stdout().lines().count() >= count
+        });
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| json!(line));
+        self.stdout().lines().map(parse).collect()
+    }
+
+    /// A file of /proc/PID of the container's first process.
+    #[track_caller]
+    pub fn proc_file(&self, name: &str) -> String {
+        let path = format!("/proc/{}/{name}", self.pid());
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// A control file of its cgroup as the host sees it, below `/sys/fs/cgroup/CONTROLLER` on v1.
+    #[track_caller]
+    pub fn cgroup_file(&self, controller: &str, name: &str) -> String {
+        let path = self.cgroup(controller).join(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+    }
+
+    /// The directory of its cgroup of that controller.
+    #[track_caller]
+    pub fn cgroup(&self, controller: &str) -> PathBuf {
+        let text = self.proc_file("cgroup");
+        let path = text.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':');
+            let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+            controllers.split(',').any(|name| name == controller).then(|| path.trim_start_matches('/').to_owned())
+        });
+        let base = Path::new("/sys/fs/cgroup");
+        let base = if controller.is_empty() { base.to_owned() } else { base.join(controller) };
+        base.join(path.unwrap_or_else(|| panic!("no {controller} in {text}")))
+    }
+}
+
+/// Docker's default set.
+pub const CAPABILITIES: [&str; 14] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+];
+
+fn default_spec() -> Value {
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "cwd": "/",
+            "user": { "uid": 0, "gid": 0 },
+            "env": ["PATH=/usr/bin:/bin:/"],
+            "capabilities": { "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES },
+            "noNewPrivileges": true,
+        },
+        "root": { "path": "rootfs" },
+        "hostname": "guest",
+        "mounts": [
+            mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+            mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+            mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        ],
+        "linux": {
+            "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
+            "namespaces": [
+                { "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
+            ],
+            "maskedPaths": ["/proc/kcore", "/sys/firmware"],
+            "readonlyPaths": ["/proc/sys", "/proc/sysrq-trigger"],
+        },
+    })
+}

@@ -1,0 +1,278 @@
+//! The host around a test: its private corner, its undoing, and the proof that nothing is left.
+//!
+//! A test process is a subreaper in a mount namespace of its own, so whatever a runtime leaves behind, a process or a
+//! mount, is left in the test that caused it. Cgroups carry the test's tag in their names.
+
+use crate::runtime;
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+struct Corner {
+    place: PathBuf,
+    mounts: String,
+}
+
+static CORNER: OnceLock<Corner> = OnceLock::new();
+
+/// Part of each container id of this test, and so of each cgroup's name.
+pub fn tag() -> String {
+    format!("ocit{}", std::process::id())
+}
+
+/// A fresh container id.
+pub fn new_id() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    format!("{}-{}", tag(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// This test's directory.
+pub fn place() -> &'static Path {
+    &CORNER.get().expect("isolate() comes first").place
+}
+
+/// The runtime's `--root`.
+pub fn root() -> PathBuf {
+    place().join("root")
+}
+
+/// The probe's program on the host, for hooks; a copy per suite, on the file system of the bundles.
+pub fn probe() -> PathBuf {
+    suite().join("probe")
+}
+
+fn suite() -> PathBuf {
+    PathBuf::from(std::env::var_os("OCIRT_SUITE_PLACE").expect("run by the runner"))
+}
+
+/// Makes this process the reaper of all it starts, dies with the runner, and leaves the host's mount namespace.
+pub fn isolate(name: &str) {
+    // SAFETY: no memory is passed.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
+        libc::umask(0o22);
+        if libc::unshare(libc::CLONE_NEWNS) == 0 {
+            // Private first, or our mounts would reach the host; shared again, since engines need it.
+            for flag in [libc::MS_PRIVATE, libc::MS_SHARED] {
+                let none = std::ptr::null();
+                libc::mount(c"none".as_ptr(), c"/".as_ptr(), none, flag | libc::MS_REC, none.cast());
+            }
+        }
+    }
+    if runtime::kind() == "crun" {
+        // crun refuses the hybrid layout.
+        // SAFETY: the path is a NUL-terminated constant.
+        unsafe { libc::umount2(c"/sys/fs/cgroup/unified".as_ptr(), libc::MNT_DETACH) };
+    }
+    let place = suite().join(name.replace("::", "."));
+    std::fs::create_dir_all(&place).expect("test directory");
+    CORNER.set(Corner { place, mounts: mounts() }).ok().expect("isolate() comes once");
+}
+
+fn mounts() -> String {
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+}
+
+/// Ends a test: undoes, then panics if anything is left.
+pub fn finish() {
+    undo();
+    assert_nothing_left();
+    let _ = std::fs::remove_dir_all(place());
+}
+
+/// Deletes each container below `root()`, and kills all that this process ever started.
+pub fn undo() {
+    for entry in std::fs::read_dir(root()).into_iter().flatten().flatten() {
+        let mut command = Command::new(runtime::path());
+        command.arg("--root").arg(root()).args(["delete", "--force"]).arg(entry.file_name());
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        if let Ok(mut child) = command.spawn()
+            && runtime::wait(&mut child, runtime::DEADLINE).is_none()
+        {
+            eprintln!("delete --force {:?} hangs", entry.file_name());
+            kill_tree(child.id());
+        }
+    }
+    let end = Instant::now() + Duration::from_secs(5);
+    while let living @ [_, ..] = &descendants(std::process::id())[..] {
+        for &pid in living {
+            kill(pid);
+        }
+        // SAFETY: a null status is allowed.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+        if Instant::now() > end {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Panics with the list of what is left of this test's containers: state, cgroups, mounts, processes.
+#[track_caller]
+pub fn assert_nothing_left() {
+    // A killed process needs a moment to leave its cgroup, as does the kernel to take the mounts away.
+    let end = Instant::now() + Duration::from_secs(3);
+    loop {
+        let left = left();
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < end, "left behind: {left:#?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn left() -> Vec<String> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(root()).into_iter().flatten().flatten() {
+        // Shared caches of a runtime are hidden files; containers are not.
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            all.push(format!("state {}", entry.path().display()));
+        }
+    }
+    all.extend(cgroups(&tag()).iter().map(|path| format!("cgroup {}", path.display())));
+    let before: BTreeSet<&str> = CORNER.get().map(|corner| corner.mounts.lines().collect()).unwrap_or_default();
+    all.extend(mounts().lines().filter(|line| !before.contains(line)).map(|line| format!("mount {line}")));
+    all.extend(descendants(std::process::id()).iter().map(|&pid| format!("process {}", describe(pid))));
+    all
+}
+
+fn describe(pid: u32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    format!("{pid} {}", String::from_utf8_lossy(&line).replace('\0', " "))
+}
+
+/// Each cgroup directory, in any hierarchy, whose path contains `part`.
+pub fn cgroups(part: &str) -> Vec<PathBuf> {
+    fn walk(directory: &Path, part: &str, depth: usize, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().contains(part) {
+                    found.push(entry.path());
+                }
+                if depth > 0 {
+                    walk(&entry.path(), part, depth - 1, found);
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(Path::new("/sys/fs/cgroup"), part, 5, &mut found);
+    found
+}
+
+/// The pids below `pid` that are no zombies.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Ok(child) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let text = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let mut fields = text.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+        let (state, parent) = (fields.next().unwrap_or("Z"), fields.next().unwrap_or("0"));
+        parents.push((child, parent.parse().unwrap_or(0), matches!(state, "Z" | "X")));
+    }
+    let mut found = vec![pid];
+    let mut index = 0;
+    while let Some(&current) = found.get(index) {
+        found.extend(parents.iter().filter(|(_, parent, _)| *parent == current).map(|(child, ..)| *child));
+        index += 1;
+    }
+    found.retain(|found| *found != pid && parents.iter().any(|(child, _, dead)| child == found && !dead));
+    found
+}
+
+pub fn kill(pid: u32) {
+    // SAFETY: no memory is passed; the pid is a descendant of ours.
+    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+}
+
+/// Kills `pid` and all below it.
+pub fn kill_tree(pid: u32) {
+    let below = descendants(pid);
+    kill(pid);
+    below.into_iter().for_each(kill);
+}
+
+/// The exit status (128 + signal) of a process that was left to this one, as to a shim; waits ten seconds at most.
+#[track_caller]
+pub fn reap(pid: u32) -> i32 {
+    let mut result = -1;
+    runtime::eventually(&format!("end of {}", describe(pid)), || {
+        let mut status = 0;
+        // SAFETY: the pointer is ours.
+        let ret = unsafe { libc::waitpid(pid as i32, &mut status, libc::WNOHANG) };
+        assert_ne!(ret, -1, "{pid} is not our child");
+        result = if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) };
+        ret > 0
+    });
+    result
+}
+
+/// What a suite run may not change on the host.
+pub struct Snapshot {
+    facts: Vec<(&'static str, BTreeSet<String>)>,
+}
+
+impl Snapshot {
+    pub fn take() -> Self {
+        let lines = |path: &str| std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect();
+        let names = |path: &str| {
+            let all = std::fs::read_dir(path).into_iter().flatten().flatten();
+            all.map(|entry| format!("{} {}", entry.path().display(), owner(&entry.path()))).collect::<BTreeSet<_>>()
+        };
+        let states = ["/run/runc", "/run/crun", "/run/ocirt"];
+        let ours = cgroups("ocit").iter().map(|path| path.display().to_string()).collect();
+        let probe = std::env::var_os("OCIRT_SUITE_PLACE").is_none().then(processes_of_the_suite).unwrap_or_default();
+        Snapshot {
+            facts: vec![
+                ("mounts", lines("/proc/self/mountinfo")),
+                ("devices", names("/dev")),
+                ("/etc", names("/etc")),
+                ("state", states.iter().flat_map(|path| names(path)).filter(|name| name.contains("ocit")).collect()),
+                ("cgroups", ours),
+                ("processes", probe),
+                ("host name", lines("/proc/sys/kernel/hostname")),
+            ],
+        }
+    }
+
+    /// One line for each fact that differs from `later`.
+    pub fn differences(&self, later: &Snapshot) -> Vec<String> {
+        let pairs = self.facts.iter().zip(&later.facts);
+        let each = pairs.flat_map(|((what, before), (_, after))| {
+            before.symmetric_difference(after).map(move |line| {
+                let sign = if after.contains(line) { "new" } else { "gone" };
+                format!("{what}: {sign}: {line}")
+            })
+        });
+        each.collect()
+    }
+}
+
+/// Owner, mode and kind: what a runtime that follows a wrong path changes.
+fn owner(path: &Path) -> String {
+    std::fs::symlink_metadata(path)
+        .map(|meta| format!("{}:{} {:o}", meta.uid(), meta.gid(), meta.mode()))
+        .unwrap_or_default()
+}
+
+/// Living processes whose program is this suite's probe.
+fn processes_of_the_suite() -> BTreeSet<String> {
+    let own = format!("/tmp/ocirt-suite-{}/", std::process::id());
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(|entry| {
+        let program = std::fs::read_link(entry.path().join("exe")).ok()?;
+        program.to_string_lossy().contains(&own).then(|| entry.file_name().to_string_lossy().into_owned())
+    })
+    .collect()
+}
+
+/// True where /sys/fs/cgroup itself is cgroup v2.
+pub fn is_cgroup2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}

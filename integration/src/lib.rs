@@ -1,0 +1,36 @@
+//! The harness of the black-box tests: bundles in, answers and host facts out.
+//!
+//! Every test is a process of its own in a mount namespace of its own ([`runner`]); it builds a [`bundle::Bundle`], drives the
+//! runtime under test with [`runtime`] (each call has a deadline), and [`host`] proves afterwards that nothing is left.
+//!
+//! The runtime is a parameter: `RUNTIME` or `OCIRT` in the environment, else the `ocirt` that this workspace built.
+
+pub mod bundle;
+pub mod host;
+pub mod runner;
+pub mod runtime;
+pub mod terminal;
+
+/// Names the tests of a module. A test that is not named here is dead code, which does not compile.
+#[macro_export]
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => {
+        pub const TESTS: $crate::runner::Tests = &[$((concat!(module_path!(), "::", stringify!($name)), $name)),*];
+    };
+}
+
+/// The command line of the guest: `probe!(read "/secret"; caps)`.
+#[macro_export]
+macro_rules! probe {
+    ($($verb:ident $($argument:expr),*);+ $(;)?) => {{
+        let mut words = vec![String::from("/probe")];
+        $(
+            if words.len() > 1 {
+                words.push(String::from("+"));
+            }
+            words.push(String::from(stringify!($verb)));
+            $(words.push($argument.to_string());)*
+        )+
+        words
+    }};
+}

@@ -1,0 +1,268 @@
+//! Calls of the runtime under test, each with a deadline.
+
+use crate::host;
+use serde_json::Value;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// No call may take longer, on a loaded machine either.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// `RUNTIME`, else `OCIRT`, else the ocirt beside the test programs, else the release build.
+pub fn path() -> PathBuf {
+    for name in ["RUNTIME", "OCIRT"] {
+        if let Some(path) = std::env::var_os(name).filter(|value| !value.is_empty()) {
+            return std::fs::canonicalize(&path).unwrap_or_else(|error| panic!("{name}={path:?}: {error}"));
+        }
+    }
+    let own = std::env::current_exe().expect("own path");
+    let target = own.ancestors().nth(3).expect("target directory");
+    let built = ["release", "debug"].map(|profile| target.join(profile).join("ocirt"));
+    built.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("no ocirt in {}", target.display())).clone()
+}
+
+/// The first word of `--version`: runc, crun, ocirt.
+pub fn ask_kind(runtime: &Path) -> String {
+    let output = Command::new(runtime).arg("--version").output().expect("runtime --version");
+    String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
+/// Which runtime this test process drives.
+pub fn kind() -> String {
+    std::env::var("OCIRT_SUITE_KIND").unwrap_or_default()
+}
+
+/// Waits for `child`; `None` past the deadline.
+pub fn wait(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
+    let end = Instant::now() + deadline;
+    let mut pause = Duration::from_micros(200);
+    loop {
+        if let Some(status) = child.try_wait().expect("wait") {
+            return Some(status);
+        }
+        if Instant::now() > end {
+            return None;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+}
+
+/// Polls `condition` until it holds; panics with `what` past ten seconds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < end, "not within 10 s: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a finished call left: exit status (128 + signal), and both outputs.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub call: String,
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// Itself, if the call succeeded.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.status, 0, "{}: {}", self.call, self.stderr);
+        self
+    }
+
+    /// Itself, if the call failed with exit status 1 and its message contains `words` in any letter case.
+    #[track_caller]
+    pub fn fails(self, words: &str) -> Self {
+        assert_eq!(self.status, 1, "{}: stdout {:?} stderr {:?}", self.call, self.stdout, self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}: {}", self.call, self.stderr);
+        let found = self.stderr.to_lowercase().contains(&words.to_lowercase());
+        assert!(found, "{}: no {words:?} in {:?}", self.call, self.stderr);
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{}: {error} in {:?}", self.call, self.stdout))
+    }
+
+    /// The probe's answers, one a line; text that is not JSON is a string.
+    pub fn answers(&self) -> Vec<Value> {
+        let value = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| Value::from(line));
+        self.stdout.lines().map(value).collect()
+    }
+
+    /// The only answer.
+    #[track_caller]
+    pub fn answer(&self) -> Value {
+        let answers = self.answers();
+        assert_eq!(answers.len(), 1, "{}: status {} {:?} {:?}", self.call, self.status, self.stdout, self.stderr);
+        answers.into_iter().next().unwrap_or(Value::Null)
+    }
+}
+
+/// A call about to be made: `Call::new(["state", id]).env("A", "b").run()`.
+pub struct Call {
+    words: Vec<String>,
+    global: Vec<String>,
+    root: Option<PathBuf>,
+    command: Command,
+    stdin: Option<Stdio>,
+    log: PathBuf,
+}
+
+/// Where standard output and error of a call went; `create` leaves both to the container.
+pub struct Running {
+    pub child: Child,
+    call: String,
+    log: PathBuf,
+}
+
+impl Call {
+    pub fn new<Word: Into<String>>(words: impl IntoIterator<Item = Word>) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let log = host::place().join(format!("call{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        Call {
+            words: words.into_iter().map(Into::into).collect(),
+            global: Vec::new(),
+            root: Some(host::root()),
+            command: Command::new(path()),
+            stdin: None,
+            log,
+        }
+    }
+
+    /// More global flags, before the command.
+    pub fn global<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
+        self.global.extend(words.into_iter().map(String::from));
+        self
+    }
+
+    /// No `--root`, or another one.
+    pub fn root(mut self, root: Option<PathBuf>) -> Self {
+        self.root = root;
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn cwd(mut self, directory: &Path) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdin = Some(stdin.into());
+        self
+    }
+
+    /// Another file for the runtime's program, e.g. a link to it.
+    pub fn program(mut self, program: &Path) -> Self {
+        let environment: Vec<_> = self.command.get_envs().map(|(k, v)| (k.to_owned(), v.map(Into::into))).collect();
+        self.command = Command::new(program);
+        for (name, value) in environment {
+            let value: Option<std::ffi::OsString> = value;
+            self.command.env(name, value.unwrap_or_default());
+        }
+        self
+    }
+
+    /// Passes `descriptors` as 3, 4, …
+    pub fn descriptors(mut self, descriptors: Vec<OwnedFd>) -> Self {
+        use std::os::fd::AsRawFd;
+        // SAFETY: after the fork, dup2 and fcntl only; the descriptors live in the closure.
+        unsafe {
+            self.command.pre_exec(move || {
+                // Out of the way first: a target number may be a source.
+                let high: Vec<_> =
+                    descriptors.iter().map(|fd| libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, 100)).collect();
+                for (index, fd) in high.iter().enumerate() {
+                    libc::dup2(*fd, 3 + index as i32);
+                    libc::close(*fd);
+                }
+                Ok(())
+            });
+        }
+        self
+    }
+
+    /// A new session whose controlling terminal is `terminal`, which is also 0, 1 and 2.
+    pub fn terminal(mut self, terminal: &File) -> Self {
+        use std::os::fd::AsRawFd;
+        let fd = terminal.as_raw_fd();
+        // SAFETY: after the fork, plain system calls on a descriptor that the parent keeps open until then.
+        unsafe {
+            self.command.pre_exec(move || {
+                libc::setsid();
+                libc::ioctl(fd, libc::TIOCSCTTY, 0);
+                for target in 0..3 {
+                    libc::dup2(fd, target);
+                }
+                Ok(())
+            });
+        }
+        self
+    }
+
+    /// Starts the call and does not wait.
+    pub fn spawn(mut self) -> Running {
+        if let Some(root) = &self.root {
+            self.command.arg("--root").arg(root);
+        }
+        self.command.args(&self.global).args(&self.words);
+        let output = |name: &str| File::create(self.log.with_extension(name)).expect("output file");
+        self.command.stdin(self.stdin.take().unwrap_or_else(Stdio::null)).stdout(output("out")).stderr(output("err"));
+        let child = self.command.spawn().expect("runtime");
+        Running { child, call: self.words.join(" "), log: self.log }
+    }
+
+    /// Makes the call; panics past the deadline.
+    #[track_caller]
+    pub fn run(self) -> Output {
+        self.spawn().finish()
+    }
+}
+
+impl Running {
+    /// What the call has printed so far.
+    pub fn stdout(&self) -> String {
+        std::fs::read_to_string(self.log.with_extension("out")).unwrap_or_default()
+    }
+
+    pub fn stderr(&self) -> String {
+        std::fs::read_to_string(self.log.with_extension("err")).unwrap_or_default()
+    }
+
+    /// Waits for the end; past the deadline kills the call and panics with its name.
+    #[track_caller]
+    pub fn finish(&mut self) -> Output {
+        let Some(status) = wait(&mut self.child, DEADLINE) else {
+            host::kill_tree(self.child.id());
+            panic!("`{}` did not end within {DEADLINE:?}: {}", self.call, self.stderr());
+        };
+        let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
+        Output { call: self.call.clone(), status: code, stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.log.clone()
+    }
+}
+
+/// `Call::new(words).run()`.
+#[track_caller]
+pub fn call<const N: usize>(words: [&str; N]) -> Output {
+    Call::new(words).run()
+}

@@ -1,0 +1,258 @@
+//! `hooks`: when each runs, where, with what, and what its failure means (config.md, "POSIX-platform Hooks").
+
+use ocirt_integration::bundle::Bundle;
+use ocirt_integration::host;
+use ocirt_integration::runtime::{call, eventually};
+use ocirt_integration::{probe, tests};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+tests![
+    each_hook_runs_at_its_time,
+    hooks_of_a_kind_run_in_order,
+    a_hook_gets_the_state,
+    a_hook_has_only_its_own_environment,
+    a_hook_runs_in_the_namespaces_that_the_specification_names,
+    a_hook_gets_its_arguments,
+    a_failing_hook_before_start_undoes_the_container,
+    a_failing_start_container_hook_fails_start,
+    a_failing_poststart_hook_fails_start,
+    a_failing_poststop_hook_is_a_warning,
+    a_hook_past_its_timeout_is_killed,
+    a_missing_hook_program_is_an_error,
+    no_descriptor_of_the_runtime_reaches_a_hook,
+    a_hook_may_join_the_network_namespace_of_the_state,
+];
+
+const ALL: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
+/// The log all hooks of a bundle append to, as the host sees it; it is at the same path inside the container.
+fn with_log(bundle: Bundle) -> (Bundle, PathBuf) {
+    let directory = bundle.host_dir("hooks").to_str().expect("UTF-8").to_owned();
+    let log = Path::new(&directory).join("log");
+    (bundle.mount("bind", &directory, &directory, &["bind"]), log)
+}
+
+/// A hook that appends to `log` and then exits; startContainer resolves its path inside the container.
+fn hook(kind: &str, log: &Path, name: &str, exit: i32, sleep: &str) -> Value {
+    let probe = host::probe().to_str().expect("UTF-8").to_owned();
+    let path = if kind == "startContainer" { "/probe".to_owned() } else { probe };
+    json!({ "path": path, "args": ["probe", "hook", log, name, exit.to_string(), sleep] })
+}
+
+fn lines(log: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of the hook")).collect()
+}
+
+fn names(log: &Path) -> Vec<String> {
+    lines(log).iter().map(|line| line["name"].as_str().unwrap_or("").to_owned()).collect()
+}
+
+#[track_caller]
+fn of_kind(log: &Path, kind: &str) -> Value {
+    lines(log).into_iter().find(|line| line["name"] == kind).unwrap_or_else(|| panic!("{kind} did not run"))
+}
+
+fn each_hook_runs_at_its_time() {
+    let (mut bundle, log) = with_log(Bundle::new());
+    for kind in ALL {
+        bundle = bundle.hook(kind, hook(kind, &log, kind, 0, "0"));
+    }
+    let container = bundle.create(probe!(sleep 60));
+    assert_eq!(names(&log), ALL[..3]);
+    container.start().ok();
+    assert_eq!(names(&log), ALL[..5]);
+    container.kill("KILL").ok();
+    container.wait_for("stopped");
+    assert_eq!(names(&log), ALL[..5]);
+    container.delete().ok();
+    assert_eq!(names(&log), ALL);
+    call(["delete", "--force", container.id()]).ok();
+    assert_eq!(names(&log), ALL, "poststop runs once");
+}
+
+fn hooks_of_a_kind_run_in_order() {
+    let (mut bundle, log) = with_log(Bundle::new());
+    for kind in ALL {
+        for number in 0..3 {
+            bundle = bundle.hook(kind, hook(kind, &log, &format!("{kind}{number}"), 0, "0"));
+        }
+    }
+    bundle.run(probe!(print "x")).ok();
+    let expected: Vec<_> = ALL.iter().flat_map(|kind| (0..3).map(move |number| format!("{kind}{number}"))).collect();
+    assert_eq!(names(&log), expected);
+}
+
+fn a_hook_gets_the_state() {
+    let (mut bundle, log) = with_log(Bundle::new().set("annotations", json!({ "org.example": "kept" })));
+    for kind in ALL {
+        bundle = bundle.hook(kind, hook(kind, &log, kind, 0, "0"));
+    }
+    let (id, dir) = (bundle.id.clone(), bundle.dir.clone());
+    let container = bundle.create(probe!(sleep 60));
+    let pid = container.pid();
+    container.start().ok();
+    call(["delete", "--force", &id]).ok();
+    // What the specification says of `status`, hook by hook; `creating` may be seen in all of the create ones.
+    let statuses = [
+        ("prestart", "creating"),
+        ("createRuntime", "creating"),
+        ("createContainer", "creating"),
+        ("startContainer", "created"),
+        ("poststart", "running"),
+        ("poststop", "stopped"),
+    ];
+    for (kind, status) in statuses {
+        let state = &of_kind(&log, kind)["state"];
+        assert_eq!(state["id"], id.as_str(), "{kind}");
+        assert_eq!(state["bundle"], dir.to_str().expect("UTF-8"), "{kind}");
+        assert_eq!(state["annotations"]["org.example"], "kept", "{kind}");
+        assert!(state["ociVersion"].as_str().is_some_and(|version| version.starts_with("1.")), "{kind}");
+        assert_eq!(state["status"], status, "{kind}");
+        // "For hooks executed in the container namespace, it is the pid as seen by the container."
+        match kind {
+            "createContainer" | "startContainer" => assert_eq!(state["pid"], 1, "{kind}"),
+            "poststop" => {}
+            _ => assert_eq!(state["pid"], pid, "{kind}"),
+        }
+    }
+}
+
+fn a_hook_has_only_its_own_environment() {
+    let (bundle, log) = with_log(Bundle::new());
+    let mut with = hook("prestart", &log, "with", 0, "0");
+    with["env"] = json!(["A=1", "B="]);
+    let mut without = hook("poststop", &log, "without", 0, "0");
+    without["env"] = json!([]);
+    let bundle = bundle.hook("prestart", with).hook("poststop", without).write(probe!(print "x"));
+    bundle.call("run").env("LEAKED", "1").run().ok();
+    let all = lines(&log);
+    assert_eq!(all[0]["env"], json!({ "A": "1", "B": "" }));
+    assert_eq!(all[1]["env"], json!({}));
+}
+
+fn a_hook_runs_in_the_namespaces_that_the_specification_names() {
+    let (mut bundle, log) = with_log(Bundle::new());
+    for kind in ALL {
+        bundle = bundle.hook(kind, hook(kind, &log, kind, 0, "0"));
+    }
+    let output = bundle.run(probe!(ns)).ok();
+    let inside = &output.answer();
+    let own = |name: &str| json!(std::fs::read_link(format!("/proc/self/ns/{name}")).expect("ns").to_str());
+    for kind in ALL {
+        let line = of_kind(&log, kind);
+        let container = matches!(kind, "createContainer" | "startContainer");
+        for name in ["mnt", "net", "uts", "ipc"] {
+            let expected = if container { inside[name].clone() } else { own(name) };
+            assert_eq!(line["ns"][name], expected, "{kind} {name}");
+        }
+        assert_eq!(line["ns"]["pid"] == inside["pid"], container, "{kind} pid");
+    }
+}
+
+fn a_hook_gets_its_arguments() {
+    let (bundle, log) = with_log(Bundle::new());
+    let mut named = hook("prestart", &log, "named", 0, "0");
+    named["args"][0] = json!("another name");
+    bundle.hook("prestart", named).run(probe!(print "x")).ok();
+    assert_eq!(lines(&log)[0]["argv0"], "another name");
+}
+
+fn a_failing_hook_before_start_undoes_the_container() {
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let (bundle, log) = with_log(Bundle::new());
+        let bundle = bundle
+            .hook(kind, hook(kind, &log, kind, 3, "0"))
+            .hook("poststop", hook("poststop", &log, "poststop", 0, "0"));
+        let bundle = bundle.write(probe!(print "it ran"));
+        let output = bundle.call("create").run().fails("hook");
+        assert!(
+            output.stderr.contains(kind) || output.stderr.contains("probe"),
+            "{kind}: which hook? {}",
+            output.stderr
+        );
+        host::assert_nothing_left();
+        call(["state", &bundle.id]).fails("does not exist");
+        assert_eq!(names(&log).first().map(String::as_str), Some(kind));
+    }
+}
+
+fn a_failing_start_container_hook_fails_start() {
+    let (bundle, log) = with_log(Bundle::new());
+    let bundle = bundle.hook("startContainer", hook("startContainer", &log, "startContainer", 3, "0"));
+    let container = bundle.create(probe!(print "it ran"));
+    container.start().fails("hook");
+    container.wait_for("stopped");
+    assert_eq!(container.stdout(), "");
+    container.delete().ok();
+    host::assert_nothing_left();
+}
+
+/// New in runtime-spec 1.3.0; before, it was a warning.
+fn a_failing_poststart_hook_fails_start() {
+    let (bundle, log) = with_log(Bundle::new());
+    let bundle = bundle.hook("poststart", hook("poststart", &log, "poststart", 3, "0"));
+    let container = bundle.create(probe!(sleep 60));
+    container.start().fails("hook");
+    container.wait_for("stopped");
+    container.delete().ok();
+    host::assert_nothing_left();
+}
+
+fn a_failing_poststop_hook_is_a_warning() {
+    let (bundle, log) = with_log(Bundle::new());
+    let bundle = bundle.hook("poststop", hook("poststop", &log, "first", 3, "0"));
+    let container = bundle.hook("poststop", hook("poststop", &log, "second", 0, "0")).create(probe!(sleep 60));
+    container.kill("KILL").ok();
+    container.wait_for("stopped");
+    container.delete().ok();
+    assert_eq!(names(&log), ["first", "second"]);
+    host::assert_nothing_left();
+}
+
+fn a_hook_past_its_timeout_is_killed() {
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let (bundle, log) = with_log(Bundle::new());
+        let mut slow = hook(kind, &log, kind, 0, "60");
+        slow["timeout"] = json!(1);
+        let begun = Instant::now();
+        bundle.hook(kind, slow).write(probe!(print "it ran")).call("create").run().fails("hook");
+        let took = begun.elapsed().as_secs_f64();
+        assert!((0.9..10.0).contains(&took), "{kind} took {took}");
+        host::assert_nothing_left();
+    }
+}
+
+fn a_missing_hook_program_is_an_error() {
+    let bundle = Bundle::new().hook("createRuntime", json!({ "path": "/no/such/hook" }));
+    let bundle = bundle.write(probe!(print "it ran"));
+    bundle.call("create").run().fails("no such file or directory");
+    host::assert_nothing_left();
+}
+
+fn no_descriptor_of_the_runtime_reaches_a_hook() {
+    let (mut bundle, log) = with_log(Bundle::new());
+    for kind in ALL {
+        bundle = bundle.hook(kind, hook(kind, &log, kind, 0, "0"));
+    }
+    bundle.run(probe!(print "x")).ok();
+    for line in lines(&log) {
+        let open: Vec<_> = line["fds"].as_object().expect("descriptors").keys().cloned().collect();
+        // 3 is the hook's own log.
+        assert!(open.iter().all(|fd| ["0", "1", "2", "3"].contains(&fd.as_str())), "{}: {}", line["name"], line["fds"]);
+    }
+}
+
+/// What CNI and Docker's libnetwork do: a create hook enters the network namespace through the pid of the state.
+fn a_hook_may_join_the_network_namespace_of_the_state() {
+    let bundle = Bundle::new();
+    let mark = bundle.dir.join("mark");
+    let mark = mark.to_str().expect("UTF-8");
+    let script = format!("pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); readlink /proc/$pid/ns/net > {mark}");
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] });
+    let answer = bundle.hook("createRuntime", hook).run(probe!(ns)).ok().answer();
+    eventually("mark", || Path::new(mark).exists());
+    assert_eq!(std::fs::read_to_string(mark).expect("mark").trim(), answer["net"]);
+}

@@ -1,0 +1,321 @@
+//! Bad input: one message that names the fault, exit status 1, and nothing left behind.
+
+use ocirt_integration::bundle::Bundle;
+use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runtime::{Call, call, kind};
+use ocirt_integration::{host, probe, tests};
+use serde_json::{Value, json};
+use std::path::Path;
+
+tests![
+    a_bad_config_is_refused_by_field,
+    a_feature_that_is_not_there_is_refused,
+    broken_json_is_located,
+    a_missing_bundle_is_named,
+    a_missing_config_is_named,
+    a_missing_root_is_named,
+    a_root_that_is_a_symlink_is_refused,
+    a_root_that_is_a_file_is_refused,
+    a_namespace_path_of_another_type_is_refused,
+    a_namespace_path_that_does_not_exist_is_refused,
+    any_version_one_is_accepted,
+    another_major_version_is_refused,
+    unknown_fields_are_ignored,
+    an_unwritable_root_directory_is_an_error,
+    a_full_disk_below_the_root_directory_leaves_nothing,
+    a_missing_bind_source_is_named,
+    an_unknown_command_or_flag_is_an_error,
+    missing_arguments_are_an_error,
+    the_error_is_one_line_on_standard_error_and_one_in_the_log,
+    the_log_says_where_the_fault_is,
+    the_text_log_says_the_same,
+    a_log_that_cannot_be_opened_is_an_error,
+    numbers_out_of_range_are_refused,
+];
+
+/// One field set to one value, and the words that the message must have: the field, as a user would look for it.
+fn a_bad_config_is_refused_by_field() {
+    let rlimit = json!({ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 1 });
+    let namespaces = |extra: Value| json!([{ "type": "mount" }, { "type": "pid" }, extra]);
+    let rows = [
+        ("process.args", json!([]), "args"),
+        ("process.cwd", json!("relative"), "cwd"),
+        ("process.cwd", json!(""), "cwd"),
+        ("process.rlimits", json!([rlimit, rlimit]), "rlimit"),
+        ("process.rlimits", json!([{ "type": "RLIMIT_NOPE", "soft": 1, "hard": 1 }]), "rlimit"),
+        ("process.rlimits", json!([{ "type": "RLIMIT_NOFILE", "soft": 9, "hard": 1 }]), "rlimit"),
+        ("process.scheduler", json!({ "policy": "SCHED_NOPE" }), "scheduler"),
+        ("process.scheduler", json!({ "policy": "SCHED_FIFO", "priority": 1000 }), "scheduler"),
+        ("process.ioPriority", json!({ "class": "IOPRIO_CLASS_NOPE", "priority": 1 }), "ioPriority"),
+        ("process.ioPriority", json!({ "class": "IOPRIO_CLASS_BE", "priority": 9 }), "ioPriority"),
+        ("process.oomScoreAdj", json!(2000), "oom"),
+        ("process.apparmorProfile", json!("no-such-profile"), "apparmor"),
+        ("process.selinuxLabel", json!("system_u:system_r:container_t:s0"), "selinux"),
+        ("linux.namespaces", namespaces(json!({ "type": "pid" })), "namespace"),
+        ("linux.namespaces", namespaces(json!({ "type": "nope" })), "namespace"),
+        ("linux.namespaces", namespaces(json!({ "type": "network", "path": "relative" })), "namespace"),
+        ("linux.uidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "uidMappings"),
+        ("linux.gidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "gidMappings"),
+        ("linux.timeOffsets", json!({ "monotonic": { "secs": 1 } }), "timeOffsets"),
+        ("linux.sysctl", json!({ "vm.swappiness": "10" }), "vm.swappiness"),
+        ("linux.sysctl", json!({ "kernel.hostname": "x" }), "kernel.hostname"),
+        ("linux.sysctl", json!({ "kernel.nope": "x" }), "kernel.nope"),
+        ("linux.sysctl", json!({ "../../etc/passwd": "x" }), "passwd"),
+        ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_NOPE" }), "SCMP_ACT_NOPE"),
+        (
+            "linux.seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NOPE"] }),
+            "SCMP_ARCH_NOPE",
+        ),
+        ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NOPE"] }), "flag"),
+        (
+            "linux.seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["getpid"], "action": "SCMP_ACT_ERRNO",
+            "args": [{ "index": 6, "value": 1, "op": "SCMP_CMP_EQ" }] }] }),
+            "seccomp",
+        ),
+        (
+            "linux.seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["getpid"], "action": "SCMP_ACT_ERRNO",
+            "args": [{ "index": 0, "value": 1, "op": "SCMP_CMP_NOPE" }] }] }),
+            "SCMP_CMP_NOPE",
+        ),
+        ("linux.devices", json!([{ "path": "/dev/x", "type": "z", "major": 1, "minor": 1 }]), "device"),
+        ("linux.devices", json!([{ "path": "relative", "type": "c", "major": 1, "minor": 1 }]), "device"),
+        ("linux.resources.devices", json!([{ "allow": true, "type": "z", "access": "r" }]), "device"),
+        ("linux.resources.devices", json!([{ "allow": true, "type": "c", "access": "xyz" }]), "device"),
+        ("linux.rootfsPropagation", json!("nope"), "propagation"),
+        ("linux.personality", json!({ "domain": "NOPE" }), "personality"),
+        ("linux.memoryPolicy", json!({ "mode": "MPOL_NOPE", "nodes": "0" }), "memoryPolicy"),
+        ("linux.mountLabel", json!("system_u:object_r:container_file_t:s0"), "mountLabel"),
+        ("linux.maskedPaths", json!(["relative"]), "maskedPaths"),
+        ("mounts", json!([{ "destination": "" , "type": "tmpfs", "source": "tmpfs" }]), "mounts"),
+        (
+            "mounts",
+            json!([{ "destination": "/x", "type": "bind", "source": "/tmp", "options": ["bind", "nosuchoption"] }]),
+            "nosuchoption",
+        ),
+        ("hooks.prestart", json!([{ "path": "relative" }]), "hook"),
+        ("hooks.createRuntime", json!([{ "path": "/bin/true", "timeout": 0 }]), "timeout"),
+        ("root.path", json!(""), "root"),
+        ("root", Value::Null, "root"),
+        ("process", Value::Null, "process"),
+        ("hostname", json!("a".repeat(65)), "hostname"),
+        ("ociVersion", json!("not a version"), "ociVersion"),
+        ("ociVersion", Value::Null, "ociVersion"),
+    ];
+    let mut wrong = Vec::new();
+    for (field, value, words) in rows {
+        let bundle = Bundle::new().set(field, value.clone());
+        // Once more after the args are set, for the rows about them.
+        let bundle = bundle.write(probe!(print "it ran")).set(field, value.clone()).keep_args();
+        let output = bundle.call("run").run();
+        let named = output.stderr.to_lowercase().contains(&words.to_lowercase());
+        if output.status != 1 || output.stdout.contains("it ran") || !named {
+            let message = output.stderr.lines().next().unwrap_or("");
+            wrong.push(format!("{field}={value}: status {}, no {words:?} in {message:?}", output.status));
+        }
+        host::assert_nothing_left();
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What ocirt does not do yet must be an error and never silence.
+fn a_feature_that_is_not_there_is_refused() {
+    need(Need::Ocirt, kind() == "ocirt");
+    let rows = [
+        ("linux.intelRdt", json!({ "closID": "x" }), "intelRdt"),
+        ("linux.netDevices", json!({ "nosuchdevice0": {} }), "netDevices"),
+        ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/nope" }), "seccomp"),
+        ("vm", json!({ "kernel": { "path": "/x" } }), "vm"),
+    ];
+    for (field, value, words) in rows {
+        Bundle::new().set(field, value).refused(words);
+    }
+}
+
+fn broken_json_is_located() {
+    let bundle = Bundle::new().write(probe!(print "it ran"));
+    std::fs::write(bundle.dir.join("config.json"), "{\n  \"ociVersion\": \"1.0.2\",\n  nope\n}").expect("config.json");
+    let output = bundle.call("run").run().fails("");
+    assert!(output.stderr.contains("line 3") && output.stderr.contains("column 3"), "{}", output.stderr);
+    std::fs::write(bundle.dir.join("config.json"), "{\"ociVersion\": \"1.0.2\", \"process\": {\"args\": 7}}")
+        .expect("config.json");
+    bundle.call("run").run().fails("process.args");
+    host::assert_nothing_left();
+}
+
+fn a_missing_bundle_is_named() {
+    call(["run", "--bundle", "/no/such/bundle", &host::new_id()]).fails("/no/such/bundle");
+    host::assert_nothing_left();
+}
+
+fn a_missing_config_is_named() {
+    let bundle = Bundle::new();
+    bundle.call("run").run().fails("config.json");
+    host::assert_nothing_left();
+}
+
+fn a_missing_root_is_named() {
+    let output = Bundle::new().set("root.path", json!("nowhere")).refused("nowhere");
+    assert!(
+        output.stderr.contains("no such file or directory") || output.stderr.contains("does not exist"),
+        "{}",
+        output.stderr
+    );
+}
+
+fn a_root_that_is_a_symlink_is_refused() {
+    let bundle = Bundle::new();
+    std::os::unix::fs::symlink("rootfs", bundle.dir.join("link")).expect("symlink");
+    bundle.set("root.path", json!("link")).refused("root");
+}
+
+fn a_root_that_is_a_file_is_refused() {
+    let bundle = Bundle::new();
+    std::fs::write(bundle.dir.join("file"), "").expect("file");
+    bundle.set("root.path", json!("file")).refused("root");
+}
+
+fn a_namespace_path_of_another_type_is_refused() {
+    for (kind, file) in [("network", "uts"), ("pid", "net"), ("ipc", "mnt"), ("mount", "ipc")] {
+        Bundle::new().namespace(kind, Some(&format!("/proc/self/ns/{file}"))).refused("namespace");
+    }
+}
+
+fn a_namespace_path_that_does_not_exist_is_refused() {
+    Bundle::new().namespace("network", Some("/run/netns/nope-nope")).refused("/run/netns/nope-nope");
+}
+
+fn any_version_one_is_accepted() {
+    for version in ["1.0.0", "1.0.2-dev", "1.2.1", "1.3.0", "1.99.0", "1.1.0+build", "1.0.0-rc5"] {
+        let bundle = Bundle::new().set("ociVersion", json!(version));
+        assert_eq!(bundle.run(probe!(print "ran")).ok().answer(), "ran", "{version}");
+    }
+}
+
+fn another_major_version_is_refused() {
+    Bundle::new().set("ociVersion", json!("2.0.0")).refused("ociVersion");
+}
+
+fn unknown_fields_are_ignored() {
+    let bundle = Bundle::new()
+        .set("future", json!({ "a": [1] }))
+        .set("linux.future", json!(1))
+        .set("process.future", json!("x"));
+    assert_eq!(bundle.run(probe!(print "ran")).ok().answer(), "ran");
+}
+
+fn an_unwritable_root_directory_is_an_error() {
+    let bundle = Bundle::new().write(probe!(print "it ran"));
+    std::fs::write(bundle.dir.join("file"), "").expect("file");
+    for root in [bundle.dir.join("file/root"), "/proc/nope".into(), "/sys/nope".into()] {
+        let output = bundle.call("run").root(Some(root.clone())).run().fails("");
+        assert!(output.stderr.contains(root.to_str().expect("UTF-8")), "{}", output.stderr);
+    }
+    host::assert_nothing_left();
+}
+
+fn a_full_disk_below_the_root_directory_leaves_nothing() {
+    let bundle = Bundle::new().write(probe!(print "it ran"));
+    let root = bundle.host_dir("full");
+    let mount = |options: &str| {
+        let done = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "full"])
+            .arg(&root)
+            .status()
+            .expect("mount");
+        assert!(done.success());
+    };
+    mount("size=4k,nr_inodes=20");
+    std::fs::write(root.join(".filler"), vec![0u8; 4096]).expect("filler");
+    bundle.call("create").root(Some(root.clone())).run().fails("no space left on device");
+    let left: Vec<_> = std::fs::read_dir(&root)
+        .expect("root")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .filter(|name| name != ".filler")
+        .collect();
+    std::process::Command::new("umount").arg(&root).status().expect("umount");
+    assert!(left.is_empty(), "{left:?}");
+    host::assert_nothing_left();
+}
+
+fn a_missing_bind_source_is_named() {
+    let output = Bundle::new().mount("bind", "/no/such/source", "/mnt", &["bind"]).refused("/no/such/source");
+    assert!(output.stderr.to_lowercase().contains("no such file or directory"), "{}", output.stderr);
+}
+
+fn an_unknown_command_or_flag_is_an_error() {
+    for words in [&["nope"][..], &["state", "--nope", "x"], &["create", "--nope"], &["--nope", "list"]] {
+        let output = Call::new(words.iter().copied()).run();
+        assert!(output.status != 0, "{words:?} succeeded: {}", output.stdout);
+        assert!(format!("{}{}", output.stdout, output.stderr).contains("nope"), "{words:?}: {}", output.stderr);
+    }
+}
+
+fn missing_arguments_are_an_error() {
+    for command in ["create", "run", "start", "state", "kill", "delete", "ps"] {
+        let output = call([command]);
+        assert!(output.status != 0 && !output.stderr.contains("panic"), "{command}: {}", output.stderr);
+    }
+    let output = call(["state", "one", "two"]);
+    assert!(output.status != 0, "too many arguments were accepted");
+}
+
+fn log_lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).expect("log");
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
+}
+
+/// containerd and Podman take the last line whose level is error.
+fn the_error_is_one_line_on_standard_error_and_one_in_the_log() {
+    let log = host::place().join("log.json");
+    let log_text = log.to_str().expect("UTF-8");
+    let output = Call::new(["state", "absent"])
+        .global(["--log", log_text, "--log-format", "json"])
+        .run()
+        .fails("does not exist");
+    assert_eq!(output.stderr.trim_end().lines().count(), 1, "{}", output.stderr);
+    let lines = log_lines(&log);
+    let errors: Vec<_> = lines.iter().filter(|line| line["level"] == "error").collect();
+    assert_eq!(errors.len(), 1, "{lines:?}");
+    assert!(errors[0]["msg"].as_str().is_some_and(|text| text.contains("does not exist")), "{lines:?}");
+    let time = errors[0]["time"].as_str().expect("time");
+    assert!(time.len() >= 20 && time.as_bytes()[10] == b'T', "{time} is not RFC 3339");
+    // It is appended to, since conmon and shims keep one file for several calls.
+    Call::new(["state", "absent"]).global(["--log", log_text, "--log-format=json"]).run().fails("");
+    assert_eq!(log_lines(&log).iter().filter(|line| line["level"] == "error").count(), 2);
+}
+
+fn the_log_says_where_the_fault_is() {
+    need(Need::Ocirt, kind() == "ocirt");
+    let log = host::place().join("log.json");
+    let flags = ["--log", log.to_str().expect("UTF-8"), "--log-format", "json"];
+    Bundle::new().global(&flags).mount("tmpfs", "tmpfs", "/mnt", &["sice=1"]).refused("mounts");
+    let lines = log_lines(&log);
+    let line = lines.iter().rfind(|line| line["level"] == "error").expect("an error");
+    assert_eq!((&line["field"], &line["errno"]), (&json!("/mounts/6"), &json!("EINVAL")), "{line}");
+    assert!(line["call"].is_string(), "{line}");
+}
+
+fn the_text_log_says_the_same() {
+    let log = host::place().join("log.txt");
+    Call::new(["state", "absent"]).global(["--log", log.to_str().expect("UTF-8")]).run().fails("does not exist");
+    let text = std::fs::read_to_string(log).expect("log");
+    assert!(text.contains("level=error") && text.contains("does not exist"), "{text}");
+}
+
+fn a_log_that_cannot_be_opened_is_an_error() {
+    Call::new(["list"]).global(["--log", "/no/such/dir/log"]).run().fails("/no/such/dir/log");
+    Call::new(["list"]).global(["--log-format", "yaml"]).run().fails("yaml");
+}
+
+/// CVE-2016-3697 and CVE-2026-30892: an id that does not fit must not become root.
+fn numbers_out_of_range_are_refused() {
+    for uid in [json!(4_294_967_296u64), json!(-1), json!("1000"), json!(1.5)] {
+        let output = Bundle::new().set("process.user.uid", uid.clone()).run(probe!(id));
+        assert!(output.status == 1 && output.stdout.is_empty(), "uid {uid}: {} {}", output.status, output.stdout);
+    }
+    host::assert_nothing_left();
+}

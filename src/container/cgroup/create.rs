@@ -1,0 +1,374 @@
+//! Making the directories and writing the limits. On success everything is in force and nobody is inside; on an error
+//! everything that was made is gone again.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::path::CgroupPath;
+use super::resources::{Missing, Write};
+use super::{Cgroup, Group, Join, Layout, Paths, absolute, file};
+use crate::sys::{self, Errno, SysError, bpf, cgroup};
+
+/// A cgroup that exists. Dropping it removes every directory that was made for it, missing parents included; what was
+/// there before stays.
+#[must_use]
+#[derive(Debug)]
+pub struct Created {
+    /// In the order in which they were made.
+    made: Vec<CString>,
+    paths: Paths,
+}
+
+impl Created {
+    pub(super) fn new(prepared: &Cgroup) -> Result<Self> {
+        let mut created = Self { made: Vec::new(), paths: prepared.paths.clone() };
+        for group in &prepared.groups {
+            match created.make(prepared, group) {
+                Ok(()) => {}
+                Err(Failed::Forbidden(_)) if prepared.optional && group.writes.iter().all(is_device_rule) => {
+                    created.paths.forget(&group.hierarchy.controllers);
+                }
+                Err(Failed::Forbidden(error)) => return Err(forbidden(group, &error)),
+                Err(Failed::Other(error)) => return Err(error),
+            }
+        }
+        Ok(created)
+    }
+
+    /// How init enters: descriptors that it uses before it unshares the cgroup namespace.
+    pub fn join(&self) -> Result<Join> {
+        self.paths.join()
+    }
+
+    /// What there is now, for later commands.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// The cgroup stays.
+    pub fn keep(&mut self) {
+        self.made.clear();
+    }
+
+    /// One hierarchy: directory, what it needs before it works, limits.
+    fn make(&mut self, prepared: &Cgroup, group: &Group) -> core::result::Result<(), Failed> {
+        let maker = Maker { root: prepared.root.as_fd(), group, rootless: prepared.rootless };
+        let is_new = maker.directories(&mut self.made)?;
+        if !is_new {
+            maker.refuse_if_in_use(&self.paths)?;
+        }
+        if group.hierarchy.has("cpuset") {
+            maker.seed_cpuset(&group.path)?;
+        }
+        if prepared.layout != Layout::V2 {
+            return maker.write_all().map_err(Failed::Other);
+        }
+        maker.enable_controllers()?;
+        if let Some(limit) = prepared.check_before_update.filter(|_| !is_new) {
+            maker.check_usage(limit)?;
+        }
+        maker.write_all()?;
+        maker.attach(&prepared.device_filter, is_new)?;
+        maker.delegate(prepared.owner)?;
+        Ok(())
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        for directory in self.made.iter().rev() {
+            let directory = absolute(&directory.to_string_lossy());
+            // A parent can be in use by another container meanwhile; then it has to stay.
+            let _ = CString::new(directory).map(|path| cgroup::remove_directory(cgroup::here(), &path));
+        }
+    }
+}
+
+/// Why a hierarchy could not be set up; a missing right matters less to rootless runtimes.
+enum Failed {
+    Forbidden(SysError),
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+fn forbidden(group: &Group, error: &SysError) -> anyhow::Error {
+    let directory = absolute(&group.directory());
+    let limit = group.writes.iter().find(|write| !is_device_rule(write));
+    let field = limit.map_or("linux.cgroupsPath", |write| write.field.as_str());
+    anyhow!("{field}: make cgroup {directory}: {}", file::reason(error.errno))
+}
+
+fn is_device_rule(write: &Write) -> bool {
+    write.controller == "devices"
+}
+
+/// One hierarchy's work, relative to the cgroup root.
+struct Maker<'a> {
+    root: BorrowedFd<'a>,
+    group: &'a Group,
+    rootless: bool,
+}
+
+/// How often to start over when somebody else removes a parent between our two calls.
+const RACES: usize = 16;
+
+/// What a v2 container gets to see and to be limited by without asking: engines read its statistics.
+const USUAL: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
+
+impl Maker<'_> {
+    /// Makes the directory and its missing parents; whether it is new.
+    fn directories(&self, made: &mut Vec<CString>) -> core::result::Result<bool, Failed> {
+        for _ in 0..RACES {
+            match self.make_directory(&self.group.path, made) {
+                Err(error) if error.errno == Errno::ENOENT => self.make_parents(made)?,
+                Err(error) => return self.failed(error),
+                Ok(is_new) => return Ok(is_new),
+            }
+        }
+        Err(anyhow!("make cgroup {}: its parent vanishes again and again", absolute(&self.group.directory())).into())
+    }
+
+    fn failed<T>(&self, error: SysError) -> core::result::Result<T, Failed> {
+        if file::is_forbidden(&error) {
+            return Err(Failed::Forbidden(error));
+        }
+        let directory = absolute(&self.group.directory());
+        Err(anyhow!("linux.cgroupsPath: make cgroup {directory}: {}", file::reason(error.errno)).into())
+    }
+
+    fn make_parents(&self, made: &mut Vec<CString>) -> core::result::Result<(), Failed> {
+        for path in self.group.path.parent().prefixes() {
+            match self.make_directory(&path, made) {
+                Ok(true) if self.group.hierarchy.has("cpuset") => self.seed_cpuset(&path)?,
+                Ok(_) => {}
+                Err(error) if error.errno == Errno::ENOENT => return Ok(()),
+                Err(error) => return self.failed(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn make_directory(&self, path: &CgroupPath, made: &mut Vec<CString>) -> sys::Result<bool> {
+        let name = self.name(path, "")?;
+        match cgroup::make_directory(self.root, &name) {
+            Ok(()) => {
+                made.push(name);
+                Ok(true)
+            }
+            Err(error) if error.errno == Errno::EEXIST => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A file (or, without a name, the directory) of a cgroup in this hierarchy, relative to the cgroup root.
+    fn name(&self, path: &CgroupPath, file: &str) -> sys::Result<CString> {
+        let mut name = path.under(&self.group.hierarchy.mount);
+        if !file.is_empty() {
+            name.push('/');
+            name.push_str(file);
+        }
+        CString::new(name).map_err(|_| SysError::new("openat", Errno::EINVAL))
+    }
+
+    /// A cgroup that is there already must be empty and awake, as runc 1.2 has it: two containers in one cgroup would
+    /// share limits, and die together.
+    fn refuse_if_in_use(&self, paths: &Paths) -> Result<()> {
+        let directory = absolute(&self.group.directory());
+        let count = paths.count_in(&directory).with_context(|| directory.clone())?;
+        if count > 0 {
+            bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");
+        }
+        let (name, frozen) =
+            if self.group.hierarchy.is_v2() { ("cgroup.freeze", "1") } else { ("freezer.self_freezing", "1") };
+        let may_freeze = self.group.hierarchy.is_v2() || self.group.hierarchy.has("freezer");
+        if may_freeze && file::read(self.root, &self.name(&self.group.path, name)?).is_ok_and(|it| it.trim() == frozen)
+        {
+            bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {directory}");
+        }
+        Ok(())
+    }
+
+    /// A new v1 cpuset has no CPUs and no memory nodes, and nobody can join it: it gets its parent's, which may have to
+    /// get its own first. What the configuration sets is written later, as it is.
+    fn seed_cpuset(&self, path: &CgroupPath) -> Result<()> {
+        for name in ["cpuset.cpus", "cpuset.mems"] {
+            let is_set = *path == self.group.path && self.group.writes.iter().any(|write| write.file == name);
+            if !is_set {
+                self.seed(path, name)
+                    .with_context(|| format!("{name} of {}", path.under(&self.group.hierarchy.mount)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn seed(&self, path: &CgroupPath, name: &str) -> Result<String> {
+        let parent = path.parent();
+        let mut value = file::read(self.root, &self.name(&parent, name)?)?.trim().to_owned();
+        if value.is_empty() && !parent.is_root() {
+            value = self.seed(&parent, name)?;
+        }
+        file::write(self.root, &self.name(path, name)?, &value)?;
+        Ok(value)
+    }
+
+    /// Makes sure that the usual and the wanted controllers reach the cgroup: each ancestor has to pass them on. What
+    /// cannot be had is not missed here, but by the limit that needs it.
+    fn enable_controllers(&self) -> Result<()> {
+        let path = &self.group.path;
+        let Ok(have) = file::read(self.root, &self.name(path, "cgroup.controllers")?) else { return Ok(()) };
+        let wanted = USUAL.into_iter().chain(self.group.writes.iter().map(|write| write.controller.as_str()));
+        if wanted.filter(|name| *name != "cgroup").all(|name| has_word(&have, name)) {
+            return Ok(());
+        }
+        let available = file::read(self.root, c"cgroup.controllers").unwrap_or_default();
+        let all = available.split_whitespace().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
+        for ancestor in std::iter::once(CgroupPath::default()).chain(path.parent().prefixes()) {
+            let name = self.name(&ancestor, "cgroup.subtree_control")?;
+            if file::write(self.root, &name, &all).is_err() {
+                // One that cannot be enabled fails the whole line.
+                let _: Vec<_> = all.split(' ').map(|one| file::write(self.root, &name, one)).collect();
+            }
+        }
+        self.check_type()
+    }
+
+    /// Below a threaded cgroup, or one with processes and threads of its own, only some controllers work.
+    fn check_type(&self) -> Result<()> {
+        let name = self.name(&self.group.path, "cgroup.type")?;
+        let kind = file::read(self.root, &name).unwrap_or_default();
+        let kind = kind.trim();
+        if !matches!(kind, "domain invalid" | "threaded" | "domain threaded") {
+            return Ok(());
+        }
+        let domain =
+            |write: &&Write| matches!(write.controller.as_str(), "memory" | "io" | "hugetlb" | "rdma" | "misc");
+        if let Some(write) = self.group.writes.iter().find(domain) {
+            let (field, directory) = (&write.field, absolute(&self.group.directory()));
+            bail!("{field}: {directory} is {kind}, where controller {} cannot be used", write.controller);
+        }
+        if kind == "domain invalid" {
+            file::write(self.root, &name, "threaded").context("cgroup.type")?;
+        }
+        Ok(())
+    }
+
+    /// `memory.checkBeforeUpdate`: v1 refuses a limit below what is in use by itself, v2 would start to kill.
+    fn check_usage(&self, limit: i64) -> Result<()> {
+        let name = self.name(&self.group.path, "memory.current")?;
+        let Ok(usage) = file::read(self.root, &name) else { return Ok(()) };
+        if usage.trim().parse::<i64>().is_ok_and(|usage| limit > 0 && limit <= usage) {
+            bail!("linux.resources.memory.limit: {limit} is not above the current usage, {}", usage.trim());
+        }
+        Ok(())
+    }
+
+    /// All values, each file opened once for what is written to it in a row. What is invalid as long as another value
+    /// is old (a limit above the old limit of memory and swap, a period that makes the old quota too large) is tried
+    /// again at the end; in a new cgroup nothing is.
+    fn write_all(&self) -> Result<()> {
+        let mut again = Vec::new();
+        let mut open: Option<(&str, OwnedFd)> = None;
+        for write in &self.group.writes {
+            if open.as_ref().is_none_or(|(name, _)| *name != write.file) {
+                open = self.open(write)?.map(|file| (write.file.as_str(), file));
+            }
+            let Some((_, file)) = &open else { continue };
+            match cgroup::write(file.as_fd(), write.value.as_bytes()) {
+                Err(error) if error.errno == Errno::EINVAL => again.push(write),
+                Err(error) if self.rootless && is_device_rule(write) && file::is_forbidden(&error) => {}
+                result => result.map_err(|error| refused(write, &write.file, &write.value, &error))?,
+            }
+        }
+        again.into_iter().try_for_each(|write| {
+            file::write(self.root, &self.name(&self.group.path, &write.file)?, &write.value)
+                .map_err(|error| refused(write, &write.file, &write.value, &error))
+        })
+    }
+
+    /// The file of a write, or nothing where it needs none (any more).
+    fn open(&self, write: &Write) -> Result<Option<OwnedFd>> {
+        let error = match cgroup::open_write(self.root, &self.name(&self.group.path, &write.file)?) {
+            Ok(file) => return Ok(Some(file)),
+            Err(error) => error,
+        };
+        match &write.missing {
+            _ if error.errno != Errno::ENOENT => {
+                let tolerable = self.rootless && is_device_rule(write) && file::is_forbidden(&error);
+                if tolerable { Ok(None) } else { Err(refused(write, &write.file, &write.value, &error)) }
+            }
+            Missing::Ignore => Ok(None),
+            Missing::Instead(name, value) => match file::write(self.root, &self.name(&self.group.path, name)?, value) {
+                Ok(()) => Ok(None),
+                Err(error) => Err(self.unavailable(write, name, value, &error)),
+            },
+            Missing::Refuse => Err(self.unavailable(write, &write.file, &write.value, &error)),
+        }
+    }
+
+    /// The error for a missing file: most often the whole controller is missing.
+    fn unavailable(&self, write: &Write, name: &str, value: &str, error: &SysError) -> anyhow::Error {
+        let list = self.name(&self.group.path, "cgroup.controllers").and_then(|list| file::read(self.root, &list));
+        let core = write.controller == "cgroup";
+        match list {
+            Ok(list) if error.errno == Errno::ENOENT && !core && !has_word(&list, &write.controller) => {
+                anyhow!("{}: cgroup controller {} is not available", write.field, write.controller)
+            }
+            _ => refused(write, name, value, error),
+        }
+    }
+
+    /// Puts the device filter on a v2 cgroup. One that was there before gets rid of older filters, since all would have
+    /// to agree.
+    fn attach(&self, program: &[bpf::Instruction], is_new: bool) -> Result<()> {
+        match self.attach_filter(program, is_new) {
+            Err(error) if self.rootless && file::is_forbidden(&error) => Ok(()),
+            result => result.context("linux.resources.devices"),
+        }
+    }
+
+    fn attach_filter(&self, program: &[bpf::Instruction], is_new: bool) -> sys::Result<()> {
+        let filter = bpf::load_device_filter(program)?;
+        let directory = cgroup::open_location(self.root, &self.name(&self.group.path, "")?)?;
+        let old = if is_new { None } else { Some(bpf::device_filters(directory.as_fd())?) };
+        bpf::attach_device_filter(directory.as_fd(), filter.as_fd())?;
+        for id in old.iter().flat_map(|old| old.ids()) {
+            bpf::detach_device_filter(directory.as_fd(), bpf::filter_by_id(*id)?.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// Gives the cgroup to the container's user: the directory and the files that the kernel names for it (cgroups(7),
+    /// "Delegation"; config-linux.md, "Cgroup ownership").
+    fn delegate(&self, owner: Option<u32>) -> Result<()> {
+        let Some(owner) = owner else { return Ok(()) };
+        let files = file::read_to_end(cgroup::here(), c"/sys/kernel/cgroup/delegate")
+            .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
+        for name in std::iter::once("").chain(files.lines()) {
+            match self.give(name, owner) {
+                Err(error) if error.errno == Errno::ENOENT => {}
+                result => result.with_context(|| format!("linux.cgroupsPath: owner of {name:?}"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn give(&self, name: &str, owner: u32) -> sys::Result<()> {
+        let name: &CStr = &self.name(&self.group.path, name)?;
+        cgroup::give_to(self.root, name, owner)
+    }
+}
+
+fn refused(write: &Write, name: &str, value: &str, error: &SysError) -> anyhow::Error {
+    anyhow!("{}: write {value:?} to {name}: {}", write.field, file::reason(error.errno))
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split_whitespace().any(|found| found == word)
+}

@@ -1,0 +1,207 @@
+//! The container's cgroup: `linux.cgroupsPath` and `linux.resources` (config-linux.md, "Control groups"), with the
+//! cgroupfs driver, on cgroup v1, v2 and hybrid hosts.
+//!
+//! [`compile`] decides everything: which directories in which hierarchies, and which value goes into which file.
+//! [`Cgroup::create`] makes the directories and writes all limits before anybody is in them, so that the container's
+//! first page is accounted already. Init then enters by itself ([`Join`]): nobody is ever moved from outside, which
+//! would wait for an RCU grace period. [`Paths`] is what later commands need, without config.json.
+
+mod create;
+mod device_filter;
+mod device_rules;
+mod file;
+mod join;
+mod layout;
+mod path;
+mod paths;
+mod resources;
+mod v1;
+mod v2;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::OwnedFd;
+
+use anyhow::{Result, bail};
+use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxResources};
+
+pub use create::Created;
+pub use join::{Join, TasksFile};
+pub use layout::Layout;
+pub use paths::Paths;
+pub use view::{HierarchyView, MountView, owner};
+
+use device_rules::Rules;
+use layout::{Hierarchy, Host, ROOT};
+use path::{CgroupPath, Place};
+use resources::{Missing, Write, Writes};
+
+use crate::sys::bpf::Instruction;
+
+/// Who makes and limits cgroups: `--cgroup-manager`, `--systemd-cgroup`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Manager {
+    /// The runtime itself, in the mounted file systems. What this module does.
+    #[default]
+    Cgroupfs,
+    /// systemd, over D-Bus.
+    Systemd,
+    /// Nobody: the container stays in the runtime's cgroup.
+    Disabled,
+}
+
+/// A prepared cgroup: every directory and every write. Nothing is touched before [`Cgroup::create`].
+#[derive(Debug)]
+pub struct Cgroup {
+    root: OwnedFd,
+    layout: Layout,
+    groups: Vec<Group>,
+    /// For v2; empty where the device rules are writes of v1.
+    device_filter: Vec<Instruction>,
+    paths: Paths,
+    /// Whether a directory that may not be made is left out, since nobody asked for it by name.
+    optional: bool,
+    rootless: bool,
+    check_before_update: Option<i64>,
+    owner: Option<u32>,
+    warnings: Vec<String>,
+}
+
+/// The container's directory in one hierarchy, and what is written there.
+#[derive(Debug)]
+struct Group {
+    hierarchy: Hierarchy,
+    path: CgroupPath,
+    writes: Vec<Write>,
+}
+
+impl Group {
+    /// The directory, below [`ROOT`].
+    fn directory(&self) -> String {
+        self.path.under(&self.hierarchy.mount)
+    }
+}
+
+/// Prepares the cgroup of container `id` for this host. `rootless`: the runtime may lack the right to make cgroups;
+/// then a container without cgroupsPath and limits goes without, as with runc.
+pub fn compile(linux: &Linux, id: &str, rootless: bool) -> Result<Cgroup> {
+    let place = Place::compile(linux.cgroups_path().as_deref(), id)?;
+    let host = Host::look(&place)?;
+    compile_for(host, &place, linux, rootless)
+}
+
+fn compile_for(host: Host, place: &Place, linux: &Linux, rootless: bool) -> Result<Cgroup> {
+    let Host { root, layout, hierarchies } = host;
+    let none = LinuxResources::default();
+    let resources = linux.resources().as_ref().unwrap_or(&none);
+    let writes = if layout == Layout::V2 { v2::compile(resources)? } else { v1::compile(resources)? };
+    let Writes { list, warnings } = writes;
+    let mut groups: Vec<Group> = hierarchies.into_iter().map(|hierarchy| group(hierarchy, layout, place)).collect();
+    distribute(&mut groups, layout, list)?;
+    let devices = resources.devices().as_deref().unwrap_or_default();
+    let device_filter = device_rules(&mut groups, layout, devices)?;
+    let paths = Paths::new(layout, groups.iter().map(|group| (group.hierarchy.controllers.clone(), group.directory())));
+    let memory = resources.memory().filter(|memory| memory.check_before_update() == Some(true));
+    Ok(Cgroup {
+        root,
+        layout,
+        groups,
+        device_filter,
+        paths,
+        optional: rootless && matches!(place, Place::Default(_)),
+        rootless,
+        check_before_update: memory.and_then(|memory| resources::set(memory.limit())),
+        owner: None,
+        warnings,
+    })
+}
+
+impl Cgroup {
+    /// Makes the directories and writes the limits.
+    pub fn create(&self) -> Result<Created> {
+        Created::new(self)
+    }
+
+    /// What the container's cgroup will be; for the state before it is created. What it became: [`Created::keep`].
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// What mounts of type `cgroup` inside the container are made of.
+    pub fn mount_view(&self) -> MountView {
+        MountView::new(self)
+    }
+
+    /// The same cgroup, owned by a user of the host, who may then make cgroups below it: see [`owner`].
+    pub fn delegated_to(mut self, owner: Option<u32>) -> Self {
+        self.owner = owner.filter(|_| self.layout == Layout::V2);
+        self
+    }
+
+    /// What the user should know although nothing failed, each with its field.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+fn group(hierarchy: Hierarchy, layout: Layout, place: &Place) -> Group {
+    let path = match place {
+        Place::Root(path) => path.clone(),
+        // A v2 cgroup with processes in it, such as the runtime's, gives no controllers to cgroups below it. So the
+        // container becomes its sibling, as in runc.
+        Place::Own(path) | Place::Default(path) if layout == Layout::V2 => hierarchy.own.parent().join(path),
+        Place::Own(path) | Place::Default(path) => hierarchy.own.join(path),
+    };
+    Group { hierarchy, path, writes: Vec::new() }
+}
+
+/// Gives each write to the hierarchy of its controller. On v2 there is one; whether it has the controller shows when
+/// the file is opened.
+fn distribute(groups: &mut [Group], layout: Layout, writes: Vec<Write>) -> Result<()> {
+    for write in writes {
+        let fits = |group: &&mut Group| layout == Layout::V2 || group.hierarchy.has(&write.controller);
+        match groups.iter_mut().find(fits) {
+            Some(group) => group.writes.push(write),
+            None if write.missing == Missing::Ignore => {}
+            None => bail!("{}: cgroup controller {} is not available", write.field, write.controller),
+        }
+    }
+    Ok(())
+}
+
+/// The device rules: as a program for v2, as writes among the others for v1.
+fn device_rules(groups: &mut [Group], layout: Layout, devices: &[LinuxDeviceCgroup]) -> Result<Vec<Instruction>> {
+    const FIELD: &str = "linux.resources.devices";
+    let rules = Rules::compile(devices)?;
+    if layout == Layout::V2 {
+        if rules.list.len() > device_filter::MOST_RULES {
+            bail!("{FIELD}: more than {} rules", device_filter::MOST_RULES);
+        }
+        return Ok(device_filter::compile(&rules));
+    }
+    let Some(group) = groups.iter_mut().find(|group| group.hierarchy.has("devices")) else {
+        // Only the rules that nobody wrote can do without.
+        if devices.is_empty() {
+            return Ok(Vec::new());
+        }
+        bail!("{FIELD}: cgroup controller devices is not available");
+    };
+    for (index, line) in rules.lines()?.into_iter().enumerate() {
+        let allow = rules.default_allow == (index == 0);
+        group.writes.push(Write {
+            field: FIELD.to_owned(),
+            controller: "devices".to_owned(),
+            file: if allow { "devices.allow" } else { "devices.deny" }.to_owned(),
+            value: line,
+            missing: Missing::Refuse,
+        });
+    }
+    Ok(Vec::new())
+}
+
+/// An absolute path of the host for a directory that is relative to [`ROOT`] or absolute.
+fn absolute(directory: &str) -> String {
+    if directory.starts_with('/') { directory.to_owned() } else { format!("{ROOT}/{directory}") }
+}

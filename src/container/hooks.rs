@@ -1,0 +1,153 @@
+//! config.json's `hooks`: programs that the runtime starts at fixed points of a container's life, with the container's
+//! state on their standard input (runtime-spec, config.md "POSIX-platform Hooks").
+//!
+//! prestart, createRuntime, poststart and poststop run as children of the runtime; createContainer and startContainer
+//! run as children of init, in the container's namespaces.
+
+use std::ffi::CString;
+use std::fmt;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use oci_spec::runtime;
+
+use crate::sys::process::{self, Exit, StringArray};
+use crate::sys::{Errno, Fault, socket};
+
+/// How long a hook that was killed for its timeout may take to disappear, in milliseconds.
+const KILL_GRACE: u32 = 10_000;
+
+/// One hook, ready to be started from either side.
+#[derive(Debug)]
+pub struct Hook {
+    /// The place in config.json, e.g. `hooks.prestart[0]`.
+    pub field: String,
+    path: CString,
+    arguments: StringArray,
+    environment: StringArray,
+    /// Milliseconds; `None`: the hook takes as long as it takes.
+    timeout: Option<u32>,
+}
+
+/// Prepares the hooks of one list; `list` is its name in config.json, e.g. `prestart`.
+pub fn compile(list: &str, hooks: &[runtime::Hook]) -> Result<Vec<Hook>> {
+    hooks.iter().enumerate().map(|(index, hook)| compile_one(format!("hooks.{list}[{index}]"), hook)).collect()
+}
+
+fn compile_one(field: String, hook: &runtime::Hook) -> Result<Hook> {
+    let c_string = |what: &str, text: &str| {
+        CString::new(text).with_context(|| format!("{field}.{what}: {text:?} holds a NUL byte"))
+    };
+    let path = hook.path().to_str().with_context(|| format!("{field}.path: not UTF-8"))?;
+    let path = c_string("path", path)?;
+    let arguments = match hook.args().as_deref() {
+        None | Some([]) => vec![path.clone()],
+        Some(args) => args.iter().map(|arg| c_string("args", arg)).collect::<Result<_>>()?,
+    };
+    let environment = hook.env().iter().flatten().map(|variable| c_string("env", variable)).collect::<Result<_>>()?;
+    let timeout = match hook.timeout() {
+        None => None,
+        Some(seconds) if seconds > 0 => Some(u32::try_from(seconds.saturating_mul(1000)).unwrap_or(u32::MAX)),
+        Some(seconds) => bail!("{field}.timeout: {seconds} is not greater than zero"),
+    };
+    let (arguments, environment) = (StringArray::new(arguments), StringArray::new(environment));
+    Ok(Hook { field, path, arguments, environment, timeout })
+}
+
+impl Hook {
+    /// Runs the hook as a child of the runtime, with `state` on its standard input, and waits for it.
+    ///
+    /// An error says how the hook ended and what it last wrote to standard error.
+    pub fn run(&self, state: &[u8], directory: &std::path::Path) -> Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        let os = |text: &std::ffi::CStr| std::ffi::OsStr::from_bytes(text.to_bytes()).to_owned();
+        let mut command = Command::new(os(&self.path));
+        let mut arguments = self.arguments.iter().map(os);
+        if let Some(name) = arguments.next() {
+            command.arg0(name);
+        }
+        command.args(arguments).env_clear().current_dir(directory);
+        for variable in self.environment.iter() {
+            let text = variable.to_bytes();
+            let (name, value) = match text.iter().position(|byte| *byte == b'=') {
+                Some(at) => (&text[..at], &text[at + 1..]),
+                None => (text, &text[..0]),
+            };
+            command.env(std::ffi::OsStr::from_bytes(name), std::ffi::OsStr::from_bytes(value));
+        }
+        let mut errors = socket::sealable_file(c"ocirt:hook-stderr").map(std::fs::File::from)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::from(errors.try_clone()?));
+        let mut child = command.spawn().with_context(|| self.to_string())?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A hook need not read its state: EPIPE is its choice.
+            let _ = stdin.write_all(state);
+        }
+        let pidfd = process::pidfd_open(child.id() as i32)?;
+        if self.wait_or_kill(pidfd.as_fd())?.is_none() {
+            child.wait()?;
+            bail!("{self}: timed out after {} s", self.timeout.unwrap_or_default() / 1000);
+        }
+        let status = child.wait()?;
+        if status.success() {
+            return Ok(());
+        }
+        let mut said = String::new();
+        std::io::Seek::rewind(&mut errors)?;
+        // What the hook said is a help, not the error: it may not be UTF-8.
+        let _ = errors.take(4096).read_to_string(&mut said);
+        let how = match (status.code(), status.signal()) {
+            (Some(code), _) => format!("exit status {code}"),
+            (None, signal) => format!("killed by signal {}", signal.unwrap_or_default()),
+        };
+        match said.trim() {
+            "" => bail!("{self}: {how}"),
+            said => bail!("{self}: {how}: {said}"),
+        }
+    }
+
+    /// Runs the hook as a child of init, with the sealed file `state` as its standard input.
+    ///
+    /// Errors: what kept it from starting; EIO with the status for one that failed; ETIMEDOUT.
+    pub fn apply(&self, state: BorrowedFd) -> core::result::Result<(), Fault> {
+        socket::rewind(state)?;
+        let child = process::spawn(&self.path, &self.arguments, &self.environment, state)?;
+        let exit = self.wait_or_kill(child.pidfd.as_fd())?;
+        // Killed or not, it is ours to reap.
+        let reaped = process::wait(child.pidfd.as_fd())?;
+        match (exit, reaped) {
+            (None, _) => Err(Fault::new("hook", Errno::ETIMEDOUT, "killed after its timeout")),
+            (_, Exit::Status(0)) => Ok(()),
+            (_, exit) => {
+                let mut fault = Fault::new("hook", Errno::EIO, "");
+                let _ = match exit {
+                    Exit::Status(status) => core::fmt::write(&mut fault.detail, format_args!("exit status {status}")),
+                    Exit::Signal(signal) => {
+                        core::fmt::write(&mut fault.detail, format_args!("killed by signal {signal}"))
+                    }
+                };
+                Err(fault)
+            }
+        }
+    }
+
+    /// Waits for the end of the hook's process; `None` if its time was up and it had to be killed.
+    fn wait_or_kill(&self, pidfd: BorrowedFd) -> crate::sys::Result<Option<()>> {
+        let [ended] = process::poll([pidfd], self.timeout)?;
+        if ended {
+            return Ok(Some(()));
+        }
+        // ESRCH would mean that it ended meanwhile, which is as good.
+        let _ = process::pidfd_send_signal(pidfd, crate::sys::signal::KILL);
+        process::ends_within(pidfd, KILL_GRACE)?;
+        Ok(None)
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hook {}", self.path.to_string_lossy())
+    }
+}

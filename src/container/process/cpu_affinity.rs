@@ -1,0 +1,108 @@
+//! `process.execCPUAffinity`: the CPUs on which an exec process may run, before and after it joins the container's
+//! cgroup (config.md, "Linux Process"). In config.json it says nothing about the container's first process, and is
+//! only checked.
+
+use std::fmt;
+
+use anyhow::{Context, Result, bail};
+use oci_spec::runtime::ExecCPUAffinity;
+
+use crate::sys::{Fault, sched};
+
+/// Linux has no more CPUs: the largest NR_CPUS that its configuration takes.
+const MOST: usize = 8192;
+
+/// Some CPUs, in the list format of cpuset(7).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CpuList {
+    text: String,
+    mask: Vec<u64>,
+}
+
+/// The CPUs for before and after the join.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ExecAffinity {
+    pub initial: Option<CpuList>,
+    pub last: Option<CpuList>,
+}
+
+/// Both prepared lists; an empty string counts as absent, as in runc.
+pub fn compile(spec: &ExecCPUAffinity) -> Result<ExecAffinity> {
+    let list = |text: &Option<String>, field: &'static str| {
+        let given = text.as_deref().filter(|text| !text.is_empty());
+        given.map(CpuList::parse).transpose().context(field)
+    };
+    Ok(ExecAffinity {
+        initial: list(spec.initial(), "process.execCPUAffinity.initial")?,
+        last: list(spec.cpu_affinity_final(), "process.execCPUAffinity.final")?,
+    })
+}
+
+impl CpuList {
+    /// The CPUs of a list as `0-3,7`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut mask = Vec::new();
+        for range in text.trim().split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let number = |text: &str| text.trim().parse::<usize>().with_context(|| format!("{range:?} in {text:?}"));
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last {
+                bail!("{range:?}: the range ends before it begins");
+            }
+            if last >= MOST {
+                bail!("{range:?}: there is no CPU {last}");
+            }
+            mask.resize(mask.len().max(last / 64 + 1), 0);
+            for cpu in first..=last {
+                mask[cpu / 64] |= 1 << (cpu % 64);
+            }
+        }
+        Ok(Self { text: text.to_owned(), mask })
+    }
+
+    /// Restricts the caller to these CPUs; `EINVAL` if it may use none of them.
+    pub fn apply(&self) -> Result<(), Fault> {
+        Ok(sched::set_affinity(&self.mask)?)
+    }
+}
+
+impl fmt::Display for CpuList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "set cpu affinity {}", self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing::{heap_free, in_a_child};
+
+    #[test]
+    fn a_list_becomes_its_bits() {
+        assert_eq!(CpuList::parse("0-3,7").expect("list").mask, [0b1000_1111]);
+        assert_eq!(CpuList::parse("64-65").expect("list").mask, [0, 3]);
+        assert_eq!(CpuList::parse("1024").expect("list").mask.len(), 17);
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        for text in ["", "a", "1-", "-1", "3-1", "1,,2", "8192", "99999999999999999999"] {
+            assert!(CpuList::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_has_the_cpus() {
+        in_a_child(|| {
+            let mut allowed = [0; 128];
+            sched::affinity(&mut allowed)?;
+            let first = (0..MOST).find(|cpu| allowed[cpu / 64] >> (cpu % 64) & 1 == 1).context("no cpu")?;
+            let list = CpuList::parse(&first.to_string())?;
+            heap_free(|| list.apply())?;
+            allowed = [0; 128];
+            sched::affinity(&mut allowed)?;
+            assert_eq!(allowed.iter().map(|word| word.count_ones()).sum::<u32>(), 1);
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,157 @@
+//! Bind mounts: a detached copy of the source gets its flags, then its place. mount(8), "BIND MOUNT OPERATION".
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+
+use super::mount::{Context, Request, Target, c_path, propagate, verify, words, write_mount};
+use crate::sys::file::{self, magic};
+use crate::sys::mount::{Attributes, Depth, Sharing, attach, attr, copy_path, set_attributes};
+use crate::sys::path::{Links, RootFd};
+use crate::sys::{Errno, Fault};
+
+/// A file or directory of the host, shown in the container. Flags that no option names stay as the source has them.
+#[derive(PartialEq, Debug)]
+pub struct Bind {
+    source: CString,
+    depth: Depth,
+    target: Target,
+    flags: Attributes,
+    tree_flags: Attributes,
+    propagation: Vec<(Sharing, Depth)>,
+    /// Whether the source must be a procfs: on `/proc`, labels and sysctls are written there.
+    must_be_proc: bool,
+    /// What EPERM means for these flags.
+    locked: CString,
+    text: String,
+}
+
+impl Bind {
+    pub(super) fn compile(request: Request, context: &Context, warnings: &mut Vec<String>) -> anyhow::Result<Self> {
+        let options = &request.options;
+        if let Some(option) = options.data.first() {
+            bail!("options: {option}: bind mounts have no options of a filesystem");
+        }
+        ensure!(!options.copy_up, "options: tmpcopyup: only a tmpfs can have a copy of what it hides");
+        for flag in &options.superblock {
+            warnings.push(format!("options: {}: has no effect on a bind mount", flag.to_string_lossy()));
+        }
+        let source = request.source.filter(|source| !source.as_os_str().is_empty());
+        let source = context.bundle.join(source.context("source: missing")?);
+        let mut bind = Self::new(&source, &request)?;
+        bind.depth = options.bind.unwrap_or(Depth::One);
+        if bind.target.path.as_bytes() == b"/proc" {
+            bind.must_be_proc = true;
+            bind.target = Target { links: Links::Refuse, on_proc: true, ..bind.target };
+        }
+        Ok(bind)
+    }
+
+    /// The host's `/sys` in place of a new sysfs, which a user namespace may have only of a network namespace of its
+    /// own. Read-only means all of it: the cgroups below are the host's (CVE-2023-25809).
+    pub(super) fn of_host_sysfs(request: Request, context: &Context) -> anyhow::Result<Self> {
+        let mut bind = Self::new(Path::new("/sys"), &request).with_context(|| context.bundle.display().to_string())?;
+        bind.depth = Depth::Tree;
+        bind.tree_flags = Attributes { set: bind.flags.set & attr::RDONLY, clear: 0 };
+        bind.target.links = Links::Refuse;
+        Ok(bind)
+    }
+
+    /// The container's own directory of a cgroup hierarchy.
+    pub(super) fn of_cgroup(directory: &Path, target: Target, flags: u64) -> anyhow::Result<Self> {
+        Ok(Self {
+            source: c_path(directory)?,
+            depth: Depth::Tree,
+            target,
+            flags: Attributes { set: flags, clear: 0 },
+            tree_flags: Attributes::default(),
+            propagation: Vec::new(),
+            must_be_proc: false,
+            locked: CString::default(),
+            text: String::new(),
+        })
+    }
+
+    fn new(source: &Path, request: &Request) -> anyhow::Result<Self> {
+        let options = &request.options;
+        let kept = request.text.split(',').filter(|option| !matches!(*option, "bind" | "rbind"));
+        let cleared = request.text.split(',').filter(|option| CLEARING.contains(option)).collect::<Vec<_>>().join(",");
+        Ok(Self {
+            source: c_path(source).context("source")?,
+            depth: Depth::One,
+            target: request.target.clone(),
+            flags: options.flags,
+            tree_flags: options.tree_flags,
+            propagation: options.propagation.clone(),
+            must_be_proc: false,
+            locked: CString::new(format!("the source has flags that its user namespace has locked: {cleared}"))?,
+            text: kept.collect::<Vec<_>>().join(","),
+        })
+    }
+
+    pub(super) fn apply(&self, root: &RootFd) -> Result<(), Fault> {
+        let tree = copy_path(&self.source, self.depth).map_err(|error| match (error.errno, self.depth) {
+            // Copying one mount alone would uncover what a more privileged user namespace has covered.
+            (Errno::EINVAL, Depth::One) => {
+                words(error.call, error.errno, &[self.source.as_bytes(), b" has locked mounts below it: use rbind"])
+            }
+            _ => error.about(&self.source),
+        })?;
+        if self.must_be_proc && file::fs_type(tree.as_fd())? != magic::PROC {
+            return Err(words("fstatfs", Errno::EPERM, &[self.source.as_bytes(), b" is not a procfs"]));
+        }
+        self.change(tree.as_fd(), self.tree_flags, Depth::Tree)?;
+        self.change(tree.as_fd(), self.flags, Depth::One)?;
+        let is_directory = file::stat(tree.as_fd())?.is_directory();
+        let target = if is_directory { self.target.directory(root)? } else { self.target.file(root)? };
+        attach(tree.as_fd(), target.as_fd()).map_err(|error| error.about(&self.target.path))?;
+        propagate(tree.as_fd(), &self.propagation)?;
+        verify(root, &self.target.path, tree.as_fd())
+    }
+
+    fn change(&self, tree: std::os::fd::BorrowedFd, flags: Attributes, depth: Depth) -> Result<(), Fault> {
+        if flags.is_empty() {
+            return Ok(());
+        }
+        set_attributes(tree, flags, depth).map_err(|error| match error.errno {
+            Errno::EPERM => error.about(&self.locked),
+            _ => error.about(&self.source),
+        })
+    }
+}
+
+/// Options that take a flag away, which a mount from a more privileged user namespace does not allow: mount_setattr(2).
+const CLEARING: &[&str] = &[
+    "rw",
+    "suid",
+    "dev",
+    "exec",
+    "rrw",
+    "rsuid",
+    "rdev",
+    "rexec",
+    "atime",
+    "noatime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "ratime",
+    "rnoatime",
+    "rrelatime",
+    "rnorelatime",
+    "rstrictatime",
+    "rnostrictatime",
+    "diratime",
+    "rdiratime",
+];
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.depth == Depth::Tree { "rbind" } else { "bind" };
+        write_mount(f, format_args!("{name} {}", self.source.to_string_lossy()), &self.target, &self.text)
+    }
+}

@@ -1,0 +1,182 @@
+//! Mounts of type `cgroup`: what the container sees of its cgroups. runtime-spec config-linux.md, "Default
+//! Filesystems" and "Control groups"; cgroup_namespaces(7).
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+
+use super::bind::Bind;
+use super::filesystem::Filesystem;
+use super::mount::{Context, Request, Target, all_flags, propagate, write_mount};
+use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_attributes};
+use crate::sys::path::RootFd;
+use crate::sys::{Errno, Fault, file};
+
+/// The container's cgroups as the host has them.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct CgroupView {
+    /// Whether the container has a cgroup namespace of its own.
+    pub namespaced: bool,
+    /// The hierarchies of cgroup v1, also on a hybrid host; none means cgroup v2.
+    pub hierarchies: Vec<Hierarchy>,
+    /// The container's own directory of cgroup v2.
+    pub unified: Option<PathBuf>,
+}
+
+/// One v1 hierarchy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hierarchy {
+    /// The name of its mount point: `cpu,cpuacct`, `memory`, `systemd`.
+    pub name: String,
+    /// Names that are symlinks to it.
+    pub links: Vec<String>,
+    /// The container's own directory.
+    pub directory: PathBuf,
+    /// Options with which the kernel mounts it: `cpu` and `cpuacct`, or `none` and `name=systemd`.
+    pub options: Vec<String>,
+}
+
+/// The container's cgroups, mounted where programs look for them.
+#[derive(PartialEq, Debug)]
+pub enum CgroupMount {
+    V1(V1),
+    V2(V2),
+}
+
+/// A tmpfs with a directory for each hierarchy.
+#[derive(PartialEq, Debug)]
+pub struct V1 {
+    tmpfs: Filesystem,
+    hierarchies: Vec<Part>,
+    /// Where each symlink leads, and its name.
+    links: Vec<(CString, CString)>,
+    read_only: bool,
+    propagation: Vec<(Sharing, Depth)>,
+    target: Target,
+    text: String,
+}
+
+/// One hierarchy: mounted where the container has a cgroup namespace, else bound from its own directory.
+#[derive(PartialEq, Debug)]
+enum Part {
+    Mounted(Filesystem),
+    Bound(Bind),
+}
+
+/// The one hierarchy of cgroup v2.
+#[derive(PartialEq, Debug)]
+pub struct V2 {
+    filesystem: Filesystem,
+    own: Option<Bind>,
+    /// Covers the mount point, if not even the own directory is there.
+    cover: Filesystem,
+}
+
+impl CgroupMount {
+    pub(super) fn compile(request: Request, context: &Context) -> anyhow::Result<Self> {
+        let view = context.cgroup.context("type: cgroup: the container has no cgroup")?;
+        if view.hierarchies.is_empty() {
+            return V2::compile(request, view).map(Self::V2);
+        }
+        let options = &request.options.data;
+        ensure!(options.is_empty(), "options: {}: cgroup v1 takes none here", options.join(","));
+        V1::compile(request, context, view).map(Self::V1)
+    }
+
+    pub(super) fn apply(&self, root: &RootFd) -> Result<(), Fault> {
+        match self {
+            Self::V1(v1) => v1.apply(root),
+            Self::V2(v2) => v2.apply(root),
+        }
+    }
+}
+
+impl V1 {
+    fn compile(request: Request, context: &Context, view: &CgroupView) -> anyhow::Result<Self> {
+        let wanted = all_flags(&request.options).set;
+        let flags = wanted | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+        let label = context.label.map(|label| format!("context={label}"));
+        let data: Vec<_> = ["source=tmpfs".to_owned(), "mode=755".to_owned()].into_iter().chain(label).collect();
+        let part = |hierarchy: &Hierarchy| {
+            let target = Target::plain(&hierarchy.name)?;
+            anyhow::Ok(if view.namespaced {
+                let source = std::iter::once("source=cgroup".to_owned());
+                let options: Vec<_> = source.chain(hierarchy.options.iter().cloned()).collect();
+                Part::Mounted(Filesystem::internal("cgroup", target, &options, flags)?)
+            } else {
+                Part::Bound(Bind::of_cgroup(&hierarchy.directory, target, flags)?)
+            })
+        };
+        let links = view.hierarchies.iter().flat_map(|hierarchy| {
+            let others = hierarchy.links.iter().filter(|link| **link != hierarchy.name);
+            others.map(|link| Ok((CString::new(hierarchy.name.as_str())?, CString::new(link.as_str())?)))
+        });
+        Ok(Self {
+            tmpfs: Filesystem::internal("tmpfs", request.target.clone(), &data, flags & !attr::RDONLY)?,
+            hierarchies: view.hierarchies.iter().map(part).collect::<anyhow::Result<_>>().context("cgroup")?,
+            links: links.collect::<anyhow::Result<_>>().context("cgroup")?,
+            read_only: wanted & attr::RDONLY != 0,
+            propagation: request.options.propagation,
+            target: request.target,
+            text: request.text,
+        })
+    }
+
+    fn apply(&self, root: &RootFd) -> Result<(), Fault> {
+        // All mount points are in the tmpfs that was just made: nothing of the container is on the way.
+        let inside = RootFd::new(self.tmpfs.mount(root)?);
+        for part in &self.hierarchies {
+            match part {
+                Part::Mounted(filesystem) => filesystem.apply(&inside)?,
+                Part::Bound(bind) => bind.apply(&inside)?,
+            }
+        }
+        for (target, name) in &self.links {
+            file::symlink_at(target, inside.as_fd(), name).map_err(|error| error.about(name))?;
+        }
+        if self.read_only {
+            set_attributes(inside.as_fd(), Attributes { set: attr::RDONLY, clear: 0 }, Depth::One)?;
+        }
+        propagate(inside.as_fd(), &self.propagation)
+    }
+}
+
+impl V2 {
+    fn compile(request: Request, view: &CgroupView) -> anyhow::Result<Self> {
+        let flags = all_flags(&request.options).set;
+        let own = view.unified.as_deref().map(|own| Bind::of_cgroup(own, request.target.clone(), flags));
+        let data = ["source=tmpfs".to_owned(), "mode=755".to_owned()];
+        Ok(Self {
+            own: own.transpose().context("cgroup")?,
+            cover: Filesystem::internal("tmpfs", request.target.clone(), &data, flags | attr::RDONLY)?,
+            filesystem: Filesystem::compile(Request { kind: "cgroup2", ..request }, None)?,
+        })
+    }
+
+    /// A user namespace without a cgroup namespace of its own may not mount it (EPERM), nor may who finds it mounted
+    /// differently (EBUSY): then the own directory is bound, and where there is none, the host's stay hidden
+    /// (CVE-2023-25809).
+    fn apply(&self, root: &RootFd) -> Result<(), Fault> {
+        let refused = match self.filesystem.apply(root) {
+            Err(fault) if matches!(fault.errno, Errno::EPERM | Errno::EBUSY) => fault,
+            done => return done,
+        };
+        let Some(own) = &self.own else { return Err(refused) };
+        match own.apply(root) {
+            Err(fault) if fault.errno == Errno::ENOENT => self.cover.apply(root),
+            done => done,
+        }
+    }
+}
+
+impl fmt::Display for CgroupMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V1(v1) => write_mount(f, format_args!("mount cgroup"), &v1.target, &v1.text),
+            Self::V2(v2) => v2.filesystem.fmt(f),
+        }
+    }
+}

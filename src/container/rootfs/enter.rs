@@ -1,0 +1,79 @@
+//! `root.path`: the directory becomes a mount of its own, and the one through which all else is reached.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::mount::c_path;
+use crate::sys::file;
+use crate::sys::mount::{Depth, Sharing, attach, copy_tree, set_sharing};
+use crate::sys::path::RootFd;
+use crate::sys::{Errno, Fault};
+
+/// Deeper than any path: PATH_MAX bytes are at most this many components.
+const MAX_DEPTH: u32 = 2048;
+
+/// Opens the rootfs, as a mount of its own if the container has a mount namespace of its own.
+#[derive(PartialEq, Eq, Debug)]
+pub struct EnterRootfs {
+    path: CString,
+    place: Place,
+}
+
+/// Where the container's files will be seen from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// A mount namespace of its own: pivot_root(2) wants the root to be a mount.
+    OwnNamespace,
+    /// The runtime's mount namespace: nothing may be mounted, chroot(2) has to do.
+    RuntimeNamespace,
+}
+
+impl EnterRootfs {
+    /// `path` is absolute: the bundle joined with `root.path`.
+    pub fn compile(path: &Path, place: Place) -> anyhow::Result<Self> {
+        // Without a trailing slash, behind which the kernel would follow a symlink.
+        let path: std::path::PathBuf = path.components().collect();
+        Ok(Self { path: c_path(&path).context("root.path")?, place })
+    }
+
+    /// The container's root. Fails with ENOTDIR if the path is a symlink or anything else but a directory.
+    pub fn apply(&self) -> Result<RootFd, Fault> {
+        let directory = file::open_directory(&self.path).map_err(|error| error.about(&self.path))?;
+        if self.place == Place::RuntimeNamespace {
+            return Ok(RootFd::new(directory));
+        }
+        make_parent_private(directory.as_fd()).map_err(|fault| Fault { detail: detail(&self.path), ..fault })?;
+        let tree = copy_tree(directory.as_fd(), Depth::Tree).map_err(|error| error.about(&self.path))?;
+        attach(tree.as_fd(), directory.as_fd()).map_err(|error| error.about(&self.path))?;
+        Ok(RootFd::new(tree))
+    }
+}
+
+fn detail(path: &core::ffi::CStr) -> crate::sys::Text {
+    crate::sys::Text::from_bytes(path.to_bytes())
+}
+
+/// Makes the mount private that `directory` lies on: pivot_root(2) refuses a root whose parent is shared, and a mount
+/// on a shared one would appear on the host.
+fn make_parent_private(directory: BorrowedFd) -> Result<(), Fault> {
+    let mut above = None;
+    for _ in 0..MAX_DEPTH {
+        let here = above.as_ref().map_or(directory, |fd: &std::os::fd::OwnedFd| fd.as_fd());
+        match set_sharing(here, Sharing::Private, Depth::One) {
+            // Not the root of a mount: further up.
+            Err(error) if error.errno == Errno::EINVAL => above = Some(file::directory_above(here)?),
+            done => return Ok(done?),
+        }
+    }
+    Err(Fault::new("mount_setattr", Errno::EINVAL, "the rootfs is on no mount of this namespace"))
+}
+
+impl fmt::Display for EnterRootfs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "enter rootfs {}", self.path.to_string_lossy())
+    }
+}

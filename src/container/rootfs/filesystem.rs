@@ -1,0 +1,249 @@
+//! Mounts of new filesystems: configured, mounted detached with all their flags, and attached.
+
+use core::ffi::CStr;
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context as _, ensure};
+
+use super::copy_up::copy_up;
+use super::mount::{Request, Target, all_flags, propagate, verify, write_mount};
+use crate::sys::mount::{Attributes, Depth, FsContext, Sharing, attach, attr, legacy, mount_here, set_attributes};
+use crate::sys::path::{Links, RootFd};
+use crate::sys::{Errno, Fault, file};
+
+/// fsconfig(2) takes strings of up to 255 bytes; beyond, as overlay's lists of layers can be, mount(2) has to do.
+const MAX_VALUE: usize = 255;
+
+/// Kinds whose filesystem is one of a whole namespace, or is written to before it turns read-only: `ro` is for the
+/// mount alone, or the next container in the same pod would find its own read-only as well.
+const RO_MOUNT_ONLY: &[&str] = &[
+    "proc",
+    "sysfs",
+    "mqueue",
+    "devpts",
+    "devtmpfs",
+    "tmpfs",
+    "cgroup",
+    "cgroup2",
+    "bpf",
+    "securityfs",
+    "debugfs",
+    "tracefs",
+    "configfs",
+    "pstore",
+    "fusectl",
+    "binfmt_misc",
+    "efivarfs",
+];
+
+/// A filesystem of the container's own.
+#[derive(PartialEq, Debug)]
+pub struct Filesystem {
+    kind: CString,
+    target: Target,
+    parameters: Vec<(CString, Option<CString>)>,
+    flags: u64,
+    propagation: Vec<(Sharing, Depth)>,
+    copy_up: bool,
+    /// Whether a tmpfs takes the permissions of the directory that it hides.
+    inherit_mode: bool,
+    legacy: Option<Legacy>,
+    /// The label of the root directory, where the filesystem takes none when mounted.
+    label: Option<CString>,
+    text: String,
+}
+
+/// The arguments of mount(2).
+#[derive(PartialEq, Debug)]
+struct Legacy {
+    source: CString,
+    flags: u64,
+    data: CString,
+}
+
+impl Filesystem {
+    pub(super) fn compile(request: Request, label: Option<&str>) -> anyhow::Result<Self> {
+        let options = &request.options;
+        ensure!(!options.copy_up || request.kind == "tmpfs", "options: tmpcopyup: only for a tmpfs");
+        // SELinux labels neither /proc nor /sys, and the root of mqueue only afterwards; as runc.
+        let mounted_label = label.filter(|_| !matches!(request.kind, "proc" | "sysfs" | "mqueue"));
+        let mounted_label = mounted_label.filter(|_| !options.has_data("context"));
+        let flags = all_flags(options).set;
+        let is_special = matches!(request.kind, "proc" | "sysfs");
+        let links = if is_special { Links::Refuse } else { Links::Follow };
+        let is_late = request.kind == "tmpfs" || request.target.path.as_bytes() == b"/dev";
+        Ok(Self {
+            kind: CString::new(request.kind.split('.').next().unwrap_or_default()).context("type")?,
+            parameters: parameters(&request, mounted_label)?,
+            flags: if is_late { flags & !attr::RDONLY } else { flags },
+            propagation: options.propagation.clone(),
+            copy_up: options.copy_up,
+            inherit_mode: request.kind == "tmpfs" && !options.has_data("mode"),
+            legacy: Legacy::compile(&request, mounted_label)?,
+            label: label.filter(|_| request.kind == "mqueue").map(CString::new).transpose()?,
+            text: request.text,
+            target: Target { links, on_proc: request.kind == "proc" || request.target.on_proc, ..request.target },
+        })
+    }
+
+    /// One that config.json does not list by itself.
+    pub(super) fn internal(kind: &str, target: Target, data: &[String], flags: u64) -> anyhow::Result<Self> {
+        let parameters = data.iter().map(|option| parameter(option));
+        Ok(Self {
+            kind: CString::new(kind)?,
+            target,
+            parameters: parameters.collect::<anyhow::Result<_>>()?,
+            flags,
+            propagation: Vec::new(),
+            copy_up: false,
+            inherit_mode: false,
+            legacy: None,
+            label: None,
+            text: data.join(","),
+        })
+    }
+
+    pub(super) fn apply(&self, root: &RootFd) -> Result<(), Fault> {
+        self.mount(root).map(drop)
+    }
+
+    /// The mount, attached.
+    pub(super) fn mount(&self, root: &RootFd) -> Result<OwnedFd, Fault> {
+        let existing = if self.inherit_mode { self.target.existing(root)? } else { None };
+        let mode = match &existing {
+            Some(directory) => Some(file::stat(directory.as_fd())?.permissions()),
+            None => None,
+        };
+        let target = self.target.directory(root)?;
+        let mount = match &self.legacy {
+            Some(legacy) => self.mount_legacy(legacy, root, target.as_fd())?,
+            None => {
+                let mount = self.detached(mode)?;
+                if self.copy_up {
+                    let hidden = root.list(&self.target.path).map_err(|error| error.about(&self.target.path))?;
+                    copy_up(hidden.as_fd(), mount.as_fd())?;
+                }
+                attach(mount.as_fd(), target.as_fd()).map_err(|error| error.about(&self.target.path))?;
+                mount
+            }
+        };
+        if let Some(label) = &self.label {
+            let directory = file::list_at(mount.as_fd(), c".")?;
+            file::set_xattr(directory.as_fd(), c"security.selinux", label).map_err(|error| error.about(label))?;
+        }
+        propagate(mount.as_fd(), &self.propagation)?;
+        verify(root, &self.target.path, mount.as_fd())?;
+        Ok(mount)
+    }
+
+    fn detached(&self, mode: Option<u32>) -> Result<OwnedFd, Fault> {
+        let context = FsContext::open(&self.kind).map_err(|error| error.about(&self.kind))?;
+        if let Some(mode) = mode {
+            let digits = octal(mode);
+            let value = CStr::from_bytes_until_nul(&digits).unwrap_or_default();
+            context.set(c"mode", Some(value)).map_err(|error| context.explain(error, c"mode"))?;
+        }
+        for (key, value) in &self.parameters {
+            context.set(key, value.as_deref()).map_err(|error| context.explain(error, key))?;
+        }
+        context.create().map_err(|error| context.explain(error, self.source()))?;
+        context.mount(self.flags).map_err(|error| context.explain(error, self.source()))
+    }
+
+    fn mount_legacy(&self, legacy: &Legacy, root: &RootFd, target: BorrowedFd) -> Result<OwnedFd, Fault> {
+        file::enter(target)?;
+        mount_here(&legacy.source, &self.kind, legacy.flags, &legacy.data)
+            .map_err(|error| error.about(&self.target.path))?;
+        let mount = root.open(&self.target.path, self.target.links).map_err(|error| error.about(&self.target.path))?;
+        if file::stat(mount.as_fd())?.mount == file::stat(target)?.mount {
+            return Err(Fault::new("mount", Errno::ESTALE, "the mount point was moved while it was mounted on"));
+        }
+        let flags = Attributes { set: self.flags, clear: attr::ATIME_FIELD };
+        set_attributes(mount.as_fd(), flags, Depth::One).map_err(|error| error.about(&self.target.path))?;
+        Ok(mount)
+    }
+
+    /// What an error without words of the kernel is about.
+    fn source(&self) -> &CStr {
+        self.parameters
+            .iter()
+            .find(|(key, _)| key.as_c_str() == c"source")
+            .map_or(&self.kind, |(_, value)| value.as_ref().unwrap_or(&self.kind))
+    }
+}
+
+impl Legacy {
+    /// The arguments for mount(2), if fsconfig(2) cannot do it.
+    fn compile(request: &Request, label: Option<&str>) -> anyhow::Result<Option<Self>> {
+        let options = &request.options;
+        let source = request.source.map_or(Default::default(), |source| source.to_string_lossy());
+        let value_of = |option: &String| option.split_once('=').map_or(0, |(_, value)| value.len());
+        let fits = source.len() <= MAX_VALUE && options.data.iter().all(|option| value_of(option) <= MAX_VALUE);
+        if fits && options.legacy == 0 {
+            return Ok(None);
+        }
+        ensure!(!options.copy_up, "options: tmpcopyup: not together with iversion, silent or long options");
+        let mut data = options.data.clone();
+        data.extend(label.map(|label| format!("context=\"{label}\"")));
+        let data = data.join(",");
+        ensure!(data.len() < 4096, "options: longer than the page that mount(2) takes");
+        let mut flags = options.legacy;
+        for name in &options.superblock {
+            let (set, clear) = legacy::superblock(name);
+            flags = flags & !clear | set;
+        }
+        let read_only = all_flags(options).set & attr::RDONLY != 0 && !RO_MOUNT_ONLY.contains(&request.kind);
+        flags |= if read_only { legacy::RDONLY } else { 0 };
+        let source = if source.is_empty() { "none" } else { &source };
+        Ok(Some(Self { source: CString::new(source)?, flags, data: CString::new(data)? }))
+    }
+}
+
+/// All that is configured by fsconfig(2), in order: the source, the flags of the filesystem, its own options.
+fn parameters(request: &Request, label: Option<&str>) -> anyhow::Result<Vec<(CString, Option<CString>)>> {
+    let options = &request.options;
+    let mut parameters = Vec::new();
+    if let Some(source) = request.source.filter(|source| !source.as_os_str().is_empty()) {
+        parameters.push((c"source".to_owned(), Some(super::mount::c_path(source).context("source")?)));
+    }
+    if let Some((_, subtype)) = request.kind.split_once('.') {
+        parameters.push((c"subtype".to_owned(), Some(CString::new(subtype).context("type")?)));
+    }
+    if all_flags(options).set & attr::RDONLY != 0 && !RO_MOUNT_ONLY.contains(&request.kind) {
+        parameters.push((c"ro".to_owned(), None));
+    }
+    parameters.extend(options.superblock.iter().map(|flag| (CString::from(*flag), None)));
+    for option in &options.data {
+        parameters.push(parameter(option).context("options")?);
+    }
+    if let Some(label) = label {
+        parameters.push((c"context".to_owned(), Some(CString::new(label).context("linux.mountLabel")?)));
+    }
+    Ok(parameters)
+}
+
+/// `key=value` or `flag` as fsconfig(2) takes it. The quotes around a label are mount(2)'s, to hide its commas.
+pub(super) fn parameter(option: &str) -> anyhow::Result<(CString, Option<CString>)> {
+    let name = |text: &str| CString::new(text).with_context(|| option.to_owned());
+    let Some((key, value)) = option.split_once('=') else { return Ok((name(option)?, None)) };
+    let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    Ok((name(key)?, Some(name(unquoted.unwrap_or(value))?)))
+}
+
+/// The permissions `mode` in octal digits, NUL-terminated.
+fn octal(mode: u32) -> [u8; 5] {
+    let digit = |shift: u32| b'0' + (mode >> shift & 7) as u8;
+    [digit(9), digit(6), digit(3), digit(0), 0]
+}
+
+impl fmt::Display for Filesystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_mount(f, format_args!("mount {}", self.kind.to_string_lossy()), &self.target, &self.text)
+    }
+}
+
+#[cfg(test)]
+#[path = "filesystem_tests.rs"]
+mod tests;

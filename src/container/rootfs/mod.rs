@@ -1,0 +1,19 @@
+//! The container's filesystem: `root`, `mounts`, `linux.rootfsPropagation`, `linux.maskedPaths` and
+//! `linux.readonlyPaths` of config.json, in the order in which init applies them.
+//!
+//! ```text
+//! Propagation · EnterRootfs → RootFd · Mount… · (devices, console) · PivotRoot · RootPropagation
+//!             · LateReadonly… · ReadonlyPath… · MaskPath… · ReadonlyRoot
+//! ```
+
+pub mod bind;
+pub mod cgroup;
+pub mod copy_up;
+pub mod enter;
+pub mod filesystem;
+pub mod mask;
+pub mod mount;
+pub mod options;
+pub mod pivot;
+pub mod propagation;
+pub mod remount;

@@ -1,0 +1,284 @@
+//! `mounts[]`: each entry becomes a bind mount, a filesystem, a change of an existing mount, or the container's
+//! cgroups. runtime-spec config.md, "Mounts".
+
+use core::ffi::CStr;
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use oci_spec::runtime;
+
+use super::bind::Bind;
+use super::cgroup::{CgroupMount, CgroupView};
+use super::filesystem::Filesystem;
+use super::mask::LateReadonly;
+use super::options::Options;
+use super::remount::Remount;
+use crate::sys::file::{self, magic};
+use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_sharing};
+use crate::sys::path::{Links, RootFd};
+use crate::sys::{Errno, Fault, Text};
+
+/// What a mount depends on besides its own entry.
+pub struct Context<'a> {
+    /// Where relative sources of bind mounts start: absolute.
+    pub bundle: &'a Path,
+    /// linux.mountLabel, where SELinux is enabled.
+    pub label: Option<&'a str>,
+    /// Whether the container has a user namespace other than the runtime's.
+    pub user_namespace: bool,
+    /// Whether the container has a network namespace that belongs to its user namespace.
+    pub network_namespace: bool,
+    /// What a mount of type `cgroup` shows; without it, such a mount is an error.
+    pub cgroup: Option<&'a CgroupView>,
+}
+
+/// What an entry of `mounts` comes to.
+pub struct Compiled {
+    pub mount: Mount,
+    /// To be applied when all mount points, devices and links are made.
+    pub late: Option<LateReadonly>,
+    pub warnings: Vec<String>,
+}
+
+/// One entry of `mounts`, ready to be mounted.
+#[derive(PartialEq, Debug)]
+pub enum Mount {
+    Bind(Bind),
+    Filesystem(Filesystem),
+    Remount(Remount),
+    Cgroup(CgroupMount),
+}
+
+impl Mount {
+    pub fn compile(mount: &runtime::Mount, context: &Context) -> anyhow::Result<Compiled> {
+        let mut warnings = Vec::new();
+        let options = mount.options().as_deref().unwrap_or_default();
+        let parsed = Options::parse(options)?;
+        let mapped = mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
+        ensure!(!mapped, "uidMappings: id-mapped mounts are not supported yet");
+        let request = Request {
+            target: Target::compile(mount.destination(), &mut warnings)?,
+            kind: mount.typ().as_deref().unwrap_or_default(),
+            source: mount.source().as_deref(),
+            text: options.join(","),
+            options: parsed,
+        };
+        let is_bind = request.options.bind.is_some() || request.kind == "bind";
+        let mut late = None;
+        let mount = match request.kind {
+            _ if request.options.remount => Self::Remount(Remount::compile(request)?),
+            _ if is_bind => Self::Bind(Bind::compile(request, context, &mut warnings)?),
+            "" => bail!("type: missing (only bind mounts do without)"),
+            "cgroup" => Self::Cgroup(CgroupMount::compile(request, context)?),
+            "sysfs" if context.user_namespace && !context.network_namespace => {
+                Self::Bind(Bind::of_host_sysfs(request, context)?)
+            }
+            _ => {
+                late = request.late_readonly();
+                Self::Filesystem(Filesystem::compile(request, context.label)?)
+            }
+        };
+        Ok(Compiled { mount, late, warnings })
+    }
+
+    /// Mounts it below `root`; what is missing of the mount point is made.
+    pub fn apply(&self, root: &RootFd) -> Result<(), Fault> {
+        match self {
+            Self::Bind(bind) => bind.apply(root),
+            Self::Filesystem(filesystem) => filesystem.apply(root),
+            Self::Remount(remount) => remount.apply(root),
+            Self::Cgroup(cgroup) => cgroup.apply(root),
+        }
+    }
+}
+
+/// Whether the runtime makes the devices and links of `/dev`: not where the host's, or another, is bound there.
+pub fn makes_devices(mounts: &[runtime::Mount]) -> bool {
+    let is_bound = |mount: &runtime::Mount| {
+        let options = mount.options().as_deref().unwrap_or_default();
+        let bound = options.iter().any(|option| option == "bind" || option == "rbind");
+        (bound || mount.typ().as_deref() == Some("bind")) && clean(mount.destination()) == Path::new("/dev")
+    };
+    !mounts.iter().any(is_bound)
+}
+
+/// An entry of `mounts`, its options and destination understood.
+pub(super) struct Request<'a> {
+    pub target: Target,
+    pub kind: &'a str,
+    pub source: Option<&'a Path>,
+    pub options: Options,
+    /// The options as they are written.
+    pub text: String,
+}
+
+impl Request<'_> {
+    /// A read-only tmpfs, or `/dev`, stays writable until mount points, devices and links are made in it.
+    fn late_readonly(&self) -> Option<LateReadonly> {
+        let read_only = (self.options.flags.set | self.options.tree_flags.set) & attr::RDONLY != 0;
+        let is_late = self.kind == "tmpfs" || self.target.path.as_bytes() == b"/dev";
+        (read_only && is_late).then(|| LateReadonly { path: self.target.path.clone() })
+    }
+}
+
+/// Where something is mounted: a path in the container.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Target {
+    pub path: CString,
+    pub links: Links,
+    /// Whether the mount point may lie on a procfs: other mounts there would lead the writes of labels and sysctls
+    /// astray, ours and those of programs in the container (CVE-2019-16884).
+    pub on_proc: bool,
+}
+
+/// Files of /proc that lxcfs and its like emulate; nothing else below it may be covered. As runc has it.
+const EMULATED: &[&str] = &[
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+impl Target {
+    fn compile(destination: &Path, warnings: &mut Vec<String>) -> anyhow::Result<Self> {
+        ensure!(!destination.as_os_str().is_empty(), "destination: missing");
+        let path = clean(destination);
+        if !destination.is_absolute() {
+            let (given, taken) = (destination.display(), path.display());
+            warnings.push(format!("destination: {given} is relative, which is deprecated: taken as {taken}"));
+        }
+        ensure!(path != Path::new("/"), "destination: a mount on / would hide the root filesystem");
+        let emulated = EMULATED.iter().any(|file| path == Path::new(file));
+        let inside_proc = path.starts_with("/proc") && path != Path::new("/proc");
+        ensure!(!inside_proc || emulated, "destination: {}: nothing may be mounted inside /proc", path.display());
+        let path = c_path(&path).context("destination")?;
+        Ok(Self { path, links: Links::Follow, on_proc: emulated })
+    }
+
+    /// A mount point in a tree of our own.
+    pub fn plain(name: &str) -> anyhow::Result<Self> {
+        Ok(Self { path: CString::new(name)?, links: Links::Follow, on_proc: false })
+    }
+
+    /// The directory to mount on, made if it is missing.
+    pub fn directory(&self, root: &RootFd) -> Result<OwnedFd, Fault> {
+        let fd = root.target_dir(&self.path, self.links).map_err(|error| self.explain(error))?;
+        self.checked(fd)
+    }
+
+    /// The file to mount on, made if it is missing.
+    pub fn file(&self, root: &RootFd) -> Result<OwnedFd, Fault> {
+        let fd = root.target_file(&self.path).map_err(|error| self.explain(error))?;
+        self.checked(fd)
+    }
+
+    /// The directory to mount on, if there is one already.
+    pub fn existing(&self, root: &RootFd) -> Result<Option<OwnedFd>, Fault> {
+        match root.open(&self.path, self.links) {
+            Err(error) if error.errno == Errno::ENOENT => Ok(None),
+            Err(error) => Err(self.explain(error)),
+            Ok(fd) => self.checked(fd).map(Some),
+        }
+    }
+
+    fn checked(&self, fd: OwnedFd) -> Result<OwnedFd, Fault> {
+        if !self.on_proc && file::fs_type(fd.as_fd())? == magic::PROC {
+            return Err(words("move_mount", Errno::EPERM, &[self.path.as_bytes(), b" lies inside a procfs"]));
+        }
+        Ok(fd)
+    }
+
+    fn explain(&self, error: crate::sys::SysError) -> Fault {
+        if error.errno == Errno::ELOOP && self.links == Links::Refuse {
+            let path = self.path.as_bytes();
+            return words(error.call, error.errno, &[path, b" must be a directory, and no symlink may lead there"]);
+        }
+        error.about(&self.path)
+    }
+}
+
+/// Sets the propagation of what has been attached, in the order of the options.
+pub(super) fn propagate(mount: BorrowedFd, wanted: &[(Sharing, Depth)]) -> Result<(), Fault> {
+    for (sharing, depth) in wanted {
+        set_sharing(mount, *sharing, *depth)?;
+    }
+    Ok(())
+}
+
+/// Fails if `path` does not lead to `mount` by now: somebody moved the mount point away (CVE-2021-30465).
+pub(super) fn verify(root: &RootFd, path: &CStr, mount: BorrowedFd) -> Result<(), Fault> {
+    let there = root.open(path, Links::Follow).map_err(|error| error.about(path))?;
+    if file::stat(there.as_fd())?.mount == file::stat(mount)?.mount {
+        return Ok(());
+    }
+    Err(words("move_mount", Errno::ESTALE, &[path.to_bytes(), b" was moved while it was mounted on"]))
+}
+
+/// A failure in words of ours.
+pub(super) fn words(call: &'static str, errno: Errno, parts: &[&[u8]]) -> Fault {
+    let mut detail = Text::default();
+    parts.iter().for_each(|part| detail.push(part));
+    Fault { call, errno, detail }
+}
+
+/// The flags of a mount and of all below it as one change, for a mount with nothing below.
+pub(super) fn all_flags(options: &Options) -> Attributes {
+    let mut flags = options.flags;
+    flags.add(options.tree_flags);
+    flags
+}
+
+/// `path` as an absolute one without `.`, `..` and doubled slashes.
+fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => cleaned.push(name),
+            Component::ParentDir => drop(cleaned.pop()),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    cleaned
+}
+
+/// `path` as the kernel takes it.
+pub(super) fn c_path(path: &Path) -> anyhow::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).with_context(|| format!("{}", path.display()))
+}
+
+impl fmt::Display for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(bind) => bind.fmt(f),
+            Self::Filesystem(filesystem) => filesystem.fmt(f),
+            Self::Remount(remount) => remount.fmt(f),
+            Self::Cgroup(cgroup) => cgroup.fmt(f),
+        }
+    }
+}
+
+/// `what on path (options)`, without the parentheses where there are none.
+pub(super) fn write_mount(
+    f: &mut fmt::Formatter<'_>,
+    what: fmt::Arguments<'_>,
+    target: &Target,
+    options: &str,
+) -> fmt::Result {
+    write!(f, "{what} on {}", target.path.to_string_lossy())?;
+    if options.is_empty() { Ok(()) } else { write!(f, " ({options})") }
+}
+
+#[cfg(test)]
+#[path = "mount_tests.rs"]
+mod tests;

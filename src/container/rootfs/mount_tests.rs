@@ -1,0 +1,269 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::sys::scratch::{Directory, in_mount_namespace, mount_line};
+
+fn context(bundle: &Path) -> Context<'_> {
+    Context { bundle, label: None, user_namespace: false, network_namespace: true, cgroup: None }
+}
+
+fn compile(mount: Value) -> anyhow::Result<Compiled> {
+    Mount::compile(&serde_json::from_value(mount).unwrap(), &context(Path::new("/bundle")))
+}
+
+fn text(mount: Value) -> String {
+    compile(mount).unwrap().mount.to_string()
+}
+
+fn error(mount: Value) -> String {
+    format!("{:#}", compile(mount).err().expect("an error"))
+}
+
+/// Compiles and applies `mount` with the root of a container at `dir`/rootfs.
+fn apply(dir: &Directory, mount: Value) -> Result<(), Fault> {
+    let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context(dir.path())).unwrap();
+    compiled.mount.apply(&root(dir))
+}
+
+fn root(dir: &Directory) -> RootFd {
+    let path = dir.join("rootfs");
+    fs::create_dir_all(&path).unwrap();
+    RootFd::new(file::open_directory(&c_path(&path).unwrap()).unwrap())
+}
+
+#[test]
+fn mounts_print_as_what_they_do() {
+    assert_eq!(
+        text(json!({ "destination": "/tmp/", "type": "tmpfs", "options": ["nosuid", "nodev", "size=64m"] })),
+        "mount tmpfs on /tmp (nosuid,nodev,size=64m)"
+    );
+    assert_eq!(
+        text(json!({ "destination": "/dst", "type": "bind", "source": "src", "options": ["rbind", "ro"] })),
+        "rbind /bundle/src on /dst (ro)"
+    );
+    assert_eq!(text(json!({ "destination": "/dst", "type": "bind", "source": "/src" })), "bind /src on /dst");
+    assert_eq!(text(json!({ "destination": "/x", "options": ["remount", "ro"] })), "remount on /x (ro)");
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_its_field() {
+    let cases = [
+        (json!({ "destination": "/x" }), "type: missing (only bind mounts do without)"),
+        (json!({ "destination": "", "type": "tmpfs" }), "destination: missing"),
+        (
+            json!({ "destination": "/a/..", "type": "tmpfs" }),
+            "destination: a mount on / would hide the root filesystem",
+        ),
+        (json!({ "destination": "/x", "type": "bind" }), "source: missing"),
+        (
+            json!({ "destination": "/x", "type": "bind", "source": "/y", "options": ["rbind", "size=1m"] }),
+            "options: size=1m: bind mounts have no options of a filesystem",
+        ),
+        (
+            json!({ "destination": "/x", "type": "bind", "source": "/y", "options": ["idmap"] }),
+            "options: idmap: id-mapped mounts are not supported yet",
+        ),
+        (json!({ "destination": "/c", "type": "cgroup" }), "type: cgroup: the container has no cgroup"),
+        (
+            json!({ "destination": "/proc/self/attr", "type": "tmpfs" }),
+            "destination: /proc/self/attr: nothing may be mounted inside /proc",
+        ),
+        (
+            json!({ "destination": "/x", "type": "proc", "options": ["tmpcopyup"] }),
+            "options: tmpcopyup: only for a tmpfs",
+        ),
+        (
+            json!({ "destination": "/x\u{0}y", "type": "tmpfs" }),
+            "destination: /x\u{0}y: nul byte found in provided data at position: 2",
+        ),
+    ];
+    for (mount, expected) in cases {
+        assert_eq!(error(mount), expected);
+    }
+}
+
+#[test]
+fn a_relative_destination_is_taken_below_the_root_with_a_warning() {
+    let compiled = compile(json!({ "destination": "tmp/../data", "type": "tmpfs" })).unwrap();
+    assert_eq!(compiled.mount.to_string(), "mount tmpfs on /data");
+    assert_eq!(compiled.warnings, ["destination: tmp/../data is relative, which is deprecated: taken as /data"]);
+}
+
+#[test]
+fn a_read_only_tmpfs_stays_writable_until_all_is_made() {
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        let mount = json!({ "destination": "/t", "type": "tmpfs", "options": ["ro", "nosuid"] });
+        let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context(dir.path())).unwrap();
+        let root = root(&dir);
+        compiled.mount.apply(&root).unwrap();
+        fs::create_dir(dir.join("rootfs/t/below")).unwrap();
+        let late = compiled.late.unwrap();
+        assert_eq!(late.to_string(), "read-only mount /t");
+        late.apply(&root).unwrap();
+        assert!(fs::create_dir(dir.join("rootfs/t/other")).is_err());
+        assert!(mount_line(&dir.join("rootfs/t")).unwrap().contains(" ro,nosuid,"));
+    });
+}
+
+#[test]
+fn dev_needs_no_devices_only_where_another_is_bound() {
+    let mounts = |json: Value| serde_json::from_value::<Vec<runtime::Mount>>(json).unwrap();
+    assert!(makes_devices(&mounts(json!([{ "destination": "/dev", "type": "tmpfs" }]))));
+    assert!(!makes_devices(&mounts(json!([{ "destination": "/dev/", "source": "/dev", "options": ["rbind"] }]))));
+}
+
+#[test]
+fn a_bind_mount_keeps_its_sources_flags_and_changes_only_what_is_named() {
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        apply(&dir, json!({ "destination": "/src", "type": "tmpfs", "options": ["nosuid", "nodev", "noatime"] }))
+            .unwrap();
+        let bind = |to: &str, options: Value| {
+            let source = dir.join("rootfs/src");
+            let mount = json!({ "destination": to, "type": "bind", "source": source, "options": options });
+            apply(&dir, mount).unwrap();
+            mount_line(&dir.join(&format!("rootfs{to}"))).unwrap().split(' ').nth(5).unwrap().to_owned()
+        };
+        assert_eq!(bind("/a", json!(["bind"])), "rw,nosuid,nodev,noatime");
+        assert_eq!(bind("/b", json!(["bind", "ro"])), "ro,nosuid,nodev,noatime");
+        assert_eq!(bind("/c", json!(["bind", "suid", "dev", "noexec", "strictatime"])), "rw,noexec");
+        assert_eq!(bind("/d", json!(["bind", "nosymfollow", "relatime"])), "rw,nosuid,nodev,relatime,nosymfollow");
+        assert_eq!(mount_line(&dir.join("rootfs/src")).unwrap().split(' ').nth(5), Some("rw,nosuid,nodev,noatime"));
+    });
+}
+
+#[test]
+fn a_relative_source_is_the_bundles_and_a_file_is_bound_on_a_file_that_is_made() {
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        fs::write(dir.join("hosts"), "from the host").unwrap();
+        apply(&dir, json!({ "destination": "/etc/hosts", "source": "hosts", "options": ["bind", "ro"] })).unwrap();
+        assert_eq!(fs::read_to_string(dir.join("rootfs/etc/hosts")).unwrap(), "from the host");
+        assert!(fs::write(dir.join("rootfs/etc/hosts"), "from inside").is_err());
+        assert!(fs::write(dir.join("hosts"), "host may").is_ok());
+    });
+}
+
+#[test]
+fn a_missing_source_is_no_such_file() {
+    let dir = Directory::new();
+    let fault = apply(&dir, json!({ "destination": "/x", "source": "gone", "options": ["bind"] })).unwrap_err();
+    let path = dir.join("gone");
+    assert_eq!(fault.to_string(), format!("open_tree: no such file or directory ({})", path.display()));
+    assert!(!dir.join("rootfs/x").exists());
+}
+
+#[test]
+fn rro_reaches_submounts_and_ro_does_not() {
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        apply(&dir, json!({ "destination": "/src", "type": "tmpfs" })).unwrap();
+        apply(&dir, json!({ "destination": "/src/sub", "type": "tmpfs" })).unwrap();
+        for (name, sub_is_writable) in [("ro", true), ("rro", false)] {
+            let mount = json!({
+                "destination": format!("/{name}"), "source": dir.join("rootfs/src"), "options": ["rbind", name]
+            });
+            apply(&dir, mount).unwrap();
+            assert!(fs::write(dir.join(&format!("rootfs/{name}/file")), "").is_err());
+            assert_eq!(fs::write(dir.join(&format!("rootfs/{name}/sub/file")), "").is_ok(), sub_is_writable);
+        }
+    });
+}
+
+#[test]
+fn propagation_words_apply_to_the_mount_that_has_them() {
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        apply(&dir, json!({ "destination": "/a", "type": "tmpfs", "options": ["shared"] })).unwrap();
+        apply(&dir, json!({ "destination": "/b", "type": "tmpfs", "options": ["unbindable"] })).unwrap();
+        let source = dir.join("rootfs/a");
+        apply(&dir, json!({ "destination": "/c", "source": source, "options": ["bind", "rslave"] })).unwrap();
+        let has = |name: &str, word: &str| mount_line(&dir.join(name)).unwrap().contains(word);
+        assert!(has("rootfs/a", " shared:"));
+        assert!(has("rootfs/b", " unbindable"));
+        assert!(has("rootfs/c", " master:") && !has("rootfs/c", " shared:"));
+    });
+}
+
+#[test]
+fn proc_and_sys_are_mounted_on_real_directories_only() {
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        let root = root(&dir);
+        fs::create_dir(dir.join("rootfs/elsewhere")).unwrap();
+        symlink("/elsewhere", dir.join("rootfs/proc")).unwrap();
+        let proc = json!({ "destination": "/proc", "type": "proc" });
+        let fault = apply(&dir, proc.clone()).unwrap_err();
+        assert_eq!(fault.errno, Errno::ELOOP);
+        assert!(fault.to_string().ends_with("(/proc must be a directory, and no symlink may lead there)"), "{fault}");
+        fs::remove_file(dir.join("rootfs/proc")).unwrap();
+        apply(&dir, proc).unwrap();
+        assert_eq!(file::fs_type(root.open(c"/proc", Links::Refuse).unwrap().as_fd()).unwrap(), magic::PROC);
+    });
+}
+
+#[test]
+fn a_symlink_into_proc_does_not_get_a_mount_there() {
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        apply(&dir, json!({ "destination": "/proc", "type": "proc" })).unwrap();
+        symlink("/proc/tty", dir.join("rootfs/data")).unwrap();
+        let fault = apply(&dir, json!({ "destination": "/data", "type": "tmpfs" })).unwrap_err();
+        assert_eq!(fault.to_string(), "move_mount: operation not permitted (/data lies inside a procfs)");
+        // What lxcfs emulates may be covered.
+        fs::write(dir.join("uptime"), "1 1").unwrap();
+        apply(&dir, json!({ "destination": "/proc/uptime", "source": "uptime", "options": ["bind"] })).unwrap();
+        assert_eq!(fs::read_to_string(dir.join("rootfs/proc/uptime")).unwrap(), "1 1");
+        // On /proc itself only a procfs.
+        let fault = apply(&dir, json!({ "destination": "/proc", "source": ".", "options": ["bind"] })).unwrap_err();
+        assert_eq!(fault.errno, Errno::EPERM);
+        apply(&dir, json!({ "destination": "/proc", "source": "/proc", "options": ["rbind"] })).unwrap();
+    });
+}
+
+#[test]
+fn a_destination_whose_leaf_is_a_symlink_is_mounted_inside_the_root() {
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        root(&dir);
+        let victim = dir.join("victim");
+        fs::create_dir(&victim).unwrap();
+        symlink(&victim, dir.join("rootfs/link")).unwrap();
+        apply(&dir, json!({ "destination": "/link", "type": "tmpfs", "options": ["mode=0700"] })).unwrap();
+        assert!(mount_line(&victim).is_none());
+        let inside = dir.path().join("rootfs").join(victim.strip_prefix("/").unwrap());
+        assert!(mount_line(&inside).is_some());
+    });
+}
+
+#[test]
+fn a_remount_changes_flags_and_options_of_what_is_there() {
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        apply(&dir, json!({ "destination": "/t", "type": "tmpfs", "options": ["size=1m"] })).unwrap();
+        apply(&dir, json!({ "destination": "/t", "options": ["remount", "nosuid", "noexec", "size=2m"] })).unwrap();
+        let line = mount_line(&dir.join("rootfs/t")).unwrap();
+        assert!(line.contains(" rw,nosuid,noexec,") && line.contains("size=2048k"), "{line}");
+        apply(&dir, json!({ "destination": "/t", "options": ["remount", "bind", "ro", "exec"] })).unwrap();
+        let line = mount_line(&dir.join("rootfs/t")).unwrap();
+        assert!(line.contains(" ro,nosuid,relatime") && line.contains(" rw,size=2048k"), "{line}");
+    });
+}
+
+#[test]
+fn the_hosts_sys_stands_in_where_a_user_namespace_shares_the_network() {
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        let mount = json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"] });
+        let context = Context { user_namespace: true, network_namespace: false, ..context(dir.path()) };
+        let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context).unwrap();
+        assert_eq!(compiled.mount.to_string(), "rbind /sys on /sys (nosuid,ro)");
+        compiled.mount.apply(&root(&dir)).unwrap();
+        let sub = dir.join("rootfs/sys/fs/cgroup");
+        assert!(mount_line(&sub).is_none_or(|line| line.split(' ').nth(5).unwrap().starts_with("ro")));
+    });
+}

@@ -1,0 +1,244 @@
+//! Mount options as config.json has them: one table, looked up by name when compiling and listed by `features`.
+//!
+//! Source: runtime-spec config.md, "Linux mount options"; mount(8), "FILESYSTEM-INDEPENDENT MOUNT OPTIONS".
+
+use core::ffi::CStr;
+
+use crate::sys::mount::{Attributes, Depth, Sharing, attr, legacy};
+
+/// What an option asks for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Meaning {
+    /// Nothing: `defaults`.
+    Nothing,
+    Bind(Depth),
+    Remount,
+    /// A flag of this mount.
+    Flag(Attributes),
+    /// A flag of this mount and of all below it.
+    TreeFlag(Attributes),
+    Propagation(Sharing, Depth),
+    /// A flag of the filesystem, by its name for fsconfig(2).
+    Superblock(&'static CStr),
+    /// A flag of the filesystem that only mount(2) can set or, the second, clear.
+    Legacy(u64, u64),
+    CopyUp,
+    /// Mapping of ids, which `mounts[].uidMappings` describe.
+    IdMap,
+}
+
+use Meaning::{Bind, CopyUp, Flag, IdMap, Legacy, Nothing, Propagation, Remount, Superblock, TreeFlag};
+
+const fn set(flag: u64) -> Attributes {
+    Attributes { set: flag, clear: 0 }
+}
+
+const fn clear(flag: u64) -> Attributes {
+    Attributes { set: 0, clear: flag }
+}
+
+/// One of the three values of the field of access times. What turns one off means relatime, the kernel's default.
+const fn atime(value: u64) -> Attributes {
+    Attributes { set: value, clear: attr::ATIME_FIELD }
+}
+
+/// Every option with a meaning of its own; any other is the filesystem's.
+const OPTIONS: &[(&str, Meaning)] = &[
+    ("async", Superblock(c"async")),
+    ("atime", Flag(atime(attr::RELATIME))),
+    ("bind", Bind(Depth::One)),
+    ("defaults", Nothing),
+    ("dev", Flag(clear(attr::NODEV))),
+    ("diratime", Flag(clear(attr::NODIRATIME))),
+    ("dirsync", Superblock(c"dirsync")),
+    ("exec", Flag(clear(attr::NOEXEC))),
+    ("iversion", Legacy(legacy::I_VERSION, 0)),
+    ("lazytime", Superblock(c"lazytime")),
+    ("loud", Legacy(0, legacy::SILENT)),
+    ("mand", Superblock(c"mand")),
+    ("noatime", Flag(atime(attr::NOATIME))),
+    ("nodev", Flag(set(attr::NODEV))),
+    ("nodiratime", Flag(set(attr::NODIRATIME))),
+    ("noexec", Flag(set(attr::NOEXEC))),
+    ("noiversion", Legacy(0, legacy::I_VERSION)),
+    ("nolazytime", Superblock(c"nolazytime")),
+    ("nomand", Superblock(c"nomand")),
+    ("norelatime", Flag(atime(attr::RELATIME))),
+    ("nostrictatime", Flag(atime(attr::RELATIME))),
+    ("nosuid", Flag(set(attr::NOSUID))),
+    ("nosymfollow", Flag(set(attr::NOSYMFOLLOW))),
+    ("private", Propagation(Sharing::Private, Depth::One)),
+    ("ratime", TreeFlag(atime(attr::RELATIME))),
+    ("rbind", Bind(Depth::Tree)),
+    ("rdev", TreeFlag(clear(attr::NODEV))),
+    ("rdiratime", TreeFlag(clear(attr::NODIRATIME))),
+    ("relatime", Flag(atime(attr::RELATIME))),
+    ("remount", Remount),
+    ("rexec", TreeFlag(clear(attr::NOEXEC))),
+    ("rnoatime", TreeFlag(atime(attr::NOATIME))),
+    ("rnodev", TreeFlag(set(attr::NODEV))),
+    ("rnodiratime", TreeFlag(set(attr::NODIRATIME))),
+    ("rnoexec", TreeFlag(set(attr::NOEXEC))),
+    ("rnorelatime", TreeFlag(atime(attr::RELATIME))),
+    ("rnostrictatime", TreeFlag(atime(attr::RELATIME))),
+    ("rnosuid", TreeFlag(set(attr::NOSUID))),
+    ("rnosymfollow", TreeFlag(set(attr::NOSYMFOLLOW))),
+    ("ro", Flag(set(attr::RDONLY))),
+    ("rprivate", Propagation(Sharing::Private, Depth::Tree)),
+    ("rrelatime", TreeFlag(atime(attr::RELATIME))),
+    ("rro", TreeFlag(set(attr::RDONLY))),
+    ("rrw", TreeFlag(clear(attr::RDONLY))),
+    ("rshared", Propagation(Sharing::Shared, Depth::Tree)),
+    ("rslave", Propagation(Sharing::Slave, Depth::Tree)),
+    ("rstrictatime", TreeFlag(atime(attr::STRICTATIME))),
+    ("rsuid", TreeFlag(clear(attr::NOSUID))),
+    ("rsymfollow", TreeFlag(clear(attr::NOSYMFOLLOW))),
+    ("runbindable", Propagation(Sharing::Unbindable, Depth::Tree)),
+    ("rw", Flag(clear(attr::RDONLY))),
+    ("shared", Propagation(Sharing::Shared, Depth::One)),
+    ("silent", Legacy(legacy::SILENT, 0)),
+    ("slave", Propagation(Sharing::Slave, Depth::One)),
+    ("strictatime", Flag(atime(attr::STRICTATIME))),
+    ("suid", Flag(clear(attr::NOSUID))),
+    ("symfollow", Flag(clear(attr::NOSYMFOLLOW))),
+    ("sync", Superblock(c"sync")),
+    ("tmpcopyup", CopyUp),
+    ("unbindable", Propagation(Sharing::Unbindable, Depth::One)),
+    ("idmap", IdMap),
+    ("ridmap", IdMap),
+];
+
+/// The names of all options that mounts can have, for `features`.
+pub fn option_names() -> impl Iterator<Item = &'static str> {
+    OPTIONS.iter().filter(|(_, meaning)| *meaning != IdMap).map(|(name, _)| *name)
+}
+
+/// The propagation that `word` names, such as `rslave`: also linux.rootfsPropagation has these words.
+pub(super) fn propagation(word: &str) -> Option<(Sharing, Depth)> {
+    OPTIONS.iter().find_map(|(name, meaning)| match meaning {
+        Propagation(sharing, depth) if *name == word => Some((*sharing, *depth)),
+        _ => None,
+    })
+}
+
+/// The word for a propagation.
+pub(super) fn propagation_word(wanted: (Sharing, Depth)) -> &'static str {
+    let named = OPTIONS.iter().find(|(_, meaning)| *meaning == Propagation(wanted.0, wanted.1));
+    named.map_or("", |(name, _)| name)
+}
+
+/// `mounts[].options`, sorted by what they ask for; of two that contradict each other, the later counts.
+#[derive(Default, PartialEq, Debug)]
+pub(super) struct Options {
+    pub bind: Option<Depth>,
+    pub remount: bool,
+    pub flags: Attributes,
+    pub tree_flags: Attributes,
+    pub propagation: Vec<(Sharing, Depth)>,
+    pub superblock: Vec<&'static CStr>,
+    /// Flags for mount(2), if an option needs it.
+    pub legacy: u64,
+    pub copy_up: bool,
+    /// The filesystem's own options.
+    pub data: Vec<String>,
+}
+
+impl Options {
+    pub fn parse(options: &[String]) -> anyhow::Result<Self> {
+        let mut parsed = Self::default();
+        for option in options {
+            match OPTIONS.iter().find(|(name, _)| name == option) {
+                Some((_, meaning)) => parsed.add(option, *meaning)?,
+                None => parsed.data.extend(split_data(option).map(str::to_owned)),
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn add(&mut self, option: &str, meaning: Meaning) -> anyhow::Result<()> {
+        match meaning {
+            Nothing => {}
+            Bind(depth) => self.bind = if self.bind == Some(Depth::Tree) { self.bind } else { Some(depth) },
+            Remount => self.remount = true,
+            Flag(change) => self.flags.add(change),
+            TreeFlag(change) => self.tree_flags.add(change),
+            Propagation(sharing, depth) => self.propagation.push((sharing, depth)),
+            Superblock(flag) => self.superblock.push(flag),
+            Legacy(set, clear) => self.legacy = self.legacy & !clear | set,
+            CopyUp => self.copy_up = true,
+            IdMap => anyhow::bail!("options: {option}: id-mapped mounts are not supported yet"),
+        }
+        Ok(())
+    }
+
+    /// Whether the filesystem's option `key` is given.
+    pub fn has_data(&self, key: &str) -> bool {
+        self.data.iter().any(|option| option.split('=').next() == Some(key))
+    }
+}
+
+/// The single options in `option`: engines also write `mode=755,size=64m`, which mount(2) takes apart at its commas,
+/// but for those in quotes (SELinux contexts) or behind a backslash (overlay's paths).
+fn split_data(option: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let parts = option.split(move |c| {
+        let separates = c == ',' && !quoted && !escaped;
+        quoted ^= c == '"';
+        escaped = c == '\\' && !escaped;
+        separates
+    });
+    parts.filter(|part| !part.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[&str]) -> Options {
+        Options::parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn every_option_that_the_spec_lists_is_known_once() {
+        const SPEC: &str = "async atime bind defaults dev diratime dirsync exec iversion lazytime loud noatime nodev \
+            nodiratime noexec noiversion nolazytime norelatime nostrictatime nosuid private ratime rbind rdev \
+            rdiratime relatime remount rexec rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid \
+            ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid runbindable rw shared silent slave \
+            strictatime suid sync unbindable mand nomand nosymfollow symfollow rnosymfollow rsymfollow tmpcopyup";
+        for word in SPEC.split_whitespace() {
+            assert_eq!(option_names().filter(|name| *name == word).count(), 1, "{word}");
+        }
+        assert_eq!(option_names().count(), SPEC.split_whitespace().count());
+    }
+
+    #[test]
+    fn the_later_of_two_contradicting_options_counts() {
+        assert_eq!(parse(&["ro", "rw"]).flags, clear(attr::RDONLY));
+        assert_eq!(parse(&["rw", "ro"]).flags, set(attr::RDONLY));
+        assert_eq!(parse(&["noatime", "strictatime"]).flags, atime(attr::STRICTATIME));
+        assert_eq!(parse(&["noatime", "relatime"]).flags, atime(attr::RELATIME));
+        assert_eq!(parse(&["rbind", "bind"]).bind, Some(Depth::Tree));
+        assert_eq!(parse(&["silent", "loud"]).legacy, 0);
+    }
+
+    #[test]
+    fn unknown_options_are_the_filesystems_and_come_apart_at_commas() {
+        let options = parse(&["nosuid", "mode=755,size=64m", r#"context="a:s0:c1,c2",uid=0"#, r"lowerdir=/a\,b"]);
+        assert_eq!(options.data, ["mode=755", "size=64m", r#"context="a:s0:c1,c2""#, "uid=0", r"lowerdir=/a\,b"]);
+        assert!(options.has_data("mode") && !options.has_data("mod"));
+    }
+
+    #[test]
+    fn propagation_words_are_looked_up_both_ways() {
+        for word in ["shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable"] {
+            assert_eq!(propagation_word(propagation(word).unwrap()), word);
+        }
+        assert_eq!(propagation("ro"), None);
+    }
+
+    #[test]
+    fn id_mapped_mounts_are_refused_not_ignored() {
+        let error = Options::parse(&["ridmap".to_owned()]).unwrap_err();
+        assert_eq!(error.to_string(), "options: ridmap: id-mapped mounts are not supported yet");
+    }
+}

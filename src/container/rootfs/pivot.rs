@@ -1,0 +1,150 @@
+//! The rootfs becomes `/`, and the host's root goes away.
+
+use std::ffi::{CString, OsString};
+use std::fmt;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::enter::Place;
+use super::mount::c_path;
+use super::propagation::Propagation;
+use crate::sys::mount::{Depth, FsContext, Sharing, attach, detach, detach_here, pivot_root_here, set_sharing};
+use crate::sys::path::RootFd;
+use crate::sys::{Errno, Fault, file};
+
+/// How the rootfs becomes the root.
+#[derive(PartialEq, Eq, Debug)]
+pub enum PivotRoot {
+    /// pivot_root(2). The old root's mounts are made slaves before they are unmounted, where they could be peers of
+    /// the host's.
+    Pivot { peers: bool },
+    /// Moving the mount over the old root, for hosts that run from an initramfs (`--no-pivot`). The host's procfs and
+    /// sysfs stay below it, so they are hidden: a fully visible one would let a nested user namespace mount another.
+    Move { hide: Vec<CString> },
+    /// chroot(2), in the runtime's mount namespace.
+    Chroot,
+}
+
+impl PivotRoot {
+    /// The usual way.
+    pub fn compile(place: Place, propagation: &Propagation) -> Self {
+        match place {
+            Place::OwnNamespace => Self::Pivot { peers: propagation.leaves_peers() },
+            Place::RuntimeNamespace => Self::Chroot,
+        }
+    }
+
+    /// The way without pivot_root(2). `mountinfo` is the text of proc_pid_mountinfo(5), which has the host's mounts
+    /// that are to be hidden; those in `rootfs` are the container's.
+    pub fn compile_no_pivot(place: Place, mountinfo: &[u8], rootfs: &Path) -> anyhow::Result<Self> {
+        if place == Place::RuntimeNamespace {
+            return Ok(Self::Chroot);
+        }
+        let revealing = mountinfo.split(|byte| *byte == b'\n').filter_map(full_proc_or_sysfs);
+        let hide = revealing.filter(|path| !path.starts_with(rootfs)).map(|path| c_path(&path));
+        Ok(Self::Move { hide: hide.collect::<anyhow::Result<_>>().context("mountinfo")? })
+    }
+
+    pub fn apply(&self, root: &RootFd) -> Result<(), Fault> {
+        match self {
+            Self::Pivot { peers } => pivot(root, *peers),
+            Self::Move { hide } => move_over(root, hide),
+            Self::Chroot => {
+                file::enter(root.as_fd())?;
+                Ok(file::chroot_here()?)
+            }
+        }
+    }
+}
+
+fn pivot(root: &RootFd, peers: bool) -> Result<(), Fault> {
+    let old = file::open_directory(c"/")?;
+    file::enter(root.as_fd())?;
+    pivot_root_here().map_err(|error| match error.errno {
+        Errno::EINVAL => error.about(c"the host's root may be an initramfs: --no-pivot works there"),
+        _ => error.into(),
+    })?;
+    // Now the old root is stacked on the new one.
+    file::enter(old.as_fd())?;
+    if peers {
+        // Else the unmounts would reach the host.
+        set_sharing(old.as_fd(), Sharing::Slave, Depth::Tree)?;
+    }
+    detach_here()?;
+    Ok(file::enter_root()?)
+}
+
+fn move_over(root: &RootFd, hide: &[CString]) -> Result<(), Fault> {
+    for path in hide {
+        hide_host_mount(path)
+            .map_err(|fault| Fault { detail: crate::sys::Text::from_bytes(path.as_bytes()), ..fault })?;
+    }
+    let old = file::open_directory(c"/")?;
+    attach(root.as_fd(), old.as_fd())?;
+    file::enter(root.as_fd())?;
+    Ok(file::chroot_here()?)
+}
+
+/// Unmounts the host's procfs or sysfs at `path`; where it is locked, covers it.
+fn hide_host_mount(path: &CString) -> Result<(), Fault> {
+    let mount = match file::open_directory(path) {
+        Err(error) if error.errno == Errno::ENOENT => return Ok(()),
+        opened => opened?,
+    };
+    set_sharing(mount.as_fd(), Sharing::Slave, Depth::Tree)?;
+    match detach(path) {
+        Err(error) if matches!(error.errno, Errno::EINVAL | Errno::EPERM) => {
+            let tmpfs = FsContext::open(c"tmpfs")?;
+            tmpfs.create()?;
+            Ok(attach(tmpfs.mount(0)?.as_fd(), mount.as_fd())?)
+        }
+        done => Ok(done?),
+    }
+}
+
+/// The mount point of a line of mountinfo, if it is a whole procfs or sysfs.
+fn full_proc_or_sysfs(line: &[u8]) -> Option<PathBuf> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let root = fields.nth(3)?;
+    let point = fields.next()?;
+    let name = fields.skip_while(|field| *field != b"-").nth(1)?;
+    (root == b"/" && matches!(name, b"proc" | b"sysfs")).then(|| unescape(point))
+}
+
+/// `\040` and its like, as mountinfo writes blanks, tabs, newlines and backslashes.
+fn unescape(text: &[u8]) -> PathBuf {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [byte, tail @ ..] = rest {
+        let octal = tail.get(..3).filter(|digits| *byte == b'\\' && digits.iter().all(|d| matches!(d, b'0'..=b'7')));
+        match octal {
+            Some(digits) => {
+                plain.push(digits.iter().fold(0, |value: u8, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            None => {
+                plain.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+    OsString::from_vec(plain).into()
+}
+
+impl fmt::Display for PivotRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pivot { .. } => f.write_str("pivot_root"),
+            Self::Move { hide } if hide.is_empty() => f.write_str("move the rootfs over /"),
+            Self::Move { hide } => {
+                f.write_str("move the rootfs over /, hiding")?;
+                hide.iter()
+                    .try_for_each(|path| write!(f, " {}", std::ffi::OsStr::from_bytes(path.as_bytes()).display()))
+            }
+            Self::Chroot => f.write_str("chroot"),
+        }
+    }
+}

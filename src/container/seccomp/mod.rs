@@ -1,0 +1,254 @@
+//! `linux.seccomp`: a profile becomes one program of classic BPF, built on the host's side and installed by init.
+//!
+//! Terminology: a *profile* is `linux.seccomp` of config.json; it has *rules* (its `syscalls`), each with *clauses*
+//! (conditions that hold together); a *verdict* is what the kernel gets back (SECCOMP_RET_*); a *token* is what
+//! `seccomp_data.arch` holds; a program has one *section* for each token.
+//!
+//! What a profile means is what runc with libseccomp makes of it; where we differ is said where we differ, and in
+//! `docs/decisions/0002-seccomp-compiler.md`.
+
+mod arch;
+mod bpf;
+#[cfg(test)]
+mod differential;
+#[cfg(test)]
+mod interpreter;
+mod program;
+mod rules;
+mod section;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use anyhow::{Context, Result, bail, ensure};
+use oci_spec::runtime::{
+    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator,
+    LinuxSyscall,
+};
+
+use crate::sys::seccomp::{Instruction, seccomp_set_mode_filter};
+use crate::sys::{Errno, Fault};
+use arch::Abi;
+use rules::{Clause, Condition, Found, Rule};
+use section::Coverage;
+
+/// A program ready for the kernel. Displays as its size, debugs as its instructions.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Filter {
+    program: Vec<Instruction>,
+    /// SECCOMP_FILTER_FLAG_*.
+    flags: u32,
+    /// How many of the native system calls have a verdict of their own.
+    calls: usize,
+}
+
+/// Values of linux/seccomp.h.
+const RET_KILL_PROCESS: u32 = 0x8000_0000;
+const RET_KILL_THREAD: u32 = 0;
+const RET_TRAP: u32 = 0x0003_0000;
+const RET_ERRNO: u32 = 0x0005_0000;
+const RET_TRACE: u32 = 0x7ff0_0000;
+const RET_LOG: u32 = 0x7ffc_0000;
+const RET_ALLOW: u32 = 0x7fff_0000;
+const FLAG_TSYNC: u32 = 1;
+const FLAG_LOG: u32 = 1 << 1;
+const FLAG_SPEC_ALLOW: u32 = 1 << 2;
+
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+/// The kernel's MAX_ERRNO.
+const MAX_ERRNO: u32 = 4095;
+/// The kernel's BPF_MAXINSNS.
+const MAX_INSTRUCTIONS: usize = 4096;
+/// A system call has six arguments.
+const ARGUMENTS: usize = 6;
+
+/// The program of a profile; errors name the field.
+///
+/// A system call of an architecture that the profile does not list kills the thread, as libseccomp has it. The native
+/// architecture is always covered. Names that no architecture has are skipped, as runc skips them.
+pub fn compile(spec: &LinuxSeccomp) -> Result<Filter> {
+    refuse_listener(spec)?;
+    let flags = flags(spec)?;
+    let default = default_verdict(spec)?;
+    let abis = abis(spec)?;
+    let rules = rules(spec)?;
+    let mut chains = Vec::new();
+    let stub = stub(spec.default_action());
+    let covered = |listed: &Listed| Coverage {
+        abi: listed.abi,
+        verdicts: rules::verdicts(&listed.abi, &rules, default, &mut chains),
+        stub: stub.filter(|_| listed.listed),
+    };
+    let coverages: Vec<Coverage> = abis.iter().map(covered).collect();
+    let calls = coverages.first().map_or(0, |native| native.verdicts.calls.len());
+    let sections = section::sections(&coverages, default, RET_KILL_THREAD);
+    let program = program::emit(&sections, &chains, default, RET_KILL_THREAD);
+    let length = program.len();
+    ensure!(length <= MAX_INSTRUCTIONS, "linux.seccomp: {length} instructions, the kernel takes {MAX_INSTRUCTIONS}");
+    Ok(Filter { program, flags, calls })
+}
+
+impl Filter {
+    /// Installs the program for the calling thread.
+    ///
+    /// Needs no_new_privs or CAP_SYS_ADMIN in the user namespace, and sets neither. Every system call after it, up to the
+    /// execve of the container's process, is subject to the profile.
+    pub fn apply(&self) -> Result<(), Fault> {
+        seccomp_set_mode_filter(self.flags, &self.program).map_err(|error| match error.errno {
+            Errno::EACCES => error.about(c"neither no_new_privs nor CAP_SYS_ADMIN"),
+            Errno::EINVAL => error.about(c"linux.seccomp.flags or defaultAction unknown to this kernel"),
+            _ => error.about(c"linux.seccomp"),
+        })
+    }
+
+    /// What the kernel gets.
+    pub fn program(&self) -> &[Instruction] {
+        &self.program
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} syscalls, {} instructions", self.calls, self.program.len())
+    }
+}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{self}, flags {:#x}", self.flags)?;
+        self.program.iter().enumerate().try_for_each(|(at, one)| writeln!(f, "{at:4} {}", bpf::Listing(at, one)))
+    }
+}
+
+/// Refuses what needs a listener, which this runtime does not serve yet.
+fn refuse_listener(spec: &LinuxSeccomp) -> Result<()> {
+    const NOT_YET: &str = "SCMP_ACT_NOTIFY is not supported yet";
+    ensure!(spec.default_action() != Action::ScmpActNotify, "linux.seccomp.defaultAction: {NOT_YET}");
+    for (i, entry) in spec.syscalls().iter().flatten().enumerate() {
+        ensure!(entry.action() != Action::ScmpActNotify, "linux.seccomp.syscalls[{i}].action: {NOT_YET}");
+    }
+    ensure!(spec.listener_path().is_none(), "linux.seccomp.listenerPath: {NOT_YET}");
+    ensure!(spec.listener_metadata().is_none(), "linux.seccomp.listenerMetadata: {NOT_YET}");
+    Ok(())
+}
+
+/// SECCOMP_FILTER_FLAG_*. Without `flags`, not with an empty list, it is SPEC_ALLOW, as with runc and crun: a container
+/// is no slower for having a filter.
+fn flags(spec: &LinuxSeccomp) -> Result<u32> {
+    let Some(list) = spec.flags() else { return Ok(FLAG_SPEC_ALLOW) };
+    let bits = list.iter().enumerate().map(|(i, flag)| match flag {
+        Flag::SeccompFilterFlagTsync => Ok(FLAG_TSYNC),
+        Flag::SeccompFilterFlagLog => Ok(FLAG_LOG),
+        Flag::SeccompFilterFlagSpecAllow => Ok(FLAG_SPEC_ALLOW),
+        // The kernel refuses it without a listener.
+        Flag::SeccompFilterFlagWaitKillableRecv => bail!("linux.seccomp.flags[{i}]: {flag} needs SCMP_ACT_NOTIFY"),
+    });
+    bits.sum()
+}
+
+fn default_verdict(spec: &LinuxSeccomp) -> Result<u32> {
+    verdict(spec.default_action(), spec.default_errno_ret()).context("linux.seccomp.defaultErrnoRet")
+}
+
+/// SECCOMP_RET_* of an action. Without an errno it is EPERM; with one that the action does not take, the specification
+/// wants an error (config-linux.md, Seccomp). libseccomp, and so runc, takes no errno above the kernel's MAX_ERRNO.
+fn verdict(action: Action, errno: Option<u32>) -> Result<u32> {
+    let data = errno.unwrap_or(EPERM);
+    let plain = match action {
+        Action::ScmpActErrno => {
+            ensure!(data <= MAX_ERRNO, "{data} is not an errno (0 to {MAX_ERRNO})");
+            return Ok(RET_ERRNO | data);
+        }
+        Action::ScmpActTrace => {
+            ensure!(data <= u32::from(u16::MAX), "{data} does not fit the 16 bits that a tracer gets");
+            return Ok(RET_TRACE | data);
+        }
+        Action::ScmpActKill | Action::ScmpActKillThread => RET_KILL_THREAD,
+        Action::ScmpActKillProcess => RET_KILL_PROCESS,
+        Action::ScmpActTrap => RET_TRAP,
+        Action::ScmpActLog => RET_LOG,
+        Action::ScmpActAllow => RET_ALLOW,
+        Action::ScmpActNotify => bail!("{action} is not supported yet"),
+    };
+    ensure!(errno.is_none(), "{action} takes no errno");
+    Ok(plain)
+}
+
+/// What a system call gets that is newer than all the profile names, instead of the default action; None: nothing else.
+///
+/// C libraries try a new call first and take an older one if there is none: they look for ENOSYS, and a profile written
+/// before the new call existed would give them EPERM. So runc does (libcontainer/seccomp/patchbpf), but not where the
+/// default action lets the call through, or has a tracer decide.
+fn stub(default: Action) -> Option<u32> {
+    match default {
+        Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace | Action::ScmpActNotify => None,
+        _ => Some(RET_ERRNO | ENOSYS),
+    }
+}
+
+/// An ABI the filter covers, and whether the profile lists it: as with runc, only then newer calls get ENOSYS.
+struct Listed {
+    abi: Abi,
+    listed: bool,
+}
+
+/// The native ABI first, then the profile's others, each once.
+fn abis(spec: &LinuxSeccomp) -> Result<Vec<Listed>> {
+    let mut abis = vec![Listed { abi: Abi::native().context("linux.seccomp")?, listed: false }];
+    for (i, arch) in spec.architectures().iter().flatten().enumerate() {
+        let abi = Abi::of(*arch).with_context(|| format!("linux.seccomp.architectures[{i}]"))?;
+        match abis.iter_mut().find(|known| known.abi == abi) {
+            Some(known) => known.listed = true,
+            None => abis.push(Listed { abi, listed: true }),
+        }
+    }
+    Ok(abis)
+}
+
+/// The profile's rules with their names looked up.
+fn rules(spec: &LinuxSeccomp) -> Result<Vec<Rule>> {
+    let entries = spec.syscalls().iter().flatten().enumerate();
+    entries.map(|(i, entry)| rule(entry).with_context(|| format!("linux.seccomp.syscalls[{i}]"))).collect()
+}
+
+fn rule(entry: &LinuxSyscall) -> Result<Rule> {
+    if let Some(empty) = entry.names().iter().position(String::is_empty) {
+        bail!("names[{empty}]: empty");
+    }
+    let calls = entry.names().iter().filter_map(|name| Found::by_name(name)).collect();
+    let verdict = verdict(entry.action(), entry.errno_ret()).context("errnoRet")?;
+    Ok(Rule { calls, clauses: clauses(entry.args().as_deref().unwrap_or_default())?, verdict })
+}
+
+/// The clauses of a rule: one with all conditions, or, when an argument has several, one for each condition. So runc does
+/// for profiles older than conditions that hold together.
+fn clauses(args: &[LinuxSeccompArg]) -> Result<Vec<Clause>> {
+    let conditions = args.iter().enumerate().map(|(i, arg)| {
+        ensure!(
+            arg.index() < ARGUMENTS,
+            "args[{i}].index: {} is not an argument (0 to {})",
+            arg.index(),
+            ARGUMENTS - 1
+        );
+        Ok(condition(arg))
+    });
+    let mut conditions: Vec<Condition> = conditions.collect::<Result<_>>()?;
+    let mut seen = [false; ARGUMENTS];
+    if conditions.iter().any(|condition| std::mem::replace(&mut seen[usize::from(condition.index)], true)) {
+        return Ok(conditions.into_iter().map(|condition| Clause(vec![condition])).collect());
+    }
+    conditions.sort_by_key(|condition| condition.index);
+    Ok(vec![Clause(conditions)])
+}
+
+/// For masked equality, `value` is the mask, and what is compared is `valueTwo`.
+fn condition(arg: &LinuxSeccompArg) -> Condition {
+    let (value, mask) = match arg.op() {
+        LinuxSeccompOperator::ScmpCmpMaskedEq => (arg.value_two().unwrap_or(0), arg.value()),
+        _ => (arg.value(), u64::MAX),
+    };
+    Condition { index: arg.index() as u8, operator: arg.op(), value, mask }
+}

@@ -1,0 +1,190 @@
+//! The rules of a profile, for one ABI: which system call has which verdict.
+//!
+//! As libseccomp has it, a rule without conditions decides its call, wherever it stands: the first such rule. Otherwise
+//! the call's conditional rules are tried in [`Clause::before`]'s order, and the default action is for the rest.
+
+use std::cmp::Ordering;
+
+use oci_spec::runtime::LinuxSeccompOperator as Operator;
+
+use super::arch::{Abi, Multiplexed};
+use super::table::{self, Call};
+
+/// One entry of `linux.seccomp.syscalls`.
+pub(super) struct Rule {
+    /// The names some architecture has.
+    pub calls: Vec<Found>,
+    /// Any of them is enough.
+    pub clauses: Vec<Clause>,
+    /// SECCOMP_RET_* with its data.
+    pub verdict: u32,
+}
+
+/// A comparison of one argument; `mask` only matters to masked equality.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Condition {
+    pub index: u8,
+    pub operator: Operator,
+    pub value: u64,
+    pub mask: u64,
+}
+
+/// Conditions that hold together, in the order of their arguments, each argument at most once.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Clause(pub Vec<Condition>);
+
+/// The conditional rules of one call on one ABI, in the order of evaluation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Chain {
+    pub wide: bool,
+    pub arms: Vec<(Clause, u32)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    Return(u32),
+    /// An index into the chains.
+    Chain(usize),
+}
+
+/// What a profile says of one ABI.
+pub(super) struct Verdicts {
+    /// The calls with a verdict other than the default, by number, each once.
+    pub calls: Vec<(u32, Verdict)>,
+    /// The greatest number the profile names, also in rules that only repeat the default action.
+    pub newest: Option<u32>,
+}
+
+/// The verdicts of `rules` on one ABI; the conditional rules of its calls are added to `chains`.
+pub(super) fn verdicts(abi: &Abi, rules: &[Rule], default: u32, chains: &mut Vec<Chain>) -> Verdicts {
+    let mut uses: Vec<Use> = Vec::with_capacity(512);
+    let mut newest = None;
+    for rule in rules {
+        let before = uses.len();
+        rule.calls.iter().for_each(|call| call.uses(abi, rule, &mut uses));
+        newest = uses[before..].iter().map(|one| one.number).max().max(newest);
+        // As with runc, a rule that repeats the default action does not count, not even against other rules.
+        if rule.verdict == default {
+            uses.truncate(before);
+        }
+    }
+    // Stable: the rules of a call keep their order.
+    uses.sort_by_key(|one| one.number);
+    let of_call = |uses: &[Use<'_>]| (uses[0].number, fold(abi, uses, chains));
+    Verdicts { calls: uses.chunk_by(|a, b| a.number == b.number).map(of_call).collect(), newest }
+}
+
+/// A name of the profile, found in the table.
+pub(super) struct Found {
+    call: Call,
+    multiplexed: Option<Multiplexed>,
+}
+
+impl Found {
+    pub(super) fn by_name(name: &str) -> Option<Self> {
+        Some(Self { call: table::find(name)?, multiplexed: Multiplexed::find(name) })
+    }
+
+    fn number(&self, abi: &Abi) -> Option<u32> {
+        self.call.number(abi.column).map(|number| number + abi.base)
+    }
+
+    /// Adds what `rule` means for this call: for the call itself, and for its way through socketcall(2) or ipc(2).
+    ///
+    /// There the first argument selects the call, and the call's own arguments lie in memory, out of a filter's reach. As
+    /// libseccomp does, a condition on the first argument is given up for the selection, and the others are kept as they
+    /// are, whatever they then compare.
+    fn uses<'a>(&self, abi: &Abi, rule: &'a Rule, uses: &mut Vec<Use<'a>>) {
+        if let Some(number) = self.number(abi) {
+            uses.extend(rule.clauses.iter().map(|clause| Use {
+                number,
+                selector: None,
+                clause,
+                verdict: rule.verdict,
+            }));
+        }
+        let (Some(multiplexers), Some(multiplexed)) = (abi.multiplexers, self.multiplexed) else { return };
+        let (number, selector) = match multiplexed {
+            Multiplexed::Socketcall(call) => (multiplexers.socketcall, call),
+            Multiplexed::Ipc(call) => (multiplexers.ipc, call),
+        };
+        let selected = |clause| Use { number, selector: Some(selector), clause, verdict: rule.verdict };
+        uses.extend(rule.clauses.iter().map(selected));
+    }
+}
+
+/// One clause of one rule for one call.
+struct Use<'a> {
+    number: u32,
+    /// What a multiplexer's first argument must be.
+    selector: Option<u64>,
+    clause: &'a Clause,
+    verdict: u32,
+}
+
+fn fold(abi: &Abi, uses: &[Use<'_>], chains: &mut Vec<Chain>) -> Verdict {
+    let mut arms: Vec<(Clause, u32)> = Vec::new();
+    for one in uses {
+        let clause = one.clause.for_abi(abi, one.selector);
+        if clause.0.is_empty() {
+            return Verdict::Return(one.verdict);
+        }
+        // Two rules with the same conditions and other actions: the first one wins. libseccomp refuses the second.
+        if !arms.iter().any(|(known, _)| *known == clause) {
+            arms.push((clause, one.verdict));
+        }
+    }
+    arms.sort_by(|(a, _), (b, _)| a.before(b));
+    let chain = Chain { wide: abi.wide, arms };
+    let index = chains.iter().position(|known| *known == chain).unwrap_or_else(|| {
+        chains.push(chain);
+        chains.len() - 1
+    });
+    Verdict::Chain(index)
+}
+
+impl Clause {
+    /// The clause as this ABI compares: cut to its width, without the conditions that always hold.
+    fn for_abi(&self, abi: &Abi, selector: Option<u64>) -> Self {
+        let selected =
+            selector.map(|value| Condition { index: 0, operator: Operator::ScmpCmpEq, value, mask: u64::MAX });
+        let own = self.0.iter().filter(|condition| selector.is_none() || condition.index != 0);
+        let cut = if abi.wide { u64::MAX } else { u64::from(u32::MAX) };
+        let conditions = selected.iter().chain(own).filter_map(|condition| condition.cut(cut));
+        Self(conditions.collect())
+    }
+
+    /// The order in which conditional rules of one call are tried, which only matters where two of them, with different
+    /// actions, hold for the same arguments.
+    ///
+    /// It is libseccomp's: not the profile's, but the more special comparison first, namely a later argument before an
+    /// earlier one, then equality, upper bounds (the lower first) and lower bounds (the higher first).
+    fn before(&self, other: &Self) -> Ordering {
+        let keys = |clause: &Self| clause.0.iter().map(|condition| condition.rank()).collect::<Vec<_>>();
+        keys(other).cmp(&keys(self))
+    }
+}
+
+impl Condition {
+    /// The condition on arguments of these bits; None if it always holds.
+    fn cut(&self, bits: u64) -> Option<Self> {
+        let mask = self.mask & bits;
+        match self.operator {
+            Operator::ScmpCmpMaskedEq if mask == 0 => None,
+            Operator::ScmpCmpMaskedEq if mask == bits => {
+                Some(Self { operator: Operator::ScmpCmpEq, value: self.value & mask, mask, ..*self })
+            }
+            _ => Some(Self { value: self.value & mask, mask, ..*self }),
+        }
+    }
+
+    /// See [`Clause::before`]: what is tried first is the greatest.
+    fn rank(&self) -> (u8, u8, u64) {
+        let (class, value) = match self.operator {
+            Operator::ScmpCmpEq | Operator::ScmpCmpNe | Operator::ScmpCmpMaskedEq => (3, self.value),
+            Operator::ScmpCmpLt | Operator::ScmpCmpLe => (2, !self.value),
+            Operator::ScmpCmpGt | Operator::ScmpCmpGe => (1, self.value),
+        };
+        (self.index, class, value)
+    }
+}

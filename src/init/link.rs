@@ -1,0 +1,234 @@
+//! The conversation between the runtime and init: one SOCK_SEQPACKET pair, one message per direction.
+//!
+//! The runtime only ever says Go; init only says how far it got, or what failed. An end of file means that the peer is
+//! gone, or, to the runtime, that exec succeeded. Each side has a type of its own, so that the wrong direction does not
+//! compile. Bytes from init are parsed, never trusted: at the end it runs what the container brought.
+//!
+//! ```text
+//! report:  'R' milestone
+//!          'F' step:u16 errno:i32 call_len:u8 call… detail…      (little endian)
+//! go:      'G', with up to MAX_FDS descriptors
+//! ```
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::sys::socket::{self, MAX_FDS};
+use crate::sys::{self, Errno, Fault, SysError, Text};
+
+/// How far init has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Milestone {
+    /// Everything is mounted; the host's root is still there. The runtime runs prestart and createRuntime hooks.
+    Mounted,
+    /// All that `create` does is done; only the word to start is missing.
+    Ready,
+    /// `start` has connected, and is the one to tell from here on.
+    Starting,
+}
+
+/// What init tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Report {
+    Reached(Milestone),
+    Failed(Failure),
+}
+
+/// Which step of the plan failed, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failure {
+    pub step: u16,
+    pub errno: Errno,
+    pub call: Text,
+    pub detail: Text,
+}
+
+impl Failure {
+    pub fn new(step: usize, fault: &Fault) -> Self {
+        Self {
+            step: step as u16,
+            errno: fault.errno,
+            call: Text::from_bytes(fault.call.as_bytes()),
+            detail: fault.detail,
+        }
+    }
+}
+
+const LONGEST: usize = 8 + 2 * Text::CAPACITY;
+
+/// The runtime's end.
+#[derive(Debug)]
+pub struct RuntimeEnd(OwnedFd);
+
+/// Init's end.
+#[derive(Debug)]
+pub struct InitEnd(OwnedFd);
+
+/// Makes the two ends.
+pub fn pair() -> sys::Result<(RuntimeEnd, InitEnd)> {
+    let (runtime, init) = socket::pair()?;
+    Ok((RuntimeEnd(runtime), InitEnd(init)))
+}
+
+impl RuntimeEnd {
+    /// The end of `start`, which speaks to init over the gate.
+    pub fn from_gate(connection: OwnedFd) -> Self {
+        Self(connection)
+    }
+
+    /// Lets init go on, with the descriptors that its next steps need.
+    pub fn go(&self, fds: &[BorrowedFd]) -> sys::Result<()> {
+        socket::send(self.0.as_fd(), b"G", fds)
+    }
+
+    /// The next report; `None`: init is gone, or has become the container's program.
+    pub fn report(&self) -> sys::Result<Option<Report>> {
+        let mut buffer = [0; LONGEST];
+        let received = socket::receive(self.0.as_fd(), &mut buffer)?;
+        match buffer.get(..received.len) {
+            None | Some([]) => Ok(None),
+            Some(bytes) => parse(bytes).map(Some).ok_or(SysError::new("recvmsg", Errno::EBADMSG)),
+        }
+    }
+}
+
+impl AsFd for RuntimeEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl InitEnd {
+    /// The end that init holds once `start` has connected.
+    pub fn from_gate(connection: OwnedFd) -> Self {
+        Self(connection)
+    }
+
+    pub fn report(&self, report: &Report) -> sys::Result<()> {
+        let mut bytes = Message::default();
+        encode(report, &mut bytes);
+        socket::send(self.0.as_fd(), bytes.as_bytes(), &[])
+    }
+
+    /// Waits for the runtime's Go and returns what came with it. EPIPE: the runtime is gone.
+    pub fn wait_for_go(&self) -> sys::Result<[Option<OwnedFd>; MAX_FDS]> {
+        let mut buffer = [0; 1];
+        let received = socket::receive(self.0.as_fd(), &mut buffer)?;
+        match (received.len, buffer) {
+            (1, [b'G']) => Ok(received.fds),
+            _ => Err(SysError::new("recvmsg", Errno::EPIPE)),
+        }
+    }
+}
+
+/// A message being put together, without the heap.
+struct Message {
+    len: usize,
+    bytes: [u8; LONGEST],
+}
+
+impl Default for Message {
+    fn default() -> Self {
+        Self { len: 0, bytes: [0; LONGEST] }
+    }
+}
+
+impl Message {
+    fn push(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            let Some(slot) = self.bytes.get_mut(self.len) else { return };
+            *slot = *byte;
+            self.len += 1;
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+fn encode(report: &Report, message: &mut Message) {
+    match report {
+        Report::Reached(milestone) => message.push(&[b'R', *milestone as u8]),
+        Report::Failed(failure) => {
+            let call = failure.call.as_bytes();
+            message.push(b"F");
+            message.push(&failure.step.to_le_bytes());
+            message.push(&(failure.errno as i32).to_le_bytes());
+            message.push(&[call.len() as u8]);
+            message.push(call);
+            message.push(failure.detail.as_bytes());
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Report> {
+    match bytes {
+        [b'R', milestone] => {
+            let known = [Milestone::Mounted, Milestone::Ready, Milestone::Starting];
+            known.into_iter().find(|known| *known as u8 == *milestone).map(Report::Reached)
+        }
+        [b'F', rest @ ..] => {
+            let (step, rest) = rest.split_first_chunk()?;
+            let (errno, rest) = rest.split_first_chunk()?;
+            let (call_len, rest) = rest.split_first()?;
+            let (call, detail) = rest.split_at_checked(usize::from(*call_len))?;
+            Some(Report::Failed(Failure {
+                step: u16::from_le_bytes(*step),
+                errno: Errno::from_raw(i32::from_le_bytes(*errno)),
+                call: Text::from_bytes(call),
+                detail: Text::from_bytes(detail),
+            }))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_arrives_as_it_was_sent() {
+        let (runtime, init) = pair().unwrap();
+        let fault = Fault::new("fsconfig", Errno::EINVAL, "tmpfs: Unknown parameter 'sice'");
+        let sent = Report::Failed(Failure::new(513, &fault));
+        init.report(&sent).unwrap();
+        assert_eq!(runtime.report().unwrap(), Some(sent));
+    }
+
+    #[test]
+    fn every_milestone_arrives() {
+        let (runtime, init) = pair().unwrap();
+        for milestone in [Milestone::Mounted, Milestone::Ready, Milestone::Starting] {
+            init.report(&Report::Reached(milestone)).unwrap();
+            assert_eq!(runtime.report().unwrap(), Some(Report::Reached(milestone)));
+        }
+    }
+
+    #[test]
+    fn a_closed_end_reads_as_gone() {
+        let (runtime, init) = pair().unwrap();
+        drop(init);
+        assert_eq!(runtime.report().unwrap(), None);
+        let (runtime, init) = pair().unwrap();
+        drop(runtime);
+        assert_eq!(init.wait_for_go().unwrap_err().errno, Errno::EPIPE);
+    }
+
+    #[test]
+    fn descriptors_ride_on_go() {
+        let (runtime, init) = pair().unwrap();
+        let file = socket::sealed_file(c"test", b"hello").unwrap();
+        runtime.go(&[file.as_fd()]).unwrap();
+        let [first, second, ..] = init.wait_for_go().unwrap();
+        let text = std::io::read_to_string(std::fs::File::from(first.unwrap())).unwrap();
+        assert_eq!((text.as_str(), second.is_none()), ("hello", true));
+    }
+
+    #[test]
+    fn junk_is_an_error_and_never_a_panic() {
+        for junk in [&b"R"[..], b"Rx", b"F", b"F\0\0", b"F\0\0\0\0\0\0\xffabc", b"X", b"R\0\0"] {
+            assert_eq!(parse(junk), None, "{junk:?}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What runs after the clone: the steps of the plan, in order, up to the container's program.
+//!
+//! Nothing here or below uses the heap or waits for anybody but the runtime, its hooks and `start`. What can be decided
+//! or allocated was, in `plan`; what is left is how, never what.
+
+#![forbid(unsafe_code)]
+
+pub mod link;
+pub mod step;
+
+use std::os::fd::OwnedFd;
+
+use crate::container::cgroup::Join;
+use crate::container::rootfs::mask::Masks;
+use crate::sys::path::{ProcFd, RootFd};
+use crate::sys::{self, Errno, Fault};
+
+use link::{Failure, InitEnd, Report};
+use step::Planned;
+
+/// The descriptors that init brings from the runtime.
+#[derive(Debug)]
+pub struct Inherited {
+    pub join: Join,
+    /// Where `start` connects; none when the runtime itself says Go.
+    pub gate: Option<OwnedFd>,
+    /// Where the master of the container's terminal is sent.
+    pub console: Option<OwnedFd>,
+}
+
+/// What one step leaves to later ones.
+pub struct Inside {
+    pub link: InitEnd,
+    pub inherited: Inherited,
+    pub root: Option<RootFd>,
+    pub proc: Option<ProcFd>,
+    /// The container's state for createContainer and startContainer hooks.
+    pub hook_states: [Option<OwnedFd>; 2],
+    pub masks: Masks,
+}
+
+/// The life of init: every step in order, or one report of the step that failed.
+pub fn run_all(steps: &[Planned], link: InitEnd, inherited: Inherited) -> ! {
+    let mut inside =
+        Inside { link, inherited, root: None, proc: None, hook_states: [None, None], masks: Masks::default() };
+    for (index, planned) in steps.iter().enumerate() {
+        if let Err(fault) = planned.step.run(&mut inside) {
+            // The runtime may be gone; then there is nobody left to tell.
+            let _ = inside.link.report(&Report::Failed(Failure::new(index, &fault)));
+            break;
+        }
+    }
+    sys::process::exit_now(1)
+}
+
+impl Inside {
+    /// The container's root; there is one from EnterRootfs on.
+    pub fn root(&self) -> Result<&RootFd, Fault> {
+        self.root.as_ref().ok_or(Fault::new("openat2", Errno::ENOENT, "no rootfs entered yet"))
+    }
+
+    /// The private procfs; there is one from OpenProc on.
+    pub fn proc(&self) -> Result<&ProcFd, Fault> {
+        self.proc.as_ref().ok_or(Fault::new("fsopen", Errno::ENOENT, "no private procfs yet"))
+    }
+}

@@ -1,0 +1,286 @@
+//! The steps that a plan is made of. Each is data; `run` hands it to the one module that knows how to apply it, and
+//! `Display` says it in a line.
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use super::Inside;
+use super::link::{InitEnd, Milestone, Report};
+use crate::container::console::{Console, ControllingTerminal};
+use crate::container::devices::{DevLinks, Device};
+use crate::container::hooks::Hook;
+use crate::container::keyring::SessionKeyring;
+use crate::container::namespaces::{Join, Loopback, Unshare};
+use crate::container::process::capabilities::Capabilities;
+use crate::container::process::cwd::WorkingDirectory;
+use crate::container::process::descriptors::Descriptors;
+use crate::container::process::env::Environment;
+use crate::container::process::executable::Executable;
+use crate::container::process::io_priority::IoPriority;
+use crate::container::process::memory_policy::MemoryPolicy;
+use crate::container::process::oom::OomScoreAdj;
+use crate::container::process::personality::Personality;
+use crate::container::process::rlimits::Rlimit;
+use crate::container::process::scheduler::Scheduler;
+use crate::container::process::user::{BecomeRoot, User};
+use crate::container::rootfs::enter::EnterRootfs;
+use crate::container::rootfs::mask::{LateReadonly, MaskPath, ReadonlyPath, ReadonlyRoot};
+use crate::container::rootfs::mount::Mount;
+use crate::container::rootfs::pivot::PivotRoot;
+use crate::container::rootfs::propagation::{Propagation, RootPropagation};
+use crate::container::seccomp::Filter;
+use crate::container::security::{Apparmor, NoNewPrivileges, Selinux};
+use crate::container::sysctl::Sysctl;
+use crate::container::time_namespace::TimeNamespace;
+use crate::container::uts;
+use crate::sys::path::ProcFd;
+use crate::sys::{Errno, Fault, file, proc_self, socket};
+
+/// A step, and the place in config.json that asks for it: `mounts[3]`; empty for what every container gets.
+pub struct Planned {
+    pub field: String,
+    pub step: Step,
+}
+
+/// Everything that init can do.
+pub enum Step {
+    /// Shows where a hang is: `ocirt:init` in ps.
+    Title,
+    OomScoreAdj(OomScoreAdj),
+    /// Waits until the runtime has written the id maps.
+    WaitForIdMaps,
+    EnterCgroup,
+    /// User and group 0 of the user namespace: what init makes is theirs from here on.
+    BecomeRoot(BecomeRoot),
+    /// No process of a namespace that is joined may ptrace us or look into our /proc directory (CVE-2016-9962). After
+    /// the id maps: writing them needs us dumpable.
+    Undumpable,
+    Join(Join),
+    Unshare(Unshare),
+    TimeNamespace(TimeNamespace),
+    Keyring(SessionKeyring),
+    Loopback(Loopback),
+    Propagation(Propagation),
+    EnterRootfs(EnterRootfs),
+    Mount(Mount),
+    Device(Device),
+    DevLinks(DevLinks),
+    /// Reports that all is mounted, and waits until the runtime has run its hooks.
+    RuntimeHooks,
+    /// A createContainer or startContainer hook, and which of the two states it reads.
+    Hook(Hook, HookState),
+    Console(Console),
+    /// A procfs of our own for sysctls and labels: the container's may have anything mounted over it (CVE-2019-16884).
+    OpenProc,
+    PivotRoot(PivotRoot),
+    RootPropagation(RootPropagation),
+    Sysctl(Sysctl),
+    LateReadonly(LateReadonly),
+    ReadonlyPath(ReadonlyPath),
+    MaskPath(MaskPath),
+    ReadonlyRoot(ReadonlyRoot),
+    Name(uts::Name),
+    NewSession,
+    ControllingTerminal(ControllingTerminal),
+    Rlimit(Rlimit),
+    Scheduler(Scheduler),
+    IoPriority(IoPriority),
+    Personality(Personality),
+    MemoryPolicy(MemoryPolicy),
+    Apparmor(Apparmor),
+    Selinux(Selinux),
+    NoNewPrivileges(NoNewPrivileges),
+    Seccomp(Filter),
+    /// What must be dropped while init may still do so: the bounding set.
+    BoundingSet(Capabilities),
+    User(User),
+    Capabilities(Capabilities),
+    MakeDirectory(Rc<WorkingDirectory>),
+    /// As the runtime's user, for a directory that only root can reach.
+    EnterDirectoryEarly(Rc<WorkingDirectory>),
+    EnterDirectory(Rc<WorkingDirectory>),
+    FindHome(Rc<Environment>),
+    FindExecutable(Rc<Executable>),
+    Descriptors(Descriptors),
+    /// All that create does is done.
+    ReportReady,
+    /// Waits for `start` at the gate, and talks to it from then on.
+    WaitAtGate,
+    /// Waits for the runtime's Go.
+    WaitForGo,
+    Exec(Rc<Executable>, Rc<Environment>),
+}
+
+/// Which of the states that came with the runtime's Go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HookState {
+    Creating,
+    Created,
+}
+
+impl Step {
+    /// Whether init stands still here until somebody starts the container.
+    pub fn waits_for_start(&self) -> bool {
+        matches!(self, Step::WaitAtGate | Step::WaitForGo)
+    }
+
+    pub fn run(&self, inside: &mut Inside) -> Result<(), Fault> {
+        match self {
+            Step::Title => Ok(proc_self::set_name(c"ocirt:init")?),
+            Step::OomScoreAdj(score) => score.apply(file::open_directory(c"/proc")?.as_fd()),
+            Step::WaitForIdMaps | Step::WaitForGo => Ok(inside.link.wait_for_go().map(drop)?),
+            Step::EnterCgroup => inside.inherited.join.apply(),
+            Step::BecomeRoot(root) => root.apply(),
+            Step::Undumpable => Ok(proc_self::set_undumpable()?),
+            Step::Join(join) => join.apply(),
+            Step::Unshare(unshare) => unshare.apply(),
+            Step::TimeNamespace(time) => time.apply(file::open_directory(c"/proc")?.as_fd()),
+            Step::Keyring(keyring) => keyring.apply(file::open_directory(c"/proc")?.as_fd()),
+            Step::Loopback(loopback) => loopback.apply(),
+            Step::Propagation(propagation) => propagation.apply(),
+            Step::EnterRootfs(enter) => {
+                inside.root = Some(enter.apply()?);
+                Ok(())
+            }
+            Step::Mount(mount) => mount.apply(inside.root()?),
+            Step::Device(device) => device.apply(inside.root()?),
+            Step::DevLinks(links) => links.apply(inside.root()?),
+            Step::RuntimeHooks => inside.wait_for_hooks(),
+            Step::Hook(hook, state) => inside.run_hook(hook, *state),
+            Step::Console(console) => inside.make_console(console),
+            Step::OpenProc => {
+                inside.proc = Some(ProcFd::open()?);
+                Ok(())
+            }
+            Step::PivotRoot(pivot) => pivot.apply(inside.root()?),
+            Step::RootPropagation(propagation) => propagation.apply(inside.root()?),
+            Step::Sysctl(sysctl) => sysctl.apply(inside.proc()?.as_fd()),
+            Step::LateReadonly(path) => path.apply(inside.root()?),
+            Step::ReadonlyPath(path) => path.apply(inside.root()?),
+            Step::MaskPath(path) => inside.mask(path),
+            Step::ReadonlyRoot(root) => root.apply(inside.root()?),
+            Step::Name(name) => name.apply(),
+            Step::NewSession => Ok(proc_self::new_session()?),
+            Step::ControllingTerminal(terminal) => terminal.apply(),
+            Step::Rlimit(limit) => limit.apply(),
+            Step::Scheduler(scheduler) => scheduler.apply(),
+            Step::IoPriority(priority) => priority.apply(),
+            Step::Personality(personality) => personality.apply(),
+            Step::MemoryPolicy(policy) => policy.apply(),
+            Step::Apparmor(profile) => profile.apply(inside.proc()?.as_fd()),
+            Step::Selinux(label) => label.apply(inside.proc()?.as_fd()),
+            Step::NoNewPrivileges(no_new_privileges) => no_new_privileges.apply(),
+            Step::Seccomp(filter) => filter.apply(),
+            Step::BoundingSet(capabilities) => capabilities.apply_before_ids(),
+            Step::User(user) => user.apply(),
+            Step::Capabilities(capabilities) => capabilities.apply(),
+            Step::MakeDirectory(directory) => directory.create(),
+            Step::EnterDirectoryEarly(directory) => directory.enter_early(),
+            Step::EnterDirectory(directory) => directory.enter(),
+            Step::FindHome(environment) => environment.find_home(),
+            Step::FindExecutable(executable) => executable.find(),
+            Step::Descriptors(descriptors) => descriptors.apply(),
+            Step::ReportReady => Ok(inside.link.report(&Report::Reached(Milestone::Ready))?),
+            Step::WaitAtGate => inside.wait_at_gate(),
+            Step::Exec(executable, environment) => Err(executable.exec(environment.strings())),
+        }
+    }
+}
+
+impl Inside {
+    fn wait_for_hooks(&mut self) -> Result<(), Fault> {
+        self.link.report(&Report::Reached(Milestone::Mounted))?;
+        let [creating, created, ..] = self.link.wait_for_go()?;
+        self.hook_states = [creating, created];
+        Ok(())
+    }
+
+    fn run_hook(&mut self, hook: &Hook, state: HookState) -> Result<(), Fault> {
+        let [creating, created] = &self.hook_states;
+        let state = match state {
+            HookState::Creating => creating,
+            HookState::Created => created,
+        };
+        let state = state.as_ref().ok_or(Fault::new("recvmsg", Errno::ENOENT, "no state came for the hook"))?;
+        hook.apply(state.as_fd())
+    }
+
+    /// Makes the terminal, and closes the console socket: its other end waits for nothing more.
+    fn make_console(&mut self, console: &Console) -> Result<(), Fault> {
+        let socket = self.inherited.console.take();
+        let socket = socket.ok_or(Fault::new("sendmsg", Errno::ENOTCONN, "no console socket"))?;
+        console.apply(self.root()?, socket.as_fd())
+    }
+
+    fn mask(&mut self, path: &MaskPath) -> Result<(), Fault> {
+        let Some(root) = &self.root else { return self.root().map(drop) };
+        path.apply(root, &mut self.masks)
+    }
+
+    fn wait_at_gate(&mut self) -> Result<(), Fault> {
+        let gate = self.inherited.gate.take();
+        let gate = gate.ok_or(Fault::new("accept4", Errno::ENOTCONN, "no start gate"))?;
+        self.link = InitEnd::from_gate(socket::accept(gate.as_fd())?);
+        Ok(self.link.report(&Report::Reached(Milestone::Starting))?)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Title => f.write_str("name ocirt:init"),
+            Step::OomScoreAdj(it) => it.fmt(f),
+            Step::WaitForIdMaps => f.write_str("wait for the id maps"),
+            Step::EnterCgroup => f.write_str("enter the cgroup"),
+            Step::BecomeRoot(it) => it.fmt(f),
+            Step::Undumpable => f.write_str("undumpable"),
+            Step::Join(it) => it.fmt(f),
+            Step::Unshare(it) => it.fmt(f),
+            Step::TimeNamespace(it) => it.fmt(f),
+            Step::Keyring(it) => it.fmt(f),
+            Step::Loopback(it) => it.fmt(f),
+            Step::Propagation(it) => it.fmt(f),
+            Step::EnterRootfs(it) => it.fmt(f),
+            Step::Mount(it) => it.fmt(f),
+            Step::Device(it) => it.fmt(f),
+            Step::DevLinks(it) => it.fmt(f),
+            Step::RuntimeHooks => f.write_str("report mounted, wait for the runtime's hooks"),
+            Step::Hook(it, _) => it.fmt(f),
+            Step::Console(it) => it.fmt(f),
+            Step::OpenProc => f.write_str("private procfs"),
+            Step::PivotRoot(it) => it.fmt(f),
+            Step::RootPropagation(it) => it.fmt(f),
+            Step::Sysctl(it) => it.fmt(f),
+            Step::LateReadonly(it) => it.fmt(f),
+            Step::ReadonlyPath(it) => it.fmt(f),
+            Step::MaskPath(it) => it.fmt(f),
+            Step::ReadonlyRoot(it) => it.fmt(f),
+            Step::Name(it) => it.fmt(f),
+            Step::NewSession => f.write_str("new session"),
+            Step::ControllingTerminal(it) => it.fmt(f),
+            Step::Rlimit(it) => it.fmt(f),
+            Step::Scheduler(it) => it.fmt(f),
+            Step::IoPriority(it) => it.fmt(f),
+            Step::Personality(it) => it.fmt(f),
+            Step::MemoryPolicy(it) => it.fmt(f),
+            Step::Apparmor(it) => it.fmt(f),
+            Step::Selinux(it) => it.fmt(f),
+            Step::NoNewPrivileges(it) => it.fmt(f),
+            Step::Seccomp(it) => write!(f, "seccomp {it}"),
+            Step::BoundingSet(_) => f.write_str("cut the bounding set, keep capabilities"),
+            Step::User(it) => it.fmt(f),
+            Step::Capabilities(it) => it.fmt(f),
+            Step::MakeDirectory(it) => write!(f, "make sure of it: {it}"),
+            Step::EnterDirectoryEarly(it) => write!(f, "as root: {it}"),
+            Step::EnterDirectory(it) => it.fmt(f),
+            Step::FindHome(it) => it.fmt(f),
+            Step::FindExecutable(it) => it.fmt(f),
+            Step::Descriptors(it) => it.fmt(f),
+            Step::ReportReady => f.write_str("report ready"),
+            Step::WaitAtGate => f.write_str("wait for start at the gate"),
+            Step::WaitForGo => f.write_str("wait for the runtime's word to start"),
+            Step::Exec(it, _) => it.fmt(f),
+        }
+    }
+}

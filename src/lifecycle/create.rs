@@ -1,0 +1,193 @@
+//! create: steps 1 to 5 of runtime.md's lifecycle, from the host's side.
+
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::launch::Init;
+use super::state::{Directory, Identity, Phase, Reserved, State};
+use super::{CgroupManager, Host, Id, protect};
+use crate::container::{bundle, cgroup, validate};
+use crate::init::Inherited;
+use crate::log;
+use crate::plan::{self, Gate, Plan};
+use crate::sys::{self, socket};
+
+/// What create's and run's flags say.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CreateOptions {
+    pub bundle: PathBuf,
+    /// Another name for config.json.
+    pub config: Option<PathBuf>,
+    pub console_socket: Option<PathBuf>,
+    pub pidfd_socket: Option<PathBuf>,
+    pub pid_file: Option<PathBuf>,
+    /// chroot instead of pivot_root, for a host that runs from an initramfs.
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+    /// How many descriptors from 3 on the container's program gets.
+    pub preserve_fds: u32,
+}
+
+/// A container whose init is ready. Dropped before [`Created::keep`], it is undone whole.
+pub struct Created {
+    // Dropped in this order: init goes first, then its cgroup, then its state.
+    pub init: Init,
+    cgroup: cgroup::Created,
+    pub directory: Reserved,
+    pub state: State,
+    pub plan: Plan,
+    /// Files that `run` or an engine asked for, removed again if the container does not come to be.
+    pid_file: Option<PathBuf>,
+}
+
+/// Creates a container and leaves it waiting for `start`.
+pub fn create(host: &Host, id: &Id, options: &CreateOptions) -> Result<()> {
+    protect::enter()?;
+    let bundle = bundle::load(&options.bundle, options.config.as_deref())?;
+    if bundle.has_terminal() && options.console_socket.is_none() {
+        bail!("process.terminal: a container that is only created needs --console-socket");
+    }
+    if !bundle.has_terminal() && options.console_socket.is_some() {
+        bail!("--console-socket: process.terminal is not set");
+    }
+    let console = options.console_socket.as_deref().map(connect_console).transpose()?;
+    build(host, id, options, bundle, console, Gate::Socket)?.keep()
+}
+
+/// Everything up to the point at which init waits for the word to start; the caller decides who says it.
+pub fn build(
+    host: &Host,
+    id: &Id,
+    options: &CreateOptions,
+    bundle: bundle::Bundle,
+    console: Option<OwnedFd>,
+    gate: Gate,
+) -> Result<Created> {
+    let plan = compile(host, id, options, &bundle, gate)?;
+    let directory = Directory::reserve(&host.root, id)?;
+    let mut state = first_state(id, &bundle, &plan)?;
+    directory.save(&state)?;
+    let cgroup = plan.cgroup.create()?;
+    let gate = match gate {
+        Gate::Socket => Some(directory.make_gate()?),
+        Gate::Link => None,
+    };
+    let inherited = Inherited { join: cgroup.join()?, gate, console };
+    let init = Init::launch(&plan, inherited)?;
+    state.init = Some(init.identity()?);
+    init.prepare(&plan, &directory, &mut state)?;
+    state.phase = Phase::Created;
+    state.cgroup = cgroup.paths().clone();
+    directory.save(&state)?;
+    let mut created = Created { init, cgroup, directory, state, plan, pid_file: None };
+    created.announce(options)?;
+    Ok(created)
+}
+
+/// The step list of a bundle as text, with nothing done.
+pub fn plan(host: &Host, id: &Id, options: &CreateOptions) -> Result<String> {
+    let bundle = bundle::load(&options.bundle, options.config.as_deref())?;
+    Ok(compile(host, id, options, &bundle, Gate::Socket)?.to_string())
+}
+
+fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundle, gate: Gate) -> Result<Plan> {
+    match host.cgroup_manager {
+        CgroupManager::Cgroupfs => {}
+        CgroupManager::Systemd => bail!("--systemd-cgroup: the systemd cgroup driver is not supported yet"),
+        CgroupManager::Disabled => bail!("--cgroup-manager: disabled is not supported yet"),
+    }
+    ensure!(sys::kernel::is_new_enough(), "ocirt needs Linux 5.14 or newer");
+    let request = plan::Request {
+        id: id.as_str(),
+        bundle: &bundle.directory,
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+        preserve_fds: options.preserve_fds,
+        gate,
+    };
+    validate::validate(&bundle.spec, &bundle.directory)?;
+    let plan = plan::create(&bundle.spec, &request)?;
+    for warning in bundle.warnings.iter().chain(&plan.warnings) {
+        host.log.warn(warning);
+    }
+    Ok(plan)
+}
+
+fn first_state(id: &Id, bundle: &bundle::Bundle, plan: &Plan) -> Result<State> {
+    let spec = &bundle.spec;
+    let hooks = spec.hooks().clone().unwrap_or_default();
+    Ok(State {
+        oci_version: super::OCI_VERSION.to_owned(),
+        id: id.to_string(),
+        phase: Phase::Creating,
+        creator: Identity::own()?,
+        init: None,
+        bundle: bundle.directory.clone(),
+        rootfs: plan.rootfs.clone(),
+        created: log::rfc3339_nanos(SystemTime::now()),
+        annotations: spec.annotations().clone().unwrap_or_default(),
+        owner: sys::ids::effective_uid(),
+        own_pid_namespace: plan.own_pid_namespace,
+        cgroup: plan.cgroup.paths().clone(),
+        poststart: hooks.poststart().clone().unwrap_or_default(),
+        poststop: hooks.poststop().clone().unwrap_or_default(),
+        start_steps: plan.start_steps(),
+    })
+}
+
+impl Created {
+    /// Tells those who asked for it which process init is.
+    fn announce(&mut self, options: &CreateOptions) -> Result<()> {
+        if let Some(path) = &options.pidfd_socket {
+            let socket = socket::connect_stream(path).with_context(|| format!("--pidfd-socket {}", path.display()))?;
+            socket::send(socket.as_fd(), b"pidfd", &[self.init.child.pidfd.as_fd()])
+                .with_context(|| format!("--pidfd-socket {}", path.display()))?;
+        }
+        if let Some(path) = &options.pid_file {
+            write_pid_file(path, self.init.child.pid).with_context(|| format!("--pid-file {}", path.display()))?;
+            self.pid_file = Some(path.clone());
+        }
+        Ok(())
+    }
+
+    /// The container stays.
+    pub fn keep(mut self) -> Result<()> {
+        self.keep_all();
+        Ok(())
+    }
+
+    /// The container stays, and init is still the caller's to follow.
+    pub fn keep_all(&mut self) {
+        self.init.keep();
+        self.cgroup.keep();
+        self.directory.keep();
+        self.pid_file = None;
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        if let Some(path) = &self.pid_file {
+            // A pid file without a process would mislead; the first error is the one to tell.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Writes the pid without a newline, atomically, as engines read it.
+fn write_pid_file(path: &Path, pid: i32) -> std::io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}"));
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
+    file.write_all(pid.to_string().as_bytes())?;
+    std::fs::rename(&new, path)
+}
+
+fn connect_console(path: &Path) -> Result<OwnedFd> {
+    socket::connect_stream(path).with_context(|| format!("--console-socket {}", path.display()))
+}

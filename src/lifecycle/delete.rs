@@ -1,0 +1,73 @@
+//! delete: removes what create made, and runs the poststop hooks.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use anyhow::{Context, Result, bail};
+
+use super::inspect::Found;
+use super::state::{Directory, State, Status};
+use super::{Host, Id, Refusal};
+use crate::container::hooks;
+use crate::sys::{process, signal};
+
+/// How long a killed init may take to end, in milliseconds: runc's ten seconds.
+const KILL_GRACE: u32 = 10_000;
+
+/// Deletes a container that is stopped, or created and never started; with `force`, any: a running one is killed
+/// first, a half-made one is undone, and a missing one is a success.
+pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
+    let directory = match Directory::open(&host.root, id) {
+        Err(error) if force && error.downcast_ref() == Some(&Refusal::DoesNotExist) => return Ok(()),
+        directory => directory?,
+    };
+    match directory.load()? {
+        // A create that was killed before its first side effect.
+        None if force => return directory.remove(),
+        None => bail!(Refusal::DoesNotExist),
+        Some(_) => {}
+    }
+    let found = Found::open(host, id)?;
+    match found.status {
+        Status::Stopped | Status::Created => {}
+        _ if force => {}
+        status => bail!(Refusal::DeleteNotStopped(status)),
+    }
+    // Of a create that is still at work, end that first: it would go on making what we remove.
+    if found.status == Status::Creating {
+        end(found.state.creator.open()?.as_ref().map(AsFd::as_fd), "the runtime that creates the container")?;
+    }
+    let state = found.directory.load()?.unwrap_or(found.state);
+    if let Some(init) = &state.init {
+        let pidfd = init.open()?;
+        if pidfd.is_some() && found.status == Status::Paused {
+            process::pidfd_send_signal(pidfd.as_ref().map_or(found.directory.fd(), AsFd::as_fd), signal::KILL)?;
+            state.cgroup.thaw()?;
+        }
+        end(pidfd.as_ref().map(AsFd::as_fd), "the container's init")?;
+    }
+    destroy(host, &found.directory, &state)
+}
+
+/// Removes everything that is left of a container whose init has ended, and runs its poststop hooks.
+pub fn destroy(host: &Host, directory: &Directory, state: &State) -> Result<()> {
+    state.cgroup.remove()?;
+    // The spec wants the resources gone first; a failing hook is a warning, and the rest goes on.
+    let text = state.for_hooks(Status::Stopped)?;
+    for hook in hooks::compile("poststop", &state.poststop)? {
+        if let Err(error) = hook.run(&text, &state.bundle) {
+            host.log.warn(&format!("{}: {error:#}", hook.field));
+        }
+    }
+    directory.remove()
+}
+
+/// Kills the process, if there is one, and waits for its end.
+fn end(pidfd: Option<BorrowedFd>, who: &str) -> Result<()> {
+    let Some(pidfd) = pidfd else { return Ok(()) };
+    // ESRCH: it has ended by itself.
+    let _ = process::pidfd_send_signal(pidfd, signal::KILL);
+    if !process::ends_within(pidfd, KILL_GRACE).context("poll")? {
+        bail!("{who} did not end within {} s of SIGKILL", KILL_GRACE / 1000);
+    }
+    Ok(())
+}

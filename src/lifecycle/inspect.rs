@@ -1,0 +1,141 @@
+//! The commands that only look: state, list, ps.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::state::{Directory, Phase, State, Status};
+use super::{Host, Id, Refusal};
+
+/// What `state` and `list` show of a container: runc's fields in runc's order.
+#[derive(Serialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct StateView {
+    pub oci_version: String,
+    pub id: String,
+    /// Zero when the container is stopped.
+    pub pid: i32,
+    pub status: Status,
+    pub bundle: PathBuf,
+    pub rootfs: PathBuf,
+    pub created: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The name of the user who created it; `state` leaves it empty as runc does.
+    pub owner: String,
+}
+
+/// A container as it is found: its directory, what is saved, and what the processes say.
+pub struct Found {
+    pub directory: Directory,
+    pub state: State,
+    pub status: Status,
+}
+
+impl Found {
+    /// Finds container `id`. One that was killed before it saved anything is as good as absent, but for `delete --force`.
+    pub fn open(host: &Host, id: &Id) -> Result<Self> {
+        let directory = Directory::open(&host.root, id)?;
+        let state = directory.load()?.ok_or(Refusal::DoesNotExist)?;
+        let status = status(&directory, &state)?;
+        Ok(Self { directory, state, status })
+    }
+
+    fn view(self) -> StateView {
+        let pid = match (self.status, self.state.init) {
+            (Status::Stopped, _) | (_, None) => 0,
+            (_, Some(init)) => init.pid,
+        };
+        StateView {
+            oci_version: self.state.oci_version,
+            id: self.state.id,
+            pid,
+            status: self.status,
+            bundle: self.state.bundle,
+            rootfs: self.state.rootfs,
+            created: self.state.created,
+            annotations: self.state.annotations.into_iter().collect(),
+            owner: String::new(),
+        }
+    }
+}
+
+/// The status that follows from the file, the gate, and whether the processes live.
+fn status(directory: &Directory, state: &State) -> Result<Status> {
+    let alive = match &state.init {
+        Some(init) => init.is_alive()?,
+        None => false,
+    };
+    match state.phase {
+        // A create that died half-way leaves a container that can only be deleted.
+        Phase::Creating if state.creator.is_alive()? => Ok(Status::Creating),
+        _ if !alive => Ok(Status::Stopped),
+        _ if state.cgroup.is_frozen().unwrap_or(false) => Ok(Status::Paused),
+        Phase::Creating => Ok(Status::Stopped),
+        Phase::Created if directory.has_gate() => Ok(Status::Created),
+        Phase::Created => Ok(Status::Running),
+    }
+}
+
+/// The state of one container.
+pub fn state(host: &Host, id: &Id) -> Result<StateView> {
+    Found::open(host, id).map(Found::view)
+}
+
+/// The state of every container, sorted by id; one that goes away meanwhile is left out.
+pub fn list(host: &Host) -> Result<Vec<StateView>> {
+    let mut views = Vec::new();
+    for id in ids(host)? {
+        match Found::open(host, &id) {
+            Ok(found) => {
+                let owner = user_name(found.state.owner);
+                views.push(StateView { owner, ..found.view() });
+            }
+            Err(error) if error.downcast_ref() == Some(&Refusal::DoesNotExist) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(views)
+}
+
+/// The ids of all containers, sorted.
+pub fn ids(host: &Host) -> Result<Vec<Id>> {
+    super::state::ids(&host.root)
+}
+
+/// The processes of a container, as the host numbers them.
+pub fn ps(host: &Host, id: &Id) -> Result<Vec<i32>> {
+    let found = Found::open(host, id)?;
+    if found.status == Status::Stopped {
+        return Err(Refusal::NotRunning.into());
+    }
+    found.state.cgroup.pids()
+}
+
+/// The name of user `uid` in the host's /etc/passwd, or its number as text.
+fn user_name(uid: u32) -> String {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name_of(&passwd, uid).map_or_else(|| uid.to_string(), str::to_owned)
+}
+
+fn name_of(passwd: &str, uid: u32) -> Option<&str> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_named_by_passwd() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n";
+        assert_eq!(name_of(passwd, 1000), Some("web"));
+        assert_eq!(name_of(passwd, 7), None);
+    }
+}

@@ -1,0 +1,38 @@
+//! kill: sends a signal to a container's init, or to all of its processes.
+
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result, bail};
+
+use super::inspect::Found;
+use super::state::Status;
+use super::{Host, Id, Refusal, Signal};
+use crate::sys::{Errno, process, signal};
+
+/// Sends `number` to init, or with `all` to every process in the container's cgroup.
+///
+/// A container that has ended is refused, but for `all`: engines clean up with it after init is gone.
+pub fn kill(host: &Host, id: &Id, Signal(number): Signal, all: bool) -> Result<()> {
+    let found = Found::open(host, id)?;
+    if all {
+        return found.state.cgroup.kill_all(number);
+    }
+    if matches!(found.status, Status::Stopped | Status::Creating) {
+        bail!(Refusal::NotRunning);
+    }
+    // Without a pid namespace of its own, nothing ends with init but init.
+    if number == signal::KILL && !found.state.own_pid_namespace {
+        return found.state.cgroup.kill_all(number);
+    }
+    let init = found.state.init.ok_or(Refusal::NotRunning)?;
+    let pidfd = init.open()?.ok_or(Refusal::NotRunning)?;
+    match process::pidfd_send_signal(pidfd.as_fd(), number) {
+        Err(error) if error.errno == Errno::ESRCH => bail!(Refusal::NotRunning),
+        result => result.with_context(|| format!("signal {number} to pid {}", init.pid))?,
+    }
+    // Killed processes of a frozen cgroup end only once it is thawed (v1; v2 kills them where they are).
+    if number == signal::KILL && found.status == Status::Paused {
+        found.state.cgroup.thaw()?;
+    }
+    Ok(())
+}

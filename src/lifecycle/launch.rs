@@ -1,0 +1,140 @@
+//! Init as the runtime holds it: launched, spoken with until it is ready, killed if nobody keeps it.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result, bail};
+
+use super::state::{Directory, Identity, State, Status};
+use crate::container::namespaces::Join;
+use crate::init::link::{self, Milestone, Report, RuntimeEnd};
+use crate::init::{self, Inherited};
+use crate::plan::Plan;
+use crate::sys::namespace::{self, Kind};
+use crate::sys::process::{self, Child, Cloned};
+use crate::sys::{signal, socket};
+
+/// The container's first process before its program runs. Dropped, it is killed and reaped, and its namespaces go.
+#[derive(Debug)]
+pub struct Init {
+    pub child: Child,
+    pub link: RuntimeEnd,
+    kept: bool,
+}
+
+impl Init {
+    /// Clones init, which begins to run the plan's steps, and gives it its id maps where it has a user namespace.
+    pub fn launch(plan: &Plan, inherited: Inherited) -> Result<Self> {
+        let (link, end) = link::pair()?;
+        let cgroup = inherited.join.clone_into();
+        let away = Away::go(&plan.born_in)?;
+        let cloned = process::clone_process(plan.clone_flags, cgroup);
+        if let Ok(Cloned::Child) = cloned {
+            drop(link);
+            init::run_all(&plan.steps, end, inherited);
+        }
+        drop((end, away));
+        let Cloned::Runtime(child) = cloned.context("init")? else { unreachable!("the child never returns") };
+        let init = Self { child, link, kept: false };
+        if let Some(outside) = &plan.outside {
+            let process = File::open(format!("/proc/{}", init.child.pid)).context("process directory of init")?;
+            outside.maps.apply_to(process.as_fd()).with_context(|| format!("linux.uidMappings: {}", outside.maps))?;
+            if let Some(score) = &outside.oom_score_adj {
+                score.apply_to(process.as_fd()).with_context(|| format!("process.oomScoreAdj: {score}"))?;
+            }
+            init.link.go(&[]).context("init")?;
+        }
+        Ok(init)
+    }
+
+    /// Follows init until it is ready to start, running the hooks of the runtime namespace on the way.
+    pub fn prepare(&self, plan: &Plan, directory: &Directory, state: &mut State) -> Result<()> {
+        loop {
+            match self.link.report().context("report of init")? {
+                Some(Report::Reached(Milestone::Mounted)) => {
+                    directory.save(state)?;
+                    self.run_hooks(plan, state)?;
+                }
+                Some(Report::Reached(Milestone::Ready)) => return Ok(()),
+                Some(Report::Reached(Milestone::Starting)) => bail!("init starts without being told"),
+                Some(Report::Failed(failure)) => bail!(plan.word(&failure)),
+                None => return Err(self.death()),
+            }
+        }
+    }
+
+    /// prestart and createRuntime hooks; then init goes on with the state for its own hooks.
+    fn run_hooks(&self, plan: &Plan, state: &State) -> Result<()> {
+        let creating = state.for_hooks(Status::Creating)?;
+        for hook in &plan.runtime_hooks {
+            hook.run(&creating, &state.bundle).with_context(|| hook.field.clone())?;
+        }
+        let created = state.for_hooks(Status::Created)?;
+        let files = [socket::sealed_file(c"ocirt:state", &creating)?, socket::sealed_file(c"ocirt:state", &created)?];
+        self.link.go(&files.each_ref().map(AsFd::as_fd)).context("init")
+    }
+
+    /// Why init ended without a word.
+    fn death(&self) -> anyhow::Error {
+        match process::wait(self.child.pidfd.as_fd()) {
+            Ok(process::Exit::Signal(signal::KILL)) => {
+                anyhow::anyhow!(
+                    "init was killed while it set the container up (is linux.resources.memory.limit too low?)"
+                )
+            }
+            Ok(process::Exit::Signal(number)) => {
+                anyhow::anyhow!("init was ended by signal {number} while it set the container up")
+            }
+            Ok(process::Exit::Status(status)) => {
+                anyhow::anyhow!("init ended with status {status} while it set the container up")
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    pub fn identity(&self) -> Result<Identity> {
+        Identity::of(self.child.pid, self.child.pidfd.as_fd())
+    }
+
+    /// Init lives on.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Both fail only if it has ended and is reaped.
+            let _ = process::pidfd_send_signal(self.child.pidfd.as_fd(), signal::KILL);
+            let _ = process::wait(self.child.pidfd.as_fd());
+        }
+    }
+}
+
+/// While this lives, the runtime's children are born in other namespaces than its own.
+struct Away {
+    own: Vec<(Kind, OwnedFd)>,
+}
+
+impl Away {
+    fn go(namespaces: &[Join]) -> Result<Self> {
+        let mut away = Self { own: Vec::with_capacity(namespaces.len()) };
+        for join in namespaces {
+            let path = format!("/proc/self/ns/{}", join.kind());
+            let own = File::open(&path).context(path)?;
+            away.own.push((join.kind(), own.into()));
+            namespace::join(join.fd(), join.kind()).with_context(|| format!("linux.namespaces: {join}"))?;
+        }
+        Ok(away)
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        for (kind, own) in self.own.iter().rev() {
+            // The right that let us leave is still ours.
+            let _ = namespace::join(own.as_fd(), *kind);
+        }
+    }
+}

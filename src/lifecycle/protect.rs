@@ -1,0 +1,45 @@
+//! Self-protection (CVE-2019-5736): a process that enters a container must not expose a writable host binary as
+//! /proc/PID/exe, or a container started from `#!/proc/self/exe` could overwrite the runtime.
+//!
+//! So the commands that enter a container first replace themselves by the same binary seen through a read-only mount
+//! of its own, detached from every mount namespace: nobody can remount it, and opening it for writing is EROFS.
+//! Where no such mount can be made (no CAP_SYS_ADMIN, a binary on a foreign mount namespace), a sealed copy in memory
+//! serves. See docs/decisions/0001-self-protection.md.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use anyhow::{Context, Result};
+
+use crate::sys::process::StringArray;
+use crate::sys::{self, binary};
+
+/// Runs this process from a binary that the container cannot write. Returns only in a protected process.
+///
+/// Skipped where the binary is read-only already: on a read-only file system, or after the replacement.
+pub fn enter() -> Result<()> {
+    let own = binary::open_own().context("self-protection: open /proc/self/exe")?;
+    if binary::is_read_only(own.as_fd()).context("self-protection")? {
+        return Ok(());
+    }
+    let read_only = clone_or_copy(own).context("self-protection")?;
+    let arguments = std::env::args_os().map(|text| c_string(text.into_vec())).collect();
+    let environment = std::env::vars_os().map(|(name, value)| {
+        let mut text = name.into_vec();
+        text.push(b'=');
+        text.extend(value.into_vec());
+        c_string(text)
+    });
+    let (arguments, environment) = (StringArray::new(arguments), StringArray::new(environment.collect()));
+    Err(sys::process::exec_descriptor(read_only.as_fd(), &arguments, &environment)).context("self-protection")
+}
+
+fn clone_or_copy(own: OwnedFd) -> sys::Result<OwnedFd> {
+    binary::read_only_clone(own.as_fd()).or_else(|_| binary::sealed_copy())
+}
+
+/// Arguments and environment come from C: there is no NUL inside.
+fn c_string(bytes: Vec<u8>) -> CString {
+    CString::new(bytes).unwrap_or_default()
+}

@@ -1,0 +1,72 @@
+//! run: create, start, and, unless detached, stay with the container to its end.
+
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context, Result, bail};
+
+use super::create::{CreateOptions, Created, build};
+use super::{Host, Id, delete, foreground, protect, start};
+use crate::container::bundle;
+use crate::plan::Gate;
+use crate::sys::{process, signal, socket};
+
+/// What run's own flags say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RunOptions {
+    pub detach: bool,
+    /// Keep the container's state after its end.
+    pub keep: bool,
+    pub no_subreaper: bool,
+}
+
+/// Runs a container and returns its exit status, 128 and the signal for one that was killed; zero when detached.
+pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> Result<i32> {
+    protect::enter()?;
+    let bundle = bundle::load(&options.bundle, options.config.as_deref())?;
+    let (console, relay) = consoles(bundle.has_terminal(), options, run.detach)?;
+    if run.detach {
+        let mut created = build(host, id, options, bundle, console, Gate::Link)?;
+        begin(&created)?;
+        created.keep_all();
+        return Ok(0);
+    }
+    if !run.no_subreaper {
+        process::set_child_subreaper().context("--no-subreaper")?;
+    }
+    // From here on every signal is heard by the relay: none ends us before the container is cleaned up.
+    let signals = signal::listen()?;
+    let mut created = build(host, id, options, bundle, console, Gate::Link)?;
+    let terminal = relay.map(foreground::Terminal::receive).transpose()?;
+    begin(&created)?;
+    created.keep_all();
+    let exit = foreground::follow(&created.init.child, &signals, terminal)?;
+    if !run.keep {
+        delete::destroy(host, &created.directory, &created.state)?;
+    }
+    Ok(exit.code())
+}
+
+/// Gives init the word, and follows it until it has become its program.
+fn begin(created: &Created) -> Result<()> {
+    created.init.link.go(&[]).context("init")?;
+    start::follow_to_exec(&created.init.link, |failure| created.plan.word(failure))?;
+    start::run_poststart(&created.state)
+}
+
+/// Where init sends its terminal: to the console socket that was named, or to us.
+fn consoles(terminal: bool, options: &CreateOptions, detach: bool) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    match (&options.console_socket, terminal, detach) {
+        (Some(path), true, true) => {
+            let socket =
+                socket::connect_stream(path).with_context(|| format!("--console-socket {}", path.display()))?;
+            Ok((Some(socket), None))
+        }
+        (Some(_), _, _) => bail!("--console-socket: only for a container with process.terminal that is detached"),
+        (None, true, true) => bail!("process.terminal: a detached container needs --console-socket"),
+        (None, true, false) => {
+            let (init, ours) = socket::pair()?;
+            Ok((Some(init), Some(ours)))
+        }
+        (None, false, _) => Ok((None, None)),
+    }
+}

@@ -1,0 +1,63 @@
+//! start: lets a created container's init go on to its program.
+
+use anyhow::{Context, Result, bail};
+
+use super::inspect::Found;
+use super::state::{State, Status};
+use super::{Host, Id, Refusal};
+use crate::container::hooks;
+use crate::init::link::{Failure, Milestone, Report, RuntimeEnd};
+use crate::plan::StepError;
+use crate::sys::signal;
+
+/// Runs the startContainer hooks and the container's program, then the poststart hooks. The error of a hook or of the
+/// program's execve is start's error.
+pub fn start(host: &Host, id: &Id) -> Result<()> {
+    let found = Found::open(host, id)?;
+    match found.status {
+        Status::Created => {}
+        Status::Running => bail!(Refusal::AlreadyStarted),
+        Status::Stopped => bail!(Refusal::StartStopped),
+        Status::Paused => bail!(Refusal::StartPaused),
+        Status::Creating => bail!(Refusal::StartCreating),
+    }
+    let Some(connection) = found.directory.connect_gate()? else { bail!(Refusal::AlreadyStarted) };
+    let link = RuntimeEnd::from_gate(connection);
+    // Init takes one connection; of two starts at once, the other one hears nothing.
+    let Some(Report::Reached(Milestone::Starting)) = link.report().context("init at the start gate")? else {
+        bail!(Refusal::AlreadyStarted);
+    };
+    found.directory.remove_gate()?;
+    follow_to_exec(&link, |failure| found.state.word(failure))?;
+    run_poststart(&found.state)
+}
+
+/// Waits until init has become the container's program: an end of file, since its end of the link is close-on-exec.
+/// `word` tells which step a failure is about.
+pub fn follow_to_exec(link: &RuntimeEnd, word: impl Fn(&Failure) -> StepError) -> Result<()> {
+    match link.report().context("init on its way to exec")? {
+        None => Ok(()),
+        Some(Report::Failed(failure)) => Err(word(&failure).into()),
+        Some(Report::Reached(milestone)) => bail!("init is at {milestone:?} again"),
+    }
+}
+
+/// Runs the poststart hooks. One that fails makes `start` fail and ends the container (runtime-spec 1.3.0, runtime.md
+/// "Lifecycle", step 9).
+pub fn run_poststart(state: &State) -> Result<()> {
+    if state.poststart.is_empty() {
+        return Ok(());
+    }
+    let text = state.for_hooks(Status::Running)?;
+    for hook in hooks::compile("poststart", &state.poststart)? {
+        if let Err(error) = hook.run(&text, &state.bundle).with_context(|| hook.field.clone()) {
+            if let Some(pidfd) = state.init.map(|init| init.open()).transpose()?.flatten() {
+                use std::os::fd::AsFd;
+                // ESRCH: it has ended by itself.
+                let _ = crate::sys::process::pidfd_send_signal(pidfd.as_fd(), signal::KILL);
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}

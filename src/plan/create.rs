@@ -1,0 +1,438 @@
+//! THE ORDER of a container's creation: what init does from its first instruction to the container's program. Each
+//! block says why it stands where it does; docs/architecture.md has the runtime's side.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use anyhow::{Context, Result, ensure};
+use oci_spec::runtime::{Linux, Process, Spec};
+
+use super::{Gate, Outside, Plan, Request};
+use crate::container::cgroup::{self, Cgroup};
+use crate::container::console::{Console, ControllingTerminal, Node};
+use crate::container::devices::{DevLinks, Device, Nodes};
+use crate::container::hooks::{self, Hook};
+use crate::container::id_map::{self, Setgroups};
+use crate::container::namespaces::{self, Join, Loopback, Namespaces, Unshare};
+use crate::container::process::capabilities::{self, Held};
+use crate::container::process::descriptors::Descriptors;
+use crate::container::process::user::{BecomeRoot, Maps};
+use crate::container::process::{
+    cpu_affinity, cwd, env, executable, io_priority, memory_policy, oom, personality, rlimits, scheduler, user,
+};
+use crate::container::rootfs::cgroup::{CgroupView, Hierarchy};
+use crate::container::rootfs::enter::{EnterRootfs, Place};
+use crate::container::rootfs::mask::{LateReadonly, MaskPath, ReadonlyPath, ReadonlyRoot};
+use crate::container::rootfs::mount::{self, Mount};
+use crate::container::rootfs::pivot::PivotRoot;
+use crate::container::rootfs::propagation::Propagation;
+use crate::container::security::NoNewPrivileges;
+use crate::container::{keyring, seccomp, security, sysctl, time_namespace, uts};
+use crate::init::step::{HookState, Planned, Step};
+use crate::sys::namespace::{Kind, Kinds};
+
+/// Plans the creation of a container from a validated configuration.
+pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
+    let nothing: Linux = serde_json::from_str("{}").context("linux")?;
+    let linux = spec.linux().as_ref().unwrap_or(&nothing);
+    let process = spec.process().as_ref().context("process: missing")?;
+    let cgroup = cgroup::compile(linux, request.id, false)?.delegated_to(cgroup::owner(spec));
+    let namespaces = namespaces::compile(linux.namespaces().as_deref().unwrap_or_default())?;
+    let (new, private) = (namespaces.new, namespaces.private);
+    let has_mounts = new.contains(Kind::Mount) || namespaces.join(Kind::Mount).is_some();
+    let container = Container {
+        spec,
+        linux,
+        process,
+        request,
+        new,
+        private,
+        place: if has_mounts { Place::OwnNamespace } else { Place::RuntimeNamespace },
+        rootfs: request.bundle.join(spec.root().as_ref().context("root: missing")?.path()),
+        cgroup: view(&cgroup, new.contains(Kind::Cgroup)),
+    };
+    let (born_in, joined) = split(namespaces, new)?;
+    let outside = container.outside()?;
+
+    let mut draft = Draft { warnings: cgroup.warnings().to_vec(), ..Draft::default() };
+    container.birth(&mut draft, outside.is_some())?;
+    container.namespaces(&mut draft, joined)?;
+    container.files(&mut draft)?;
+    let runtime_hooks = container.hooks(&mut draft)?;
+    container.new_root(&mut draft)?;
+    container.settings(&mut draft)?;
+    container.identity(&mut draft)?;
+
+    Ok(Plan {
+        steps: draft.steps,
+        clone_flags: u64::from(cloned(new).flags()),
+        born_in,
+        outside,
+        cgroup,
+        runtime_hooks,
+        rootfs: container.rootfs,
+        own_pid_namespace: private.contains(Kind::Pid),
+        warnings: draft.warnings,
+    })
+}
+
+/// The namespaces that init is cloned into: not the cgroup namespace, whose root is the cgroup that its maker is in,
+/// and not the time namespace, whose offsets can be set only while nobody is in it.
+fn cloned(new: Kinds) -> Kinds {
+    new.without(Kind::Cgroup).without(Kind::Time)
+}
+
+/// Which namespaces the runtime must be in when it clones init, and which init joins by itself. A process is born in
+/// its pid namespace; and from inside a new user namespace there is no way into one of the host's.
+fn split(namespaces: Namespaces, new: Kinds) -> Result<(Vec<Join>, Vec<Join>)> {
+    let outside_only = |join: &Join| join.kind() == Kind::Pid || new.contains(Kind::User);
+    let (born_in, joined): (Vec<_>, Vec<_>) = namespaces.joined.into_iter().partition(outside_only);
+    ensure!(
+        !born_in.iter().any(|join| join.kind() == Kind::Mount),
+        "linux.namespaces: an existing mount namespace cannot be joined from a new user namespace"
+    );
+    Ok((born_in, joined))
+}
+
+fn view(cgroup: &Cgroup, namespaced: bool) -> CgroupView {
+    let view = cgroup.mount_view();
+    let hierarchies = view.hierarchies.into_iter().map(|hierarchy| Hierarchy {
+        name: hierarchy.name,
+        links: hierarchy.links,
+        directory: hierarchy.directory,
+        options: hierarchy.options,
+    });
+    CgroupView { namespaced, hierarchies: hierarchies.collect(), unified: view.unified }
+}
+
+/// The steps so far.
+#[derive(Default)]
+struct Draft {
+    steps: Vec<Planned>,
+    /// Mounts that turn read-only once everything in them is made.
+    late: Vec<(String, LateReadonly)>,
+    warnings: Vec<String>,
+}
+
+impl Draft {
+    /// A step that every container takes.
+    fn push(&mut self, step: Step) {
+        self.add("", step);
+    }
+
+    /// A step that `field` of config.json asks for.
+    fn add(&mut self, field: impl Into<String>, step: Step) {
+        self.steps.push(Planned { field: field.into(), step });
+    }
+}
+
+/// What the steps are made from.
+struct Container<'a> {
+    spec: &'a Spec,
+    linux: &'a Linux,
+    process: &'a Process,
+    request: &'a Request<'a>,
+    new: Kinds,
+    private: Kinds,
+    place: Place,
+    rootfs: PathBuf,
+    cgroup: CgroupView,
+}
+
+impl Container<'_> {
+    fn in_new_user_namespace(&self) -> bool {
+        self.new.contains(Kind::User)
+    }
+
+    /// What the runtime does from outside while init waits: only a user namespace asks for it.
+    fn outside(&self) -> Result<Option<Outside>> {
+        let uids = self.linux.uid_mappings().as_deref().unwrap_or_default();
+        let gids = self.linux.gid_mappings().as_deref().unwrap_or_default();
+        let Some(maps) = id_map::compile(uids, gids, self.new, Setgroups::Allow)? else { return Ok(None) };
+        Ok(Some(Outside { maps, oom_score_adj: oom::compile(self.process.oom_score_adj())? }))
+    }
+
+    /// The first instructions.
+    fn birth(&self, draft: &mut Draft, has_outside: bool) -> Result<()> {
+        draft.push(Step::Title);
+        if has_outside {
+            draft.push(Step::WaitForIdMaps);
+        } else if let Some(score) = oom::compile(self.process.oom_score_adj())? {
+            // Before the memory cgroup is joined, where the OOM killer may be at work already.
+            draft.add("process.oomScoreAdj", Step::OomScoreAdj(score));
+        }
+        draft.add("linux.cgroupsPath", Step::EnterCgroup);
+        if self.in_new_user_namespace() {
+            draft.add("linux.uidMappings", Step::BecomeRoot(BecomeRoot));
+        }
+        Ok(())
+    }
+
+    /// Namespaces that clone3 did not make: joined ones, the cgroup namespace now that its root is ours, and time.
+    fn namespaces(&self, draft: &mut Draft, joined: Vec<Join>) -> Result<()> {
+        if let Some(time) = time_namespace::compile(self.linux.time_offsets().as_ref(), self.new)? {
+            // While dumpable: the file of the offsets is ours only then.
+            draft.add("linux.timeOffsets", Step::TimeNamespace(time));
+        }
+        // Before joining anything: its processes could ptrace us otherwise.
+        draft.push(Step::Undumpable);
+        for join in joined {
+            draft.add("linux.namespaces", Step::Join(join));
+        }
+        if self.new.contains(Kind::Cgroup) {
+            draft.add("linux.namespaces", Step::Unshare(Unshare(Kinds::NONE.with(Kind::Cgroup))));
+        }
+        if !self.request.no_new_keyring {
+            let label = self.process.selinux_label().as_deref();
+            draft.push(Step::Keyring(keyring::compile(self.request.id, label, self.private)?));
+        }
+        if self.new.contains(Kind::Net) {
+            draft.add("linux.namespaces", Step::Loopback(Loopback));
+        }
+        Ok(())
+    }
+
+    /// The root file system and what is mounted in it, with the host's still in sight: it has the sources.
+    fn files(&self, draft: &mut Draft) -> Result<()> {
+        if self.place == Place::OwnNamespace {
+            // Before anything is opened or mounted: nothing may appear on the host.
+            let (first, _) = Propagation::compile(self.linux.rootfs_propagation().as_deref())?;
+            draft.add("linux.rootfsPropagation", Step::Propagation(first));
+        }
+        draft.add("root.path", Step::EnterRootfs(EnterRootfs::compile(&self.rootfs, self.place)?));
+        if self.place == Place::RuntimeNamespace {
+            return self.refuse_mounts();
+        }
+        let mounts = self.spec.mounts().as_deref().unwrap_or_default();
+        let label = self.mount_label(draft);
+        let context = mount::Context {
+            bundle: self.request.bundle,
+            label,
+            user_namespace: self.private.contains(Kind::User),
+            network_namespace: self.new.contains(Kind::Net),
+            cgroup: Some(&self.cgroup),
+        };
+        for (index, mount) in mounts.iter().enumerate() {
+            let field = format!("mounts[{index}]");
+            let compiled = Mount::compile(mount, &context).with_context(|| field.clone())?;
+            draft.warnings.extend(compiled.warnings.into_iter().map(|warning| format!("{field}.{warning}")));
+            draft.late.extend(compiled.late.map(|late| (field.clone(), late)));
+            draft.add(field, Step::Mount(compiled.mount));
+        }
+        if mount::makes_devices(mounts) {
+            let nodes = if self.private.contains(Kind::User) { Nodes::Bound } else { Nodes::Made };
+            for device in Device::compile(self.linux.devices().as_deref().unwrap_or_default(), nodes)? {
+                draft.add("linux.devices", Step::Device(device));
+            }
+            draft.push(Step::DevLinks(DevLinks::compile()));
+        }
+        Ok(())
+    }
+
+    /// linux.mountLabel, where there is an SELinux to know it.
+    fn mount_label(&self, draft: &mut Draft) -> Option<&str> {
+        let label = self.linux.mount_label().as_deref()?;
+        if !crate::sys::security::selinux_is_enabled() {
+            draft
+                .warnings
+                .push(format!("linux.mountLabel: SELinux is not enabled on this host, {label:?} has no effect"));
+            return None;
+        }
+        Some(label)
+    }
+
+    /// Without a mount namespace, every mount would be the host's.
+    fn refuse_mounts(&self) -> Result<()> {
+        const NEEDS: &str = "needs a mount namespace in linux.namespaces";
+        ensure!(self.spec.mounts().as_deref().unwrap_or_default().is_empty(), "mounts: {NEEDS}");
+        ensure!(self.linux.rootfs_propagation().is_none(), "linux.rootfsPropagation: {NEEDS}");
+        ensure!(self.linux.devices().as_deref().unwrap_or_default().is_empty(), "linux.devices: {NEEDS}");
+        ensure!(!self.is_readonly(), "root.readonly: {NEEDS}");
+        Ok(())
+    }
+
+    fn is_readonly(&self) -> bool {
+        self.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true))
+    }
+
+    /// Hooks that may see the mounts before the host's root goes away (config.md, "Hooks"); returns the runtime's.
+    fn hooks(&self, draft: &mut Draft) -> Result<Vec<Hook>> {
+        let Some(lists) = self.spec.hooks() else { return Ok(Vec::new()) };
+        let compile = |name, list: &Option<Vec<_>>| hooks::compile(name, list.as_deref().unwrap_or_default());
+        let mut runtime = compile("prestart", lists.prestart())?;
+        runtime.extend(compile("createRuntime", lists.create_runtime())?);
+        let container = compile("createContainer", lists.create_container())?;
+        // Compiled now so that a mistake in them is create's error.
+        compile("poststart", lists.poststart())?;
+        compile("poststop", lists.poststop())?;
+        let has_start = !lists.start_container().as_deref().unwrap_or_default().is_empty();
+        if !runtime.is_empty() || !container.is_empty() || has_start {
+            draft.push(Step::RuntimeHooks);
+        }
+        for hook in container {
+            draft.add(hook.field.clone(), Step::Hook(hook, HookState::Creating));
+        }
+        Ok(runtime)
+    }
+
+    /// From the host's root to the container's, and what closes it.
+    fn new_root(&self, draft: &mut Draft) -> Result<()> {
+        if self.has_terminal() {
+            // Its devpts is mounted, and the console's place can still be bound.
+            let node = if self.place == Place::OwnNamespace { Node::Bound } else { Node::Untouched };
+            let console = Console::compile(self.process.console_size().as_ref(), node)?;
+            draft.add("process.terminal", Step::Console(console));
+        }
+        let sysctls = self.linux.sysctl().as_ref().map(|list| sysctl::compile(list, self.private)).transpose()?;
+        let sysctls = sysctls.unwrap_or_default();
+        let labels = self.process.apparmor_profile().is_some() || self.process.selinux_label().is_some();
+        if labels || !sysctls.is_empty() {
+            // While the host's procfs is there: a user namespace is given a new one only beside a whole one.
+            draft.push(Step::OpenProc);
+        }
+        let (first, last) = Propagation::compile(self.linux.rootfs_propagation().as_deref())?;
+        draft.push(Step::PivotRoot(self.pivot(&first)?));
+        if let Some(last) = last {
+            draft.add("linux.rootfsPropagation", Step::RootPropagation(last));
+        }
+        let directory = Rc::new(cwd::compile(self.process.cwd())?);
+        draft.add("process.cwd", Step::MakeDirectory(directory));
+        for sysctl in sysctls {
+            draft.add("linux.sysctl", Step::Sysctl(sysctl));
+        }
+        self.close_files(draft)
+    }
+
+    fn pivot(&self, first: &Propagation) -> Result<PivotRoot> {
+        if self.request.no_pivot {
+            let mountinfo = std::fs::read("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
+            return PivotRoot::compile_no_pivot(self.place, &mountinfo, &self.rootfs);
+        }
+        Ok(PivotRoot::compile(self.place, first))
+    }
+
+    /// Read-only mounts, masks and the read-only root: when everything is made that they would forbid.
+    fn close_files(&self, draft: &mut Draft) -> Result<()> {
+        if self.place == Place::RuntimeNamespace {
+            return Ok(());
+        }
+        let label = self.linux.mount_label().as_deref().filter(|_| crate::sys::security::selinux_is_enabled());
+        for (field, path) in std::mem::take(&mut draft.late) {
+            draft.add(field, Step::LateReadonly(path));
+        }
+        for path in ReadonlyPath::compile(self.linux.readonly_paths().as_deref().unwrap_or_default())? {
+            draft.add("linux.readonlyPaths", Step::ReadonlyPath(path));
+        }
+        for path in MaskPath::compile(self.linux.masked_paths().as_deref().unwrap_or_default(), label)? {
+            draft.add("linux.maskedPaths", Step::MaskPath(path));
+        }
+        if self.is_readonly() {
+            draft.add("root.readonly", Step::ReadonlyRoot(ReadonlyRoot));
+        }
+        Ok(())
+    }
+
+    fn has_terminal(&self) -> bool {
+        self.process.terminal() == Some(true)
+    }
+
+    /// What the process is given while it is still root.
+    fn settings(&self, draft: &mut Draft) -> Result<()> {
+        if let Some(name) = uts::compile_hostname(self.spec.hostname().as_deref(), self.private)? {
+            draft.add("hostname", Step::Name(name));
+        }
+        if let Some(name) = uts::compile_domainname(self.spec.domainname().as_deref(), self.private)? {
+            draft.add("domainname", Step::Name(name));
+        }
+        draft.push(Step::NewSession);
+        if self.has_terminal() {
+            draft.add("process.terminal", Step::ControllingTerminal(ControllingTerminal));
+        }
+        if let Some(scheduler) = self.process.scheduler() {
+            draft.add("process.scheduler", Step::Scheduler(scheduler::compile(scheduler)?));
+        }
+        if let Some(priority) = self.process.io_priority() {
+            draft.add("process.ioPriority", Step::IoPriority(io_priority::compile(priority)?));
+        }
+        if let Some(personality) = self.linux.personality() {
+            draft.add("linux.personality", Step::Personality(personality::compile(personality)?));
+        }
+        if let Some(policy) = self.linux.memory_policy() {
+            draft.add("linux.memoryPolicy", Step::MemoryPolicy(memory_policy::compile(policy)?));
+        }
+        if let Some(affinity) = self.process.exec_cpu_affinity() {
+            // For exec alone; a mistake in it is create's error all the same.
+            cpu_affinity::compile(affinity)?;
+        }
+        for limit in rlimits::compile(self.process.rlimits().as_deref().unwrap_or_default())? {
+            draft.add("process.rlimits", Step::Rlimit(limit));
+        }
+        if let Some(profile) = security::compile_apparmor(self.process.apparmor_profile().as_deref())? {
+            draft.add("process.apparmorProfile", Step::Apparmor(profile));
+        }
+        if let Some(label) = security::compile_selinux(self.process.selinux_label().as_deref())? {
+            draft.add("process.selinuxLabel", Step::Selinux(label));
+        }
+        Ok(())
+    }
+
+    /// From root to the container's user, and on to its program.
+    fn identity(&self, draft: &mut Draft) -> Result<()> {
+        let filter = self.linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
+        let no_new_privileges = self.process.no_new_privileges() == Some(true);
+        // Without no_new_privs only a privileged process may load it; with, as few calls as possible come after it.
+        let (early, last) = if no_new_privileges { (None, filter) } else { (filter, None) };
+        if no_new_privileges {
+            draft.add("process.noNewPrivileges", Step::NoNewPrivileges(NoNewPrivileges));
+        }
+        if let Some(filter) = early {
+            draft.add("linux.seccomp", Step::Seccomp(filter));
+        }
+        let (program, environment) = self.become_user(draft)?;
+        draft.push(Step::Descriptors(Descriptors { preserved: self.request.preserve_fds }));
+        draft.push(Step::ReportReady);
+        draft.push(match self.request.gate {
+            Gate::Socket => Step::WaitAtGate,
+            Gate::Link => Step::WaitForGo,
+        });
+        let start = self.spec.hooks().as_ref().and_then(|lists| lists.start_container().as_deref());
+        for hook in hooks::compile("startContainer", start.unwrap_or_default())? {
+            draft.add(hook.field.clone(), Step::Hook(hook, HookState::Created));
+        }
+        if let Some(filter) = last {
+            draft.add("linux.seccomp", Step::Seccomp(filter));
+        }
+        draft.add("process.args[0]", Step::Exec(program, environment));
+        Ok(())
+    }
+
+    /// Ids, then capabilities, then everything that must be done with no more rights than the program will have.
+    fn become_user(&self, draft: &mut Draft) -> Result<(Rc<executable::Executable>, Rc<env::Environment>)> {
+        let held = match self.in_new_user_namespace() {
+            true => Held::in_a_user_namespace(),
+            false => Held::by_the_runtime()?,
+        };
+        let (capabilities, left_out) = capabilities::compile(self.process.capabilities().as_ref(), held)?;
+        draft.warnings.extend(left_out);
+        let maps = self.in_new_user_namespace().then(|| Maps {
+            uids: self.linux.uid_mappings().as_deref().unwrap_or_default(),
+            gids: self.linux.gid_mappings().as_deref().unwrap_or_default(),
+        });
+        let user = user::compile(self.process.user(), maps)?;
+        let environment = env::compile(self.process.env().as_deref().unwrap_or_default(), user.uid())?;
+        let args = self.process.args().as_deref().unwrap_or_default();
+        let program = Rc::new(executable::compile(args, environment.path())?);
+        let environment = Rc::new(environment);
+        let directory = Rc::new(cwd::compile(self.process.cwd())?);
+        if environment.needs_home() {
+            draft.add("process.env", Step::FindHome(environment.clone()));
+        }
+        draft.add("process.cwd", Step::EnterDirectoryEarly(directory.clone()));
+        draft.add("process.capabilities", Step::BoundingSet(capabilities));
+        draft.add("process.user", Step::User(user));
+        draft.add("process.capabilities", Step::Capabilities(capabilities));
+        draft.add("process.cwd", Step::EnterDirectory(directory));
+        draft.add("process.args[0]", Step::FindExecutable(program.clone()));
+        Ok((program, environment))
+    }
+}

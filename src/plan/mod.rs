@@ -1,0 +1,143 @@
+//! From a validated config.json to the plan: which steps init takes, and THE ORDER of everything. Nothing is done here.
+
+#![forbid(unsafe_code)]
+
+mod create;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::cgroup::Cgroup;
+use crate::container::hooks::Hook;
+use crate::container::id_map::IdMaps;
+use crate::container::namespaces::Join;
+use crate::container::process::oom::OomScoreAdj;
+use crate::init::link::Failure;
+use crate::init::step::Planned;
+use crate::sys::{Errno, Text};
+
+pub use create::create;
+
+/// Who tells init to start its program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gate {
+    /// `ocirt start`, through a socket in the state directory.
+    Socket,
+    /// The runtime that made it, over the link.
+    Link,
+}
+
+/// What the caller decides, besides config.json.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub id: &'a str,
+    /// The bundle directory, absolute.
+    pub bundle: &'a Path,
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+    pub preserve_fds: u32,
+    pub gate: Gate,
+}
+
+/// What only the runtime may do for an init in a new user namespace.
+#[derive(Debug)]
+pub struct Outside {
+    pub maps: IdMaps,
+    pub oom_score_adj: Option<OomScoreAdj>,
+}
+
+/// Everything that will happen, decided.
+pub struct Plan {
+    pub steps: Vec<Planned>,
+    /// The namespaces in which init is born: `CLONE_NEW*` of clone3(2).
+    pub clone_flags: u64,
+    /// Existing namespaces in which init is born, since it could not join them itself.
+    pub born_in: Vec<Join>,
+    /// What the runtime does before init takes its first step.
+    pub outside: Option<Outside>,
+    pub cgroup: Cgroup,
+    /// prestart, then createRuntime.
+    pub runtime_hooks: Vec<Hook>,
+    pub rootfs: PathBuf,
+    /// Whether everything in the container ends with its init.
+    pub own_pid_namespace: bool,
+    /// What the log should say.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// The failure of a step, in words.
+    pub fn word(&self, failure: &Failure) -> StepError {
+        let label = self.steps.get(usize::from(failure.step)).map(|planned| Label::new(failure.step, planned));
+        StepError::new(label.as_ref(), failure)
+    }
+
+    /// The steps that are taken after the word to start.
+    pub fn start_steps(&self) -> Vec<Label> {
+        let labels = self.steps.iter().enumerate().map(|(index, planned)| (planned, Label::new(index as u16, planned)));
+        labels.skip_while(|(planned, _)| !planned.step.waits_for_start()).map(|(_, label)| label).collect()
+    }
+}
+
+impl fmt::Display for Plan {
+    /// The step list, a line each: what `ocirt plan` prints and what pins the order in tests.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for planned in &self.steps {
+            match planned.field.as_str() {
+                "" => writeln!(f, "{}", planned.step)?,
+                field => writeln!(f, "{}    # {field}", planned.step)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which step this is, for whoever has no plan: `start`.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Label {
+    pub index: u16,
+    /// The place in config.json, e.g. `mounts[3]`; empty for a step that no field asks for.
+    pub field: String,
+    /// The step as text, e.g. `mount tmpfs on /tmp`.
+    pub what: String,
+}
+
+impl Label {
+    fn new(index: u16, planned: &Planned) -> Self {
+        Self { index, field: planned.field.clone(), what: planned.step.to_string() }
+    }
+}
+
+/// A step that failed in init: where, what, why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StepError {
+    pub field: String,
+    pub what: String,
+    pub call: String,
+    pub errno: Errno,
+    pub detail: Text,
+}
+
+impl StepError {
+    pub fn new(label: Option<&Label>, failure: &Failure) -> Self {
+        let (field, what) = match label {
+            Some(label) => (label.field.clone(), label.what.clone()),
+            None => (String::new(), format!("step {}", failure.step)),
+        };
+        Self { field, what, call: failure.call.to_string(), errno: failure.errno, detail: failure.detail }
+    }
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        write!(f, "{}: {}: {}", self.what, self.call, crate::sys::Words(self.errno))?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
+    }
+}
+
+impl std::error::Error for StepError {}

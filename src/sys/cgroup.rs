@@ -1,0 +1,149 @@
+//! The calls that cgroupfs needs. Directories and files are named by a path below a held directory; an absolute path
+//! disregards that directory, as openat(2) has it.
+
+use core::ffi::CStr;
+use core::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::stat::Mode;
+use nix::unistd::{Uid, UnlinkatFlags};
+
+use super::error::{Result, SysError};
+
+/// What a mounted file system at one of the places where cgroups are mounted can be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Filesystem {
+    Cgroup,
+    Cgroup2,
+    Other,
+}
+
+/// The current working directory as a dirfd, for absolute paths.
+pub fn here() -> BorrowedFd<'static> {
+    nix::fcntl::AT_FDCWD
+}
+
+/// Opens a directory as a mere location: for the `*_at` calls, CLONE_INTO_CGROUP and bpf(2).
+pub fn open_location(dir: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+    open(dir, path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+}
+
+/// Opens a control file for reading.
+pub fn open_read(dir: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+    open(dir, path, OFlag::O_RDONLY)
+}
+
+/// Opens a control file for writing; never creates or truncates one.
+pub fn open_write(dir: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+    open(dir, path, OFlag::O_WRONLY)
+}
+
+fn open(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
+    nix::fcntl::openat(dir, path, flags | OFlag::O_CLOEXEC, Mode::empty()).map_err(error("openat"))
+}
+
+/// Makes a cgroup, mode 0755 less the umask.
+pub fn make_directory(dir: BorrowedFd<'_>, path: &CStr) -> Result<()> {
+    nix::sys::stat::mkdirat(dir, path, Mode::from_bits_truncate(0o755)).map_err(error("mkdirat"))
+}
+
+/// Removes a cgroup without processes and children; EBUSY while it has any.
+pub fn remove_directory(dir: BorrowedFd<'_>, path: &CStr) -> Result<()> {
+    nix::unistd::unlinkat(dir, path, UnlinkatFlags::RemoveDir).map_err(error("rmdir"))
+}
+
+/// Whether something is at `path`.
+pub fn exists(dir: BorrowedFd<'_>, path: &CStr) -> bool {
+    nix::unistd::faccessat(dir, path, nix::unistd::AccessFlags::F_OK, AtFlags::empty()).is_ok()
+}
+
+/// What is mounted at `fd`.
+pub fn filesystem(fd: BorrowedFd<'_>) -> Result<Filesystem> {
+    let found = nix::sys::statfs::fstatfs(fd).map_err(error("fstatfs"))?.filesystem_type();
+    Ok(kind_of(found))
+}
+
+/// What is mounted at `path`.
+pub fn filesystem_at(path: &CStr) -> Result<Filesystem> {
+    let found = nix::sys::statfs::statfs(path).map_err(error("statfs"))?.filesystem_type();
+    Ok(kind_of(found))
+}
+
+fn kind_of(found: nix::sys::statfs::FsType) -> Filesystem {
+    match found {
+        nix::sys::statfs::CGROUP2_SUPER_MAGIC => Filesystem::Cgroup2,
+        nix::sys::statfs::CGROUP_SUPER_MAGIC => Filesystem::Cgroup,
+        _ => Filesystem::Other,
+    }
+}
+
+/// Reads at most a buffer full; 0 at the end.
+pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    retried(|| nix::unistd::read(fd, buffer)).map_err(error("read"))
+}
+
+/// Writes a value in one call, as control files want it.
+pub fn write(fd: BorrowedFd<'_>, value: &[u8]) -> Result<()> {
+    retried(|| nix::unistd::write(fd, value)).map_err(error("write")).map(drop)
+}
+
+/// Gives a file of a delegated cgroup to `owner`; its group stays.
+pub fn give_to(dir: BorrowedFd<'_>, path: &CStr, owner: u32) -> Result<()> {
+    nix::unistd::fchownat(dir, path, Some(Uid::from_raw(owner)), None, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .map_err(error("fchownat"))
+}
+
+/// How many links a directory has: in kernfs, two more than it has subdirectories.
+pub fn links(dir: BorrowedFd<'_>, path: &CStr) -> Result<u64> {
+    let stat = nix::sys::stat::fstatat(dir, path, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(error("fstatat"))?;
+    Ok(stat.st_nlink)
+}
+
+/// Calls `each` with the name of every entry that is a directory or a symbolic link, but `.` and `..`.
+pub fn list(dir: BorrowedFd<'_>, path: &CStr, mut each: impl FnMut(&CStr)) -> Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut entries = Dir::openat(dir, path, flags, Mode::empty()).map_err(error("openat"))?;
+    for entry in entries.iter() {
+        let entry = entry.map_err(error("getdents64"))?;
+        let wanted = matches!(entry.file_type(), Some(Type::Directory | Type::Symlink));
+        if wanted && !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            each(entry.file_name());
+        }
+    }
+    Ok(())
+}
+
+/// Sends a signal to one process.
+pub fn kill(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: kill takes no memory.
+    let ret = unsafe { libc::kill(pid, signal) };
+    super::error::check("kill", ret.into()).map(drop)
+}
+
+/// Waits until the kernel says that a control file (cgroup.events) has changed since it was read; false on a timeout.
+pub fn wait_for_change(fd: BorrowedFd<'_>, timeout: Duration) -> Result<bool> {
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLPRI)];
+    match nix::poll::poll(&mut fds, timeout) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::EINTR) => Ok(true),
+        Err(errno) => Err(SysError::new("poll", errno)),
+    }
+}
+
+fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            done => return done,
+        }
+    }
+}
+
+fn error(call: &'static str) -> impl Fn(Errno) -> SysError {
+    move |errno| SysError::new(call, errno)
+}

@@ -1,0 +1,309 @@
+//! Files relative to descriptors: what a path type or an `apply()` builds on. No function here resolves more than one
+//! path component that the container could have made, unless its name says so.
+
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::error::{Errno, Result, SysError, check};
+
+/// Types of files: the S_IFMT part of [`Stat::mode`].
+pub mod kind {
+    pub const MASK: u32 = libc::S_IFMT;
+    pub const DIRECTORY: u32 = libc::S_IFDIR;
+    pub const REGULAR: u32 = libc::S_IFREG;
+    pub const SYMLINK: u32 = libc::S_IFLNK;
+    pub const CHARACTER: u32 = libc::S_IFCHR;
+    pub const BLOCK: u32 = libc::S_IFBLK;
+    pub const FIFO: u32 = libc::S_IFIFO;
+    pub const SOCKET: u32 = libc::S_IFSOCK;
+}
+
+/// Filesystem types as statfs(2) numbers them.
+pub mod magic {
+    pub const PROC: i64 = 0x9fa0;
+    pub const DEVPTS: i64 = 0x1cd1;
+    pub const TMPFS: i64 = 0x0102_1994;
+}
+
+/// What statx(2) says of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stat {
+    /// Type and permissions.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Major and minor number of a device node.
+    pub device: (u32, u32),
+    /// The mount it was reached through (Linux 5.8).
+    pub mount: u64,
+    pub inode: u64,
+}
+
+impl Stat {
+    /// One of [`kind`].
+    pub fn kind(&self) -> u32 {
+        self.mode & kind::MASK
+    }
+
+    pub fn permissions(&self) -> u32 {
+        self.mode & 0o7777
+    }
+
+    pub fn is_directory(&self) -> bool {
+        self.kind() == kind::DIRECTORY
+    }
+
+    /// Whether it is the character device `major:minor`.
+    pub fn is_character(&self, major: u32, minor: u32) -> bool {
+        self.kind() == kind::CHARACTER && self.device == (major, minor)
+    }
+}
+
+/// The descriptor that a successful call returned.
+pub(super) fn owned(call: &'static str, ret: libc::c_long) -> Result<OwnedFd> {
+    let fd = check(call, ret)? as i32;
+    // SAFETY: the kernel has just made this descriptor for us, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What the file is that `fd` is open on.
+pub fn stat(fd: BorrowedFd) -> Result<Stat> {
+    statx(fd, c"", libc::AT_EMPTY_PATH)
+}
+
+/// What `name` in `dir` is, not following it if it is a symlink.
+pub fn stat_at(dir: BorrowedFd, name: &CStr) -> Result<Stat> {
+    statx(dir, name, libc::AT_SYMLINK_NOFOLLOW)
+}
+
+fn statx(dir: BorrowedFd, name: &CStr, flags: libc::c_int) -> Result<Stat> {
+    let mut buffer = MaybeUninit::<libc::statx>::zeroed();
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
+    // SAFETY: `name` is NUL-terminated, `buffer` has room for a whole struct; both outlive the call.
+    let ret = unsafe {
+        libc::statx(dir.as_raw_fd(), name.as_ptr(), flags | libc::AT_NO_AUTOMOUNT, mask, buffer.as_mut_ptr())
+    };
+    check("statx", ret.into())?;
+    // SAFETY: the struct is plain integers, was zeroed, and the kernel has filled it.
+    let stat = unsafe { buffer.assume_init() };
+    Ok(Stat {
+        mode: stat.stx_mode.into(),
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        device: (stat.stx_rdev_major, stat.stx_rdev_minor),
+        mount: stat.stx_mnt_id,
+        inode: stat.stx_ino,
+    })
+}
+
+/// The type of the filesystem of the file that `fd` is open on, one of [`magic`] or another: fstatfs(2).
+pub fn fs_type(fd: BorrowedFd) -> Result<i64> {
+    let mut buffer = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: `buffer` has room for a whole struct and outlives the call.
+    let ret = unsafe { libc::fstatfs(fd.as_raw_fd(), buffer.as_mut_ptr()) };
+    check("fstatfs", ret.into())?;
+    // SAFETY: the struct is plain integers, was zeroed, and the kernel has filled it.
+    Ok(unsafe { buffer.assume_init() }.f_type)
+}
+
+/// Whether the mount that `fd` was reached through, or its filesystem, is read-only: fstatvfs(3).
+pub fn is_read_only(fd: BorrowedFd) -> Result<bool> {
+    let mut buffer = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: `buffer` has room for a whole struct and outlives the call.
+    let ret = unsafe { libc::fstatvfs(fd.as_raw_fd(), buffer.as_mut_ptr()) };
+    check("fstatvfs", ret.into())?;
+    // SAFETY: the struct is plain integers, was zeroed, and the kernel has filled it.
+    let flags = unsafe { buffer.assume_init() }.f_flag;
+    Ok(flags & libc::ST_RDONLY != 0)
+}
+
+/// A descriptor that only names the file `path` (O_PATH), resolved as the caller's namespace has it.
+pub fn open_path(path: &CStr) -> Result<OwnedFd> {
+    open_at(None, path, libc::O_PATH, 0)
+}
+
+/// The directory `path` of the caller's namespace, which itself must not be a symlink: ENOTDIR.
+pub fn open_directory(path: &CStr) -> Result<OwnedFd> {
+    open_at(None, path, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)
+}
+
+/// The directory above `directory`, as its mount has it.
+pub fn directory_above(directory: BorrowedFd) -> Result<OwnedFd> {
+    open_at(Some(directory), c"..", libc::O_PATH | libc::O_DIRECTORY, 0)
+}
+
+/// `name` in `dir` as a directory that can be listed, not following a symlink.
+pub fn list_at(dir: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
+    open_at(Some(dir), name, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)
+}
+
+/// The regular file `name` in `dir`, to be read, not following a symlink; a FIFO does not block.
+pub fn read_at(dir: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
+    open_at(Some(dir), name, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0)
+}
+
+/// A new regular file `name` in `dir`, to be written; EEXIST if anything is there, a symlink too.
+pub fn create_at(dir: BorrowedFd, name: &CStr, mode: u32) -> Result<OwnedFd> {
+    open_at(Some(dir), name, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW, mode)
+}
+
+fn open_at(dir: Option<BorrowedFd>, path: &CStr, flags: libc::c_int, mode: u32) -> Result<OwnedFd> {
+    let dir = dir.map_or(libc::AT_FDCWD, |dir| dir.as_raw_fd());
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::openat(dir, path.as_ptr(), flags | libc::O_CLOEXEC, mode) };
+    owned("openat", ret.into())
+}
+
+/// Makes the directory `name` in `dir`; EEXIST if anything is there, a symlink too.
+pub fn mkdir_at(dir: BorrowedFd, name: &CStr, mode: u32) -> Result<()> {
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), mode) };
+    check("mkdirat", ret.into()).map(drop)
+}
+
+/// Makes the device node, FIFO or socket `name` in `dir`; `mode` has its type, and is subject to the umask.
+pub fn mknod_at(dir: BorrowedFd, name: &CStr, mode: u32, (major, minor): (u32, u32)) -> Result<()> {
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, libc::makedev(major, minor)) };
+    check("mknodat", ret.into()).map(drop)
+}
+
+/// Makes the symlink `name` in `dir`, leading to `target`.
+pub fn symlink_at(target: &CStr, dir: BorrowedFd, name: &CStr) -> Result<()> {
+    // SAFETY: both strings are NUL-terminated and outlive the call.
+    let ret = unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), name.as_ptr()) };
+    check("symlinkat", ret.into()).map(drop)
+}
+
+/// Where the symlink `name` in `dir` leads; ENAMETOOLONG if `buffer` is too short to say.
+pub fn readlink_at<'b>(dir: BorrowedFd, name: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
+    // SAFETY: `name` is NUL-terminated, `buffer` is writable for its length; both outlive the call.
+    let ret = unsafe { libc::readlinkat(dir.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    let len = check("readlinkat", ret as libc::c_long)? as usize;
+    match buffer.get(..len) {
+        Some(target) if len < buffer.len() => Ok(target),
+        _ => Err(SysError::new("readlinkat", Errno::ENAMETOOLONG)),
+    }
+}
+
+/// Removes `name` from `dir`, which must not be a directory.
+pub fn unlink_at(dir: BorrowedFd, name: &CStr) -> Result<()> {
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), 0) };
+    check("unlinkat", ret.into()).map(drop)
+}
+
+/// Gives `name` in `dir` to `uid` and `gid`, itself if it is a symlink.
+pub fn chown_at(dir: BorrowedFd, name: &CStr, uid: u32, gid: u32) -> Result<()> {
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::fchownat(dir.as_raw_fd(), name.as_ptr(), uid, gid, libc::AT_SYMLINK_NOFOLLOW) };
+    check("fchownat", ret.into()).map(drop)
+}
+
+/// Gives the file that `fd` is open on to `uid` and `gid`; `fd` may be O_PATH.
+pub fn chown(fd: BorrowedFd, uid: u32, gid: u32) -> Result<()> {
+    // SAFETY: the empty path is NUL-terminated and static.
+    let ret = unsafe { libc::fchownat(fd.as_raw_fd(), c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) };
+    check("fchownat", ret.into()).map(drop)
+}
+
+/// Sets the permissions of the file that `fd` is open on; `fd` must not be O_PATH.
+pub fn chmod(fd: BorrowedFd, mode: u32) -> Result<()> {
+    // SAFETY: takes integers only.
+    let ret = unsafe { libc::fchmod(fd.as_raw_fd(), mode) };
+    check("fchmod", ret.into()).map(drop)
+}
+
+/// Sets `name` of the extended attributes of the file that `fd` is open on; `fd` must not be O_PATH.
+pub fn set_xattr(fd: BorrowedFd, name: &CStr, value: &CStr) -> Result<()> {
+    let (data, len) = (value.as_ptr().cast(), value.count_bytes());
+    // SAFETY: `name` is NUL-terminated, `data` is readable for `len` bytes; both outlive the call.
+    let ret = unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), data, len, 0) };
+    check("fsetxattr", ret.into()).map(drop)
+}
+
+/// How many bytes were read into `buffer`; 0 at the end.
+pub fn read(fd: BorrowedFd, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: `buffer` is writable for its length and outlives the call.
+    let ret = unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    check("read", ret as libc::c_long).map(|len| len as usize)
+}
+
+/// How many of `bytes` were written.
+pub fn write(fd: BorrowedFd, bytes: &[u8]) -> Result<usize> {
+    // SAFETY: `bytes` is readable for its length and outlives the call.
+    let ret = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+    check("write", ret as libc::c_long).map(|len| len as usize)
+}
+
+/// Fills `buffer` with entries of the directory that `fd` is open on: getdents64(2). 0 bytes at the end.
+pub fn entries(fd: BorrowedFd, buffer: &mut [u8]) -> Result<usize> {
+    let (data, len) = (buffer.as_mut_ptr(), buffer.len());
+    // SAFETY: `buffer` is writable for its length and outlives the call.
+    let ret = unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), data, len) };
+    check("getdents64", ret).map(|len| len as usize)
+}
+
+/// A file mode creation mask in place of the process's own, which comes back when this is dropped: umask(2).
+pub struct Umask(u32);
+
+impl Umask {
+    pub fn set(mask: u32) -> Self {
+        // SAFETY: takes an integer and cannot fail.
+        Self(unsafe { libc::umask(mask) })
+    }
+}
+
+impl Drop for Umask {
+    fn drop(&mut self) {
+        // SAFETY: takes an integer and cannot fail.
+        unsafe { libc::umask(self.0) };
+    }
+}
+
+/// Makes the directory that `fd` is open on the working directory.
+pub fn enter(fd: BorrowedFd) -> Result<()> {
+    // SAFETY: takes an integer only.
+    let ret = unsafe { libc::fchdir(fd.as_raw_fd()) };
+    check("fchdir", ret.into()).map(drop)
+}
+
+/// Makes the working directory the process's root, and the root its working directory.
+pub fn chroot_here() -> Result<()> {
+    // SAFETY: the path is NUL-terminated and static.
+    let ret = unsafe { libc::chroot(c".".as_ptr()) };
+    check("chroot", ret.into())?;
+    enter_root()
+}
+
+/// Makes the process's root its working directory.
+pub fn enter_root() -> Result<()> {
+    // SAFETY: the path is NUL-terminated and static.
+    let ret = unsafe { libc::chdir(c"/".as_ptr()) };
+    check("chdir", ret.into()).map(drop)
+}
+
+/// The descriptors 0, 1 and 2, as far as they are open.
+pub fn stdio() -> [Option<OwnedFd>; 3] {
+    [0, 1, 2].map(|fd| {
+        // SAFETY: takes integers only; a closed descriptor is an error that becomes None.
+        let ret = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+        owned("fcntl", ret.into()).ok()
+    })
+}
+
+/// Lets `from` be standard input, output and error as well; they survive exec.
+///
+/// By way of a descriptor above them: dup2(2) of one of them to itself would leave it close-on-exec.
+pub fn become_stdio(from: BorrowedFd) -> Result<()> {
+    // SAFETY: takes integers only.
+    let ret = unsafe { libc::fcntl(from.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    let from = owned("fcntl", ret.into())?;
+    for target in 0..=2 {
+        // SAFETY: takes integers only; 0, 1 and 2 are nobody's `OwnedFd`.
+        let ret = unsafe { libc::dup2(from.as_raw_fd(), target) };
+        check("dup2", ret.into())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Namespaces: their kinds, joining and leaving them, and the names kept in a uts namespace (namespaces(7)).
+
+use core::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::error::{Errno, Result, SysError, check};
+
+/// A kind of namespace. The value is its `CLONE_NEW*` flag.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u32)]
+pub enum Kind {
+    User = libc::CLONE_NEWUSER as u32,
+    Ipc = libc::CLONE_NEWIPC as u32,
+    Uts = libc::CLONE_NEWUTS as u32,
+    Net = libc::CLONE_NEWNET as u32,
+    Pid = libc::CLONE_NEWPID as u32,
+    Mount = libc::CLONE_NEWNS as u32,
+    Cgroup = libc::CLONE_NEWCGROUP as u32,
+    Time = libc::CLONE_NEWTIME as u32,
+}
+
+impl Kind {
+    /// Every kind in the order in which they must be joined: user first, since it gives the right to the others.
+    pub const ALL: [Self; 8] =
+        [Self::User, Self::Ipc, Self::Uts, Self::Net, Self::Pid, Self::Mount, Self::Cgroup, Self::Time];
+
+    /// The `CLONE_NEW*` flag, as setns(2), unshare(2) and clone3(2) take it.
+    pub const fn flag(self) -> u32 {
+        self as u32
+    }
+
+    /// The kind whose `CLONE_NEW*` flag is `flag`.
+    pub fn from_flag(flag: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.flag() == flag)
+    }
+
+    /// The name of its file in /proc/PID/ns.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+            Self::Net => "net",
+            Self::Pid => "pid",
+            Self::Mount => "mnt",
+            Self::Cgroup => "cgroup",
+            Self::Time => "time",
+        }
+    }
+}
+
+impl core::fmt::Display for Kind {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Some kinds of namespaces, as `CLONE_NEW*` flags.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Kinds(u32);
+
+impl Kinds {
+    pub const NONE: Self = Self(0);
+
+    pub const fn flags(self) -> u32 {
+        self.0
+    }
+
+    pub const fn contains(self, kind: Kind) -> bool {
+        self.0 & kind.flag() != 0
+    }
+
+    pub const fn with(self, kind: Kind) -> Self {
+        Self(self.0 | kind.flag())
+    }
+
+    pub const fn without(self, kind: Kind) -> Self {
+        Self(self.0 & !kind.flag())
+    }
+
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl core::fmt::Display for Kinds {
+    /// `user, pid, mnt`
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mut comma = "";
+        for kind in Kind::ALL.into_iter().filter(|kind| self.contains(*kind)) {
+            write!(f, "{comma}{kind}")?;
+            comma = ", ";
+        }
+        Ok(())
+    }
+}
+
+/// The kind of namespace that `fd` refers to; `ENOTTY` if it is none (ioctl_ns(2), Linux 4.11).
+pub fn kind_of(fd: BorrowedFd<'_>) -> Result<Kind> {
+    // SAFETY: NS_GET_NSTYPE takes no argument.
+    let ret = unsafe { libc::ioctl(fd.as_raw_fd(), libc::NS_GET_NSTYPE) };
+    let flag = check("ioctl(NS_GET_NSTYPE)", libc::c_long::from(ret))?;
+    let kind = u32::try_from(flag).ok().and_then(Kind::from_flag);
+    kind.ok_or(SysError::new("ioctl(NS_GET_NSTYPE)", Errno::EINVAL))
+}
+
+/// Moves the caller into the namespace `fd`, which must be of that kind. A pid or, for children, a time namespace
+/// holds for the processes that are made afterwards.
+pub fn join(fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
+    // SAFETY: the descriptor is open; the flag is a number.
+    let ret = unsafe { libc::syscall(libc::SYS_setns, fd.as_raw_fd(), kind.flag()) };
+    check("setns", ret).map(drop)
+}
+
+/// Moves the caller into new namespaces of `kinds`.
+pub fn unshare(kinds: Kinds) -> Result<()> {
+    // SAFETY: only CLONE_NEW* flags; the raw call, so no state of the C library depends on it.
+    let ret = unsafe { libc::syscall(libc::SYS_unshare, libc::c_ulong::from(kinds.flags())) };
+    check("unshare", ret).map(drop)
+}
+
+/// Sets the host name of the uts namespace; at most 64 bytes.
+pub fn set_hostname(name: &CStr) -> Result<()> {
+    // SAFETY: `name` is as long as is said; the kernel wants no NUL.
+    let ret = unsafe { libc::syscall(libc::SYS_sethostname, name.as_ptr(), name.count_bytes()) };
+    check("sethostname", ret).map(drop)
+}
+
+/// Sets the NIS domain name of the uts namespace; at most 64 bytes.
+pub fn set_domainname(name: &CStr) -> Result<()> {
+    // SAFETY: `name` is as long as is said; the kernel wants no NUL.
+    let ret = unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.count_bytes()) };
+    check("setdomainname", ret).map(drop)
+}
+
+/// Opens a namespace file; what else lies at `path` does not block.
+pub fn open(path: &CStr) -> Result<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::open(path.as_ptr(), flags) };
+    let fd = check("open", libc::c_long::from(ret))?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// Whether `fd` is the namespace of `kind` that the caller is in.
+pub fn is_own(fd: BorrowedFd<'_>, kind: Kind) -> Result<bool> {
+    let own = open(match kind {
+        Kind::User => c"/proc/self/ns/user",
+        Kind::Ipc => c"/proc/self/ns/ipc",
+        Kind::Uts => c"/proc/self/ns/uts",
+        Kind::Net => c"/proc/self/ns/net",
+        Kind::Pid => c"/proc/self/ns/pid",
+        Kind::Mount => c"/proc/self/ns/mnt",
+        Kind::Cgroup => c"/proc/self/ns/cgroup",
+        Kind::Time => c"/proc/self/ns/time",
+    })?;
+    Ok(identity(own.as_fd())? == identity(fd)?)
+}
+
+/// The device and inode of `fd`, which tell namespaces apart (namespaces(7)).
+fn identity(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+    // SAFETY: an all-zero stat is valid.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: `stat` is live.
+    let ret = unsafe { libc::fstat(fd.as_raw_fd(), &mut stat) };
+    check("fstat", libc::c_long::from(ret))?;
+    Ok((stat.st_dev, stat.st_ino))
+}

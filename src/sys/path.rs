@@ -1,0 +1,338 @@
+//! The only ways to touch the container's files and kernel files: [`RootFd`] resolves every path inside the rootfs,
+//! [`ProcFd`] is a procfs that nobody else can reach. Most of this field's CVEs are paths that were resolved twice, or
+//! by the wrong process, inside a tree that the attacker controls.
+
+use core::ffi::CStr;
+use core::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use super::error::{Errno, Fault, Result, SysError};
+use super::file::{self, Umask, magic, owned};
+use super::mount::{self, Depth, FsContext, attr};
+
+/// How often openat2(2) is asked again after EAGAIN: somebody renames directories on the way.
+const RACES: u32 = 64;
+/// As many symlinks as the kernel itself follows: path_resolution(7).
+const MAX_LINKS: u32 = 40;
+
+/// The container's root directory: no path given to it leads out, whatever symlinks and `..` it meets.
+pub struct RootFd(OwnedFd);
+
+/// Whether a path may lead through symlinks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Links {
+    Follow,
+    /// A symlink anywhere is ELOOP: `/proc` and `/sys` as links are attacks (CVE-2019-19921, CVE-2023-27561).
+    Refuse,
+}
+
+/// What is made where a mount point is missing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Leaf {
+    Directory,
+    File,
+}
+
+impl RootFd {
+    pub fn new(root: OwnedFd) -> Self {
+        Self(root)
+    }
+
+    /// `path` inside the root, only named (O_PATH).
+    pub fn open(&self, path: &CStr, links: Links) -> Result<OwnedFd> {
+        self.resolve(path, libc::O_PATH, links)
+    }
+
+    /// The directory `path` inside the root, to be listed.
+    pub fn list(&self, path: &CStr) -> Result<OwnedFd> {
+        self.resolve(path, libc::O_RDONLY | libc::O_DIRECTORY, Links::Follow)
+    }
+
+    /// The terminal `path` inside the root, open for both directions; it does not become the controlling terminal.
+    pub fn open_terminal(&self, path: &CStr) -> Result<OwnedFd> {
+        self.resolve(path, libc::O_RDWR | libc::O_NOCTTY, Links::Refuse)
+    }
+
+    /// The directory `path` inside the root, made if it is missing, with all above it.
+    pub fn target_dir(&self, path: &CStr, links: Links) -> Result<OwnedFd> {
+        match self.resolve(path, libc::O_PATH | libc::O_DIRECTORY, links) {
+            Err(error) if error.errno == Errno::ENOENT => self.make(path, Leaf::Directory, links),
+            done => done,
+        }
+    }
+
+    /// The file `path` inside the root, made empty if it is missing, with all directories above it.
+    pub fn target_file(&self, path: &CStr) -> Result<OwnedFd> {
+        match self.resolve(path, libc::O_PATH, Links::Follow) {
+            Err(error) if error.errno == Errno::ENOENT => self.make(path, Leaf::File, Links::Follow),
+            done => done,
+        }
+    }
+
+    /// The directory above `path`, made if it is missing, and the last component of `path`.
+    pub fn parent<'p>(&self, path: &'p CStr, links: Links) -> Result<(OwnedFd, &'p CStr)> {
+        let bytes = path.to_bytes_with_nul();
+        let slash = bytes.iter().rposition(|byte| *byte == b'/');
+        let (above, name) = bytes.split_at(slash.map_or(0, |at| at + 1));
+        let name = CStr::from_bytes_with_nul(name).map_err(|_| SysError::new("openat2", Errno::EINVAL))?;
+        let above = Path::new(if above.is_empty() { b"/" } else { above })?;
+        Ok((self.target_dir(above.as_cstr(), links)?, name))
+    }
+
+    fn resolve(&self, path: &CStr, flags: libc::c_int, links: Links) -> Result<OwnedFd> {
+        let links = match links {
+            Links::Follow => 0,
+            Links::Refuse => libc::RESOLVE_NO_SYMLINKS,
+        };
+        openat2(self.as_fd(), path, flags, libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS | links)
+    }
+
+    /// Makes what is missing of `path`, one component after the other, each in a resolved directory and only if nothing
+    /// is there (CVE-2024-45310). A symlink that leads nowhere is followed inside the root, and its target made: images
+    /// bring `/etc/resolv.conf -> ../run/…/stub-resolv.conf`.
+    fn make(&self, path: &CStr, leaf: Leaf, links: Links) -> Result<OwnedFd> {
+        let _umask = Umask::set(0);
+        let mut whole = Path::new(path.to_bytes())?;
+        for _ in 0..MAX_LINKS {
+            match self.make_until_link(&whole, leaf, links)? {
+                Made::Done(fd) => return Ok(fd),
+                Made::Link(instead) => whole = instead,
+            }
+        }
+        Err(SysError::new("openat2", Errno::ELOOP))
+    }
+
+    fn make_until_link(&self, whole: &Path, leaf: Leaf, links: Links) -> Result<Made> {
+        let bytes = whole.as_bytes();
+        let mut parent: Option<OwnedFd> = None;
+        let mut start = 0;
+        while let Some((from, to)) = component(bytes, start) {
+            let last = component(bytes, to).is_none();
+            let want = if last { leaf } else { Leaf::Directory };
+            let name = Path::new(bytes.get(from..to).unwrap_or_default())?;
+            let above = parent.as_ref().map_or(self.as_fd(), |fd| fd.as_fd());
+            let prefix = Path::new(bytes.get(..to).unwrap_or_default())?;
+            let found = match self.resolve(prefix.as_cstr(), want.open_flags(), links) {
+                Err(error) if error.errno == Errno::ENOENT => match want.make(above, name.as_cstr()) {
+                    Err(error) if error.errno == Errno::EEXIST && links == Links::Follow => {
+                        return whole.with_link(above, name.as_cstr(), from, to).map(Made::Link);
+                    }
+                    made => made?,
+                },
+                found => found?,
+            };
+            parent = Some(found);
+            start = to;
+        }
+        match parent {
+            Some(fd) => Ok(Made::Done(fd)),
+            None => self.resolve(c"/", libc::O_PATH | libc::O_DIRECTORY, links).map(Made::Done),
+        }
+    }
+}
+
+impl AsFd for RootFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+enum Made {
+    Done(OwnedFd),
+    /// The path to try instead, because a symlink without a target was on the way.
+    Link(Path),
+}
+
+impl Leaf {
+    fn open_flags(self) -> libc::c_int {
+        match self {
+            Self::Directory => libc::O_PATH | libc::O_DIRECTORY,
+            Self::File => libc::O_PATH,
+        }
+    }
+
+    /// Makes `name` in `dir` and opens exactly that: whoever swaps it for a symlink gets an error from us.
+    fn make(self, dir: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
+        match self {
+            Self::Directory => {
+                file::mkdir_at(dir, name, 0o755)?;
+                let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+                openat2(dir, name, flags, libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS)
+            }
+            Self::File => file::create_at(dir, name, 0o755),
+        }
+    }
+}
+
+/// The bounds of the first component of `bytes` at or after `start`.
+fn component(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
+    let rest = bytes.get(start..)?;
+    let from = start + rest.iter().position(|byte| *byte != b'/')?;
+    let rest = bytes.get(from..)?;
+    Some((from, from + rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len())))
+}
+
+/// `name` in `directory` itself, if it is a symlink the link, only named (O_PATH).
+pub fn open_itself_at(directory: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
+    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    openat2(directory, name, libc::O_PATH | libc::O_NOFOLLOW, resolve)
+}
+
+fn openat2(dir: BorrowedFd, path: &CStr, flags: libc::c_int, resolve: u64) -> Result<OwnedFd> {
+    // SAFETY: `open_how` is plain integers, for which zero is valid, and must be zeroed: openat2(2).
+    let mut how: libc::open_how = unsafe { core::mem::zeroed() };
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
+    how.resolve = resolve;
+    let mut tries = 0;
+    loop {
+        let (dir, size) = (dir.as_raw_fd(), size_of::<libc::open_how>());
+        // SAFETY: `path` is NUL-terminated, `how` is a whole struct of `size` bytes; both outlive the call.
+        let ret = unsafe { libc::syscall(libc::SYS_openat2, dir, path.as_ptr(), &raw const how, size) };
+        match owned("openat2", ret) {
+            Err(error) if error.errno == Errno::EAGAIN && tries < RACES => tries += 1,
+            done => return done,
+        }
+    }
+}
+
+/// A path on the stack, NUL-terminated.
+pub(super) struct Path {
+    len: usize,
+    bytes: [u8; libc::PATH_MAX as usize],
+}
+
+impl Path {
+    pub(super) fn new(bytes: &[u8]) -> Result<Self> {
+        let mut path = Self { len: 0, bytes: [0; libc::PATH_MAX as usize] };
+        path.push(bytes)?;
+        Ok(path)
+    }
+
+    /// Appends `bytes` up to the first NUL; ENAMETOOLONG if there is no room.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        let end = self.len + bytes.len();
+        match self.bytes.get_mut(self.len..end) {
+            Some(room) if end < libc::PATH_MAX as usize => room.copy_from_slice(bytes),
+            _ => return Err(SysError::new("openat2", Errno::ENAMETOOLONG)),
+        }
+        self.len = end;
+        Ok(())
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    pub(super) fn as_cstr(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
+
+    /// This path with the symlink `name` in `dir`, its component at `from..to`, replaced by where it leads.
+    fn with_link(&self, dir: BorrowedFd, name: &CStr, from: usize, to: usize) -> Result<Self> {
+        let mut buffer = [0u8; libc::PATH_MAX as usize];
+        let target = file::readlink_at(dir, name, &mut buffer)?;
+        let above = if target.first() == Some(&b'/') { 0 } else { from };
+        let mut path = Self::new(self.as_bytes().get(..above).unwrap_or_default())?;
+        path.push(target)?;
+        path.push(self.as_bytes().get(to..).unwrap_or_default())?;
+        Ok(path)
+    }
+}
+
+/// A procfs of our own that is mounted nowhere: what the container mounts over its `/proc` does not lead writes of
+/// sysctls and labels astray (CVE-2019-16884, CVE-2025-52881). To be opened in the container's namespaces, before
+/// pivot_root.
+pub struct ProcFd(OwnedFd);
+
+impl AsFd for ProcFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl ProcFd {
+    /// A detached procfs of the caller's pid namespace, else, where a user namespace may not have one, a copy of the
+    /// `/proc` that the host has.
+    pub fn open() -> Result<Self> {
+        let proc = Self::mounted().or_else(|error| match error.errno {
+            Errno::EPERM | Errno::EACCES => mount::copy_path(c"/proc", Depth::One)
+                .or_else(|_| mount::copy_path(c"/proc", Depth::Tree))
+                .or_else(|_| file::open_directory(c"/proc")),
+            _ => Err(error),
+        })?;
+        Self::from_fd(proc)
+    }
+
+    /// Takes `proc` if it is open on the root of a procfs, else ENOTSUP.
+    pub fn from_fd(proc: OwnedFd) -> Result<Self> {
+        let is_root = file::stat(proc.as_fd())?.inode == PROC_ROOT_INODE;
+        if file::fs_type(proc.as_fd())? != magic::PROC || !is_root {
+            return Err(SysError::new("fstatfs", Errno::ENOTSUP));
+        }
+        Ok(Self(proc))
+    }
+
+    fn mounted() -> Result<OwnedFd> {
+        let context = FsContext::open(c"proc")?;
+        context.create()?;
+        context.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)
+    }
+
+    /// Writes `value` to `path`, such as `sys/net/ipv4/ip_forward`, in one write(2).
+    pub fn write(&self, path: &CStr, value: &[u8]) -> core::result::Result<(), Fault> {
+        self.write_once(path, value).map_err(|error| {
+            let mut fault = Fault::from(error);
+            for part in [b"\"", value, b"\" to /proc/", path.to_bytes()] {
+                fault.detail.push(part);
+            }
+            fault
+        })
+    }
+
+    /// Writes `value` to `name`, such as `attr/exec`, of the calling thread.
+    ///
+    /// The path in the error is in backquotes: podman looks for them.
+    pub fn write_thread(&self, name: &CStr, value: &[u8]) -> core::result::Result<(), Fault> {
+        let done = self.thread_path(name).and_then(|path| self.write_once(path.as_cstr(), value));
+        done.map_err(|error| {
+            let mut fault = Fault::from(error);
+            for part in [b"\"", value, b"\" to `/proc/thread-self/", name.to_bytes(), b"`"] {
+                fault.detail.push(part);
+            }
+            fault
+        })
+    }
+
+    /// How much of `path` was read into `buffer`.
+    pub fn read(&self, path: &CStr, buffer: &mut [u8]) -> Result<usize> {
+        file::read(self.resolve(path, libc::O_RDONLY)?.as_fd(), buffer)
+    }
+
+    /// `thread-self/<name>` without its symlink, which [`ProcFd::resolve`] refuses.
+    fn thread_path(&self, name: &CStr) -> Result<Path> {
+        let mut buffer = [0u8; 64];
+        let mut path = Path::new(file::readlink_at(self.0.as_fd(), c"thread-self", &mut buffer)?)?;
+        path.push(b"/")?;
+        path.push(name.to_bytes())?;
+        Ok(path)
+    }
+
+    fn write_once(&self, path: &CStr, value: &[u8]) -> Result<()> {
+        let written = file::write(self.resolve(path, libc::O_WRONLY)?.as_fd(), value)?;
+        if written == value.len() { Ok(()) } else { Err(SysError::new("write", Errno::EIO)) }
+    }
+
+    fn resolve(&self, path: &CStr, flags: libc::c_int) -> Result<OwnedFd> {
+        let resolve =
+            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS;
+        openat2(self.0.as_fd(), path, flags, resolve)
+    }
+}
+
+/// PROC_ROOT_INO of linux/proc_fs.h.
+const PROC_ROOT_INODE: u64 = 1;
+
+#[cfg(test)]
+#[path = "path_tests.rs"]
+mod tests;

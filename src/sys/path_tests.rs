@@ -1,0 +1,112 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::super::scratch::{Directory, in_mount_namespace};
+use super::*;
+
+#[test]
+fn an_absolute_symlink_leads_into_the_root_and_never_out() {
+    let dir = Directory::new();
+    fs::create_dir(dir.join("etc")).unwrap();
+    fs::write(dir.join("etc/passwd"), "inside").unwrap();
+    symlink("/etc/passwd", dir.join("link")).unwrap();
+    symlink("../../../../../etc/passwd", dir.join("up")).unwrap();
+    for name in [c"/link", c"up"] {
+        let fd = dir.root().open(name, Links::Follow).unwrap();
+        assert_eq!(file::stat(fd.as_fd()).unwrap(), {
+            let inside = file::open_path(&super::super::scratch::c_path(&dir.join("etc/passwd"))).unwrap();
+            file::stat(inside.as_fd()).unwrap()
+        });
+    }
+    assert_eq!(dir.root().open(c"/link", Links::Refuse).unwrap_err().errno, Errno::ELOOP);
+}
+
+#[test]
+fn missing_directories_are_made_and_existing_ones_kept() {
+    let dir = Directory::new();
+    fs::create_dir(dir.join("a")).unwrap();
+    fs::set_permissions(dir.join("a"), fs::Permissions::from_mode(0o700)).unwrap();
+    dir.root().target_dir(c"/a/b/../b/c//d/", Links::Follow).unwrap();
+    assert!(dir.join("a/b/c/d").is_dir());
+    assert_eq!(fs::metadata(dir.join("a/b")).unwrap().permissions().mode() & 0o7777, 0o755);
+    assert_eq!(fs::metadata(dir.join("a")).unwrap().permissions().mode() & 0o7777, 0o700);
+    dir.root().target_dir(c"/", Links::Follow).unwrap();
+}
+
+#[test]
+fn a_dangling_symlink_gets_its_target_inside_the_root() {
+    let dir = Directory::new();
+    fs::create_dir(dir.join("etc")).unwrap();
+    symlink("../run/systemd/resolve/stub", dir.join("etc/resolv.conf")).unwrap();
+    symlink("/../../var/ocirt-nowhere", dir.join("abs")).unwrap();
+    dir.root().target_file(c"/etc/resolv.conf").unwrap();
+    dir.root().target_dir(c"/abs/deep", Links::Follow).unwrap();
+    assert!(dir.join("run/systemd/resolve/stub").is_file());
+    assert!(dir.join("var/ocirt-nowhere/deep").is_dir());
+    assert!(!std::path::Path::new("/var/ocirt-nowhere").exists());
+}
+
+#[test]
+fn a_symlink_loop_ends_with_an_error() {
+    let dir = Directory::new();
+    symlink("b", dir.join("a")).unwrap();
+    symlink("a", dir.join("b")).unwrap();
+    assert_eq!(dir.root().target_dir(c"/a/x", Links::Follow).unwrap_err().errno, Errno::ELOOP);
+}
+
+#[test]
+fn where_symlinks_are_refused_none_is_made_to_work() {
+    let dir = Directory::new();
+    symlink("/elsewhere", dir.join("proc")).unwrap();
+    let error = dir.root().target_dir(c"/proc", Links::Refuse).unwrap_err();
+    assert_eq!(error.errno, Errno::ELOOP);
+    assert!(!dir.join("elsewhere").exists());
+    dir.root().target_dir(c"/sys/fs", Links::Refuse).unwrap();
+    assert!(dir.join("sys/fs").is_dir());
+}
+
+#[test]
+fn the_parent_of_a_path_comes_with_its_last_component() {
+    let dir = Directory::new();
+    let (parent, name) = dir.root().parent(c"/dev/net/tun", Links::Refuse).unwrap();
+    assert_eq!(name, c"tun");
+    assert_eq!(
+        file::stat(parent.as_fd()).unwrap(),
+        file::stat(dir.root().open(c"dev/net", Links::Refuse).unwrap().as_fd()).unwrap()
+    );
+    assert_eq!(dir.root().parent(c"x", Links::Follow).unwrap().1, c"x");
+}
+
+#[test]
+fn a_private_procfs_writes_past_what_is_mounted_over_proc() {
+    in_mount_namespace(|| {
+        let proc = ProcFd::open().unwrap();
+        let fake = Directory::new();
+        fs::create_dir_all(fake.join("sys/kernel")).unwrap();
+        fs::write(fake.join("sys/kernel/domainname"), "fake").unwrap();
+        nix::mount::mount(Some(fake.path()), "/proc", None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>)
+            .unwrap();
+        let mut buffer = [0; 64];
+        let len = proc.read(c"sys/kernel/domainname", &mut buffer).unwrap();
+        assert_ne!(buffer.get(..len), Some(&b"fake"[..]));
+        assert_eq!(fs::read_to_string("/proc/sys/kernel/domainname").unwrap(), "fake");
+        proc.write_thread(c"comm", b"renamed").unwrap();
+        let len = proc.read(proc.thread_path(c"comm").unwrap().as_cstr(), &mut buffer).unwrap();
+        assert_eq!(buffer.get(..len), Some(&b"renamed\n"[..]));
+        nix::mount::umount("/proc").unwrap();
+    });
+}
+
+#[test]
+fn procfs_symlinks_and_fakes_are_refused() {
+    let proc = ProcFd::open().unwrap();
+    let fault = proc.write(c"self/comm", b"x").unwrap_err();
+    assert_eq!(
+        (fault.errno, fault.to_string().as_str()),
+        (Errno::ELOOP, "openat2: too many symbolic links encountered (\"x\" to /proc/self/comm)")
+    );
+    assert_eq!(proc.write(c"../etc/hostname", b"x").unwrap_err().errno, Errno::EXDEV);
+    let dir = Directory::new();
+    let fake = file::open_directory(&super::super::scratch::c_path(dir.path())).unwrap();
+    assert_eq!(ProcFd::from_fd(fake).err().unwrap().errno, Errno::ENOTSUP);
+}

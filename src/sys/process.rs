@@ -1,0 +1,237 @@
+//! Processes: clone, wait, signal, replace. A process is held by its pidfd, so a reused pid is never mistaken for it.
+
+use core::ffi::CStr;
+use core::mem::{size_of, zeroed};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+use super::error::{Errno, Result, SysError, check};
+
+/// clone3's flag to be born in a cgroup (Linux 5.7); libc's constant is too narrow for it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// A process of ours: its pid in our pid namespace, and the descriptor that is it.
+#[derive(Debug)]
+pub struct Child {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+}
+
+/// Which side of a clone this is.
+pub enum Cloned {
+    Runtime(Child),
+    Child,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    Status(i32),
+    Signal(i32),
+}
+
+impl Exit {
+    /// The shell's number for it: the exit status, or 128 and the signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Exit::Status(status) => status,
+            Exit::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Makes a copy of the calling, single-threaded process in the new namespaces of `flags` (`CLONE_NEW*`), born in the
+/// cgroup v2 directory `into_cgroup` where one is given (clone3(2), Linux 5.7). The parent hears SIGCHLD.
+///
+/// What runs in the child before it execs must not use the heap: see `init`.
+pub fn clone_process(flags: u64, into_cgroup: Option<BorrowedFd>) -> Result<Cloned> {
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: clone_args is plain data, for which all zeroes is a valid value.
+    let mut args: libc::clone_args = unsafe { zeroed() };
+    args.flags = flags | libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = into_cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child has memory of its own; `args` and `pidfd` outlive the call.
+    let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match check("clone3", ret)? {
+        0 => Ok(Cloned::Child),
+        pid => {
+            // SAFETY: CLONE_PIDFD stored a new descriptor (close-on-exec by definition) that nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Runtime(Child { pid: pid as i32, pidfd }))
+        }
+    }
+}
+
+/// A descriptor of the running process `pid` (pidfd_open(2)). ESRCH: there is none.
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = check("pidfd_open", ret)?;
+    // SAFETY: the kernel just made this descriptor, close-on-exec, for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Sends `signal` to the process (pidfd_send_signal(2)). ESRCH: it is gone and reaped.
+pub fn pidfd_send_signal(pidfd: BorrowedFd, signal: i32) -> Result<()> {
+    let no_info = core::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo asks the kernel to fill in its own.
+    let ret = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) };
+    check("pidfd_send_signal", ret).map(drop)
+}
+
+/// Waits for a child to end and reaps it. ECHILD: it is not ours, or somebody reaped it.
+pub fn wait(pidfd: BorrowedFd) -> Result<Exit> {
+    let ended = wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, 0)?;
+    ended.map(|(_, exit)| exit).ok_or(SysError::new("waitid", Errno::ECHILD))
+}
+
+/// The pid of a child that has ended and is not reaped yet; `None` where there is none.
+pub fn ended_child() -> Result<Option<i32>> {
+    match wait_id(libc::P_ALL, 0, libc::WNOHANG | libc::WNOWAIT) {
+        Err(error) if error.errno == Errno::ECHILD => Ok(None),
+        result => Ok(result?.map(|(pid, _)| pid)),
+    }
+}
+
+/// Reaps the child `pid`, which has ended.
+pub fn reap(pid: i32) -> Result<()> {
+    wait_id(libc::P_PID, pid as u32, 0).map(drop)
+}
+
+fn wait_id(kind: libc::idtype_t, id: u32, flags: i32) -> Result<Option<(i32, Exit)>> {
+    // SAFETY: siginfo_t is plain data, for which all zeroes is a valid value.
+    let mut info: libc::siginfo_t = unsafe { zeroed() };
+    loop {
+        // SAFETY: `info` outlives the call.
+        let ret = unsafe { libc::waitid(kind, id, &raw mut info, libc::WEXITED | flags) };
+        match check("waitid", ret.into()) {
+            Err(error) if error.errno == Errno::EINTR => continue,
+            Err(error) => return Err(error),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: waitid fills the SIGCHLD fields, and leaves si_pid zero where nothing has ended.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    match (pid, info.si_code) {
+        (0, _) => Ok(None),
+        (pid, libc::CLD_EXITED) => Ok(Some((pid, Exit::Status(status)))),
+        (pid, _) => Ok(Some((pid, Exit::Signal(status)))),
+    }
+}
+
+/// Waits until one of `fds` is readable or hung up, for at most `milliseconds` (`None`: without end). Returns which
+/// are, in order; all false when the time is up.
+pub fn poll<const N: usize>(fds: [BorrowedFd; N], milliseconds: Option<u32>) -> Result<[bool; N]> {
+    let mut polled = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    let timeout = match milliseconds {
+        None => PollTimeout::NONE,
+        Some(limit) => PollTimeout::try_from(limit.min(i32::MAX as u32)).unwrap_or(PollTimeout::MAX),
+    };
+    loop {
+        match nix::poll::poll(&mut polled, timeout) {
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(SysError::new("poll", errno)),
+            Ok(_) => return Ok(polled.map(|fd| fd.any().unwrap_or(true))),
+        }
+    }
+}
+
+/// Whether the process of `pidfd` ends within `milliseconds`.
+pub fn ends_within(pidfd: BorrowedFd, milliseconds: u32) -> Result<bool> {
+    poll([pidfd], Some(milliseconds)).map(|[ended]| ended)
+}
+
+/// The C form of a list of strings: what execve(2) takes for arguments and environment.
+#[derive(Debug)]
+pub struct StringArray {
+    strings: Vec<std::ffi::CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl StringArray {
+    pub fn new(strings: Vec<std::ffi::CString>) -> Self {
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([core::ptr::null()]).collect();
+        Self { strings, pointers }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &CStr> {
+        self.strings.iter().map(|s| s.as_c_str())
+    }
+
+    /// The array, ending in a null pointer; it lives as long as `self`.
+    pub fn as_ptr(&self) -> *const *const libc::c_char {
+        self.pointers.as_ptr()
+    }
+}
+
+/// Replaces this process by the program that `program` is open on (execveat(2) with `AT_EMPTY_PATH`); returns only to
+/// report an error.
+pub fn exec_descriptor(program: BorrowedFd, arguments: &StringArray, environment: &StringArray) -> SysError {
+    // SAFETY: both arrays end in a null pointer and point at strings that outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    SysError::last("execveat")
+}
+
+/// Replaces this process by the program at `path`; returns only to report an error.
+pub fn exec_path(path: &CStr, arguments: &StringArray, environment: &StringArray) -> SysError {
+    // SAFETY: `path` is NUL-terminated, both arrays end in a null pointer, and all outlive the call.
+    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    SysError::last("execve")
+}
+
+/// Starts `path` as a child with `stdin` as its standard input. Uses no heap, so init may call it.
+pub fn spawn(path: &CStr, arguments: &StringArray, environment: &StringArray, stdin: BorrowedFd) -> Result<Child> {
+    match clone_process(0, None)? {
+        Cloned::Runtime(child) => Ok(child),
+        Cloned::Child => {
+            // SAFETY: two descriptors that are open; the copy on 0 is meant to survive exec.
+            let ret = unsafe { libc::dup2(stdin.as_raw_fd(), 0) };
+            if ret == 0 {
+                super::signal::reset();
+                exec_path(path, arguments, environment);
+            }
+            exit_now(127)
+        }
+    }
+}
+
+/// Ends this process at once, without running anything of ours.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit takes any number and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Makes this process the one to which orphaned descendants are given (PR_SET_CHILD_SUBREAPER, Linux 3.4).
+pub fn set_child_subreaper() -> Result<()> {
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    check("prctl", ret.into()).map(drop)
+}
+
+/// Has this process killed when the thread that made it ends (PR_SET_PDEATHSIG).
+pub fn die_with_parent() -> Result<()> {
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    check("prctl", ret.into()).map(drop)
+}
+
+/// The inode of a pidfd: with pidfs (Linux 6.9) it is unique to the process for the machine's uptime; before, all
+/// pidfds share one.
+pub fn pidfd_inode(pidfd: BorrowedFd) -> Result<u64> {
+    nix::sys::stat::fstat(pidfd.as_fd()).map(|stat| stat.st_ino).map_err(|errno| SysError::new("fstat", errno))
+}

@@ -1,0 +1,104 @@
+//! Becoming another program: its strings, where it is, the working directory, and execve(2).
+
+use core::cell::Cell;
+use core::ffi::{CStr, c_char};
+use core::ptr;
+use std::ffi::CString;
+
+use super::error::{Errno, Result, SysError, check};
+
+/// The strings that execve(2) takes, argv or envp, laid out before the clone. One more, of up to a fixed size, can be
+/// added later without the heap.
+pub struct Strings {
+    strings: Vec<CString>,
+    /// One pointer a string, then the spare one's or null, then null.
+    pointers: Vec<Cell<*const c_char>>,
+    spare: Box<[Cell<u8>]>,
+}
+
+impl Strings {
+    /// The strings, with room for one more of `spare` bytes, its NUL included; 0 for none.
+    pub fn new(strings: Vec<CString>, spare: usize) -> Self {
+        let own = strings.iter().map(|string| string.as_ptr());
+        let pointers = own.chain([ptr::null(), ptr::null()]).map(Cell::new).collect();
+        Self { strings, pointers, spare: vec![Cell::new(0); spare].into() }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &CStr> {
+        self.strings.iter().map(CString::as_c_str)
+    }
+
+    /// Sets the spare string to the `parts` in a row; `ENAMETOOLONG` if they do not fit.
+    pub fn set_spare(&self, parts: &[&[u8]]) -> Result<()> {
+        let bytes = || parts.iter().flat_map(|part| part.iter());
+        if bytes().count() >= self.spare.len() {
+            return Err(SysError::new("execve", Errno::ENAMETOOLONG));
+        }
+        for (slot, byte) in self.spare.iter().zip(bytes().chain(&[0])) {
+            slot.set(*byte);
+        }
+        if let Some(pointer) = self.pointers.get(self.strings.len()) {
+            pointer.set(self.spare.as_ptr().cast());
+        }
+        Ok(())
+    }
+
+    /// The spare string, once it is set.
+    pub fn spare(&self) -> impl Iterator<Item = u8> {
+        self.spare.iter().map(Cell::get).take_while(|byte| *byte != 0)
+    }
+
+    fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr().cast()
+    }
+}
+
+/// Becomes the program `path`. Returns only if that is impossible.
+pub fn execve(path: &CStr, args: &Strings, env: &Strings) -> SysError {
+    // SAFETY: `path` is NUL-terminated; both arrays end in null and their strings outlive the call.
+    unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    SysError::last("execve")
+}
+
+/// Ok if `path` is a regular file that the caller may execute; `EISDIR` for a directory, `EACCES` for what is no
+/// regular file or lacks the permission. With the effective ids (faccessat2, Linux 5.8); where a seccomp profile
+/// older than that call refuses it, with the real ones, which are the same in a container's process.
+pub fn check_executable(path: &CStr) -> Result<()> {
+    // SAFETY: an all-zero stat is valid.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: `path` is NUL-terminated and `stat` is live.
+    let ret = unsafe { libc::fstatat(libc::AT_FDCWD, path.as_ptr(), &mut stat, 0) };
+    check("stat", libc::c_long::from(ret))?;
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG => {}
+        libc::S_IFDIR => return Err(SysError::new("exec", Errno::EISDIR)),
+        _ => return Err(SysError::new("exec", Errno::EACCES)),
+    }
+    let (dir, mode, flags) = (libc::AT_FDCWD, libc::X_OK, libc::AT_EACCESS);
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::syscall(libc::SYS_faccessat2, dir, path.as_ptr(), mode, flags) };
+    match check("faccessat2", ret) {
+        Err(SysError { errno: Errno::ENOSYS | Errno::EPERM, .. }) => {}
+        other => return other.map(drop),
+    }
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::syscall(libc::SYS_faccessat, dir, path.as_ptr(), mode) };
+    check("faccessat", ret).map(drop)
+}
+
+/// Makes `path` the working directory.
+pub fn change_directory(path: &CStr) -> Result<()> {
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::syscall(libc::SYS_chdir, path.as_ptr()) };
+    check("chdir", ret).map(drop)
+}
+
+/// Whether the working directory lies below the caller's root. The kernel names one that does not "(unreachable)…";
+/// the C library turns that into ENOENT, hence the raw call.
+pub fn directory_is_reachable() -> Result<bool> {
+    let mut buffer = [0u8; libc::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most buffer.len() bytes.
+    let ret = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    check("getcwd", ret)?;
+    Ok(buffer.first() == Some(&b'/'))
+}

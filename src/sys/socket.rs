@@ -1,0 +1,216 @@
+//! Unix sockets: the pair that runtime and init talk over, the start gate, and descriptors that travel.
+//!
+//! A socket in a directory is named through the directory's descriptor (`/proc/self/fd/N/name`): a state directory's
+//! path may be longer than the 108 bytes of a socket address.
+
+use core::ffi::CStr;
+use core::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::error::{Errno, Result, SysError, check};
+
+/// The most descriptors that one message carries.
+pub const MAX_FDS: usize = 4;
+
+/// Two connected ends that keep message boundaries and tell when the peer is gone.
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1; 2];
+    // SAFETY: room for two descriptors.
+    let ret =
+        unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()) };
+    check("socketpair", ret.into())?;
+    // SAFETY: the kernel just made both for us.
+    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
+}
+
+/// Listens on the new socket `name` in `directory`, for one connection at a time.
+pub fn listen_in(directory: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
+    let socket = seqpacket()?;
+    let (address, len) = address_in(directory, name)?;
+    // SAFETY: `address` is a sockaddr_un of which `len` bytes count.
+    let ret = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };
+    check("bind", ret.into())?;
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::listen(socket.as_raw_fd(), 1) };
+    check("listen", ret.into())?;
+    Ok(socket)
+}
+
+/// Connects to the socket `name` in `directory`. ENOENT: no such socket; ECONNREFUSED: nobody listens any more.
+pub fn connect_in(directory: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
+    let socket = seqpacket()?;
+    let (address, len) = address_in(directory, name)?;
+    // SAFETY: `address` is a sockaddr_un of which `len` bytes count.
+    let ret = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) };
+    check("connect", ret.into())?;
+    Ok(socket)
+}
+
+fn seqpacket() -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0) };
+    let fd = check("socket", ret.into())?;
+    // SAFETY: the kernel just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+fn address_in(directory: BorrowedFd, name: &CStr) -> Result<(libc::sockaddr_un, libc::socklen_t)> {
+    // SAFETY: sockaddr_un is plain data, for which all zeroes is a valid value.
+    let mut address: libc::sockaddr_un = unsafe { zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let mut path = super::Text::default();
+    let _ = core::fmt::write(&mut path, format_args!("/proc/self/fd/{}/", directory.as_raw_fd()));
+    path.push(name.to_bytes());
+    if path.as_bytes().len() >= address.sun_path.len() {
+        return Err(SysError::new("bind", Errno::ENAMETOOLONG));
+    }
+    for (slot, byte) in address.sun_path.iter_mut().zip(path.as_bytes()) {
+        *slot = *byte as libc::c_char;
+    }
+    Ok((address, size_of::<libc::sockaddr_un>() as libc::socklen_t))
+}
+
+/// The next connection to a listening socket.
+pub fn accept(listener: BorrowedFd) -> Result<OwnedFd> {
+    loop {
+        // SAFETY: the peer's address is not asked for.
+        let ret = unsafe {
+            libc::accept4(listener.as_raw_fd(), core::ptr::null_mut(), core::ptr::null_mut(), libc::SOCK_CLOEXEC)
+        };
+        match check("accept4", ret.into()) {
+            Err(error) if error.errno == Errno::EINTR => continue,
+            Err(error) => return Err(error),
+            // SAFETY: the kernel just made it for us.
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+        }
+    }
+}
+
+/// Room for the control message of [`MAX_FDS`] descriptors, aligned as cmsghdr wants it.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Sends one message, with up to [`MAX_FDS`] descriptors. EPIPE: the peer is gone (no signal is raised).
+pub fn send(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<()> {
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    if !fds.is_empty() {
+        attach(&mut message, &mut control, fds)?;
+    }
+    loop {
+        // SAFETY: everything that `message` points at outlives the call.
+        let ret = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+        match check("sendmsg", ret as libc::c_long) {
+            Err(error) if error.errno == Errno::EINTR => continue,
+            result => return result.map(drop),
+        }
+    }
+}
+
+fn attach(message: &mut libc::msghdr, control: &mut Control, fds: &[BorrowedFd]) -> Result<()> {
+    if fds.len() > MAX_FDS {
+        return Err(SysError::new("sendmsg", Errno::E2BIG));
+    }
+    let len = (fds.len() * size_of::<libc::c_int>()) as u32;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    // SAFETY: arithmetic only.
+    message.msg_controllen = unsafe { libc::CMSG_SPACE(len) } as usize;
+    // SAFETY: msg_control has room for this one header and MAX_FDS descriptors (64 bytes, 8-aligned).
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
+        let data = libc::CMSG_DATA(header).cast::<libc::c_int>();
+        for (index, fd) in fds.iter().enumerate() {
+            data.add(index).write_unaligned(fd.as_raw_fd());
+        }
+    }
+    Ok(())
+}
+
+/// What came with a message: its length (0: the peer is gone) and its descriptors, in order.
+#[derive(Default)]
+pub struct Received {
+    pub len: usize,
+    pub fds: [Option<OwnedFd>; MAX_FDS],
+}
+
+/// Receives one message into `buffer`, waiting for it.
+pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received> {
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len();
+    let len = loop {
+        // SAFETY: everything that `message` points at outlives the call.
+        let ret = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+        match check("recvmsg", ret as libc::c_long) {
+            Err(error) if error.errno == Errno::EINTR => continue,
+            // The peer died with something of ours unread: it is gone all the same.
+            Err(error) if error.errno == Errno::ECONNRESET => break 0,
+            Err(error) => return Err(error),
+            Ok(len) => break len as usize,
+        }
+    };
+    Ok(Received { len, fds: detach(&message) })
+}
+
+fn detach(message: &libc::msghdr) -> [Option<OwnedFd>; MAX_FDS] {
+    let mut fds = [const { None }; MAX_FDS];
+    // SAFETY: the kernel filled msg_control; the header, if there is one, lies within it.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(message);
+        if header.is_null() || (*header).cmsg_level != libc::SOL_SOCKET || (*header).cmsg_type != libc::SCM_RIGHTS {
+            return fds;
+        }
+        let count = ((*header).cmsg_len - libc::CMSG_LEN(0) as usize) / size_of::<libc::c_int>();
+        let data = libc::CMSG_DATA(header).cast::<libc::c_int>();
+        for (index, slot) in fds.iter_mut().enumerate().take(count) {
+            *slot = Some(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+        }
+    }
+    fds
+}
+
+/// Connects a stream socket to the unix socket at `path` on the host: a console socket, a pidfd socket.
+pub fn connect_stream(path: &std::path::Path) -> std::io::Result<OwnedFd> {
+    std::os::unix::net::UnixStream::connect(path).map(OwnedFd::from)
+}
+
+/// An empty anonymous file (memfd_create(2)).
+pub fn sealable_file(name: &CStr) -> Result<OwnedFd> {
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+    let fd = check("memfd_create", ret.into())?;
+    // SAFETY: the kernel just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// An anonymous file that holds `bytes` and can never change, at offset 0.
+pub fn sealed_file(name: &CStr, bytes: &[u8]) -> Result<OwnedFd> {
+    use std::io::{Seek, Write};
+    let mut file = std::fs::File::from(sealable_file(name)?);
+    let io = |error: std::io::Error| SysError::new("write", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
+    file.write_all(bytes).and_then(|()| file.rewind()).map_err(io)?;
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
+    check("fcntl", ret.into())?;
+    Ok(file.into())
+}
+
+/// Sets the file offset back to the start: the next reader sees the whole file.
+pub fn rewind(fd: BorrowedFd) -> Result<()> {
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_SET) };
+    check("lseek", ret).map(drop)
+}
