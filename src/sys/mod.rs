@@ -31,5 +31,6 @@ pub mod terminal;
 #[cfg(test)]
 pub mod testing;
 pub mod tty;
+pub mod seccomp;
 
 pub use error::{Errno, Fault, Result, SysError, Text, Words};
