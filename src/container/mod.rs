@@ -21,4 +21,3 @@ pub mod sysctl;
 pub mod time_namespace;
 pub mod uts;
 pub mod validate;
-pub mod seccomp;

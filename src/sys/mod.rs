@@ -31,6 +31,5 @@ pub mod terminal;
 #[cfg(test)]
 pub mod testing;
 pub mod tty;
-pub mod seccomp;
 
 pub use error::{Errno, Fault, Result, SysError, Text, Words};
