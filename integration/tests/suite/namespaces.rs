@@ -2,6 +2,7 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runtime::kind;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 use std::path::Path;
