@@ -5,6 +5,8 @@
 //!
 //! The runtime is a parameter: `RUNTIME` or `OCIRT` in the environment, else the `ocirt` that this workspace built.
 
+#![expect(clippy::disallowed_methods, reason = "rules of the runtime; a test is a process of its own")]
+
 pub mod bundle;
 pub mod host;
 pub mod runner;

@@ -2,6 +2,8 @@
 //!
 //! `RUNTIME=/usr/sbin/runc cargo test -p ocirt-integration [WORD…]` runs them against another runtime.
 
+#![expect(clippy::disallowed_methods, reason = "rules of the runtime; a test is a process of its own")]
+
 mod cgroups;
 mod console;
 mod crash;
