@@ -385,11 +385,14 @@ impl Container<'_> {
         if no_new_privileges {
             draft.add("process.noNewPrivileges", Step::NoNewPrivileges(NoNewPrivileges));
         }
+        // Before an early filter, which may know no close_range and no getcwd.
+        draft.push(Step::Descriptors(Descriptors { preserved: self.request.preserve_fds }));
+        let directory = Rc::new(cwd::compile(self.process.cwd())?);
+        draft.add("process.cwd", Step::EnterDirectoryEarly(directory.clone()));
         if let Some(filter) = early {
             draft.add("linux.seccomp", Step::Seccomp(filter));
         }
-        let (program, environment) = self.become_user(draft)?;
-        draft.push(Step::Descriptors(Descriptors { preserved: self.request.preserve_fds }));
+        let (program, environment) = self.become_user(draft, directory)?;
         draft.push(Step::ReportReady);
         draft.push(match self.request.gate {
             Gate::Socket => Step::WaitAtGate,
@@ -407,7 +410,7 @@ impl Container<'_> {
     }
 
     /// Ids, then capabilities, then everything that must be done with no more rights than the program will have.
-    fn become_user(&self, draft: &mut Draft) -> Result<(Rc<executable::Executable>, Rc<env::Environment>)> {
+    fn become_user(&self, draft: &mut Draft, directory: Rc<cwd::WorkingDirectory>) -> Result<(Rc<executable::Executable>, Rc<env::Environment>)> {
         let held = match self.in_new_user_namespace() {
             true => Held::in_a_user_namespace(),
             false => Held::by_the_runtime()?,
@@ -423,11 +426,9 @@ impl Container<'_> {
         let args = self.process.args().as_deref().unwrap_or_default();
         let program = Rc::new(executable::compile(args, environment.path())?);
         let environment = Rc::new(environment);
-        let directory = Rc::new(cwd::compile(self.process.cwd())?);
         if environment.needs_home() {
             draft.add("process.env", Step::FindHome(environment.clone()));
         }
-        draft.add("process.cwd", Step::EnterDirectoryEarly(directory.clone()));
         draft.add("process.capabilities", Step::BoundingSet(capabilities));
         draft.add("process.user", Step::User(user));
         draft.add("process.capabilities", Step::Capabilities(capabilities));

@@ -85,9 +85,10 @@ impl WorkingDirectory {
 
     /// After the ids have changed: enters the directory unless init is there, and verifies that it is the container's.
     pub fn enter(&self) -> Result<(), Fault> {
-        if !self.entered.get() {
-            program::change_directory(&self.path).map_err(|error| error.about(&self.path))?;
+        if self.entered.get() {
+            return Ok(());
         }
+        program::change_directory(&self.path).map_err(|error| error.about(&self.path))?;
         self.verify()
     }
 
