@@ -5,6 +5,7 @@
 
 use crate::runtime;
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,6 +29,11 @@ pub fn tag() -> String {
 pub fn new_id() -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     format!("{}-{}", tag(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A path short enough for a socket (unix(7): 108 bytes).
+pub fn socket() -> PathBuf {
+    suite().join(format!("{}.sock", tag()))
 }
 
 /// This test's directory.
@@ -64,14 +70,45 @@ pub fn isolate(name: &str) {
             }
         }
     }
-    if runtime::kind() == "crun" {
-        // crun refuses the hybrid layout.
-        // SAFETY: the path is a NUL-terminated constant.
-        unsafe { libc::umount2(c"/sys/fs/cgroup/unified".as_ptr(), libc::MNT_DETACH) };
-    }
     let place = suite().join(name.replace("::", "."));
     std::fs::create_dir_all(&place).expect("test directory");
+    shield(&place);
     CORNER.set(Corner { place, mounts: mounts() }).ok().expect("isolate() comes once");
+}
+
+/// The device nodes that containers bind and runtimes open; a runtime that changes their owner must not reach the host's.
+const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// Covers, in this mount namespace only, the nodes of /dev with nodes of the test's own; and for crun, which refuses the
+/// hybrid layout, the cgroup v2 mount beside the v1 ones.
+fn shield(place: &Path) {
+    let nodes = place.join("nodes");
+    std::fs::create_dir_all(&nodes).expect("test directory");
+    mount("tmpfs", &nodes, Some("tmpfs"), 0);
+    for (name, major, minor) in NODES {
+        let path = nodes.join(name);
+        // SAFETY: the path is NUL-terminated and outlives the call.
+        let ret = unsafe { libc::mknod(c(&path).as_ptr(), libc::S_IFCHR | 0o666, libc::makedev(major, minor)) };
+        assert_eq!(ret, 0, "mknod {}: {}", path.display(), std::io::Error::last_os_error());
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("chmod");
+        mount(&path.display().to_string(), &Path::new("/dev").join(name), None, libc::MS_BIND);
+    }
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    if runtime::kind() == "crun" && unified.exists() {
+        mount("tmpfs", unified, Some("tmpfs"), 0);
+    }
+}
+
+fn c(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_encoded_bytes()).expect("no NUL")
+}
+
+fn mount(source: &str, target: &Path, kind: Option<&str>, flags: libc::c_ulong) {
+    let (source, kind) = (CString::new(source).expect("no NUL"), CString::new(kind.unwrap_or("")).expect("no NUL"));
+    // SAFETY: all strings are NUL-terminated and outlive the call; no data.
+    let ret = unsafe { libc::mount(source.as_ptr(), c(target).as_ptr(), kind.as_ptr(), flags, std::ptr::null()) };
+    assert_eq!(ret, 0, "mount {}: {}", target.display(), std::io::Error::last_os_error());
 }
 
 fn mounts() -> String {
@@ -82,6 +119,8 @@ fn mounts() -> String {
 pub fn finish() {
     undo();
     assert_nothing_left();
+    // SAFETY: the path is NUL-terminated; the covered nodes of /dev stay, and end with this process.
+    unsafe { libc::umount2(c(&place().join("nodes")).as_ptr(), libc::MNT_DETACH) };
     let _ = std::fs::remove_dir_all(place());
 }
 
@@ -90,7 +129,10 @@ pub fn undo() {
     for entry in std::fs::read_dir(root()).into_iter().flatten().flatten() {
         let mut command = Command::new(runtime::path());
         command.arg("--root").arg(root()).args(["delete", "--force"]).arg(entry.file_name());
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
         if let Ok(mut child) = command.spawn()
             && runtime::wait(&mut child, runtime::DEADLINE).is_none()
         {
@@ -109,6 +151,13 @@ pub fn undo() {
             break;
         }
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Removes the cgroups that a failed test left, deepest first, so that the failure stays its own.
+pub fn sweep() {
+    for path in cgroups(&tag()).iter().rev() {
+        let _ = std::fs::remove_dir(path);
     }
 }
 
@@ -135,6 +184,12 @@ fn left() -> Vec<String> {
             all.push(format!("state {}", entry.path().display()));
         }
     }
+    for (name, ..) in NODES {
+        let facts = owner(&Path::new("/dev").join(name));
+        if facts != "0:0 20666" {
+            all.push(format!("/dev/{name} changed: {facts}"));
+        }
+    }
     all.extend(cgroups(&tag()).iter().map(|path| format!("cgroup {}", path.display())));
     let before: BTreeSet<&str> = CORNER.get().map(|corner| corner.mounts.lines().collect()).unwrap_or_default();
     all.extend(mounts().lines().filter(|line| !before.contains(line)).map(|line| format!("mount {line}")));
@@ -152,7 +207,8 @@ pub fn cgroups(part: &str) -> Vec<PathBuf> {
     fn walk(directory: &Path, part: &str, depth: usize, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if entry.file_name().to_string_lossy().contains(part) {
+                let name = entry.file_name();
+                if name.to_string_lossy().contains(part) && is_cgroup(&entry.path()) {
                     found.push(entry.path());
                 }
                 if depth > 0 {
@@ -164,6 +220,15 @@ pub fn cgroups(part: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     walk(Path::new("/sys/fs/cgroup"), part, 5, &mut found);
     found
+}
+
+/// By the file system's magic: crun makes files named as cgroup's where it thinks a hierarchy is.
+fn is_cgroup(path: &Path) -> bool {
+    // SAFETY: an all-zero statfs is a valid value.
+    let mut buffer: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is NUL-terminated; the buffer is ours.
+    let found = unsafe { libc::statfs(c(path).as_ptr(), &mut buffer) } == 0;
+    found && [libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC].contains(&buffer.f_type)
 }
 
 /// The pids below `pid` that are no zombies.

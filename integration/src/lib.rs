@@ -34,3 +34,8 @@ macro_rules! probe {
         words
     }};
 }
+
+/// True if a JSON list contains `word`.
+pub fn has(list: &serde_json::Value, word: &str) -> bool {
+    list.as_array().is_some_and(|all| all.iter().any(|item| item == word))
+}

@@ -1,7 +1,7 @@
 //! Runs the tests: one process each, several at once, each verdict compared with what is expected of this runtime.
 //!
 //! `expected/<runtime>.txt` names the tests in which that runtime differs, with a reason each; a listed test that passes
-//! is a failure of the suite. Skips carry one of a few reasons ([`Need`]), each with a bound. The module `deliberate` must
+//! is a failure of the suite, unless the reason starts with `sometimes: `. Skips carry one of a few reasons ([`Need`]), each with a bound. The module `deliberate` must
 //! fail, or the harness could not.
 
 use crate::host;
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -24,11 +24,21 @@ pub enum Need {
     CapSysResource,
     KernelFeature,
     Ocirt,
+    /// Files of engines that are not part of the project.
+    EngineConfigs,
 }
 
-const SKIP_BOUNDS: &[(&str, usize)] =
-    &[("CgroupV1", 20), ("CgroupV2", 20), ("CapSysResource", 6), ("KernelFeature", 8), ("Ocirt", 20)];
+const SKIP_BOUNDS: &[(&str, usize)] = &[
+    ("CgroupV1", 20),
+    ("CgroupV2", 20),
+    ("CapSysResource", 6),
+    ("KernelFeature", 8),
+    ("Ocirt", 25),
+    ("EngineConfigs", 4),
+];
 
+/// The name under which a changed host is reported.
+const HOST: &str = "host::is_as_before";
 const SKIPPED: i32 = 77;
 const FAILED: i32 = 101;
 /// Longer than any runtime call's deadline, so that the call is named first.
@@ -82,6 +92,7 @@ fn run_here(name: &str, body: fn()) -> ! {
     std::panic::set_hook(Box::new(|info| {
         eprintln!("{info}");
         host::undo();
+        host::sweep();
         std::process::exit(FAILED);
     }));
     body();
@@ -115,7 +126,7 @@ fn run_all(chosen: VecDeque<&str>) -> ExitCode {
         }
     });
     let mut report = report.into_inner().expect("report");
-    report.host(&before.differences(&host::Snapshot::take()));
+    report.host(&before.differences(&host::Snapshot::take()), expected.get(HOST));
     let _ = std::fs::remove_dir_all(&place);
     report.finish(&kind, started.elapsed())
 }
@@ -129,7 +140,8 @@ fn run_apart(name: &str, place: &Path, runtime: &Path, kind: &str) -> Verdict {
         .env("RUNTIME", runtime)
         .env("OCIRT_SUITE_KIND", kind)
         .env("OCIRT_SUITE_PLACE", place)
-        .stdin(Stdio::null())
+        // Not the host's /dev/null, which a runtime may give away.
+        .stdin(File::open(&log).expect("log"))
         .stdout(output.try_clone().expect("log"))
         .stderr(output)
         .spawn()
@@ -179,6 +191,8 @@ impl Report {
         match verdict {
             Verdict::Passed if deliberate => self.surprise(name, "a false claim passed: the harness cannot fail"),
             Verdict::Failed(_) if deliberate => self.passed += 1,
+            // A race, or a difference that only some releases or cgroup versions show.
+            Verdict::Passed if expected.is_some_and(|why| why.starts_with("sometimes: ")) => self.passed += 1,
             Verdict::Passed if expected.is_some() => self.surprise(name, "an expected failure passed"),
             Verdict::Passed => self.passed += 1,
             Verdict::Failed(_) if expected.is_some() => {
@@ -200,9 +214,9 @@ impl Report {
     }
 
     /// A host that is not as before fails the suite, as does a reason that skipped more tests than it may.
-    fn host(&mut self, differences: &[String]) {
+    fn host(&mut self, differences: &[String], expected: Option<&String>) {
         for difference in differences {
-            self.surprise("host::is_as_before", difference);
+            self.add(HOST, Verdict::Failed(difference.clone()), expected);
         }
         for (reason, bound) in SKIP_BOUNDS {
             let count = self.skipped.iter().filter(|(_, why)| why == reason).count();

@@ -198,6 +198,31 @@ impl Call {
         self
     }
 
+    /// A kernel without these system calls: a seccomp filter answers ENOSYS, also in the container.
+    pub fn without(mut self, numbers: Vec<i64>) -> Self {
+        // BPF (seccomp(2)): load the number, then for each: equal → the next instruction, else skip it.
+        let statement = |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+        let (load, equal, answer) =
+            (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ, libc::BPF_RET);
+        let mut program = vec![statement(load, 0, 0)];
+        for number in numbers {
+            program.push(statement(equal, number as u32, 1));
+            program.push(statement(answer, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, 0));
+        }
+        program.push(statement(answer, libc::SECCOMP_RET_ALLOW, 0));
+        // SAFETY: after the fork, one prctl that reads the program, which the closure owns.
+        unsafe {
+            self.command.pre_exec(move || {
+                let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+                match libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            });
+        }
+        self
+    }
+
     /// A new session whose controlling terminal is `terminal`, which is also 0, 1 and 2.
     pub fn terminal(mut self, terminal: &File) -> Self {
         use std::os::fd::AsRawFd;

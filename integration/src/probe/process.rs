@@ -334,7 +334,8 @@ pub fn hook(arguments: &[&str]) -> Answer {
     let line = json!({ "name": at(1), "state": state, "env": environment, "cwd": cwd().ok(),
                        "ns": namespaces().ok(), "argv0": std::env::args().next(), "fds": descriptors().ok() });
     let mut log = std::fs::OpenOptions::new().append(true).create(true).open(at(0))?;
-    writeln!(log, "{line}")?;
+    // One write, since a runtime may run two hooks at once.
+    log.write_all(format!("{line}\n").as_bytes())?;
     std::thread::sleep(Duration::from_secs_f64(at(3).parse().unwrap_or(0.0)));
     std::process::exit(at(2).parse().unwrap_or(0))
 }

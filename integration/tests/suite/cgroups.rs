@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 tests![
     each_v1_limit_is_written,
+    cpu_idle_is_written_on_v1,
     each_v2_limit_is_written,
     a_memory_limit_kills,
     a_pids_limit_refuses,
@@ -60,7 +61,6 @@ fn each_v1_limit_is_written() {
         ("cpu", json!({ "quota": 50_000, "period": 200_000 }), "cpu", "cpu.cfs_period_us", "200000"),
         ("cpu.cpus", json!("0"), "cpuset", "cpuset.cpus", "0"),
         ("cpu.mems", json!("0"), "cpuset", "cpuset.mems", "0"),
-        ("cpu.idle", json!(1), "cpu", "cpu.idle", "1"),
         ("pids.limit", json!(77), "pids", "pids.max", "77"),
         ("pids.limit", json!(-1), "pids", "pids.max", "max"),
     ];
@@ -82,6 +82,12 @@ fn each_v1_limit_is_written() {
         let text = container.cgroup_file("blkio", "blkio.throttle.read_bps_device");
         assert_eq!(text, format!("{major}:{minor} 1048576"));
     }
+}
+
+fn cpu_idle_is_written_on_v1() {
+    v1();
+    let container = with("cpu.idle", json!(1)).create(probe!(sleep 60));
+    assert_eq!(container.cgroup_file("cpu", "cpu.idle"), "1");
 }
 
 fn each_v2_limit_is_written() {
@@ -126,24 +132,31 @@ fn cpuset_limits_the_cpus() {
     assert_eq!(answer, "0");
 }
 
+/// `major, minor` of a device that is in no default list and that root may open in both directions.
+fn spare_device() -> Option<(u32, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    let paths = ["/dev/fuse", "/dev/cpu_dma_latency", "/dev/loop-control"];
+    let meta = paths.iter().find_map(|path| std::fs::metadata(path).ok())?;
+    Some((libc::major(meta.rdev()), libc::minor(meta.rdev())))
+}
+
 fn devices_are_denied_and_allowed() {
+    let spare = spare_device();
+    need(Need::KernelFeature, spare.is_some());
+    let (major, minor) = spare.unwrap_or_default();
     let deny = json!({ "allow": false, "access": "rwm" });
-    let fifo = |path: &str| json!({ "path": path, "type": "c", "major": 1, "minor": 11 });
-    // /dev/kmsg (1:11) is in no default list.
+    let rule = |allow: bool, access: &str| json!({ "allow": allow, "type": "c", "major": major, "minor": minor, "access": access });
     let rows = [
         (json!([deny]), "EPERM", "EPERM"),
-        (json!([deny, { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" }]), "", "EPERM"),
-        (json!([deny, { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "rw" }]), "", ""),
-        (json!([deny, { "allow": true, "type": "c", "major": 1, "access": "rwm" }]), "", ""),
-        (
-            json!([{ "allow": true, "access": "rwm" }, { "allow": false, "type": "c", "major": 1, "minor": 11, "access": "w" }]),
-            "",
-            "EPERM",
-        ),
+        (json!([deny, rule(true, "r")]), "", "EPERM"),
+        (json!([deny, rule(true, "rw")]), "", ""),
+        (json!([deny, { "allow": true, "type": "c", "major": major, "access": "rwm" }]), "", ""),
+        (json!([{ "allow": true, "access": "rwm" }, rule(false, "w")]), "", "EPERM"),
+        (json!([deny, rule(true, "rw"), rule(false, "w")]), "", "EPERM"),
     ];
-    need(Need::KernelFeature, std::path::Path::new("/dev/kmsg").exists());
     for (rules, read, write) in rows {
-        let bundle = with("devices", rules.clone()).set("linux.devices", json!([fifo("/dev/odd")]));
+        let node = json!([{ "path": "/dev/odd", "type": "c", "major": major, "minor": minor }]);
+        let bundle = with("devices", rules.clone()).set("linux.devices", node);
         let answers = bundle.run(probe!(open "/dev/odd"; openw "/dev/odd")).ok().answers();
         assert_eq!(answers[0]["error"].as_str().unwrap_or(""), read, "open for reading with {rules}");
         assert_eq!(answers[1]["error"].as_str().unwrap_or(""), write, "open for writing with {rules}");

@@ -15,8 +15,9 @@ fn a_missing_refusal() {
 }
 
 fn a_left_process() {
-    Command::new(host::probe()).args(["sleep", "30"]).spawn().expect("probe");
+    let mut left = Command::new(host::probe()).args(["sleep", "30"]).spawn().expect("probe");
     host::assert_nothing_left();
+    left.wait().expect("probe");
 }
 
 fn a_left_mount() {

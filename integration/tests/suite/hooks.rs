@@ -23,6 +23,7 @@ tests![
     a_missing_hook_program_is_an_error,
     no_descriptor_of_the_runtime_reaches_a_hook,
     a_hook_may_join_the_network_namespace_of_the_state,
+    the_state_is_creating_while_create_hooks_run,
 ];
 
 const ALL: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -255,4 +256,17 @@ fn a_hook_may_join_the_network_namespace_of_the_state() {
     let answer = bundle.hook("createRuntime", hook).run(probe!(ns)).ok().answer();
     eventually("mark", || Path::new(mark).exists());
     assert_eq!(std::fs::read_to_string(mark).expect("mark").trim(), answer["net"]);
+}
+
+/// What a monitor sees that asks while `create` still works.
+fn the_state_is_creating_while_create_hooks_run() {
+    let bundle = Bundle::new();
+    let (mark, root) = (bundle.dir.join("mark"), host::root());
+    let runtime = ocirt_integration::runtime::path();
+    let script = format!("{} --root {} state {} > {}", runtime.display(), root.display(), bundle.id, mark.display());
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"], "timeout": 10 });
+    let container = bundle.hook("createRuntime", hook).create(probe!(sleep 60));
+    let seen: Value = serde_json::from_str(&std::fs::read_to_string(mark).expect("mark")).expect("a state");
+    assert_eq!(seen["status"], "creating");
+    assert_eq!(container.status(), "created");
 }

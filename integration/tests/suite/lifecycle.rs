@@ -21,6 +21,7 @@ tests![
     a_detached_run_leaves_the_container_to_the_caller,
     run_deletes_afterwards_unless_told_to_keep,
     a_signal_can_be_a_name_or_a_number,
+    a_real_time_signal_has_a_name,
     an_unknown_signal_is_refused,
     kill_sends_term_when_no_signal_is_given,
     kill_all_reaches_every_process,
@@ -160,15 +161,24 @@ fn run_deletes_afterwards_unless_told_to_keep() {
 }
 
 fn a_signal_can_be_a_name_or_a_number() {
-    let rows =
-        [("USR1", 10), ("SIGUSR2", 12), ("12", 12), ("hup", 1), ("RTMIN+1", 35), ("SIGRTMAX", 64), ("WINCH", 28)];
-    for (signal, number) in rows {
-        let container = Bundle::new().create(probe!(sigwait));
-        container.start().ok();
-        container.answers(1);
-        container.kill(signal).ok();
-        assert_eq!(container.answers(2)[1], number, "{signal}");
+    for (signal, number) in [("USR1", 10), ("SIGUSR2", 12), ("12", 12), ("hup", 1), ("35", 35), ("WINCH", 28)] {
+        assert_eq!(received(signal), number, "{signal}");
     }
+}
+
+fn a_real_time_signal_has_a_name() {
+    for (signal, number) in [("RTMIN", 34), ("RTMIN+1", 35), ("SIGRTMAX", 64), ("RTMAX-2", 62)] {
+        assert_eq!(received(signal), number, "{signal}");
+    }
+}
+
+/// The number of the signal that arrives when `signal` is sent.
+fn received(signal: &str) -> serde_json::Value {
+    let container = Bundle::new().create(probe!(sigwait));
+    container.start().ok();
+    container.answers(1);
+    container.kill(signal).ok();
+    container.answers(2)[1].clone()
 }
 
 fn an_unknown_signal_is_refused() {

@@ -3,25 +3,37 @@
 //! `RUNTIME=/usr/sbin/runc cargo test -p ocirt-integration [WORD…]` runs them against another runtime.
 
 mod cgroups;
+mod console;
+mod crash;
 mod deliberate;
+mod engines;
 mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod output;
 mod process;
 mod refusals;
+mod rootfs;
 mod seccomp;
+mod security;
 
 fn main() -> std::process::ExitCode {
     ocirt_integration::runner::main(&[
         lifecycle::TESTS,
         mounts::TESTS,
+        rootfs::TESTS,
         hooks::TESTS,
         process::TESTS,
         namespaces::TESTS,
         seccomp::TESTS,
         cgroups::TESTS,
         refusals::TESTS,
+        security::TESTS,
+        console::TESTS,
+        output::TESTS,
+        crash::TESTS,
+        engines::TESTS,
         deliberate::TESTS,
     ])
 }

@@ -9,6 +9,8 @@ use std::path::Path;
 
 tests![
     a_bad_config_is_refused_by_field,
+    a_bad_config_that_older_runtimes_accept_is_refused,
+    a_bad_mount_is_refused,
     a_feature_that_is_not_there_is_refused,
     broken_json_is_located,
     a_missing_bundle_is_named,
@@ -31,32 +33,25 @@ tests![
     the_text_log_says_the_same,
     a_log_that_cannot_be_opened_is_an_error,
     numbers_out_of_range_are_refused,
+    a_kernel_below_the_floor_is_one_clear_error,
+    a_missing_system_call_is_survived_or_named,
 ];
 
 /// One field set to one value, and the words that the message must have: the field, as a user would look for it.
 fn a_bad_config_is_refused_by_field() {
-    let rlimit = json!({ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 1 });
     let namespaces = |extra: Value| json!([{ "type": "mount" }, { "type": "pid" }, extra]);
     let rows = [
         ("process.args", json!([]), "args"),
         ("process.cwd", json!("relative"), "cwd"),
         ("process.cwd", json!(""), "cwd"),
-        ("process.rlimits", json!([rlimit, rlimit]), "rlimit"),
         ("process.rlimits", json!([{ "type": "RLIMIT_NOPE", "soft": 1, "hard": 1 }]), "rlimit"),
         ("process.rlimits", json!([{ "type": "RLIMIT_NOFILE", "soft": 9, "hard": 1 }]), "rlimit"),
-        ("process.scheduler", json!({ "policy": "SCHED_NOPE" }), "scheduler"),
-        ("process.scheduler", json!({ "policy": "SCHED_FIFO", "priority": 1000 }), "scheduler"),
-        ("process.ioPriority", json!({ "class": "IOPRIO_CLASS_NOPE", "priority": 1 }), "ioPriority"),
-        ("process.ioPriority", json!({ "class": "IOPRIO_CLASS_BE", "priority": 9 }), "ioPriority"),
         ("process.oomScoreAdj", json!(2000), "oom"),
         ("process.apparmorProfile", json!("no-such-profile"), "apparmor"),
         ("process.selinuxLabel", json!("system_u:system_r:container_t:s0"), "selinux"),
-        ("linux.namespaces", namespaces(json!({ "type": "pid" })), "namespace"),
+        ("linux.namespaces", namespaces(json!({ "type": "pid" })), "pid"),
         ("linux.namespaces", namespaces(json!({ "type": "nope" })), "namespace"),
         ("linux.namespaces", namespaces(json!({ "type": "network", "path": "relative" })), "namespace"),
-        ("linux.uidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "uidMappings"),
-        ("linux.gidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "gidMappings"),
-        ("linux.timeOffsets", json!({ "monotonic": { "secs": 1 } }), "timeOffsets"),
         ("linux.sysctl", json!({ "vm.swappiness": "10" }), "vm.swappiness"),
         ("linux.sysctl", json!({ "kernel.hostname": "x" }), "kernel.hostname"),
         ("linux.sysctl", json!({ "kernel.nope": "x" }), "kernel.nope"),
@@ -81,34 +76,49 @@ fn a_bad_config_is_refused_by_field() {
             "SCMP_CMP_NOPE",
         ),
         ("linux.devices", json!([{ "path": "/dev/x", "type": "z", "major": 1, "minor": 1 }]), "device"),
-        ("linux.devices", json!([{ "path": "relative", "type": "c", "major": 1, "minor": 1 }]), "device"),
         ("linux.resources.devices", json!([{ "allow": true, "type": "z", "access": "r" }]), "device"),
-        ("linux.resources.devices", json!([{ "allow": true, "type": "c", "access": "xyz" }]), "device"),
         ("linux.rootfsPropagation", json!("nope"), "propagation"),
+        ("hooks.prestart", json!([{ "path": "relative" }]), "hook"),
+        ("hooks.createRuntime", json!([{ "path": "/bin/true", "timeout": 0 }]), "timeout"),
+        ("root", Value::Null, "root"),
+        ("process", Value::Null, "process"),
+        ("hostname", json!("a".repeat(65)), "hostname"),
+    ];
+    refuse_each(&rows);
+}
+
+/// The same, for what runc 1.1 ignores or does not name.
+fn a_bad_config_that_older_runtimes_accept_is_refused() {
+    let rlimit = json!({ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 100 });
+    let rows = [
+        ("process.rlimits", json!([rlimit, rlimit]), "rlimit"),
+        ("process.scheduler", json!({ "policy": "SCHED_NOPE" }), "scheduler"),
+        ("process.scheduler", json!({ "policy": "SCHED_FIFO", "priority": 1000 }), "scheduler"),
+        ("process.ioPriority", json!({ "class": "IOPRIO_CLASS_NOPE", "priority": 1 }), "ioPriority"),
+        ("process.ioPriority", json!({ "class": "IOPRIO_CLASS_BE", "priority": 9 }), "ioPriority"),
+        ("linux.uidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "uidMappings"),
+        ("linux.gidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "gidMappings"),
+        ("linux.timeOffsets", json!({ "monotonic": { "secs": 1 } }), "timeOffsets"),
+        ("linux.devices", json!([{ "path": "relative", "type": "c", "major": 1, "minor": 1 }]), "device"),
+        ("linux.resources.devices", json!([{ "allow": true, "type": "c", "access": "xyz" }]), "device"),
         ("linux.personality", json!({ "domain": "NOPE" }), "personality"),
         ("linux.memoryPolicy", json!({ "mode": "MPOL_NOPE", "nodes": "0" }), "memoryPolicy"),
         ("linux.mountLabel", json!("system_u:object_r:container_file_t:s0"), "mountLabel"),
         ("linux.maskedPaths", json!(["relative"]), "maskedPaths"),
-        ("mounts", json!([{ "destination": "" , "type": "tmpfs", "source": "tmpfs" }]), "mounts"),
-        (
-            "mounts",
-            json!([{ "destination": "/x", "type": "bind", "source": "/tmp", "options": ["bind", "nosuchoption"] }]),
-            "nosuchoption",
-        ),
-        ("hooks.prestart", json!([{ "path": "relative" }]), "hook"),
-        ("hooks.createRuntime", json!([{ "path": "/bin/true", "timeout": 0 }]), "timeout"),
         ("root.path", json!(""), "root"),
-        ("root", Value::Null, "root"),
-        ("process", Value::Null, "process"),
-        ("hostname", json!("a".repeat(65)), "hostname"),
         ("ociVersion", json!("not a version"), "ociVersion"),
         ("ociVersion", Value::Null, "ociVersion"),
     ];
+    refuse_each(&rows);
+}
+
+#[track_caller]
+fn refuse_each(rows: &[(&str, Value, &str)]) {
     let mut wrong = Vec::new();
     for (field, value, words) in rows {
-        let bundle = Bundle::new().set(field, value.clone());
         // Once more after the args are set, for the rows about them.
-        let bundle = bundle.write(probe!(print "it ran")).set(field, value.clone()).keep_args();
+        let bundle =
+            Bundle::new().set(field, value.clone()).write(probe!(print "it ran")).set(field, value.clone()).keep_args();
         let output = bundle.call("run").run();
         let named = output.stderr.to_lowercase().contains(&words.to_lowercase());
         if output.status != 1 || output.stdout.contains("it ran") || !named {
@@ -120,11 +130,17 @@ fn a_bad_config_is_refused_by_field() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+fn a_bad_mount_is_refused() {
+    Bundle::new().mount("tmpfs", "tmpfs", "", &[]).refused("");
+    Bundle::new().mount("bind", "/tmp", "/x", &["bind", "nosuchoption"]).refused("nosuchoption");
+}
+
 /// What ocirt does not do yet must be an error and never silence.
 fn a_feature_that_is_not_there_is_refused() {
     need(Need::Ocirt, kind() == "ocirt");
     let rows = [
         ("linux.intelRdt", json!({ "closID": "x" }), "intelRdt"),
+        ("mounts.0.uidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "mounts"),
         ("linux.netDevices", json!({ "nosuchdevice0": {} }), "netDevices"),
         ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/nope" }), "seccomp"),
         ("vm", json!({ "kernel": { "path": "/x" } }), "vm"),
@@ -174,7 +190,7 @@ fn a_root_that_is_a_symlink_is_refused() {
 fn a_root_that_is_a_file_is_refused() {
     let bundle = Bundle::new();
     std::fs::write(bundle.dir.join("file"), "").expect("file");
-    bundle.set("root.path", json!("file")).refused("root");
+    bundle.set("root.path", json!("file")).refused("not a directory");
 }
 
 fn a_namespace_path_of_another_type_is_refused() {
@@ -209,9 +225,12 @@ fn unknown_fields_are_ignored() {
 fn an_unwritable_root_directory_is_an_error() {
     let bundle = Bundle::new().write(probe!(print "it ran"));
     std::fs::write(bundle.dir.join("file"), "").expect("file");
-    for root in [bundle.dir.join("file/root"), "/proc/nope".into(), "/sys/nope".into()] {
-        let output = bundle.call("run").root(Some(root.clone())).run().fails("");
-        assert!(output.stderr.contains(root.to_str().expect("UTF-8")), "{}", output.stderr);
+    // What cannot be made is the first missing part.
+    for (root, named) in
+        [(bundle.dir.join("file/root"), "file"), ("/proc/nope".into(), "/proc/nope"), ("/sys/nope".into(), "/sys/nope")]
+    {
+        let output = bundle.call("run").root(Some(root)).run();
+        assert!(output.status == 1 && output.stderr.contains(named), "{output:?}");
     }
     host::assert_nothing_left();
 }
@@ -318,4 +337,46 @@ fn numbers_out_of_range_are_refused() {
         assert!(output.status == 1 && output.stdout.is_empty(), "uid {uid}: {} {}", output.status, output.stdout);
     }
     host::assert_nothing_left();
+}
+
+/// openat2(2), of Linux 5.6, is what the floor cannot do without.
+fn a_kernel_below_the_floor_is_one_clear_error() {
+    need(Need::Ocirt, kind() == "ocirt");
+    let bundle = Bundle::new().write(probe!(print "it ran"));
+    let output = bundle.call("create").without(vec![libc::SYS_openat2]).run().fails("kernel");
+    assert_eq!(output.stderr.trim_end().lines().count(), 1, "{}", output.stderr);
+    host::assert_nothing_left();
+}
+
+/// Each newer call alone: a fallback, or an error that names the call; never half a container.
+fn a_missing_system_call_is_survived_or_named() {
+    let rows = [
+        ("clone3", libc::SYS_clone3),
+        ("pidfd_open", libc::SYS_pidfd_open),
+        ("pidfd_send_signal", libc::SYS_pidfd_send_signal),
+        ("close_range", libc::SYS_close_range),
+        ("open_tree", libc::SYS_open_tree),
+        ("move_mount", libc::SYS_move_mount),
+        ("fsopen", libc::SYS_fsopen),
+        ("mount_setattr", libc::SYS_mount_setattr),
+        ("statx", libc::SYS_statx),
+        ("keyctl", libc::SYS_keyctl),
+        ("execveat", libc::SYS_execveat),
+        ("memfd_create", libc::SYS_memfd_create),
+    ];
+    for (name, number) in rows {
+        let bundle = Bundle::new().write(probe!(print "it ran"));
+        let output = bundle.call("run").without(vec![number]).run();
+        match output.status {
+            0 => assert_eq!(output.answer(), "it ran", "without {name}"),
+            1 => assert!(
+                output.stderr.contains(name) || output.stderr.contains("kernel"),
+                "without {name}: {}",
+                output.stderr
+            ),
+            status => panic!("without {name}: status {status}: {}", output.stderr),
+        }
+        call(["delete", "--force", &bundle.id]);
+        host::assert_nothing_left();
+    }
 }

@@ -187,9 +187,12 @@ fn condition(operator: &str, value: u64, second: u64) -> Value {
              "args": [{ "index": 1, "op": operator, "value": value, "valueTwo": second }] }])
 }
 
+/// Operator, value, valueTwo, then arguments that match and arguments that do not.
+type Comparison = (&'static str, u64, u64, &'static [u64], &'static [u64]);
+
 fn arguments_are_compared() {
-    // operator, value, valueTwo, then the argument values (getpgid ignores its second) that match and that do not.
-    let rows: [(&str, u64, u64, &[u64], &[u64]); 8] = [
+    // getpgid(2) ignores its second argument.
+    let rows: &[Comparison] = &[
         ("SCMP_CMP_EQ", 7, 0, &[7], &[6, 8, 7 | 1 << 32]),
         ("SCMP_CMP_NE", 7, 0, &[6, 8, 7 | 1 << 32], &[7]),
         ("SCMP_CMP_LT", 7, 0, &[0, 6], &[7, 8, 1 << 32]),
@@ -199,7 +202,7 @@ fn arguments_are_compared() {
         ("SCMP_CMP_GT", 1 << 32, 0, &[(1 << 32) + 1, 1 << 33], &[7, 1 << 32, u32::MAX as u64]),
         ("SCMP_CMP_MASKED_EQ", 0x1_0000_00f0, 0x1_0000_0050, &[0x1_0000_0050, 0x3_0000_0f5f], &[0x50, 0x1_0000_0040]),
     ];
-    for (operator, value, second, matching, other) in rows {
+    for &(operator, value, second, matching, other) in rows {
         for (arguments, expected) in [(matching, json!({ "error": "EOPNOTSUPP" })), (other, json!(1))] {
             for argument in arguments {
                 let bundle = with(condition(operator, value, second));

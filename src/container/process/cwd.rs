@@ -46,6 +46,9 @@ impl WorkingDirectory {
     /// Makes what is missing of the directory, mode 0755, owned by the container's root. Belongs after pivot_root and
     /// before the root turns read-only.
     pub fn create(&self) -> Result<(), Fault> {
+        if self.steps.is_empty() {
+            return Ok(());
+        }
         let root = beneath::root()?;
         let about = |error: SysError| error.about(&self.path);
         match beneath::directory_in_root(root.as_fd(), &self.path) {

@@ -19,7 +19,7 @@ impl Data {
             0 => self.number,
             4 => self.token,
             8 | 12 => half(self.ip, upper),
-            16..64 if offset % 4 == 0 => half(self.args[(offset as usize - 16) / 8], upper),
+            16..64 if offset.is_multiple_of(4) => half(self.args[(offset as usize - 16) / 8], upper),
             _ => panic!("load of {offset}"),
         }
     }

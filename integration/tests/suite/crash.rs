@@ -1,0 +1,178 @@
+//! A runtime killed at any point: `delete --force` undoes whatever there is (DESIGN.md, "Crash safety").
+
+use ocirt_integration::bundle::Bundle;
+use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runtime::{call, kind};
+use ocirt_integration::{host, probe, tests};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+tests![
+    a_killed_create_is_undone_by_delete,
+    a_killed_run_is_undone_by_delete,
+    a_killed_start_is_undone_by_delete,
+    a_killed_delete_can_be_repeated,
+    no_command_hangs_on_a_killed_create,
+    a_broken_state_file_can_be_deleted_by_force,
+    a_lost_cgroup_does_not_stop_delete,
+    two_hundred_runs_leave_nothing,
+    the_death_of_the_caller_does_not_end_a_created_container,
+];
+
+fn ocirt() {
+    need(Need::Ocirt, kind() == "ocirt");
+}
+
+fn bundle() -> Bundle {
+    let limits = json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 50 }, "devices": [{ "allow": false, "access": "rwm" }] });
+    Bundle::new().set("linux.resources", limits).namespace("cgroup", None)
+}
+
+/// How long an undisturbed `words` takes: the span in which to kill.
+fn span(command: &str) -> Duration {
+    let bundle = bundle().write(probe!(print "x"));
+    let begun = Instant::now();
+    bundle.call(command).run().ok();
+    let took = begun.elapsed();
+    call(["delete", "--force", &bundle.id]).ok();
+    took
+}
+
+/// Kills `command` after each of 40 delays within its usual span, and undoes it.
+fn kill_at_each_point(command: &str) {
+    let span = span(command);
+    for step in 0..40 {
+        let bundle = bundle().write(probe!(sleep 60));
+        let mut running = bundle.call(command).spawn();
+        std::thread::sleep(span * step / 36);
+        host::kill(running.child.id());
+        running.finish();
+        call(["delete", "--force", &bundle.id]).ok();
+        host::assert_nothing_left();
+    }
+}
+
+fn a_killed_create_is_undone_by_delete() {
+    ocirt();
+    kill_at_each_point("create");
+}
+
+fn a_killed_run_is_undone_by_delete() {
+    ocirt();
+    kill_at_each_point("run");
+}
+
+fn a_killed_start_is_undone_by_delete() {
+    ocirt();
+    for step in 0..20u32 {
+        let container = bundle().create(probe!(sleep 60));
+        let mut running = ocirt_integration::runtime::Call::new(["start", container.id()]).spawn();
+        std::thread::sleep(Duration::from_micros(u64::from(step) * 150));
+        host::kill(running.child.id());
+        running.finish();
+        assert!(["created", "running"].contains(&container.status().as_str()));
+        call(["delete", "--force", container.id()]).ok();
+        host::assert_nothing_left();
+    }
+}
+
+fn a_killed_delete_can_be_repeated() {
+    ocirt();
+    for step in 0..20u32 {
+        let container = bundle().create(probe!(sleep 60));
+        let mut running = ocirt_integration::runtime::Call::new(["delete", "--force", container.id()]).spawn();
+        std::thread::sleep(Duration::from_micros(u64::from(step) * 200));
+        host::kill(running.child.id());
+        running.finish();
+        call(["delete", "--force", container.id()]).ok();
+        host::assert_nothing_left();
+    }
+}
+
+fn no_command_hangs_on_a_killed_create() {
+    ocirt();
+    let span = span("create");
+    for step in 0..10 {
+        let bundle = bundle().write(probe!(sleep 60));
+        let mut running = bundle.call("create").spawn();
+        std::thread::sleep(span * step / 10);
+        host::kill(running.child.id());
+        running.finish();
+        for words in [
+            &["state", &bundle.id][..],
+            &["list"],
+            &["kill", &bundle.id, "KILL"],
+            &["start", &bundle.id],
+            &["ps", &bundle.id],
+        ] {
+            ocirt_integration::runtime::Call::new(words.iter().copied()).run();
+        }
+        call(["delete", "--force", &bundle.id]).ok();
+        host::assert_nothing_left();
+    }
+}
+
+fn a_broken_state_file_can_be_deleted_by_force() {
+    ocirt();
+    for text in ["", "{", "null"] {
+        let container = bundle().create(probe!(sleep 60));
+        let pid = container.pid();
+        for entry in std::fs::read_dir(host::root().join(container.id())).expect("state").flatten() {
+            if entry.file_name().to_string_lossy().ends_with(".json") {
+                std::fs::write(entry.path(), text).expect("state");
+            }
+        }
+        let output = call(["state", container.id()]);
+        assert_eq!(output.status, 1, "{output:?}");
+        call(["delete", "--force", container.id()]).ok();
+        host::kill(pid);
+        for path in host::cgroups(container.id()) {
+            let _ = std::fs::remove_dir(path);
+        }
+        host::assert_nothing_left();
+    }
+}
+
+fn a_lost_cgroup_does_not_stop_delete() {
+    let container = Bundle::new().create(probe!(sleep 60));
+    let pid = container.pid();
+    host::kill(pid);
+    host::reap(pid);
+    for path in host::cgroups(container.id()) {
+        std::fs::remove_dir(path).expect("cgroup");
+    }
+    assert_eq!(container.status(), "stopped");
+    container.delete().ok();
+    host::assert_nothing_left();
+}
+
+fn two_hundred_runs_leave_nothing() {
+    ocirt();
+    let numbers = std::sync::Mutex::new(0..200);
+    std::thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| {
+                loop {
+                    let next = numbers.lock().expect("numbers").next();
+                    let Some(number) = next else { break };
+                    let output = bundle().run(probe!(print number)).ok();
+                    assert_eq!(output.answer(), number.to_string());
+                }
+            });
+        }
+    });
+    assert_eq!(call(["list", "-q"]).ok().stdout, "");
+    host::assert_nothing_left();
+}
+
+/// conmon and shims end `create` before anything else happens.
+fn the_death_of_the_caller_does_not_end_a_created_container() {
+    let bundle = Bundle::new().write(probe!(sleep 60));
+    let script = "\"$@\" </dev/null >/dev/null 2>&1; exit 0";
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", script, "sh"]).arg(ocirt_integration::runtime::path()).arg("--root").arg(host::root());
+    command.args(["create", "--bundle"]).arg(&bundle.dir).arg(&bundle.id);
+    assert!(command.status().expect("sh").success());
+    assert_eq!(call(["state", &bundle.id]).ok().json()["status"], "created");
+    call(["start", &bundle.id]).ok();
+}

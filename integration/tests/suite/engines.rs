@@ -1,0 +1,93 @@
+//! config.json files that Docker, containerd, Podman and Buildah generated: each is planned, and runs where the kernel lets it.
+//!
+//! The files are no part of the project; they are looked for in `$OCIRT_CONFIGS` and in `../shared/configs` beside the checkout.
+
+use ocirt_integration::bundle::Bundle;
+use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runtime::{call, kind};
+use ocirt_integration::{host, probe, tests};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+tests![configs_of_engines_are_planned, configs_of_engines_run];
+
+/// `(file name, config)` of each file that is a container's configuration and not a process's.
+fn configs() -> Vec<(String, Value)> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/configs");
+    let directory = std::env::var_os("OCIRT_CONFIGS").map_or(beside, PathBuf::from);
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        let spec: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if spec["ociVersion"].is_string() {
+            all.push((entry.file_name().to_string_lossy().into_owned(), spec));
+        }
+    }
+    need(Need::EngineConfigs, !all.is_empty());
+    all.sort_by(|one, two| one.0.cmp(&two.0));
+    all
+}
+
+/// The engine's configuration around our probe: paths of the engine's machine become paths that are here.
+fn adjusted(engine: &Value) -> Bundle {
+    let bundle = Bundle::new();
+    let (file, directory) = (bundle.dir.join("file"), bundle.host_dir("volume"));
+    std::fs::write(&file, "text").expect("file");
+    let mut spec = engine.clone();
+    spec["root"]["path"] = json!(bundle.rootfs());
+    spec["process"]["terminal"] = json!(false);
+    spec["process"]["cwd"] = json!("/");
+    // Hooks are the engine's own programs, paths of namespaces its own processes.
+    spec.as_object_mut().expect("config").remove("hooks");
+    for mount in spec["mounts"].as_array_mut().into_iter().flatten() {
+        let source = mount["source"].as_str().unwrap_or("").to_owned();
+        if mount["type"] == "bind" && !source.starts_with("/dev") && !source.starts_with("/sys") {
+            let is_file = Path::new(mount["destination"].as_str().unwrap_or("")).parent() == Some(Path::new("/etc"));
+            mount["source"] = if is_file { json!(file) } else { json!(directory) };
+        }
+    }
+    for namespace in spec["linux"]["namespaces"].as_array_mut().into_iter().flatten() {
+        namespace.as_object_mut().expect("a namespace").remove("path");
+    }
+    let path = format!("/{}", bundle.id);
+    if spec["linux"]["cgroupsPath"].is_string() {
+        spec["linux"]["cgroupsPath"] = json!(path);
+    }
+    bundle.config(|own| *own = spec)
+}
+
+fn configs_of_engines_are_planned() {
+    need(Need::Ocirt, kind() == "ocirt");
+    for (name, engine) in configs() {
+        let bundle = adjusted(&engine).write(probe!(print "it ran"));
+        let output = call(["plan", bundle.dir.to_str().expect("UTF-8")]);
+        assert_eq!(output.status, 0, "{name}: {}", output.stderr);
+    }
+}
+
+fn configs_of_engines_run() {
+    let mut wrong = Vec::new();
+    for (name, engine) in configs() {
+        // A rootless engine's user namespace is not the one we run in, and all capabilities need CAP_SYS_RESOURCE.
+        if name.contains("rootless") || name.contains("userns") {
+            continue;
+        }
+        let output = adjusted(&engine).config(restrict).run(probe!(print "it ran"));
+        if output.status != 0 || output.answers() != ["it ran"] {
+            wrong.push(format!("{name}: {} {}", output.status, output.stderr.trim_end()));
+        }
+        host::assert_nothing_left();
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Takes away what a machine without CAP_SYS_RESOURCE refuses to every runtime.
+fn restrict(spec: &mut Value) {
+    let process = spec["process"].as_object_mut().expect("process");
+    process.remove("rlimits");
+    process.remove("oomScoreAdj");
+    process.remove("apparmorProfile");
+    for set in spec["process"]["capabilities"].as_object_mut().into_iter().flatten() {
+        set.1.as_array_mut().expect("a set").retain(|name| name != "CAP_SYS_RESOURCE");
+    }
+}
