@@ -32,30 +32,14 @@ use crate::lifecycle::{Host, Id};
 use crate::log::{self, Log};
 use global::Global;
 
-/// A command line client for running containers as the Open Container Initiative specifies them.
-///
-/// ocirt takes a bundle, which is a directory that holds a config.json and a root filesystem, and makes a container of
-/// it. It is a drop-in replacement for runc: container engines such as Docker, containerd, Podman and CRI-O call it the
-/// same way.
-///
-/// To try it by hand:
-///
-///     mkdir -p bundle/rootfs && cd bundle
-///     ocirt spec                  # writes config.json
-///     ocirt run web1              # creates, starts, waits and deletes
-///
-/// or in steps, as engines do: `ocirt create web1`, `ocirt start web1`, `ocirt state web1`, `ocirt kill web1 TERM`,
-/// `ocirt delete web1`.
-///
-/// An error is one line on stderr, and one line in the file that --log names. The exit status is 0, or 1 after an error,
-/// or 3 for an unknown command; `run` exits as the container does.
 #[derive(Parser)]
 #[command(
     name = "ocirt",
     disable_version_flag = true,
     args_override_self = true,
     subcommand_required = false,
-    verbatim_doc_comment,
+    about = "A command line client for running containers as the Open Container Initiative specifies them",
+    long_about = DESCRIPTION,
     override_usage = usage::ALL_COMMANDS
 )]
 struct Cli {
@@ -65,6 +49,26 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+/// What `--help` says before the commands.
+const DESCRIPTION: &str = "\
+A command line client for running containers as the Open Container Initiative specifies them.
+
+ocirt takes a bundle, which is a directory that holds a config.json and a root filesystem, and makes a container of
+it. It is a drop-in replacement for runc: container engines such as Docker, containerd, Podman and CRI-O call it the
+same way.
+
+To try it by hand:
+
+    mkdir -p bundle/rootfs && cd bundle
+    ocirt spec                  # writes config.json
+    ocirt run web1              # creates, starts, waits and deletes
+
+or in steps, as engines do: `ocirt create web1`, `ocirt start web1`, `ocirt state web1`, `ocirt kill web1 TERM`,
+`ocirt delete web1`.
+
+An error is one line on stderr, and one line in the file that --log names. The exit status is 0, or 1 after an error,
+or 3 for an unknown command; `run` exits as the container does.";
 
 #[derive(Subcommand)]
 #[command(defer = true)] // a third of the work of `ocirt state`: only the command that is called gets its flags

@@ -1,6 +1,6 @@
 //! One container by its id, or several by a regular expression (crun's `--regex`).
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use regex::Regex;
 
 use crate::lifecycle::{self, Host, Id};
@@ -37,12 +37,7 @@ fn matching(command: &'static str, host: &Host, expression: &str) -> Result<Vec<
 }
 
 fn compile(expression: &str) -> Result<Regex> {
-    Regex::new(expression).map_err(|error| {
-        // The last line says what; those above draw where.
-        let text = error.to_string();
-        let what = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        anyhow::anyhow!("--regex {expression:?}: {what}")
-    })
+    Regex::new(expression).map_err(|error| anyhow!("--regex {expression:?}: {error}"))
 }
 
 #[cfg(test)]
@@ -58,6 +53,6 @@ mod tests {
 
     #[test]
     fn a_broken_expression_is_one_line() {
-        assert_eq!(compile("a(").unwrap_err().to_string(), "--regex \"a(\": unclosed group");
+        assert_eq!(compile("a(").unwrap_err().to_string(), "--regex \"a(\": found open group without closing ')'");
     }
 }

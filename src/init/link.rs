@@ -97,6 +97,12 @@ impl AsFd for RuntimeEnd {
     }
 }
 
+impl AsFd for InitEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl InitEnd {
     /// The end that init holds once `start` has connected.
     pub fn from_gate(connection: OwnedFd) -> Self {

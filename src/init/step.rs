@@ -2,7 +2,7 @@
 //! `Display` says it in a line.
 
 use std::fmt;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 use super::Inside;
@@ -182,7 +182,7 @@ impl Step {
             Step::EnterDirectory(directory) => directory.enter(),
             Step::FindHome(environment) => environment.find_home(),
             Step::FindExecutable(executable) => executable.find(),
-            Step::Descriptors(descriptors) => descriptors.apply(),
+            Step::Descriptors(descriptors) => descriptors.apply(inside.still_needed()),
             Step::ResetSignals => Ok(proc_self::reset_signals()?),
             Step::ReportReady => Ok(inside.link.report(&Report::Reached(Milestone::Ready))?),
             Step::WaitAtGate => inside.wait_at_gate(),
@@ -192,6 +192,12 @@ impl Step {
 }
 
 impl Inside {
+    /// The descriptors that the last steps use: all are close-on-exec.
+    fn still_needed(&self) -> [Option<BorrowedFd<'_>>; 4] {
+        let [creating, created] = self.hook_states.each_ref().map(|state| state.as_ref().map(AsFd::as_fd));
+        [Some(self.link.as_fd()), self.inherited.gate.as_ref().map(AsFd::as_fd), creating, created]
+    }
+
     fn wait_for_hooks(&mut self) -> Result<(), Fault> {
         self.link.report(&Report::Reached(Milestone::Mounted))?;
         let [creating, created, ..] = self.link.wait_for_go()?;

@@ -68,6 +68,9 @@ pub fn build(
     console: Option<OwnedFd>,
     gate: Gate,
 ) -> Result<Created> {
+    for fd in 3..options.preserve_fds.saturating_add(3) {
+        ensure!(sys::proc_self::is_passed_on(fd), "--preserve-fds: descriptor {fd} is not open");
+    }
     let plan = compile(host, id, options, &bundle, gate)?;
     let directory = Directory::reserve(&host.root, id)?;
     let mut state = first_state(id, &bundle, &plan)?;

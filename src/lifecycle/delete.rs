@@ -20,11 +20,17 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
         Err(error) if force && error.downcast_ref() == Some(&Refusal::DoesNotExist) => return Ok(()),
         directory => directory?,
     };
-    match directory.load()? {
+    match directory.load() {
         // A create that was killed before its first side effect.
-        None if force => return directory.remove(),
-        None => bail!(Refusal::DoesNotExist),
-        Some(_) => {}
+        Ok(None) if force => return directory.remove(),
+        Ok(None) => bail!(Refusal::DoesNotExist),
+        // Nothing tells any more what belongs to it.
+        Err(error) if force => {
+            host.log.warn(&format!("{error:#}: only the state directory of {id} is removed"));
+            return directory.remove();
+        }
+        Err(error) => return Err(error),
+        Ok(Some(_)) => {}
     }
     let found = Found::open(host, id)?;
     match found.status {
@@ -52,7 +58,7 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
 pub fn destroy(host: &Host, directory: &Directory, state: &State) -> Result<()> {
     state.cgroup.remove()?;
     // The spec wants the resources gone first; a failing hook is a warning, and the rest goes on.
-    let text = state.for_hooks(Status::Stopped)?;
+    let text = state.for_hooks(Status::Stopped, None)?;
     for hook in hooks::compile("poststop", &state.poststop)? {
         if let Err(error) = hook.run(&text, &state.bundle) {
             host.log.warn(&format!("{}: {error:#}", hook.field));

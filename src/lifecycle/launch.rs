@@ -74,12 +74,14 @@ impl Init {
 
     /// prestart and createRuntime hooks; then init goes on with the state for its own hooks.
     fn run_hooks(&self, plan: &Plan, state: &State) -> Result<()> {
-        let creating = state.for_hooks(Status::Creating)?;
+        let outside = state.for_hooks(Status::Creating, Some(self.child.pid))?;
         for hook in &plan.runtime_hooks {
-            hook.run(&creating, &state.bundle).with_context(|| hook.field.clone())?;
+            hook.run(&outside, &state.bundle).with_context(|| hook.field.clone())?;
         }
-        let created = state.for_hooks(Status::Created)?;
-        let files = [socket::sealed_file(c"ocirt:state", &creating)?, socket::sealed_file(c"ocirt:state", &created)?];
+        let inside = Some(pid_inside(self.child.pid)?);
+        let states = [Status::Creating, Status::Created].map(|status| state.for_hooks(status, inside));
+        let [creating, created] = states;
+        let files = [socket::sealed_file(c"ocirt:state", &creating?)?, socket::sealed_file(c"ocirt:state", &created?)?];
         self.link.go(&files.each_ref().map(AsFd::as_fd)).context("init")
     }
 
@@ -109,6 +111,15 @@ impl Init {
     pub fn keep(&mut self) {
         self.kept = true;
     }
+}
+
+/// The pid of process `pid` in its own pid namespace: the last number of `NSpid` (proc_pid_status(5), Linux 4.1).
+fn pid_inside(pid: i32) -> Result<i32> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let inner = line.and_then(|pids| pids.split_ascii_whitespace().next_back()).and_then(|pid| pid.parse().ok());
+    inner.with_context(|| format!("{path}: no NSpid"))
 }
 
 impl Drop for Init {

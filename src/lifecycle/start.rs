@@ -48,7 +48,7 @@ pub fn run_poststart(state: &State) -> Result<()> {
     if state.poststart.is_empty() {
         return Ok(());
     }
-    let text = state.for_hooks(Status::Running)?;
+    let text = state.for_hooks(Status::Running, state.init.map(|init| init.pid))?;
     for hook in hooks::compile("poststart", &state.poststart)? {
         if let Err(error) = hook.run(&text, &state.bundle).with_context(|| hook.field.clone()) {
             if let Some(pidfd) = state.init.map(|init| init.open()).transpose()?.flatten() {

@@ -82,7 +82,9 @@ pub struct State {
 
 impl State {
     /// What hooks read on their standard input (runtime-spec, runtime.md "State").
-    pub fn for_hooks(&self, status: Status) -> Result<Vec<u8>> {
+    ///
+    /// `pid` is init's as the hook sees it.
+    pub fn for_hooks(&self, status: Status, pid: Option<i32>) -> Result<Vec<u8>> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct HookState<'a> {
@@ -95,7 +97,6 @@ impl State {
             #[serde(skip_serializing_if = "HashMap::is_empty")]
             annotations: &'a HashMap<String, String>,
         }
-        let pid = self.init.filter(|_| status != Status::Stopped).map(|init| init.pid);
         let (bundle, annotations) = (self.bundle.as_path(), &self.annotations);
         let state = HookState { oci_version: &self.oci_version, id: &self.id, status, pid, bundle, annotations };
         serde_json::to_vec(&state).context("state for hooks")

@@ -104,6 +104,7 @@ fn code(phase: &str, message: &str, place: Option<&str>, errno: Option<Errno>) -
     match BY_WORDS.iter().find(|(words, _)| message.contains(words)) {
         Some((_, code)) => code,
         None if phase == "usage" => "usage",
+        None if errno == Some(Errno::ENOENT) && place == Some("process.args[0]") => "executable-not-found",
         None if place.is_some() => "config",
         None if errno.is_some() => "system",
         None => "error",
@@ -271,6 +272,8 @@ mod tests {
     fn a_known_remedy_is_told() {
         let error = Error::from(SysError::new("write", Errno::EACCES)).context("process.oomScoreAdj");
         assert_eq!(Facts::of("create", &error).hint, Some("a lower value needs CAP_SYS_RESOURCE"));
+        let error = Error::from(SysError::new("exec", Errno::ENOENT)).context("process.args[0]");
+        assert_eq!(Facts::of("start", &error).code, "executable-not-found");
         let error = anyhow!("console socket \"/run/s\": connect: refused");
         assert_eq!(Facts::of("create", &error).path.as_deref(), Some("/run/s"));
     }

@@ -196,12 +196,13 @@ impl Container<'_> {
 
     /// The root file system and what is mounted in it, with the host's still in sight: it has the sources.
     fn files(&self, draft: &mut Draft) -> Result<()> {
+        let (first, _) = Propagation::compile(self.linux.rootfs_propagation().as_deref())?;
+        let enter = EnterRootfs::compile(&self.rootfs, self.place, &first)?;
         if self.place == Place::OwnNamespace {
             // Before anything is opened or mounted: nothing may appear on the host.
-            let (first, _) = Propagation::compile(self.linux.rootfs_propagation().as_deref())?;
             draft.add("linux.rootfsPropagation", Step::Propagation(first));
         }
-        draft.add("root.path", Step::EnterRootfs(EnterRootfs::compile(&self.rootfs, self.place)?));
+        draft.add("root.path", Step::EnterRootfs(enter));
         if self.place == Place::RuntimeNamespace {
             return self.refuse_mounts();
         }

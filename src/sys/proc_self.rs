@@ -1,7 +1,7 @@
 //! What a process changes about itself: its name, session, signals, and which descriptors survive an exec.
 
 use core::ffi::CStr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::error::{Errno, Result, SysError, check};
 
@@ -68,11 +68,23 @@ pub fn reset_signals() -> Result<()> {
     check("rt_sigprocmask", ret).map(drop)
 }
 
-/// Makes every descriptor from `first` on close at the next exec (Linux 5.11). They stay usable until then.
-pub fn close_on_exec_from(first: u32) -> Result<()> {
-    // SAFETY: only a flag of descriptors changes; none is closed.
-    let ret = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    check("close_range", ret).map(drop)
+/// Closes every descriptor from `first` on (close_range(2), Linux 5.9), but for those in `kept`.
+///
+/// Owners of closed descriptors must not use them any more: for a process on its way to exec.
+pub fn close_from<const N: usize>(first: u32, kept: [Option<BorrowedFd<'_>>; N]) -> Result<()> {
+    let mut next = first;
+    loop {
+        let numbers = kept.iter().flatten().map(|fd| fd.as_raw_fd() as u32);
+        let stop = numbers.filter(|number| *number >= next).min();
+        let last = stop.map_or(u32::MAX, |stop| stop.wrapping_sub(1));
+        if stop != Some(next) {
+            // SAFETY: nothing that is closed here is used again, which the caller promises.
+            let ret = unsafe { libc::syscall(libc::SYS_close_range, next, last, 0) };
+            check("close_range", ret)?;
+        }
+        let Some(stop) = stop else { return Ok(()) };
+        next = stop + 1;
+    }
 }
 
 /// Lets the descriptor number `fd`, which the caller of the runtime passed on, survive an exec; `EBADF` if it is not
@@ -129,4 +141,12 @@ pub fn write_whole(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
     let ret = unsafe { libc::syscall(libc::SYS_write, fd.as_raw_fd(), bytes.as_ptr(), bytes.len()) };
     let written = check("write", ret)?;
     if usize::try_from(written) == Ok(bytes.len()) { Ok(()) } else { Err(SysError::new("write", Errno::EIO)) }
+}
+
+/// Whether the descriptor number `fd` came from whoever started this program: it survived an exec, while all of ours are
+/// close-on-exec.
+pub fn is_passed_on(fd: u32) -> bool {
+    // SAFETY: F_GETFD takes no argument and changes nothing.
+    let ret = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFD) };
+    ret >= 0 && ret as i32 & libc::FD_CLOEXEC == 0
 }

@@ -181,9 +181,17 @@ fn detach(message: &libc::msghdr) -> [Option<OwnedFd>; MAX_FDS] {
     fds
 }
 
-/// Connects a stream socket to the unix socket at `path` on the host: a console socket, a pidfd socket.
+/// Connects a stream socket to the unix socket at `path` on the host: a console socket, a pidfd socket. The path may be
+/// of any length.
 pub fn connect_stream(path: &std::path::Path) -> std::io::Result<OwnedFd> {
-    std::os::unix::net::UnixStream::connect(path).map(OwnedFd::from)
+    use std::os::unix::net::UnixStream;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return UnixStream::connect(path).map(OwnedFd::from);
+    };
+    let parent = if parent.as_os_str().is_empty() { std::path::Path::new(".") } else { parent };
+    let directory = std::fs::File::open(parent)?;
+    let short = std::path::Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    UnixStream::connect(short).map(OwnedFd::from)
 }
 
 /// An empty anonymous file (memfd_create(2)).

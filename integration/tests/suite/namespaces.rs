@@ -2,6 +2,7 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runtime::kind;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -163,7 +164,13 @@ fn a_user_namespace_can_be_joined_by_path() {
     let mut bundle = Bundle::new().user_namespace(100_000).namespace("user", Some(&format!("/proc/{pid}/ns/user")));
     // The specification lets mappings and a path exclude each other.
     bundle = bundle.set("linux.uidMappings", Value::Null).set("linux.gidMappings", Value::Null);
-    let inside = bundle.run(probe!(ns; id)).ok();
+    let inside = bundle.run(probe!(ns; id));
+    if kind() == "ocirt" {
+        // Until it can be done, it must not be ignored.
+        inside.fails("linux.namespaces[5].path: joining a user namespace is not implemented yet");
+        return;
+    }
+    let inside = inside.ok();
     let expected = std::fs::read_link(format!("/proc/{pid}/ns/user")).expect("ns");
     assert_eq!(inside.answers()[0]["user"], json!(expected.to_str()));
     assert_eq!(inside.answers()[1]["uid"], json!([0, 0, 0]));

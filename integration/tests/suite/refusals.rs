@@ -339,11 +339,11 @@ fn numbers_out_of_range_are_refused() {
     host::assert_nothing_left();
 }
 
-/// openat2(2), of Linux 5.6, is what the floor cannot do without.
+/// quotactl_fd(2) came with the floor, Linux 5.14.
 fn a_kernel_below_the_floor_is_one_clear_error() {
     need(Need::Ocirt, kind() == "ocirt");
     let bundle = Bundle::new().write(probe!(print "it ran"));
-    let output = bundle.call("create").without(vec![libc::SYS_openat2]).run().fails("kernel");
+    let output = bundle.call("create").without(vec![libc::SYS_quotactl_fd]).run().fails("Linux 5.14");
     assert_eq!(output.stderr.trim_end().lines().count(), 1, "{}", output.stderr);
     host::assert_nothing_left();
 }

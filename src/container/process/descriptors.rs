@@ -1,6 +1,7 @@
 //! Which descriptors the container's process gets: stdio, the preserved ones behind it, and no other (CVE-2024-21626).
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 
 use crate::sys::{Fault, proc_self};
 
@@ -11,10 +12,11 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
-    /// Everything above closes at the exec; what is preserved survives it, and must be open: `EBADF`.
-    pub fn apply(&self) -> Result<(), Fault> {
+    /// Closes everything above at once, so that nothing of the host lies open in an init that waits for its start; but
+    /// for `kept`, which is close-on-exec. What is preserved survives the exec, and must be open: `EBADF`.
+    pub fn apply<const N: usize>(&self, kept: [Option<BorrowedFd<'_>>; N]) -> Result<(), Fault> {
         let first = self.preserved.saturating_add(3);
-        proc_self::close_on_exec_from(first)?;
+        proc_self::close_from(first, kept)?;
         for fd in 3..first {
             proc_self::keep_over_exec(fd)?;
         }
@@ -48,7 +50,7 @@ mod tests {
             // Enough of them that 3 is open whatever the test program holds.
             let more: Vec<_> = (0..8).map(|_| null.try_clone()).collect::<Result<_, _>>()?;
             assert!(more.len() == 8);
-            heap_free(|| Descriptors { preserved: 1 }.apply())?;
+            heap_free(|| Descriptors { preserved: 1 }.apply([]))?;
             let script = "cd /proc/$$/fd; for n in 4 5 6 7 8 9; do [ ! -e $n ] || exit 1; done; [ -e 3 ]";
             let args = ["sh", "-c", script].map(ToOwned::to_owned);
             let program = executable::compile(&args, Some("/bin:/usr/bin"))?;
@@ -60,7 +62,7 @@ mod tests {
     #[test]
     fn a_preserved_descriptor_that_is_not_open_is_an_error() {
         in_a_child(|| {
-            assert_eq!(Descriptors { preserved: 900 }.apply().expect_err("not open").errno, Errno::EBADF);
+            assert_eq!(Descriptors { preserved: 900 }.apply([]).expect_err("not open").errno, Errno::EBADF);
             Ok(())
         });
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::mount::c_path;
+use super::propagation::Propagation;
 use crate::sys::file;
 use crate::sys::mount::{Depth, Sharing, attach, copy_tree, set_sharing};
 use crate::sys::path::RootFd;
@@ -21,6 +22,8 @@ const MAX_DEPTH: u32 = 2048;
 pub struct EnterRootfs {
     path: CString,
     place: Place,
+    /// Whether the host's mounts are still peers: a copy of one would be a peer too.
+    peers: bool,
 }
 
 /// Where the container's files will be seen from.
@@ -34,10 +37,11 @@ pub enum Place {
 
 impl EnterRootfs {
     /// `path` is absolute: the bundle joined with `root.path`.
-    pub fn compile(path: &Path, place: Place) -> anyhow::Result<Self> {
+    pub fn compile(path: &Path, place: Place, propagation: &Propagation) -> anyhow::Result<Self> {
         // Without a trailing slash, behind which the kernel would follow a symlink.
         let path: std::path::PathBuf = path.components().collect();
-        Ok(Self { path: c_path(&path).context("root.path")?, place })
+        let peers = propagation.leaves_peers();
+        Ok(Self { path: c_path(&path).context("root.path")?, place, peers })
     }
 
     /// The container's root. Fails with ENOTDIR if the path is a symlink or anything else but a directory.
@@ -46,7 +50,9 @@ impl EnterRootfs {
         if self.place == Place::RuntimeNamespace {
             return Ok(RootFd::new(directory));
         }
-        make_parent_private(directory.as_fd()).map_err(|fault| Fault { detail: detail(&self.path), ..fault })?;
+        if self.peers {
+            make_parent_private(directory.as_fd()).map_err(|fault| Fault { detail: detail(&self.path), ..fault })?;
+        }
         let tree = copy_tree(directory.as_fd(), Depth::Tree).map_err(|error| error.about(&self.path))?;
         attach(tree.as_fd(), directory.as_fd()).map_err(|error| error.about(&self.path))?;
         Ok(RootFd::new(tree))

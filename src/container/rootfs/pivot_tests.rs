@@ -18,7 +18,10 @@ use crate::sys::scratch::{
 /// A rootfs that is entered, with `mounts` in it.
 fn enter(rootfs: &Path, propagation: Option<&str>, mounts: Value, cgroup: Option<&CgroupView>) -> RootFd {
     Propagation::compile(propagation).unwrap().0.apply().unwrap();
-    let root = EnterRootfs::compile(rootfs, Place::OwnNamespace).unwrap().apply().unwrap();
+    let root = EnterRootfs::compile(rootfs, Place::OwnNamespace, &Propagation::compile(None).unwrap().0)
+        .unwrap()
+        .apply()
+        .unwrap();
     let context =
         Context { bundle: Path::new("/"), label: None, user_namespace: false, network_namespace: true, cgroup };
     for mount in mounts.as_array().unwrap() {
@@ -85,7 +88,11 @@ fn a_rootfs_that_is_a_symlink_or_a_file_is_refused() {
     let (dir, rootfs) = rootfs();
     symlink(&rootfs, dir.join("link")).unwrap();
     for path in [dir.join("link/"), rootfs.join("secret"), dir.join("none")] {
-        let fault = EnterRootfs::compile(&path, Place::OwnNamespace).unwrap().apply().err().unwrap();
+        let fault = EnterRootfs::compile(&path, Place::OwnNamespace, &Propagation::compile(None).unwrap().0)
+            .unwrap()
+            .apply()
+            .err()
+            .unwrap();
         assert!(matches!(fault.errno, Errno::ENOTDIR | Errno::ENOENT), "{fault}");
     }
 }
@@ -190,7 +197,10 @@ fn without_a_mount_namespace_the_root_is_changed_and_nothing_mounted() {
     let (_dir, rootfs) = rootfs();
     in_mount_namespace(move || {
         let before = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
-        let root = EnterRootfs::compile(&rootfs, Place::RuntimeNamespace).unwrap().apply().unwrap();
+        let root = EnterRootfs::compile(&rootfs, Place::RuntimeNamespace, &Propagation::compile(None).unwrap().0)
+            .unwrap()
+            .apply()
+            .unwrap();
         assert_eq!(fs::read_to_string("/proc/thread-self/mountinfo").unwrap(), before);
         let propagation = Propagation::compile(None).unwrap().0;
         PivotRoot::compile(Place::RuntimeNamespace, &propagation).apply(&root).unwrap();

@@ -25,7 +25,10 @@ fn rootfs() -> Directory {
 
 fn enter(dir: &Directory) -> RootFd {
     Propagation::compile(None).unwrap().0.apply().unwrap();
-    EnterRootfs::compile(&dir.join("rootfs"), Place::OwnNamespace).unwrap().apply().unwrap()
+    EnterRootfs::compile(&dir.join("rootfs"), Place::OwnNamespace, &Propagation::compile(None).unwrap().0)
+        .unwrap()
+        .apply()
+        .unwrap()
 }
 
 fn apply(dir: &Directory, root: &RootFd, mount: Value) -> Result<(), Fault> {
