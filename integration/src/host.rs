@@ -62,6 +62,8 @@ pub fn isolate(name: &str) {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
         libc::umask(0o22);
+        // What cargo or a shell left open is not the runtime's fault.
+        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         if libc::unshare(libc::CLONE_NEWNS) == 0 {
             // Private first, or our mounts would reach the host; shared again, since engines need it.
             for flag in [libc::MS_PRIVATE, libc::MS_SHARED] {
