@@ -32,7 +32,7 @@ pub fn smallest_memory(peer: &Peer, host: &Host) -> Result<u64> {
         Ok(true)
     };
     let (mut fails, mut works) = (0, MOST_STEPS);
-    ensure!(runs(works)?, "does not run with {} MiB", MOST_STEPS * STEP >> 20);
+    ensure!(runs(works)?, "does not run with {} MiB", (MOST_STEPS * STEP) >> 20);
     while works - fails > 1 {
         let middle = if works > 8 * (fails + 1) { (fails + 1) * 4 } else { (fails + works) / 2 };
         match runs(middle)? {
@@ -40,7 +40,7 @@ pub fn smallest_memory(peer: &Peer, host: &Host) -> Result<u64> {
             false => fails = middle,
         }
     }
-    Ok(works * STEP >> 10)
+    Ok((works * STEP) >> 10)
 }
 
 /// What one more bind mount costs, wall and processor, in microseconds.
@@ -94,19 +94,22 @@ pub fn syscalls(peer: &Peer, host: &Host, words: &[&str]) -> Result<u64> {
     total.split_whitespace().nth(3).and_then(|count| count.parse().ok()).with_context(|| format!("strace: {total:?}"))
 }
 
-/// Instructions that `words` executes in user space, by callgrind, which cannot follow a container.
+/// Instructions that `words` executes in user space, programs that it goes on as included, by callgrind.
 pub fn instructions(peer: &Peer, host: &Host, words: &[&str]) -> Result<u64> {
-    let result = host.work.join("callgrind");
-    let line = peer.command_line(words);
+    let result = host.work.join("callgrind.%p");
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", &format!("--callgrind-out-file={}", result.display())])
-        .args(line)
+        .args(["--tool=callgrind", "--trace-children=yes", &format!("--callgrind-out-file={}", result.display())])
+        .args(peer.command_line(words))
         .stdin(Stdio::null())
         .output()
         .context("valgrind")?;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let Some(count) = text.lines().find_map(|line| line.split("Collected : ").nth(1)) else {
-        bail!("callgrind: {}", text.lines().last().unwrap_or("no output"));
-    };
-    count.trim().parse().with_context(|| format!("callgrind: {count:?}"))
+    let text = String::from_utf8_lossy(&output.stderr);
+    let counts = text.lines().filter_map(|line| line.split("Collected : ").nth(1)?.trim().parse::<u64>().ok());
+    match counts.sum() {
+        0 => bail!(
+            "callgrind: {}",
+            text.lines().find(|line| line.contains("unhandled") || line.contains("error")).unwrap_or("no output")
+        ),
+        sum => Ok(sum),
+    }
 }

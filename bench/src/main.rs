@@ -98,7 +98,7 @@ fn bench(arguments: &Arguments) -> Result<bool> {
     let left = host.leave();
     let results = measured?;
     let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).chain([FLOOR.to_owned()]).collect();
-    let other = names.iter().find(|name| name.starts_with("crun")).unwrap_or(&names[0]);
+    let other = names.iter().find(|name| name.starts_with("crun")).or(names.first()).map_or(FLOOR, String::as_str);
     table::print(&results, &names, &Bases { peer: other, floor: FLOOR });
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&results.to_json())?)
@@ -139,18 +139,41 @@ fn in_path(name: &str) -> Option<PathBuf> {
     places.iter().map(|place| Path::new(place).join(name)).find(|path| path.is_file())
 }
 
-/// Compiles one of the C programs beside this crate.
-fn compile(host: &Host, name: &str) -> Result<PathBuf> {
+/// Compiles one of the C programs beside this crate, unless that was done since it changed.
+///
+/// The result lies beside this program, so that the bench also runs where there is no compiler.
+fn compile(name: &str) -> Result<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("floor").join(format!("{name}.c"));
-    let program = host.work.join(name);
-    let status = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(&source).status().context("cc")?;
-    ensure!(status.success(), "cc {}: {status}", source.display());
+    let program = std::env::current_exe()?.with_file_name(format!("ocirt-bench-{name}"));
+    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+    let is_current = changed(&program).and_then(|built| Ok(built > changed(&source)?)).unwrap_or(false);
+    if !is_current {
+        let status =
+            Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(&source).status().context("cc")?;
+        ensure!(status.success(), "cc {}: {status}", source.display());
+    }
     Ok(program)
+}
+
+/// Says what is measured on what.
+fn describe(host: &Host, peers: &[Peer]) -> Result<()> {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    let processors = std::thread::available_parallelism()?;
+    let cgroups = if host.unified { "v2" } else { "v1" };
+    let load = load.split(' ').next().unwrap_or_default();
+    println!("kernel {}, cgroup {cgroups}, {processors} processors, load {load}", kernel.trim());
+    for peer in peers {
+        let version = peer.measure_line(&[peer.path.display().to_string(), "--version".to_owned()], 0)?.output;
+        println!("{:<10} {}", peer.name, version.lines().next().unwrap_or_default());
+    }
+    println!();
+    Ok(())
 }
 
 fn measure_all(arguments: &Arguments, host: &Host, named: &[(String, PathBuf)]) -> Result<Results> {
     bundle::make_rootfs(host)?;
-    let (meter, floor) = (compile(host, "meter")?, compile(host, "floor")?);
+    let (meter, floor) = (compile("meter")?, compile("floor")?);
     let mut peers = Vec::new();
     for (name, path) in named.iter().map(|(name, path)| (name.as_str(), path)).chain([(FLOOR, &floor)]) {
         peers.push(Peer::new(host, name, path, &meter)?);
@@ -165,6 +188,7 @@ fn measure_all(arguments: &Arguments, host: &Host, named: &[(String, PathBuf)]) 
             false
         }
     });
+    describe(host, &peers)?;
     if peers.is_empty() {
         bail!("no runtime works here");
     }

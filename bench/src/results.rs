@@ -1,5 +1,7 @@
 //! What was measured, by operation and runtime, and the figures made of it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::peer::Cost;
@@ -14,7 +16,8 @@ pub struct Series {
     pub operation: String,
     pub seccomp: bool,
     pub peer: String,
-    pub costs: Vec<Cost>,
+    /// By round, so that runtimes are compared within each round.
+    pub costs: BTreeMap<usize, Cost>,
     pub syscalls: Option<u64>,
     pub failures: Vec<String>,
 }
@@ -32,7 +35,7 @@ pub struct Figures {
 
 impl Series {
     pub fn figures(&self) -> Figures {
-        let of = |field: fn(&Cost) -> f64| self.costs.iter().map(field).collect::<Vec<_>>();
+        let of = |field: fn(&Cost) -> f64| self.costs.values().map(field).collect::<Vec<_>>();
         let walls = of(|cost| cost.wall);
         Figures {
             wall: median(&walls),
@@ -42,6 +45,16 @@ impl Series {
             rss_kib: median(&of(|cost| cost.rss_kib)),
             faults: median(&of(|cost| cost.faults)),
         }
+    }
+
+    /// The median, over the rounds that both took part in, of this series' wall and processor time to `base`'s.
+    pub fn ratios(&self, base: &Series) -> [f64; 2] {
+        let pairs: Vec<(&Cost, &Cost)> =
+            self.costs.iter().filter_map(|(round, own)| Some((own, base.costs.get(round)?))).collect();
+        let of = |field: fn(&Cost) -> f64| {
+            median(&pairs.iter().map(|(own, base)| field(own) / field(base)).collect::<Vec<_>>())
+        };
+        [of(|cost| cost.wall), of(|cost| cost.cpu)]
     }
 
     pub fn is_hopeless(&self) -> bool {
@@ -95,7 +108,7 @@ impl Results {
                 "wall_us": figures.wall, "wall_mad_us": figures.deviation, "wall_p90_us": figures.p90, "cpu_us": figures.cpu,
                 "peak_rss_kib": figures.rss_kib, "page_faults": figures.faults, "syscalls": series.syscalls,
                 "failures": series.failures,
-                "samples": series.costs.iter().map(|cost| json!([cost.wall, cost.cpu])).collect::<Vec<_>>(),
+                "samples": series.costs.values().map(|cost| json!([cost.wall, cost.cpu])).collect::<Vec<_>>(),
             })
         });
         let facts = self.facts.iter().map(|fact| {

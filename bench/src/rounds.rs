@@ -1,6 +1,7 @@
 //! What is measured when: rounds of every operation, then what takes more than a median.
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -35,11 +36,11 @@ impl Bundles {
 pub fn measure(arguments: &Arguments, host: &Host, peers: &[Peer], results: &mut Results) -> Result<()> {
     let configs = [Bundles::write(host, false)?, Bundles::write(host, true)?];
     for round in 0..=arguments.rounds() {
-        eprint!("\rround {round} of {} ", arguments.rounds());
+        progress(&format!("round {round} of {}", arguments.rounds()));
         for turn in 0..peers.len() {
             // Another order each round, so that nobody always follows the same neighbour.
             let peer = &peers[(turn + round) % peers.len()];
-            let mut turn = Turn { host, peer, results, counts: round > 0 };
+            let mut turn = Turn { host, peer, results, round };
             if arguments.wants("version") {
                 turn.version();
             }
@@ -53,8 +54,15 @@ pub fn measure(arguments: &Arguments, host: &Host, peers: &[Peer], results: &mut
             }
         }
     }
-    eprintln!();
+    progress("");
     Ok(())
+}
+
+/// One line that the next one overwrites, for who watches.
+fn progress(what: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r{what:<50}\r");
+    }
 }
 
 /// One runtime's turn in one round.
@@ -62,14 +70,14 @@ struct Turn<'a> {
     host: &'a Host,
     peer: &'a Peer,
     results: &'a mut Results,
-    counts: bool,
+    round: usize,
 }
 
 impl Turn<'_> {
     fn note(&mut self, operation: &str, seccomp: bool, cost: Cost) {
         let series = self.results.series(operation, seccomp, &self.peer.name);
-        if self.counts {
-            series.costs.push(cost);
+        if self.round > 0 {
+            series.costs.insert(self.round, cost);
         }
     }
 
@@ -81,7 +89,7 @@ impl Turn<'_> {
         self.results.series(operation, seccomp, &self.peer.name).is_hopeless()
     }
 
-    fn clean_up(&self, bundle: &std::path::Path) {
+    fn clean_up(&self, bundle: &Path) {
         let name = bundle.file_name().unwrap_or_default().to_string_lossy();
         self.peer.clean_up(self.host, &name, &format!("{}/{name}", self.host.parent));
     }
@@ -130,7 +138,7 @@ impl Turn<'_> {
 pub fn measure_extras(arguments: &Arguments, host: &Host, peers: &[Peer], results: &mut Results) -> Result<()> {
     if arguments.wants("syscalls") {
         for peer in peers {
-            eprint!("\rsystem calls of {}  ", peer.name);
+            progress(&format!("system calls of {}", peer.name));
             count_syscalls(host, peer, results)?;
         }
     }
@@ -140,11 +148,11 @@ pub fn measure_extras(arguments: &Arguments, host: &Host, peers: &[Peer], result
             results.facts.push(Fact { name, peer: peer.name.clone(), value });
         };
         if arguments.wants("memory") {
-            eprint!("\rsmallest memory limit of {}  ", peer.name);
+            progress(&format!("smallest memory limit of {}", peer.name));
             fact("smallest memory limit, KiB", extras::smallest_memory(peer, host).map(|kib| kib as f64));
         }
         if arguments.wants("binds") {
-            eprint!("\rbind mounts of {}            ", peer.name);
+            progress(&format!("bind mounts of {}", peer.name));
             match extras::per_bind(peer, host, arguments.rounds().min(15)) {
                 Ok((wall, cpu)) => {
                     fact("one bind mount more, µs wall", Ok(wall));
@@ -154,7 +162,7 @@ pub fn measure_extras(arguments: &Arguments, host: &Host, peers: &[Peer], result
             }
         }
         if arguments.wants("throughput") {
-            eprint!("\rcontainers a second of {}    ", peer.name);
+            progress(&format!("containers a second of {}", peer.name));
             let containers = if arguments.quick { 64 } else { 240 };
             fact("containers/s, 8 at a time, seccomp", extras::throughput(peer, host, containers));
         }
@@ -167,7 +175,7 @@ pub fn measure_extras(arguments: &Arguments, host: &Host, peers: &[Peer], result
         }
     }
     results.facts.sort_by_key(|fact| fact.name);
-    eprintln!();
+    progress("");
     Ok(())
 }
 

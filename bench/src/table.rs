@@ -10,7 +10,8 @@ pub struct Bases<'a> {
 
 /// Prints every series and fact, operations in the order they were measured, runtimes in the order given.
 pub fn print(results: &Results, peers: &[String], bases: &Bases) {
-    let mut operations: Vec<(&str, bool)> = results.series.iter().map(|s| (s.operation.as_str(), s.seccomp)).collect();
+    let measured = results.series.iter().filter(|series| !series.costs.is_empty() || !series.failures.is_empty());
+    let mut operations: Vec<(&str, bool)> = measured.map(|s| (s.operation.as_str(), s.seccomp)).collect();
     operations
         .sort_by_key(|(operation, seccomp)| (*seccomp, crate::OPERATIONS.iter().position(|name| name == operation)));
     operations.dedup();
@@ -52,9 +53,10 @@ fn print_series(results: &Results, series: &Series, widest: usize, bases: &Bases
         return;
     }
     let own = series.figures();
-    let ratios = [bases.peer, bases.floor].map(|base| match results.of_peer(series, base).map(Series::figures) {
-        Some(base) => format!("{:>5.2} {:>5.2}", own.wall / base.wall, own.cpu / base.cpu),
-        None => format!("{:>5} {:>5}", "-", "-"),
+    let ratios = [bases.peer, bases.floor].map(|base| {
+        let [wall, cpu] = results.of_peer(series, base).map_or([f64::NAN; 2], |base| series.ratios(base));
+        let show = |ratio: f64| if ratio.is_nan() { "-".to_owned() } else { format!("{ratio:.2}") };
+        format!("{:>5} {:>5}", show(wall), show(cpu))
     });
     println!(
         "{name:<17} {:<widest$} {:>9.2} {:>7.2} {:>8.2} {:>8.2} {:>7.0} {:>6.0} {:>8} | {} {}",

@@ -6,7 +6,9 @@
 pub mod bundle;
 pub mod cgroup;
 pub mod console;
+pub mod default_spec;
 pub mod devices;
+pub mod features;
 pub mod hooks;
 pub mod id_map;
 pub mod keyring;
@@ -18,6 +20,4 @@ pub mod security;
 pub mod sysctl;
 pub mod time_namespace;
 pub mod uts;
-pub mod default_spec;
-pub mod features;
 pub mod validate;

@@ -103,6 +103,8 @@ pub enum Step {
     FindHome(Rc<Environment>),
     FindExecutable(Rc<Executable>),
     Descriptors(Descriptors),
+    /// Default actions and an empty mask: what this program ignores, its successor must not.
+    ResetSignals,
     /// All that create does is done.
     ReportReady,
     /// Waits for `start` at the gate, and talks to it from then on.
@@ -181,6 +183,7 @@ impl Step {
             Step::FindHome(environment) => environment.find_home(),
             Step::FindExecutable(executable) => executable.find(),
             Step::Descriptors(descriptors) => descriptors.apply(),
+            Step::ResetSignals => Ok(proc_self::reset_signals()?),
             Step::ReportReady => Ok(inside.link.report(&Report::Reached(Milestone::Ready))?),
             Step::WaitAtGate => inside.wait_at_gate(),
             Step::Exec(executable, environment) => Err(executable.exec(environment.strings())),
@@ -277,6 +280,7 @@ impl fmt::Display for Step {
             Step::FindHome(it) => it.fmt(f),
             Step::FindExecutable(it) => it.fmt(f),
             Step::Descriptors(it) => it.fmt(f),
+            Step::ResetSignals => f.write_str("reset signals"),
             Step::ReportReady => f.write_str("report ready"),
             Step::WaitAtGate => f.write_str("wait for start at the gate"),
             Step::WaitForGo => f.write_str("wait for the runtime's word to start"),

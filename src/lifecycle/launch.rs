@@ -55,12 +55,21 @@ impl Init {
                     directory.save(state)?;
                     self.run_hooks(plan, state)?;
                 }
-                Some(Report::Reached(Milestone::Ready)) => return Ok(()),
+                Some(Report::Reached(Milestone::Ready)) => return self.limit(plan),
                 Some(Report::Reached(Milestone::Starting)) => bail!("init starts without being told"),
                 Some(Report::Failed(failure)) => bail!(plan.word(&failure)),
                 None => return Err(self.death()),
             }
         }
+    }
+
+    /// Limits that a process in a user namespace cannot raise by itself.
+    fn limit(&self, plan: &Plan) -> Result<()> {
+        let limits = plan.outside.iter().flat_map(|outside| &outside.rlimits);
+        for limit in limits {
+            limit.apply_to(self.child.pid).with_context(|| format!("process.rlimits: {limit}"))?;
+        }
+        Ok(())
     }
 
     /// prestart and createRuntime hooks; then init goes on with the state for its own hooks.

@@ -16,6 +16,7 @@ use crate::container::id_map::{self, Setgroups};
 use crate::container::namespaces::{self, Join, Loopback, Namespaces, Unshare};
 use crate::container::process::capabilities::{self, Held};
 use crate::container::process::descriptors::Descriptors;
+use crate::container::process::rlimits::Rlimit;
 use crate::container::process::user::{BecomeRoot, Maps};
 use crate::container::process::{
     cpu_affinity, cwd, env, executable, io_priority, memory_policy, oom, personality, rlimits, scheduler, user,
@@ -149,7 +150,8 @@ impl Container<'_> {
         let uids = self.linux.uid_mappings().as_deref().unwrap_or_default();
         let gids = self.linux.gid_mappings().as_deref().unwrap_or_default();
         let Some(maps) = id_map::compile(uids, gids, self.new, Setgroups::Allow)? else { return Ok(None) };
-        Ok(Some(Outside { maps, oom_score_adj: oom::compile(self.process.oom_score_adj())? }))
+        let oom_score_adj = oom::compile(self.process.oom_score_adj())?;
+        Ok(Some(Outside { maps, oom_score_adj, rlimits: self.rlimits()? }))
     }
 
     /// The first instructions.
@@ -332,6 +334,10 @@ impl Container<'_> {
         Ok(())
     }
 
+    fn rlimits(&self) -> Result<Vec<Rlimit>> {
+        rlimits::compile(self.process.rlimits().as_deref().unwrap_or_default())
+    }
+
     fn has_terminal(&self) -> bool {
         self.process.terminal() == Some(true)
     }
@@ -363,9 +369,6 @@ impl Container<'_> {
         if let Some(affinity) = self.process.exec_cpu_affinity() {
             // For exec alone; a mistake in it is create's error all the same.
             cpu_affinity::compile(affinity)?;
-        }
-        for limit in rlimits::compile(self.process.rlimits().as_deref().unwrap_or_default())? {
-            draft.add("process.rlimits", Step::Rlimit(limit));
         }
         if let Some(profile) = security::compile_apparmor(self.process.apparmor_profile().as_deref())? {
             draft.add("process.apparmorProfile", Step::Apparmor(profile));
@@ -399,6 +402,7 @@ impl Container<'_> {
         for hook in hooks::compile("startContainer", start.unwrap_or_default())? {
             draft.add(hook.field.clone(), Step::Hook(hook, HookState::Created));
         }
+        draft.push(Step::ResetSignals);
         if let Some(filter) = last {
             draft.add("linux.seccomp", Step::Seccomp(filter));
         }
@@ -427,8 +431,14 @@ impl Container<'_> {
         if environment.needs_home() {
             draft.add("process.env", Step::FindHome(environment.clone()));
         }
-        draft.add("process.cwd", Step::EnterDirectoryEarly(directory.clone()));
+        if !self.in_new_user_namespace() {
+            // Behind everything that opens files, before the right to raise limits goes.
+            for limit in self.rlimits()? {
+                draft.add("process.rlimits", Step::Rlimit(limit));
+            }
+        }
         draft.add("process.capabilities", Step::BoundingSet(capabilities));
+        draft.add("process.cwd", Step::EnterDirectoryEarly(directory.clone()));
         draft.add("process.user", Step::User(user));
         draft.add("process.capabilities", Step::Capabilities(capabilities));
         draft.add("process.cwd", Step::EnterDirectory(directory));

@@ -14,6 +14,7 @@ use crate::container::hooks::Hook;
 use crate::container::id_map::IdMaps;
 use crate::container::namespaces::Join;
 use crate::container::process::oom::OomScoreAdj;
+use crate::container::process::rlimits::Rlimit;
 use crate::init::link::Failure;
 use crate::init::step::Planned;
 use crate::sys::{Errno, Text};
@@ -46,6 +47,8 @@ pub struct Request<'a> {
 pub struct Outside {
     pub maps: IdMaps,
     pub oom_score_adj: Option<OomScoreAdj>,
+    /// Set when init is ready: they are the program's.
+    pub rlimits: Vec<Rlimit>,
 }
 
 /// Everything that will happen, decided.

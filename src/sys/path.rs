@@ -137,6 +137,7 @@ impl AsFd for RootFd {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack: init has no heap")]
 enum Made {
     Done(OwnedFd),
     /// The path to try instead, because a symlink without a target was on the way.

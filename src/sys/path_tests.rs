@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use super::super::scratch::{Directory, in_mount_namespace};
+use super::super::scratch::{Directory, c_path, in_mount_namespace};
 use super::*;
 
 #[test]
@@ -14,7 +14,7 @@ fn an_absolute_symlink_leads_into_the_root_and_never_out() {
     for name in [c"/link", c"up"] {
         let fd = dir.root().open(name, Links::Follow).unwrap();
         assert_eq!(file::stat(fd.as_fd()).unwrap(), {
-            let inside = file::open_path(&super::super::scratch::c_path(&dir.join("etc/passwd"))).unwrap();
+            let inside = file::open_path(&c_path(&dir.join("etc/passwd"))).unwrap();
             file::stat(inside.as_fd()).unwrap()
         });
     }
@@ -84,8 +84,8 @@ fn a_private_procfs_writes_past_what_is_mounted_over_proc() {
         let fake = Directory::new();
         fs::create_dir_all(fake.join("sys/kernel")).unwrap();
         fs::write(fake.join("sys/kernel/domainname"), "fake").unwrap();
-        nix::mount::mount(Some(fake.path()), "/proc", None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>)
-            .unwrap();
+        let copy = mount::copy_path(&c_path(fake.path()), Depth::One).unwrap();
+        mount::attach(copy.as_fd(), file::open_path(c"/proc").unwrap().as_fd()).unwrap();
         let mut buffer = [0; 64];
         let len = proc.read(c"sys/kernel/domainname", &mut buffer).unwrap();
         assert_ne!(buffer.get(..len), Some(&b"fake"[..]));
@@ -93,7 +93,7 @@ fn a_private_procfs_writes_past_what_is_mounted_over_proc() {
         proc.write_thread(c"comm", b"renamed").unwrap();
         let len = proc.read(proc.thread_path(c"comm").unwrap().as_cstr(), &mut buffer).unwrap();
         assert_eq!(buffer.get(..len), Some(&b"renamed\n"[..]));
-        nix::mount::umount("/proc").unwrap();
+        mount::detach(c"/proc").unwrap();
     });
 }
 
@@ -107,6 +107,19 @@ fn procfs_symlinks_and_fakes_are_refused() {
     );
     assert_eq!(proc.write(c"../etc/hostname", b"x").unwrap_err().errno, Errno::EXDEV);
     let dir = Directory::new();
-    let fake = file::open_directory(&super::super::scratch::c_path(dir.path())).unwrap();
+    let fake = file::open_directory(&c_path(dir.path())).unwrap();
     assert_eq!(ProcFd::from_fd(fake).err().unwrap().errno, Errno::ENOTSUP);
+}
+
+#[test]
+fn where_no_procfs_may_be_mounted_a_copy_of_the_hosts_serves() {
+    // A new user namespace may not mount the procfs of a pid namespace that is not its own.
+    super::super::scratch::in_user_namespace(|| {
+        assert_eq!(ProcFd::mounted().unwrap_err().errno, Errno::EPERM);
+        let proc = ProcFd::open().unwrap();
+        proc.write_thread(c"comm", b"renamed").unwrap();
+        assert_eq!(fs::read_to_string("/proc/self/comm").unwrap(), "renamed\n");
+        let fault = proc.write(c"sys/kernel/hostname", b"x").unwrap_err();
+        assert!(matches!(fault.errno, Errno::EACCES | Errno::EPERM), "{fault}");
+    });
 }

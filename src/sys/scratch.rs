@@ -13,6 +13,7 @@ use super::path::RootFd;
 /// Runs `test` in a thread with a mount namespace, root, working directory, umask and descriptors of its own.
 ///
 /// A thread, not a fork: namespaces belong to threads, and a failing assertion reports as any other.
+#[expect(clippy::disallowed_methods, reason = "a namespace for one thread")]
 pub fn in_mount_namespace<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FILES).expect("a mount namespace of our own");
@@ -99,6 +100,7 @@ pub const ROOT_INSIDE: u32 = 100_000;
 
 /// Runs `test` as root of a new user namespace with a mount namespace of its own, in a process of its own: a process
 /// with threads cannot have another user namespace.
+#[expect(clippy::disallowed_methods, reason = "the child goes on as a test")]
 pub fn in_user_namespace(test: impl FnOnce()) {
     use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::{ForkResult, fork, setgid, setgroups, setuid};

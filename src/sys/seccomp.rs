@@ -38,3 +38,93 @@ pub fn seccomp_set_mode_filter(flags: u32, program: &[Instruction]) -> Result<()
         _ => Err(SysError::new("seccomp", Errno::ESRCH)),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// How a process ended.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) enum End {
+        Exit(i32),
+        Signal(i32),
+    }
+
+    /// Runs `body` in a child, which exits with its result. `body` may only do what is allowed after a fork of a process
+    /// with threads: system calls.
+    pub(crate) fn in_child(body: impl FnOnce() -> i32) -> End {
+        // SAFETY: the child makes system calls and ends; it takes no lock and does not use the heap.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0);
+        if pid == 0 {
+            let status = body();
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(status) }
+        }
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        let ret = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        assert_eq!(ret, pid);
+        if libc::WIFSIGNALED(status) {
+            End::Signal(libc::WTERMSIG(status))
+        } else {
+            End::Exit(libc::WEXITSTATUS(status))
+        }
+    }
+
+    /// The errno of a system call, 0 if it succeeds.
+    pub(crate) fn errno_of(number: libc::c_long, args: [libc::c_long; 3]) -> i32 {
+        // SAFETY: the tests only call what takes numbers or null pointers.
+        let ret = unsafe { libc::syscall(number, args[0], args[1], args[2], 0, 0, 0) };
+        if ret < 0 { Errno::last_raw() } else { 0 }
+    }
+
+    /// The errno of a system call of 32-bit x86 without arguments; SIGSEGV where the kernel has no such calls.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn errno_of_x86(number: u64) -> i32 {
+        let mut ret = number;
+        // SAFETY: the calls of the tests touch no memory; the kernel may clear r8 to r11.
+        unsafe {
+            core::arch::asm!(
+                "int 0x80",
+                inlateout("rax") ret,
+                out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+                options(nostack),
+            );
+        }
+        let ret = ret as i32;
+        if ret < 0 { -ret } else { 0 }
+    }
+
+    /// Lets the caller install filters without privilege.
+    pub(crate) fn no_new_privs() -> i32 {
+        errno_of(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS.into(), 1, 0])
+    }
+
+    const ALLOW: Instruction = Instruction { code: 6, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
+
+    #[test]
+    fn a_program_that_does_not_return_is_refused() {
+        let endless = Instruction { code: 0x20, ..ALLOW };
+        let end = in_child(|| match (no_new_privs(), seccomp_set_mode_filter(0, &[endless])) {
+            (0, Err(error)) if error.errno == Errno::EINVAL => 0,
+            _ => 1,
+        });
+        assert_eq!(end, End::Exit(0));
+    }
+
+    #[test]
+    fn a_flag_that_the_kernel_does_not_know_is_refused() {
+        let end = in_child(|| match (no_new_privs(), seccomp_set_mode_filter(1 << 30, &[ALLOW])) {
+            (0, Err(error)) if error.errno == Errno::EINVAL => 0,
+            _ => 1,
+        });
+        assert_eq!(end, End::Exit(0));
+    }
+
+    #[test]
+    fn a_program_longer_than_a_length_field_is_refused() {
+        let error = seccomp_set_mode_filter(0, &vec![ALLOW; 70_000]).map_err(|error| error.errno);
+        assert_eq!(error, Err(Errno::E2BIG));
+    }
+}

@@ -107,9 +107,9 @@ pub fn compile(spec: Option<&LinuxCapabilities>, held: Held) -> Result<(Capabili
     let Some(spec) = spec else { return Ok((Capabilities::default(), warnings)) };
     let mut grant = |set: &str, wanted: &Option<HashSet<Capability>>, limit: u64| {
         let wanted = mask(wanted);
-        for name in each(wanted & !limit) {
-            warnings
-                .push(format!("process.capabilities.{set}: {name} cannot be granted, the runtime does not hold it"));
+        if wanted & !limit != 0 {
+            let names = list(wanted & !limit);
+            warnings.push(format!("process.capabilities.{set}: {names} left out, the runtime does not hold it"));
         }
         wanted & limit
     };
@@ -121,9 +121,11 @@ pub fn compile(spec: Option<&LinuxCapabilities>, held: Held) -> Result<(Capabili
 
     subset("effective", effective, "permitted", permitted)?;
     subset("inheritable", inheritable, "bounding", bounding)?;
-    for name in each(ambient & !(permitted & inheritable)) {
-        let set = if each(permitted).any(|other| other == name) { "inheritable" } else { "permitted" };
-        warnings.push(format!("process.capabilities.ambient: {name} is not in process.capabilities.{set}, left out"));
+    for (set, limit) in [("permitted", permitted), ("inheritable", inheritable)] {
+        if ambient & !limit != 0 {
+            let names = list(ambient & !limit);
+            warnings.push(format!("process.capabilities.ambient: {names} left out, not in process.capabilities.{set}"));
+        }
     }
     let ambient = ambient & permitted & inheritable;
     Ok((Capabilities { bounding, ambient, sets: CapabilitySets { effective, permitted, inheritable } }, warnings))
@@ -140,6 +142,10 @@ fn number(capability: Capability) -> Option<usize> {
 
 fn each(mask: u64) -> impl Iterator<Item = &'static str> {
     NAMES.iter().enumerate().filter(move |(number, _)| mask >> number & 1 == 1).map(|(_, name)| *name)
+}
+
+fn list(mask: u64) -> String {
+    each(mask).collect::<Vec<_>>().join(", ")
 }
 
 fn subset(set: &str, mask: u64, of: &str, limit: u64) -> Result<()> {
@@ -237,7 +243,7 @@ mod tests {
         let spec = spec(r#"{"bounding":["CAP_KILL"],"permitted":["CAP_KILL"],"ambient":["CAP_KILL"]}"#);
         let (sets, warnings) = compile(Some(&spec), ALL).expect("compiles");
         assert_eq!(sets.ambient, 0);
-        let words = "process.capabilities.ambient: CAP_KILL is not in process.capabilities.inheritable, left out";
+        let words = "process.capabilities.ambient: CAP_KILL left out, not in process.capabilities.inheritable";
         assert_eq!(warnings, [words]);
     }
 

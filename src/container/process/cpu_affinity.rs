@@ -7,7 +7,7 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::ExecCPUAffinity;
 
-use crate::sys::{Fault, sched};
+use crate::sys::{Errno, Fault, SysError, sched};
 
 /// Linux has no more CPUs: the largest NR_CPUS that its configuration takes.
 const MOST: usize = 8192;
@@ -72,6 +72,27 @@ impl fmt::Display for CpuList {
     }
 }
 
+/// Frees the caller from the affinity that the runtime was started with, so that only the container's cpuset limits
+/// it: what a service manager pinned the engine to is not meant for containers. Belongs after the join of the cgroup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AllCpus;
+
+impl AllCpus {
+    pub fn apply(&self) -> Result<(), Fault> {
+        match sched::set_affinity(&[u64::MAX; MOST / 64]) {
+            // A filter around the runtime forbids it: the inherited affinity is no reason to have no container.
+            Err(SysError { errno: Errno::EPERM | Errno::ENOSYS, .. }) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+}
+
+impl fmt::Display for AllCpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("reset cpu affinity")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,13 +116,19 @@ mod tests {
     fn the_kernel_has_the_cpus() {
         in_a_child(|| {
             let mut allowed = [0; 128];
+            AllCpus.apply()?;
             sched::affinity(&mut allowed)?;
+            let before = allowed;
             let first = (0..MOST).find(|cpu| allowed[cpu / 64] >> (cpu % 64) & 1 == 1).context("no cpu")?;
             let list = CpuList::parse(&first.to_string())?;
             heap_free(|| list.apply())?;
             allowed = [0; 128];
             sched::affinity(&mut allowed)?;
             assert_eq!(allowed.iter().map(|word| word.count_ones()).sum::<u32>(), 1);
+            heap_free(|| AllCpus.apply())?;
+            let mut again = [0; 128];
+            sched::affinity(&mut again)?;
+            assert_eq!(again, before);
             Ok(())
         });
     }

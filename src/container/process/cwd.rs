@@ -46,6 +46,9 @@ impl WorkingDirectory {
     /// Makes what is missing of the directory, mode 0755, owned by the container's root. Belongs after pivot_root and
     /// before the root turns read-only.
     pub fn create(&self) -> Result<(), Fault> {
+        if self.steps.is_empty() {
+            return Ok(());
+        }
         let root = beneath::root()?;
         let about = |error: SysError| error.about(&self.path);
         match beneath::directory_in_root(root.as_fd(), &self.path) {
@@ -85,9 +88,10 @@ impl WorkingDirectory {
 
     /// After the ids have changed: enters the directory unless init is there, and verifies that it is the container's.
     pub fn enter(&self) -> Result<(), Fault> {
-        if !self.entered.get() {
-            program::change_directory(&self.path).map_err(|error| error.about(&self.path))?;
+        if self.entered.get() {
+            return Ok(());
         }
+        program::change_directory(&self.path).map_err(|error| error.about(&self.path))?;
         self.verify()
     }
 

@@ -224,6 +224,38 @@ mod tests {
     }
 
     #[test]
+    fn a_passwd_file_that_is_none_or_lies_outside_is_not_read() {
+        let root = std::env::temp_dir().join(format!("ocirt-passwd-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("etc")).expect("new");
+        let passwd = root.join("etc/passwd");
+        let found = |uid| {
+            in_a_child(|| {
+                std::os::unix::fs::chroot(&root)?;
+                let env = compile(&[], uid)?;
+                heap_free(|| env.find_home())?;
+                let home: Vec<u8> = env.strings.spare().collect();
+                Ok(std::fs::write("/home", home)?)
+            });
+            std::fs::read_to_string(root.join("home")).expect("the answer")
+        };
+        assert_eq!(found(0), "HOME=/", "missing");
+        for (name, target) in [("a magic link", "/proc/self/fd/0"), ("a device", "/dev/null"), ("a loop", "passwd")] {
+            std::os::unix::fs::symlink(target, &passwd).expect("new");
+            assert_eq!(found(0), "HOME=/", "{name}");
+            std::fs::remove_file(&passwd).expect("was made");
+        }
+        std::process::Command::new("mkfifo").arg(&passwd).status().expect("mkfifo");
+        assert_eq!(found(0), "HOME=/", "a FIFO");
+        std::fs::remove_file(&passwd).expect("was made");
+        // A link within the container is followed, and the file is read in pieces.
+        std::os::unix::fs::symlink("/real", &passwd).expect("new");
+        let many: String = (1..5000).map(|uid| format!("u{uid}:x:{uid}:1::/home/u{uid}:/bin/sh\n")).collect();
+        std::fs::write(root.join("real"), many).expect("written");
+        assert_eq!(found(4999), "HOME=/home/u4999");
+        std::fs::remove_dir_all(root).expect("was made");
+    }
+
+    #[test]
     fn an_empty_home_is_filled_in_and_a_given_one_is_kept() {
         in_a_child(|| {
             let env = compile(&["A=1".into(), "HOME=".into()], 0)?;

@@ -146,6 +146,23 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_has_its_bit() {
+        for (name, bit) in [
+            ("SCHED_RESET_ON_FORK", 0x01),
+            ("SCHED_FLAG_RECLAIM", 0x02),
+            // oci-spec 0.10 has its own spelling of SCHED_FLAG_DL_OVERRUN; the loader of config.json translates.
+            ("SCHED_FLAG_D_L_OVERRUN", 0x04),
+            ("SCHED_FLAG_KEEP_POLICY", 0x08),
+            ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+            ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+            ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+        ] {
+            let json = format!(r#"{{"policy":"SCHED_OTHER","flags":["{name}"]}}"#);
+            assert_eq!(compiled(&json).expect(name).attr.flags, bit, "{name}");
+        }
+    }
+
+    #[test]
     fn the_kernel_has_every_policy() {
         for (json, line) in [
             (r#"{"policy":"SCHED_OTHER","nice":5}"#, "SCHED_OTHER nice 5"),

@@ -105,11 +105,11 @@ impl Bind {
         }
         self.change(tree.as_fd(), self.tree_flags, Depth::Tree)?;
         self.change(tree.as_fd(), self.flags, Depth::One)?;
-        let is_directory = file::stat(tree.as_fd())?.is_directory();
-        let target = if is_directory { self.target.directory(root)? } else { self.target.file(root)? };
+        let stat = file::stat(tree.as_fd())?;
+        let target = if stat.is_directory() { self.target.directory(root)? } else { self.target.file(root)? };
         attach(tree.as_fd(), target.as_fd()).map_err(|error| error.about(&self.target.path))?;
         propagate(tree.as_fd(), &self.propagation)?;
-        verify(root, &self.target.path, tree.as_fd())
+        verify(root, &self.target.path, &stat)
     }
 
     fn change(&self, tree: std::os::fd::BorrowedFd, flags: Attributes, depth: Depth) -> Result<(), Fault> {

@@ -134,7 +134,7 @@ impl Filesystem {
             file::set_xattr(directory.as_fd(), c"security.selinux", label).map_err(|error| error.about(label))?;
         }
         propagate(mount.as_fd(), &self.propagation)?;
-        verify(root, &self.target.path, mount.as_fd())?;
+        verify(root, &self.target.path, &file::stat(mount.as_fd())?)?;
         Ok(mount)
     }
 

@@ -47,7 +47,7 @@ impl MaskPath {
             copy_tree(masks.null_device(root)?, Depth::One).map_err(|error| error.about(&self.path))?
         };
         attach(mask.as_fd(), target.as_fd()).map_err(|error| error.about(&self.path))?;
-        verify(root, &self.path, mask.as_fd())?;
+        verify(root, &self.path, &file::stat(mask.as_fd())?)?;
         let masked = if stat.is_directory() { is_empty_tmpfs(mask.as_fd())? } else { is_null(mask.as_fd())? };
         if !masked {
             return Err(words("statx", Errno::EPERM, &[self.path.as_bytes(), b" is not masked"]));
@@ -120,7 +120,7 @@ impl ReadonlyPath {
         let tree = copy_tree(target.as_fd(), Depth::Tree).map_err(|error| error.about(&self.path))?;
         set_attributes(tree.as_fd(), READ_ONLY, Depth::One).map_err(|error| error.about(&self.path))?;
         attach(tree.as_fd(), target.as_fd()).map_err(|error| error.about(&self.path))?;
-        verify(root, &self.path, tree.as_fd())
+        verify(root, &self.path, &file::stat(tree.as_fd())?)
     }
 }
 

@@ -17,3 +17,6 @@ pub mod options;
 pub mod pivot;
 pub mod propagation;
 pub mod remount;
+
+#[cfg(test)]
+mod userns_tests;

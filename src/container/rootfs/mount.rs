@@ -17,7 +17,7 @@ use super::filesystem::Filesystem;
 use super::mask::LateReadonly;
 use super::options::Options;
 use super::remount::Remount;
-use crate::sys::file::{self, magic};
+use crate::sys::file::{self, Stat, magic};
 use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_sharing};
 use crate::sys::path::{Links, RootFd};
 use crate::sys::{Errno, Fault, Text};
@@ -50,7 +50,7 @@ pub enum Mount {
     Bind(Bind),
     Filesystem(Filesystem),
     Remount(Remount),
-    Cgroup(CgroupMount),
+    Cgroup(Box<CgroupMount>),
 }
 
 impl Mount {
@@ -73,7 +73,7 @@ impl Mount {
             _ if request.options.remount => Self::Remount(Remount::compile(request)?),
             _ if is_bind => Self::Bind(Bind::compile(request, context, &mut warnings)?),
             "" => bail!("type: missing (only bind mounts do without)"),
-            "cgroup" => Self::Cgroup(CgroupMount::compile(request, context)?),
+            "cgroup" => Self::Cgroup(Box::new(CgroupMount::compile(request, context)?)),
             "sysfs" if context.user_namespace && !context.network_namespace => {
                 Self::Bind(Bind::of_host_sysfs(request, context)?)
             }
@@ -216,10 +216,10 @@ pub(super) fn propagate(mount: BorrowedFd, wanted: &[(Sharing, Depth)]) -> Resul
     Ok(())
 }
 
-/// Fails if `path` does not lead to `mount` by now: somebody moved the mount point away (CVE-2021-30465).
-pub(super) fn verify(root: &RootFd, path: &CStr, mount: BorrowedFd) -> Result<(), Fault> {
+/// Fails if `path` does not lead to the mount that `mount` is the root of: somebody moved the mount point away (CVE-2021-30465).
+pub(super) fn verify(root: &RootFd, path: &CStr, mount: &Stat) -> Result<(), Fault> {
     let there = root.open(path, Links::Follow).map_err(|error| error.about(path))?;
-    if file::stat(there.as_fd())?.mount == file::stat(mount)?.mount {
+    if file::stat(there.as_fd())?.mount == mount.mount {
         return Ok(());
     }
     Err(words("move_mount", Errno::ESTALE, &[path.to_bytes(), b" was moved while it was mounted on"]))

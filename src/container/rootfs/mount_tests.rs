@@ -4,7 +4,8 @@ use std::os::unix::fs::symlink;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::sys::scratch::{Directory, in_mount_namespace, mount_line};
+use crate::sys::mount::detach;
+use crate::sys::scratch::{Directory, exchange, in_mount_namespace, mount_line};
 
 fn context(bundle: &Path) -> Context<'_> {
     Context { bundle, label: None, user_namespace: false, network_namespace: true, cgroup: None }
@@ -266,4 +267,57 @@ fn the_hosts_sys_stands_in_where_a_user_namespace_shares_the_network() {
         let sub = dir.join("rootfs/sys/fs/cgroup");
         assert!(mount_line(&sub).is_none_or(|line| line.split(' ').nth(5).unwrap().starts_with("ro")));
     });
+}
+
+/// Mounts on /a/b while another thread exchanges /a for `other` all the time: every mount is inside the root, or there
+/// was an error.
+fn race(other: impl FnOnce(&Directory) -> PathBuf) {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let dir = Directory::new();
+    root(&dir);
+    fs::create_dir_all(dir.join("rootfs/a")).unwrap();
+    fs::create_dir_all(dir.join("victim/b")).unwrap();
+    let (inside, other) = (dir.join("rootfs/a"), other(&dir));
+    in_mount_namespace(move || {
+        let stop = AtomicBool::new(false);
+        let (mut mounted, mut refused) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    exchange(&inside, &other)
+                }
+            });
+            let sources = [json!({ "type": "tmpfs" }), json!({ "type": "bind", "source": dir.path() })];
+            for mut mount in sources.into_iter().cycle().take(300) {
+                mount["destination"] = json!("/a/b");
+                match apply(&dir, mount) {
+                    Ok(()) => mounted += 1,
+                    Err(_) => refused += 1,
+                }
+                let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+                let points: Vec<_> = table.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+                for point in points.into_iter().rev().filter(|point| Path::new(point).starts_with(dir.path())) {
+                    let _ = detach(&c_path(Path::new(point)).unwrap());
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(mounted + refused, 300);
+        assert!(mounted > 0, "{refused} refused");
+        assert_eq!(fs::read_dir(dir.join("victim/b")).map_or(0, Iterator::count), 0, "nothing was made outside");
+        assert!(!dir.path().join("victim/b/b").exists());
+    });
+}
+
+#[test]
+fn a_destination_that_is_swapped_for_a_symlink_all_the_time_leads_nowhere_else() {
+    race(|dir| {
+        symlink(dir.join("victim"), dir.join("rootfs/link")).unwrap();
+        dir.join("rootfs/link")
+    });
+}
+
+#[test]
+fn a_destination_that_is_moved_out_of_the_root_all_the_time_is_noticed() {
+    race(|dir| dir.join("victim"));
 }

@@ -148,3 +148,7 @@ impl fmt::Display for PivotRoot {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "pivot_tests.rs"]
+mod tests;

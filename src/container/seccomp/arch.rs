@@ -90,7 +90,7 @@ const SOCKET_CALLS: [&str; 20] = [
     "sendmmsg",
 ];
 #[rustfmt::skip]
-const IPC_CALLS: [(&str, u64); 12] = [
+const IPC_CALLS: [(&str, u8); 12] = [
     ("semop", 1), ("semget", 2), ("semctl", 3), ("semtimedop", 4), ("msgsnd", 11), ("msgrcv", 12), ("msgget", 13),
     ("msgctl", 14), ("shmat", 21), ("shmdt", 22), ("shmget", 23), ("shmctl", 24),
 ];
@@ -98,8 +98,8 @@ const IPC_CALLS: [(&str, u64); 12] = [
 /// How a call is reached through socketcall(2) or ipc(2): which of them, and its first argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Multiplexed {
-    Socketcall(u64),
-    Ipc(u64),
+    Socketcall(u8),
+    Ipc(u8),
 }
 
 impl Multiplexed {

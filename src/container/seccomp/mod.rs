@@ -9,10 +9,6 @@
 
 mod arch;
 mod bpf;
-#[cfg(test)]
-mod differential;
-#[cfg(test)]
-mod interpreter;
 mod program;
 mod rules;
 mod section;
@@ -29,7 +25,7 @@ use oci_spec::runtime::{
 };
 
 use crate::sys::seccomp::{Instruction, seccomp_set_mode_filter};
-use crate::sys::{Errno, Fault};
+use crate::sys::{Errno, Fault, SysError};
 use arch::Abi;
 use rules::{Clause, Condition, Found, Rule};
 use section::Coverage;
@@ -97,11 +93,7 @@ impl Filter {
     /// Needs no_new_privs or CAP_SYS_ADMIN in the user namespace, and sets neither. Every system call after it, up to the
     /// execve of the container's process, is subject to the profile.
     pub fn apply(&self) -> Result<(), Fault> {
-        seccomp_set_mode_filter(self.flags, &self.program).map_err(|error| match error.errno {
-            Errno::EACCES => error.about(c"neither no_new_privs nor CAP_SYS_ADMIN"),
-            Errno::EINVAL => error.about(c"linux.seccomp.flags or defaultAction unknown to this kernel"),
-            _ => error.about(c"linux.seccomp"),
-        })
+        seccomp_set_mode_filter(self.flags, &self.program).map_err(explain)
     }
 
     /// What the kernel gets.
@@ -123,6 +115,15 @@ impl fmt::Debug for Filter {
     }
 }
 
+fn explain(error: SysError) -> Fault {
+    error.about(match error.errno {
+        Errno::EACCES => c"neither no_new_privs nor CAP_SYS_ADMIN",
+        Errno::EINVAL => c"this kernel does not know some of linux.seccomp.flags",
+        Errno::ESRCH => c"SECCOMP_FILTER_FLAG_TSYNC: a thread with filters of its own",
+        _ => c"linux.seccomp",
+    })
+}
+
 /// Refuses what needs a listener, which this runtime does not serve yet.
 fn refuse_listener(spec: &LinuxSeccomp) -> Result<()> {
     const NOT_YET: &str = "SCMP_ACT_NOTIFY is not supported yet";
@@ -139,14 +140,14 @@ fn refuse_listener(spec: &LinuxSeccomp) -> Result<()> {
 /// is no slower for having a filter.
 fn flags(spec: &LinuxSeccomp) -> Result<u32> {
     let Some(list) = spec.flags() else { return Ok(FLAG_SPEC_ALLOW) };
-    let bits = list.iter().enumerate().map(|(i, flag)| match flag {
+    let mut bits = list.iter().enumerate().map(|(i, flag)| match flag {
         Flag::SeccompFilterFlagTsync => Ok(FLAG_TSYNC),
         Flag::SeccompFilterFlagLog => Ok(FLAG_LOG),
         Flag::SeccompFilterFlagSpecAllow => Ok(FLAG_SPEC_ALLOW),
         // The kernel refuses it without a listener.
         Flag::SeccompFilterFlagWaitKillableRecv => bail!("linux.seccomp.flags[{i}]: {flag} needs SCMP_ACT_NOTIFY"),
     });
-    bits.sum()
+    bits.try_fold(0, |all, bit: Result<u32>| Ok(all | bit?))
 }
 
 fn default_verdict(spec: &LinuxSeccomp) -> Result<u32> {
@@ -211,36 +212,31 @@ fn abis(spec: &LinuxSeccomp) -> Result<Vec<Listed>> {
 /// The profile's rules with their names looked up.
 fn rules(spec: &LinuxSeccomp) -> Result<Vec<Rule>> {
     let entries = spec.syscalls().iter().flatten().enumerate();
-    entries.map(|(i, entry)| rule(entry).with_context(|| format!("linux.seccomp.syscalls[{i}]"))).collect()
+    entries.map(|(i, entry)| rule(&format!("linux.seccomp.syscalls[{i}]"), entry)).collect()
 }
 
-fn rule(entry: &LinuxSyscall) -> Result<Rule> {
+fn rule(field: &str, entry: &LinuxSyscall) -> Result<Rule> {
     if let Some(empty) = entry.names().iter().position(String::is_empty) {
-        bail!("names[{empty}]: empty");
+        bail!("{field}.names[{empty}]: empty");
     }
-    let calls = entry.names().iter().filter_map(|name| Found::by_name(name)).collect();
-    let verdict = verdict(entry.action(), entry.errno_ret()).context("errnoRet")?;
-    Ok(Rule { calls, clauses: clauses(entry.args().as_deref().unwrap_or_default())?, verdict })
+    let calls = Found::all(entry.names());
+    let verdict = verdict(entry.action(), entry.errno_ret()).with_context(|| format!("{field}.errnoRet"))?;
+    let clauses = clauses(field, entry.args().as_deref().unwrap_or_default())?;
+    Ok(Rule { calls, clauses, verdict })
 }
 
 /// The clauses of a rule: one with all conditions, or, when an argument has several, one for each condition. So runc does
 /// for profiles older than conditions that hold together.
-fn clauses(args: &[LinuxSeccompArg]) -> Result<Vec<Clause>> {
-    let conditions = args.iter().enumerate().map(|(i, arg)| {
-        ensure!(
-            arg.index() < ARGUMENTS,
-            "args[{i}].index: {} is not an argument (0 to {})",
-            arg.index(),
-            ARGUMENTS - 1
-        );
-        Ok(condition(arg))
-    });
-    let mut conditions: Vec<Condition> = conditions.collect::<Result<_>>()?;
-    let mut seen = [false; ARGUMENTS];
-    if conditions.iter().any(|condition| std::mem::replace(&mut seen[usize::from(condition.index)], true)) {
+fn clauses(field: &str, args: &[LinuxSeccompArg]) -> Result<Vec<Clause>> {
+    let last = ARGUMENTS - 1;
+    if let Some((i, arg)) = args.iter().enumerate().find(|(_, arg)| arg.index() > last) {
+        bail!("{field}.args[{i}].index: {} is not an argument (0 to {last})", arg.index());
+    }
+    let mut conditions: Vec<Condition> = args.iter().map(condition).collect();
+    conditions.sort_by_key(|condition| condition.index);
+    if conditions.windows(2).any(|pair| pair[0].index == pair[1].index) {
         return Ok(conditions.into_iter().map(|condition| Clause(vec![condition])).collect());
     }
-    conditions.sort_by_key(|condition| condition.index);
     Ok(vec![Clause(conditions)])
 }
 
@@ -251,4 +247,56 @@ fn condition(arg: &LinuxSeccompArg) -> Condition {
         _ => (arg.value(), u64::MAX),
     };
     Condition { index: arg.index() as u8, operator: arg.op(), value, mask }
+}
+
+/// What `features` lists, each in alphabetical order: what runc knows, and what `compile` takes.
+pub mod known {
+    pub const ACTIONS: &[&str] = &[
+        "SCMP_ACT_ALLOW",
+        "SCMP_ACT_ERRNO",
+        "SCMP_ACT_KILL",
+        "SCMP_ACT_KILL_PROCESS",
+        "SCMP_ACT_KILL_THREAD",
+        "SCMP_ACT_LOG",
+        "SCMP_ACT_TRACE",
+        "SCMP_ACT_TRAP",
+    ];
+    pub const OPERATORS: &[&str] = &[
+        "SCMP_CMP_EQ",
+        "SCMP_CMP_GE",
+        "SCMP_CMP_GT",
+        "SCMP_CMP_LE",
+        "SCMP_CMP_LT",
+        "SCMP_CMP_MASKED_EQ",
+        "SCMP_CMP_NE",
+    ];
+    /// The kernel has all of these since Linux 4.17.
+    pub const FLAGS: &[&str] =
+        &["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"];
+    /// Those of this machine's byte order.
+    pub const ARCHITECTURES: &[&str] = if cfg!(target_endian = "little") {
+        &[
+            "SCMP_ARCH_AARCH64",
+            "SCMP_ARCH_ARM",
+            "SCMP_ARCH_LOONGARCH64",
+            "SCMP_ARCH_MIPSEL",
+            "SCMP_ARCH_MIPSEL64",
+            "SCMP_ARCH_MIPSEL64N32",
+            "SCMP_ARCH_PPC64LE",
+            "SCMP_ARCH_RISCV64",
+            "SCMP_ARCH_X32",
+            "SCMP_ARCH_X86",
+            "SCMP_ARCH_X86_64",
+        ]
+    } else {
+        &[
+            "SCMP_ARCH_MIPS",
+            "SCMP_ARCH_MIPS64",
+            "SCMP_ARCH_MIPS64N32",
+            "SCMP_ARCH_PPC",
+            "SCMP_ARCH_PPC64",
+            "SCMP_ARCH_S390",
+            "SCMP_ARCH_S390X",
+        ]
+    };
 }

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
 use super::arch::{Abi, Multiplexed};
-use super::table::{self, Call};
+use super::table::{Call, Search};
 
 /// One entry of `linux.seccomp.syscalls`.
 pub(super) struct Rule {
@@ -81,8 +81,11 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn by_name(name: &str) -> Option<Self> {
-        Some(Self { call: table::find(name)?, multiplexed: Multiplexed::find(name) })
+    /// Those of `names` that some architecture has.
+    pub(super) fn all(names: &[String]) -> Vec<Self> {
+        let mut search = Search::default();
+        let found = |name: &String| Some(Self { call: search.find(name)?, multiplexed: Multiplexed::find(name) });
+        names.iter().filter_map(found).collect()
     }
 
     fn number(&self, abi: &Abi) -> Option<u32> {
@@ -117,12 +120,18 @@ impl Found {
 struct Use<'a> {
     number: u32,
     /// What a multiplexer's first argument must be.
-    selector: Option<u64>,
+    selector: Option<u8>,
     clause: &'a Clause,
     verdict: u32,
 }
 
 fn fold(abi: &Abi, uses: &[Use<'_>], chains: &mut Vec<Chain>) -> Verdict {
+    // Most calls have one rule, and that has no conditions.
+    if let [Use { selector: None, clause: Clause(conditions), verdict, .. }] = uses
+        && conditions.is_empty()
+    {
+        return Verdict::Return(*verdict);
+    }
     let mut arms: Vec<(Clause, u32)> = Vec::new();
     for one in uses {
         let clause = one.clause.for_abi(abi, one.selector);
@@ -145,9 +154,10 @@ fn fold(abi: &Abi, uses: &[Use<'_>], chains: &mut Vec<Chain>) -> Verdict {
 
 impl Clause {
     /// The clause as this ABI compares: cut to its width, without the conditions that always hold.
-    fn for_abi(&self, abi: &Abi, selector: Option<u64>) -> Self {
-        let selected =
-            selector.map(|value| Condition { index: 0, operator: Operator::ScmpCmpEq, value, mask: u64::MAX });
+    fn for_abi(&self, abi: &Abi, selector: Option<u8>) -> Self {
+        let equal =
+            |call| Condition { index: 0, operator: Operator::ScmpCmpEq, value: u64::from(call), mask: u64::MAX };
+        let selected = selector.map(equal);
         let own = self.0.iter().filter(|condition| selector.is_none() || condition.index != 0);
         let cut = if abi.wide { u64::MAX } else { u64::from(u32::MAX) };
         let conditions = selected.iter().chain(own).filter_map(|condition| condition.cut(cut));
@@ -157,11 +167,14 @@ impl Clause {
     /// The order in which conditional rules of one call are tried, which only matters where two of them, with different
     /// actions, hold for the same arguments.
     ///
-    /// It is libseccomp's: not the profile's, but the more special comparison first, namely a later argument before an
-    /// earlier one, then equality, upper bounds (the lower first) and lower bounds (the higher first).
+    /// It is not the profile's but libseccomp's: a later argument before an earlier one; for one argument equality, then
+    /// upper bounds (the lower first), then lower bounds (the higher first); and what is satisfied by the same comparisons
+    /// and fewer of them before what needs more. Where libseccomp itself is not consistent (several upper bounds on one
+    /// argument, for one), this is still the order.
     fn before(&self, other: &Self) -> Ordering {
-        let keys = |clause: &Self| clause.0.iter().map(|condition| condition.rank()).collect::<Vec<_>>();
-        keys(other).cmp(&keys(self))
+        let pairs = self.0.iter().zip(&other.0);
+        let different = pairs.map(|(mine, others)| others.rank().cmp(&mine.rank())).find(|order| order.is_ne());
+        different.unwrap_or_else(|| self.0.len().cmp(&other.0.len()))
     }
 }
 

@@ -1,0 +1,65 @@
+# `make help` says what there is. Everything here is a thin call: the work is in cargo and in scripts/.
+
+CARGO   ?= cargo
+PREFIX  ?= /usr/local
+DESTDIR ?=
+# .cargo/config.toml builds for the host by name, so that its flags stay away from build scripts.
+TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+OCIRT   := $(CURDIR)/target/$(TRIPLE)/release/ocirt
+# The runtime under test: RUNTIME=/usr/sbin/runc make integration
+RUNTIME ?= $(OCIRT)
+ARGS    ?=
+SCRIPTS := $(shell grep -rlE '^\#!.*\b(ba)?sh\b' scripts conformance bench integration .ci --include='*' 2>/dev/null)
+
+.DELETE_ON_ERROR:
+.PHONY: help demo build test unit integration conformance bench lint install test-vm test-vm-fast clean
+
+help: ## this text
+	@echo 'ocirt, an OCI container runtime'
+	@echo
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo '  RUNTIME=/usr/sbin/runc make integration     the tests against another runtime'
+	@echo '  make integration ARGS="mounts hooks"        only the tests whose names have these words'
+	@echo '  make install PREFIX=/usr DESTDIR=/tmp/pkg   where to'
+	@echo '  make bench PEERS="$$(scripts/peers)"         against the newest crun and runc of Debian'
+
+demo: ## a container's life, explained; needs root, and installs busybox
+	@scripts/needs gcc libc6-dev busybox-static
+	@$(MAKE) --no-print-directory -s build
+	@RUNTIME='$(RUNTIME)' scripts/demo
+
+build: ## the release binary: target/*/release/ocirt, static
+	$(CARGO) build --release --locked --package ocirt
+
+test: ## unit, integration and conformance tests, and a summary; needs root, and installs what it needs
+	@scripts/test unit integration conformance
+
+unit: ## the tests beside the code, and those of the layers
+	$(CARGO) test --locked --workspace --exclude ocirt-integration $(ARGS)
+
+integration: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## black-box tests of RUNTIME
+	RUNTIME='$(RUNTIME)' $(CARGO) test --locked --package ocirt-integration --test suite -- $(ARGS)
+
+conformance: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## runtime-tools' validation suite against RUNTIME; ARGS: programs
+	conformance/run '$(RUNTIME)' $(ARGS)
+
+bench: build ## time, CPU and memory beside crun, runc and a floor program; PEERS="name=path ..."
+	@scripts/needs gcc libc6-dev
+	OCIRT='$(OCIRT)' $(CARGO) run --release --locked --quiet --package ocirt-bench -- $(ARGS)
+
+test-vm: ## the tests in a guest with cgroup v2, then with pure cgroup v1; builds the guest once
+	@scripts/test vm-unit vm-integration vm-conformance vm1-integration vm1-conformance
+
+test-vm-fast: ## the part of test-vm that CI runs: unit and integration on cgroup v2
+	@scripts/test vm-unit vm-integration
+
+lint: ## formatting, clippy, layers, shellcheck, licenses
+	@scripts/lint $(SCRIPTS)
+
+install: build ## into $(DESTDIR)$(PREFIX)/sbin, beside other runtimes
+	install -D -m 755 '$(OCIRT)' '$(DESTDIR)$(PREFIX)/sbin/ocirt'
+
+clean: ## remove what was built here
+	$(CARGO) clean
+	rm -rf .build
