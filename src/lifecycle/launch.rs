@@ -75,7 +75,7 @@ impl Init {
     /// prestart and createRuntime hooks; then init goes on with the state for its own hooks.
     fn run_hooks(&self, plan: &Plan, state: &State) -> Result<()> {
         for hook in &plan.runtime_hooks {
-            // Hooks of old take the container for created: so runc and crun have it, and runtime-tools.
+            // Hooks of old take the container for created, as crun and runtime-tools have it.
             let status = if hook.field.starts_with("hooks.prestart") { Status::Created } else { Status::Creating };
             let state_text = state.for_hooks(status, Some(self.child.pid))?;
             hook.run(&state_text, &state.bundle).with_context(|| hook.field.clone())?;
