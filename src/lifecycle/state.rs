@@ -151,8 +151,14 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!(Refusal::Exists),
             result => result.with_context(|| format!("state directory {}", path.display()))?,
         }
-        let directory = Self::open_path(path)?;
-        Ok(Reserved { directory, kept: false })
+        match Self::open_path(path.clone()) {
+            Ok(directory) => Ok(Reserved { directory, kept: false }),
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = fs::remove_dir(path);
+                Err(error)
+            }
+        }
     }
 
     /// Opens the directory of an existing container; a missing one is [`Refusal::DoesNotExist`].
