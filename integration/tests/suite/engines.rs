@@ -38,7 +38,8 @@ fn adjusted(engine: &Value, pod: u32) -> Bundle {
     spec["root"]["path"] = json!(bundle.rootfs());
     spec["process"]["terminal"] = json!(false);
     spec["process"]["cwd"] = json!("/");
-    for hook in spec["hooks"].as_object_mut().into_iter().flatten().flat_map(|(_, list)| list.as_array_mut()).flatten() {
+    for hook in spec["hooks"].as_object_mut().into_iter().flatten().flat_map(|(_, list)| list.as_array_mut()).flatten()
+    {
         hook["path"] = json!("/bin/true");
     }
     for mount in spec["mounts"].as_array_mut().into_iter().flatten() {

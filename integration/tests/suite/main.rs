@@ -8,6 +8,7 @@ mod crash;
 mod deliberate;
 mod engines;
 mod hooks;
+mod inject;
 mod lifecycle;
 mod mounts;
 mod namespaces;
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         console::TESTS,
         output::TESTS,
         crash::TESTS,
+        inject::TESTS,
         engines::TESTS,
         deliberate::TESTS,
     ])
