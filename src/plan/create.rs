@@ -204,7 +204,7 @@ impl Container<'_> {
         }
         draft.add("root.path", Step::EnterRootfs(enter));
         if self.place == Place::RuntimeNamespace {
-            return self.refuse_mounts();
+            return self.leave_host_alone(draft);
         }
         let mounts = self.spec.mounts().as_deref().unwrap_or_default();
         let label = self.mount_label(draft);
@@ -244,13 +244,19 @@ impl Container<'_> {
         Some(label)
     }
 
-    /// Without a mount namespace, every mount would be the host's.
-    fn refuse_mounts(&self) -> Result<()> {
+    /// Without a mount namespace every mount would be the host's, and stay: as in runc, none is made. What would
+    /// protect the host is refused, what would only be missed is a warning.
+    fn leave_host_alone(&self, draft: &mut Draft) -> Result<()> {
         const NEEDS: &str = "needs a mount namespace in linux.namespaces";
-        ensure!(self.spec.mounts().as_deref().unwrap_or_default().is_empty(), "mounts: {NEEDS}");
         ensure!(self.linux.rootfs_propagation().is_none(), "linux.rootfsPropagation: {NEEDS}");
-        ensure!(self.linux.devices().as_deref().unwrap_or_default().is_empty(), "linux.devices: {NEEDS}");
         ensure!(!self.is_readonly(), "root.readonly: {NEEDS}");
+        let lists = [
+            ("mounts", self.spec.mounts().as_deref().unwrap_or_default().is_empty()),
+            ("linux.devices", self.linux.devices().as_deref().unwrap_or_default().is_empty()),
+        ];
+        for (field, _) in lists.iter().filter(|(_, is_empty)| !is_empty) {
+            draft.warnings.push(format!("{field}: {NEEDS}, none is made"));
+        }
         Ok(())
     }
 
@@ -389,11 +395,14 @@ impl Container<'_> {
         if no_new_privileges {
             draft.add("process.noNewPrivileges", Step::NoNewPrivileges(NoNewPrivileges));
         }
+        // Before an early filter, which may know no close_range and no getcwd.
+        draft.push(Step::Descriptors(Descriptors { preserved: self.request.preserve_fds }));
+        let directory = Rc::new(cwd::compile(self.process.cwd())?);
+        draft.add("process.cwd", Step::EnterDirectoryEarly(directory.clone()));
         if let Some(filter) = early {
             draft.add("linux.seccomp", Step::Seccomp(filter));
         }
-        let (program, environment) = self.become_user(draft)?;
-        draft.push(Step::Descriptors(Descriptors { preserved: self.request.preserve_fds }));
+        let (program, environment) = self.become_user(draft, directory)?;
         draft.push(Step::ReportReady);
         draft.push(match self.request.gate {
             Gate::Socket => Step::WaitAtGate,
@@ -412,7 +421,11 @@ impl Container<'_> {
     }
 
     /// Ids, then capabilities, then everything that must be done with no more rights than the program will have.
-    fn become_user(&self, draft: &mut Draft) -> Result<(Rc<executable::Executable>, Rc<env::Environment>)> {
+    fn become_user(
+        &self,
+        draft: &mut Draft,
+        directory: Rc<cwd::WorkingDirectory>,
+    ) -> Result<(Rc<executable::Executable>, Rc<env::Environment>)> {
         let held = match self.in_new_user_namespace() {
             true => Held::in_a_user_namespace(),
             false => Held::by_the_runtime()?,
@@ -428,7 +441,6 @@ impl Container<'_> {
         let args = self.process.args().as_deref().unwrap_or_default();
         let program = Rc::new(executable::compile(args, environment.path())?);
         let environment = Rc::new(environment);
-        let directory = Rc::new(cwd::compile(self.process.cwd())?);
         if environment.needs_home() {
             draft.add("process.env", Step::FindHome(environment.clone()));
         }
@@ -439,7 +451,6 @@ impl Container<'_> {
             }
         }
         draft.add("process.capabilities", Step::BoundingSet(capabilities));
-        draft.add("process.cwd", Step::EnterDirectoryEarly(directory.clone()));
         draft.add("process.user", Step::User(user));
         draft.add("process.capabilities", Step::Capabilities(capabilities));
         draft.add("process.cwd", Step::EnterDirectory(directory));

@@ -115,7 +115,9 @@ fn wait_id(kind: libc::idtype_t, id: u32, flags: i32) -> Result<Option<(i32, Exi
         }
     }
     // SAFETY: waitid fills the SIGCHLD fields, and leaves si_pid zero where nothing has ended.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: another of the fields that waitid fills.
+    let status = unsafe { info.si_status() };
     match (pid, info.si_code) {
         (0, _) => Ok(None),
         (pid, libc::CLD_EXITED) => Ok(Some((pid, Exit::Status(status)))),

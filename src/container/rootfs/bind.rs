@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
 use super::mount::{Context, Request, Target, c_path, propagate, verify, words, write_mount};
 use crate::sys::file::{self, magic};
@@ -32,8 +32,9 @@ pub struct Bind {
 impl Bind {
     pub(super) fn compile(request: Request, context: &Context, warnings: &mut Vec<String>) -> anyhow::Result<Self> {
         let options = &request.options;
-        if let Some(option) = options.data.first() {
-            bail!("options: {option}: bind mounts have no options of a filesystem");
+        // Engines do pass them, and mount(2) ignores the data of a bind mount.
+        for option in &options.data {
+            warnings.push(format!("options: {option}: has no effect on a bind mount"));
         }
         ensure!(!options.copy_up, "options: tmpcopyup: only a tmpfs can have a copy of what it hides");
         for flag in &options.superblock {

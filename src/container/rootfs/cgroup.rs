@@ -70,6 +70,8 @@ enum Part {
 #[derive(PartialEq, Debug)]
 pub struct V2 {
     filesystem: Filesystem,
+    /// Without one, a new mount would show the host's whole hierarchy, and set the host's mount options anew.
+    namespaced: bool,
     own: Option<Bind>,
     /// Covers the mount point, if not even the own directory is there.
     cover: Filesystem,
@@ -150,21 +152,23 @@ impl V2 {
         let own = view.unified.as_deref().map(|own| Bind::of_cgroup(own, request.target.clone(), flags));
         let data = ["source=tmpfs".to_owned(), "mode=755".to_owned()];
         Ok(Self {
+            namespaced: view.namespaced,
             own: own.transpose().context("cgroup")?,
             cover: Filesystem::internal("tmpfs", request.target.clone(), &data, flags | attr::RDONLY)?,
             filesystem: Filesystem::compile(Request { kind: "cgroup2", ..request }, None)?,
         })
     }
 
-    /// A user namespace without a cgroup namespace of its own may not mount it (EPERM), nor may who finds it mounted
-    /// differently (EBUSY): then the own directory is bound, and where there is none, the host's stay hidden
-    /// (CVE-2023-25809).
+    /// Without a cgroup namespace, and where mounting is refused (EPERM, EBUSY), the own directory is bound; where there
+    /// is none, the host's stay hidden (CVE-2023-25809).
     fn apply(&self, root: &RootFd) -> Result<(), Fault> {
-        let refused = match self.filesystem.apply(root) {
-            Err(fault) if matches!(fault.errno, Errno::EPERM | Errno::EBUSY) => fault,
-            done => return done,
-        };
-        let Some(own) = &self.own else { return Err(refused) };
+        if self.namespaced {
+            match self.filesystem.apply(root) {
+                Err(fault) if matches!(fault.errno, Errno::EPERM | Errno::EBUSY) => {}
+                done => return done,
+            }
+        }
+        let Some(own) = &self.own else { return self.cover.apply(root) };
         match own.apply(root) {
             Err(fault) if fault.errno == Errno::ENOENT => self.cover.apply(root),
             done => done,
