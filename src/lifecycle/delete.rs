@@ -25,7 +25,8 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
         Ok(None) if force => return directory.remove(),
         Ok(None) => bail!(Refusal::DoesNotExist),
         Err(error) if force => {
-            host.log.warn(&format!("{error:#}: what is left of {id} is looked for in the cgroup that is named after it"));
+            host.log
+                .warn(&format!("{error:#}: what is left of {id} is looked for in the cgroup that is named after it"));
             remove_by_name(id)?;
             return directory.remove();
         }
