@@ -57,7 +57,7 @@ pub struct Options {
     #[arg(long)]
     pub no_new_keyring: bool,
 
-    /// Pass N descriptors above stdio (and above $LISTEN_FDS) to the container [default: 0]
+    /// Pass N descriptors above stdio to the container [default: 0]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, allow_hyphen_values = true)]
     pub preserve_fds: u32,
 }

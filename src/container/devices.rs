@@ -215,36 +215,6 @@ impl DevLinks {
     }
 }
 
-/// Gives standard input, output and error to the container's user, so that it may open `/dev/stdout` again.
-///
-/// Only pipes and pseudoterminals: anything else, `/dev/null` above all, is the host's (CVE-2026-88265).
-#[derive(PartialEq, Eq, Debug)]
-pub struct StdioOwner {
-    /// In the container's user namespace.
-    pub uid: u32,
-}
-
-impl StdioOwner {
-    pub fn apply(&self) -> Result<(), Fault> {
-        for stream in file::stdio().iter().flatten() {
-            let stat = file::stat(stream.as_fd())?;
-            let is_terminal = stat.kind() == kind::CHARACTER && (136..=143).contains(&stat.device.0);
-            if stat.uid == self.uid || !(stat.kind() == kind::FIFO || is_terminal) {
-                continue;
-            }
-            match file::chown(stream.as_fd(), self.uid, stat.gid) {
-                // Its owner or group has no id in the user namespace, or it is on a read-only filesystem: as runc,
-                // the container does without.
-                Err(error) if !matches!(error.errno, Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {
-                    return Err(error.into());
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
 fn c_path(path: &Path) -> anyhow::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).with_context(|| format!("{}", path.display()))
 }
@@ -260,12 +230,6 @@ impl fmt::Display for DevLinks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("links in /dev: fd stdin stdout stderr")?;
         f.write_str(if self.core { " core ptmx" } else { " ptmx" })
-    }
-}
-
-impl fmt::Display for StdioOwner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "give stdio to user {}", self.uid)
     }
 }
 

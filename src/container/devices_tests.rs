@@ -157,12 +157,12 @@ fn pipes_go_to_the_containers_user_and_other_files_stay_the_hosts() {
         fs::write(&streams[1], "").unwrap();
         for path in &streams {
             file::become_stdio(fs::File::open(path).unwrap().as_fd()).unwrap();
-            StdioOwner { uid: 7 }.apply().unwrap();
+            crate::sys::proc_self::own_stdio(7).unwrap();
             assert_eq!(fs::metadata(path).unwrap().uid(), 0, "{}", path.display());
         }
         let (reader, _writer) = std::io::pipe().unwrap();
         file::become_stdio(reader.as_fd()).unwrap();
-        StdioOwner { uid: 7 }.apply().unwrap();
+        crate::sys::proc_self::own_stdio(7).unwrap();
         assert_eq!(file::stat(reader.as_fd()).unwrap().uid, 7);
         let after = fs::metadata("/dev/null").unwrap();
         assert_eq!((null.uid(), null.mode()), (after.uid(), after.mode()));

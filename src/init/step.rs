@@ -13,6 +13,7 @@ use crate::container::hooks::Hook;
 use crate::container::keyring::SessionKeyring;
 use crate::container::namespaces::{Join, Loopback, Unshare};
 use crate::container::process::capabilities::Capabilities;
+use crate::container::process::cpu_affinity::AllCpus;
 use crate::container::process::cwd::WorkingDirectory;
 use crate::container::process::descriptors::Descriptors;
 use crate::container::process::env::Environment;
@@ -51,6 +52,8 @@ pub enum Step {
     /// Waits until the runtime has written the id maps.
     WaitForIdMaps,
     EnterCgroup,
+    /// Only the container's cpuset limits it, and not what the engine was pinned to (runc#4041).
+    AllCpus(AllCpus),
     /// User and group 0 of the user namespace: what init makes is theirs from here on.
     BecomeRoot(BecomeRoot),
     /// No process of a namespace that is joined may ptrace us or look into our /proc directory (CVE-2016-9962). After
@@ -133,6 +136,7 @@ impl Step {
             Step::OomScoreAdj(score) => score.apply(file::open_directory(c"/proc")?.as_fd()),
             Step::WaitForIdMaps | Step::WaitForGo => Ok(inside.link.wait_for_go().map(drop)?),
             Step::EnterCgroup => inside.inherited.join.apply(),
+            Step::AllCpus(cpus) => cpus.apply(),
             Step::BecomeRoot(root) => root.apply(),
             Step::Undumpable => Ok(proc_self::set_undumpable()?),
             Step::Join(join) => join.apply(),
@@ -242,6 +246,7 @@ impl fmt::Display for Step {
             Step::OomScoreAdj(it) => it.fmt(f),
             Step::WaitForIdMaps => f.write_str("wait for the id maps"),
             Step::EnterCgroup => f.write_str("enter the cgroup"),
+            Step::AllCpus(it) => it.fmt(f),
             Step::BecomeRoot(it) => it.fmt(f),
             Step::Undumpable => f.write_str("undumpable"),
             Step::Join(it) => it.fmt(f),

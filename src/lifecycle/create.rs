@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
-use super::{CgroupManager, Host, Id, protect};
+use super::{CgroupManager, Host, Id, Rootless, protect};
 use crate::container::{bundle, cgroup, validate};
 use crate::init::Inherited;
 use crate::log;
@@ -108,6 +108,7 @@ fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundl
         CgroupManager::Systemd => bail!("--systemd-cgroup: the systemd cgroup driver is not supported yet"),
         CgroupManager::Disabled => bail!("--cgroup-manager: disabled is not supported yet"),
     }
+    ensure!(host.rootless != Rootless::True, "--rootless: rootless containers are not supported yet");
     ensure!(sys::kernel::is_new_enough(), "ocirt needs Linux 5.14 or newer");
     let request = plan::Request {
         id: id.as_str(),

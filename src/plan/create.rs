@@ -164,6 +164,7 @@ impl Container<'_> {
             draft.add("process.oomScoreAdj", Step::OomScoreAdj(score));
         }
         draft.add("linux.cgroupsPath", Step::EnterCgroup);
+        draft.push(Step::AllCpus(cpu_affinity::AllCpus));
         if self.in_new_user_namespace() {
             draft.add("linux.uidMappings", Step::BecomeRoot(BecomeRoot));
         }
