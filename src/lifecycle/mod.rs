@@ -25,6 +25,7 @@ pub use create::{CreateOptions, create, plan};
 pub use delete::delete;
 pub use inspect::{StateView, ids, list, ps, state};
 pub use kill::kill;
+pub use protect::enter as protect;
 pub use run::{RunOptions, run};
 pub use start::start;
 pub use state::Status;
