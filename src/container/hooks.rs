@@ -78,6 +78,7 @@ impl Hook {
         }
         let mut errors = socket::sealable_file(c"ocirt:hook-stderr").map(std::fs::File::from)?;
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::from(errors.try_clone()?));
+        process::start_as_stranger(&mut command);
         let mut child = command.spawn().with_context(|| self.to_string())?;
         if let Some(mut stdin) = child.stdin.take() {
             // A hook need not read its state: EPIPE is its choice.

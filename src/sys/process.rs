@@ -217,13 +217,32 @@ pub fn spawn(path: &CStr, arguments: &StringArray, environment: &StringArray, st
         Cloned::Child => {
             // SAFETY: two descriptors that are open; the copy on 0 is meant to survive exec.
             let ret = unsafe { libc::dup2(stdin.as_raw_fd(), 0) };
-            if ret == 0 {
-                super::signal::reset();
+            if ret == 0 && for_strangers().is_ok() {
                 exec_path(path, arguments, environment);
             }
             exit_now(127)
         }
     }
+}
+
+/// Has the program of `command` start as a stranger: with the default signals, and no descriptor but the first three.
+///
+/// std passes our signal mask on, and what our caller left open.
+pub fn start_as_stranger(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: after the fork, system calls only: no heap and no lock.
+    unsafe {
+        command.pre_exec(|| for_strangers().map_err(|error| std::io::Error::from_raw_os_error(error.errno as i32)))
+    };
+}
+
+/// Resets signals, and has every descriptor from 3 on closed by the next exec (close_range(2), `CLOSE_RANGE_CLOEXEC`:
+/// Linux 5.11).
+fn for_strangers() -> Result<()> {
+    super::signal::reset();
+    // SAFETY: no pointers; nothing is closed before the exec.
+    let ret = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    check("close_range", ret).map(drop)
 }
 
 /// Ends this process at once, without running anything of ours.

@@ -5,6 +5,7 @@ use ocirt_integration::host;
 use ocirt_integration::runtime::{self, call, eventually};
 use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -24,6 +25,7 @@ tests![
     no_descriptor_of_the_runtime_reaches_a_hook,
     a_hook_may_join_the_network_namespace_of_the_state,
     the_state_is_creating_while_create_hooks_run,
+    a_hook_starts_with_no_signal_blocked_and_no_descriptor_of_the_caller,
     what_hooks_leave_ends_with_a_failed_create,
 ];
 
@@ -270,6 +272,19 @@ fn the_state_is_creating_while_create_hooks_run() {
     let seen: Value = serde_json::from_str(&std::fs::read_to_string(mark).expect("mark")).expect("a state");
     assert_eq!(seen["status"], "creating");
     assert_eq!(container.status(), "created");
+}
+
+/// A program that a hook leaves running would be deaf, and hold what the runtime's caller left open.
+fn a_hook_starts_with_no_signal_blocked_and_no_descriptor_of_the_caller() {
+    let bundle = Bundle::new();
+    let mark = bundle.dir.join("mark");
+    let script =
+        format!("(grep SigBlk /proc/self/status; test -e /proc/self/fd/3 || echo closed) > {}", mark.display());
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] });
+    let bundle = bundle.hook("createRuntime", hook).write(probe!(print "x"));
+    let extra = File::open("/dev/null").expect("null");
+    bundle.call("run").descriptors(vec![extra.into()]).run().ok();
+    assert_eq!(std::fs::read_to_string(mark).expect("mark"), "SigBlk:\t0000000000000000\nclosed\n");
 }
 
 /// Without a pid namespace nothing else would end them, and the cgroup would stay.
