@@ -143,6 +143,7 @@ fn a_default_container() {
         "\
 name ocirt:init
 enter the cgroup    # linux.cgroupsPath
+reset cpu affinity
 undumpable
 unshare cgroup    # linux.namespaces
 join session keyring _ses.test
@@ -187,6 +188,7 @@ fn a_container_with_everything() {
 name ocirt:init
 set oom score adjustment 100    # process.oomScoreAdj
 enter the cgroup    # linux.cgroupsPath
+reset cpu affinity
 undumpable
 unshare cgroup    # linux.namespaces
 join session keyring _ses.test
@@ -241,6 +243,7 @@ fn a_container_in_a_user_namespace() {
 name ocirt:init
 wait for the id maps
 enter the cgroup    # linux.cgroupsPath
+reset cpu affinity
 become root of the user namespace    # linux.uidMappings
 unshare time, offsets monotonic 86400 0    # linux.timeOffsets
 undumpable
@@ -309,6 +312,7 @@ fn the_host_goes_out_of_sight_after_mounts_and_hooks() {
     for config in [rich_config(), in_user_namespace()] {
         let text = steps(&config, Gate::Socket);
         assert_order(&text, "enter the cgroup", "unshare cgroup");
+        assert_order(&text, "reset cpu affinity", "unshare cgroup");
         assert_order(&text, "propagation of the host's mounts", "enter rootfs");
         assert_order(&text, "mount ", "report mounted");
         assert_order(&text, "report mounted", "hook /bin/create-container");
