@@ -69,7 +69,9 @@ enum Part {
 /// The one hierarchy of cgroup v2.
 #[derive(PartialEq, Debug)]
 pub struct V2 {
-    filesystem: Filesystem,
+    /// Only in a cgroup namespace: elsewhere it would show the host's cgroups, and a mount from the first cgroup
+    /// namespace sets the options of all others too (cgroups(7), "nsdelegate").
+    filesystem: Option<Filesystem>,
     own: Option<Bind>,
     /// Covers the mount point, if not even the own directory is there.
     cover: Filesystem,
@@ -152,7 +154,10 @@ impl V2 {
         Ok(Self {
             own: own.transpose().context("cgroup")?,
             cover: Filesystem::internal("tmpfs", request.target.clone(), &data, flags | attr::RDONLY)?,
-            filesystem: Filesystem::compile(Request { kind: "cgroup2", ..request }, None)?,
+            filesystem: view
+                .namespaced
+                .then(|| Filesystem::compile(Request { kind: "cgroup2", ..request }, None))
+                .transpose()?,
         })
     }
 
@@ -160,11 +165,13 @@ impl V2 {
     /// differently (EBUSY): then the own directory is bound, and where there is none, the host's stay hidden
     /// (CVE-2023-25809).
     fn apply(&self, root: &RootFd) -> Result<(), Fault> {
-        let refused = match self.filesystem.apply(root) {
-            Err(fault) if matches!(fault.errno, Errno::EPERM | Errno::EBUSY) => fault,
-            done => return done,
-        };
-        let Some(own) = &self.own else { return Err(refused) };
+        if let Some(filesystem) = &self.filesystem {
+            match filesystem.apply(root) {
+                Err(fault) if self.own.is_some() && matches!(fault.errno, Errno::EPERM | Errno::EBUSY) => {}
+                done => return done,
+            }
+        }
+        let Some(own) = &self.own else { return self.cover.apply(root) };
         match own.apply(root) {
             Err(fault) if fault.errno == Errno::ENOENT => self.cover.apply(root),
             done => done,
@@ -176,7 +183,9 @@ impl fmt::Display for CgroupMount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::V1(v1) => write_mount(f, format_args!("mount cgroup"), &v1.target, &v1.text),
-            Self::V2(v2) => v2.filesystem.fmt(f),
+            Self::V2(V2 { filesystem: Some(filesystem), .. }) => filesystem.fmt(f),
+            Self::V2(V2 { own: Some(own), .. }) => own.fmt(f),
+            Self::V2(v2) => v2.cover.fmt(f),
         }
     }
 }
