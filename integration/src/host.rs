@@ -62,6 +62,8 @@ pub fn isolate(name: &str) {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
         libc::umask(0o22);
+        // What cargo or a shell left open is not the runtime's fault.
+        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         if libc::unshare(libc::CLONE_NEWNS) == 0 {
             // Private first, or our mounts would reach the host; shared again, since engines need it.
             for flag in [libc::MS_PRIVATE, libc::MS_SHARED] {
@@ -297,22 +299,22 @@ impl Snapshot {
             facts: vec![
                 ("mounts", lines("/proc/self/mountinfo")),
                 ("devices", names("/dev")),
-                ("/etc", names("/etc")),
+                ("etc", names("/etc")),
                 ("state", states.iter().flat_map(|path| names(path)).filter(|name| name.contains("ocit")).collect()),
                 ("cgroups", ours),
                 ("processes", probe),
-                ("host name", lines("/proc/sys/kernel/hostname")),
+                ("hostname", lines("/proc/sys/kernel/hostname")),
             ],
         }
     }
 
-    /// One line for each fact that differs from `later`.
-    pub fn differences(&self, later: &Snapshot) -> Vec<String> {
+    /// `(what, line)` for each fact that differs from `later`.
+    pub fn differences(&self, later: &Snapshot) -> Vec<(&'static str, String)> {
         let pairs = self.facts.iter().zip(&later.facts);
         let each = pairs.flat_map(|((what, before), (_, after))| {
             before.symmetric_difference(after).map(move |line| {
                 let sign = if after.contains(line) { "new" } else { "gone" };
-                format!("{what}: {sign}: {line}")
+                (*what, format!("{sign}: {line}"))
             })
         });
         each.collect()
@@ -340,4 +342,20 @@ fn processes_of_the_suite() -> BTreeSet<String> {
 /// True where /sys/fs/cgroup itself is cgroup v2.
 pub fn is_cgroup2() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(lines: &[&str]) -> Snapshot {
+        Snapshot { facts: vec![("mounts", lines.iter().map(|line| (*line).to_owned()).collect())] }
+    }
+
+    #[test]
+    fn a_host_that_changed_is_reported_in_both_directions() {
+        let found = snapshot(&["a", "b"]).differences(&snapshot(&["b", "c"]));
+        assert_eq!(found, [("mounts", "gone: a".to_owned()), ("mounts", "new: c".to_owned())]);
+        assert!(snapshot(&["a"]).differences(&snapshot(&["a"])).is_empty());
+    }
 }

@@ -37,8 +37,6 @@ const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("EngineConfigs", 4),
 ];
 
-/// The name under which a changed host is reported.
-const HOST: &str = "host::is_as_before";
 const SKIPPED: i32 = 77;
 const FAILED: i32 = 101;
 /// Longer than any runtime call's deadline, so that the call is named first.
@@ -126,7 +124,7 @@ fn run_all(chosen: VecDeque<&str>) -> ExitCode {
         }
     });
     let mut report = report.into_inner().expect("report");
-    report.host(&before.differences(&host::Snapshot::take()), expected.get(HOST));
+    report.host(&before.differences(&host::Snapshot::take()), &expected);
     let _ = std::fs::remove_dir_all(&place);
     report.finish(&kind, started.elapsed())
 }
@@ -201,6 +199,9 @@ impl Report {
                 self.differs.push((name.to_owned(), why));
             }
             Verdict::Failed(output) => self.surprise(name, &output),
+            Verdict::Skipped(reason) if !SKIP_BOUNDS.iter().any(|(known, _)| *known == reason) => {
+                self.surprise(name, &format!("skipped for an unknown reason: {reason}"));
+            }
             Verdict::Skipped(reason) => {
                 println!("skipped: {name}: {reason}");
                 self.skipped.push((name.to_owned(), reason));
@@ -214,9 +215,10 @@ impl Report {
     }
 
     /// A host that is not as before fails the suite, as does a reason that skipped more tests than it may.
-    fn host(&mut self, differences: &[String], expected: Option<&String>) {
-        for difference in differences {
-            self.add(HOST, Verdict::Failed(difference.clone()), expected);
+    fn host(&mut self, differences: &[(&str, String)], expected: &BTreeMap<String, String>) {
+        for (what, line) in differences {
+            let name = format!("host::{what}");
+            self.add(&name, Verdict::Failed(line.clone()), expected.get(&name));
         }
         for (reason, bound) in SKIP_BOUNDS {
             let count = self.skipped.iter().filter(|(_, why)| why == reason).count();
@@ -246,4 +248,44 @@ impl Report {
 fn probe_path() -> PathBuf {
     let own = std::env::current_exe().expect("own path");
     own.ancestors().nth(2).expect("target directory").join("probe")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn surprises(name: &str, verdict: Verdict, expected: Option<&str>) -> usize {
+        let mut report = Report::default();
+        report.add(name, verdict, expected.map(str::to_owned).as_ref());
+        report.surprises.len()
+    }
+
+    #[test]
+    fn a_surprise_in_either_direction_fails_the_suite() {
+        let failed = || Verdict::Failed("no".into());
+        assert_eq!(surprises("a::b", failed(), None), 1);
+        assert_eq!(surprises("a::b", failed(), Some("why")), 0);
+        assert_eq!(surprises("a::b", Verdict::Passed, Some("why")), 1);
+        assert_eq!(surprises("a::b", Verdict::Passed, Some("sometimes: why")), 0);
+        assert_eq!(surprises("deliberate::b", Verdict::Passed, None), 1);
+        assert_eq!(surprises("deliberate::b", failed(), None), 0);
+    }
+
+    #[test]
+    fn skips_past_their_bound_fail_the_suite() {
+        let mut report = Report::default();
+        for _ in 0..30 {
+            report.add("a::b", Verdict::Skipped("Ocirt".into()), None);
+        }
+        report.host(&[], &BTreeMap::new());
+        assert_eq!(report.surprises.len(), 1);
+    }
+
+    #[test]
+    fn an_unknown_reason_to_skip_fails_the_suite() {
+        let mut report = Report::default();
+        report.add("a::b", Verdict::Skipped("no reason".into()), None);
+        report.host(&[], &BTreeMap::new());
+        assert_eq!(report.surprises.len(), 1);
+    }
 }

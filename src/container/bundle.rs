@@ -3,6 +3,8 @@
 //! The file is parsed straight into its types. Only if that fails, it is parsed as plain JSON, freed of what the
 //! specification tells to ignore ([`repair`]) and converted again, now naming the field that is wrong.
 
+mod place;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -116,9 +118,12 @@ fn parse_slowly(text: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
     repair::drop_nulls(&mut config);
     refuse_other_platforms(&config)?;
     repair::all(&mut config, warnings);
-    serde_path_to_error::deserialize(config).map_err(|error| {
-        let place = error.path().to_string();
-        field_error(&place, &error.into_inner().to_string())
+    // As text again, since the types know the byte of an error, and a value has no bytes.
+    let text = config.to_string();
+    serde_json::from_str(&text).map_err(|error| {
+        let message = error.to_string();
+        let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
+        field_error(&place::of(&text, error.column()), what)
     })
 }
 

@@ -74,9 +74,11 @@ impl Init {
 
     /// prestart and createRuntime hooks; then init goes on with the state for its own hooks.
     fn run_hooks(&self, plan: &Plan, state: &State) -> Result<()> {
-        let outside = state.for_hooks(Status::Creating, Some(self.child.pid))?;
         for hook in &plan.runtime_hooks {
-            hook.run(&outside, &state.bundle).with_context(|| hook.field.clone())?;
+            // Hooks of old take the container for created, as crun and runtime-tools have it.
+            let status = if hook.field.starts_with("hooks.prestart") { Status::Created } else { Status::Creating };
+            let state_text = state.for_hooks(status, Some(self.child.pid))?;
+            hook.run(&state_text, &state.bundle).with_context(|| hook.field.clone())?;
         }
         let inside = Some(pid_inside(self.child.pid)?);
         let states = [Status::Creating, Status::Created].map(|status| state.for_hooks(status, inside));

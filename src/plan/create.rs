@@ -204,7 +204,7 @@ impl Container<'_> {
         }
         draft.add("root.path", Step::EnterRootfs(enter));
         if self.place == Place::RuntimeNamespace {
-            return self.refuse_mounts();
+            return self.leave_host_alone(draft);
         }
         let mounts = self.spec.mounts().as_deref().unwrap_or_default();
         let label = self.mount_label(draft);
@@ -244,13 +244,19 @@ impl Container<'_> {
         Some(label)
     }
 
-    /// Without a mount namespace, every mount would be the host's.
-    fn refuse_mounts(&self) -> Result<()> {
+    /// Without a mount namespace every mount would be the host's, and stay: as in runc, none is made. What would
+    /// protect the host is refused, what would only be missed is a warning.
+    fn leave_host_alone(&self, draft: &mut Draft) -> Result<()> {
         const NEEDS: &str = "needs a mount namespace in linux.namespaces";
-        ensure!(self.spec.mounts().as_deref().unwrap_or_default().is_empty(), "mounts: {NEEDS}");
         ensure!(self.linux.rootfs_propagation().is_none(), "linux.rootfsPropagation: {NEEDS}");
-        ensure!(self.linux.devices().as_deref().unwrap_or_default().is_empty(), "linux.devices: {NEEDS}");
         ensure!(!self.is_readonly(), "root.readonly: {NEEDS}");
+        let lists = [
+            ("mounts", self.spec.mounts().as_deref().unwrap_or_default().is_empty()),
+            ("linux.devices", self.linux.devices().as_deref().unwrap_or_default().is_empty()),
+        ];
+        for (field, _) in lists.iter().filter(|(_, is_empty)| !is_empty) {
+            draft.warnings.push(format!("{field}: {NEEDS}, none is made"));
+        }
         Ok(())
     }
 

@@ -69,9 +69,9 @@ enum Part {
 /// The one hierarchy of cgroup v2.
 #[derive(PartialEq, Debug)]
 pub struct V2 {
-    /// Only in a cgroup namespace: elsewhere it would show the host's cgroups, and a mount from the first cgroup
-    /// namespace sets the options of all others too (cgroups(7), "nsdelegate").
-    filesystem: Option<Filesystem>,
+    filesystem: Filesystem,
+    /// Without one, a new mount would show the host's whole hierarchy, and set the host's mount options anew.
+    namespaced: bool,
     own: Option<Bind>,
     /// Covers the mount point, if not even the own directory is there.
     cover: Filesystem,
@@ -152,22 +152,19 @@ impl V2 {
         let own = view.unified.as_deref().map(|own| Bind::of_cgroup(own, request.target.clone(), flags));
         let data = ["source=tmpfs".to_owned(), "mode=755".to_owned()];
         Ok(Self {
+            namespaced: view.namespaced,
             own: own.transpose().context("cgroup")?,
             cover: Filesystem::internal("tmpfs", request.target.clone(), &data, flags | attr::RDONLY)?,
-            filesystem: view
-                .namespaced
-                .then(|| Filesystem::compile(Request { kind: "cgroup2", ..request }, None))
-                .transpose()?,
+            filesystem: Filesystem::compile(Request { kind: "cgroup2", ..request }, None)?,
         })
     }
 
-    /// A user namespace without a cgroup namespace of its own may not mount it (EPERM), nor may who finds it mounted
-    /// differently (EBUSY): then the own directory is bound, and where there is none, the host's stay hidden
-    /// (CVE-2023-25809).
+    /// Without a cgroup namespace, and where mounting is refused (EPERM, EBUSY), the own directory is bound; where there
+    /// is none, the host's stay hidden (CVE-2023-25809).
     fn apply(&self, root: &RootFd) -> Result<(), Fault> {
-        if let Some(filesystem) = &self.filesystem {
-            match filesystem.apply(root) {
-                Err(fault) if self.own.is_some() && matches!(fault.errno, Errno::EPERM | Errno::EBUSY) => {}
+        if self.namespaced {
+            match self.filesystem.apply(root) {
+                Err(fault) if matches!(fault.errno, Errno::EPERM | Errno::EBUSY) => {}
                 done => return done,
             }
         }
@@ -183,9 +180,7 @@ impl fmt::Display for CgroupMount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::V1(v1) => write_mount(f, format_args!("mount cgroup"), &v1.target, &v1.text),
-            Self::V2(V2 { filesystem: Some(filesystem), .. }) => filesystem.fmt(f),
-            Self::V2(V2 { own: Some(own), .. }) => own.fmt(f),
-            Self::V2(v2) => v2.cover.fmt(f),
+            Self::V2(v2) => v2.filesystem.fmt(f),
         }
     }
 }
