@@ -2,8 +2,7 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::eventually;
-use ocirt_integration::runtime::{call, kind};
+use ocirt_integration::runtime::{call, eventually, kind};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 use std::time::{Duration, Instant};
