@@ -4,7 +4,8 @@
 //! cli → lifecycle → plan → init → container → sys            log: used by cli and lifecycle
 //! ```
 
-#![deny(unsafe_op_in_unsafe_fn)]
+// Bytes from init and files of the host are parsed, never trusted; and init has nobody to panic to.
+#![deny(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod cli;
 

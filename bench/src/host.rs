@@ -24,6 +24,7 @@ pub struct Host {
 
 impl Host {
     /// Leaves the caller's mount namespace, becomes a subreaper and makes what every measurement needs.
+    #[expect(clippy::disallowed_methods, reason = "nobody but the bench is in its mount namespace yet")]
     pub fn enter() -> Result<Self> {
         ensure!(Uid::effective().is_root(), "the bench makes containers and cgroups, so it runs as root");
         unshare(CloneFlags::CLONE_NEWNS).context("unshare")?;

@@ -28,7 +28,7 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use crate::lifecycle::{Host, Id};
+use crate::lifecycle::{self, Host, Id};
 use crate::log::{self, Log};
 use global::Global;
 
@@ -88,6 +88,10 @@ enum Command {
 
 /// Runs the command that `arguments` spell, and returns the exit status.
 pub fn main(arguments: Vec<OsString>) -> u8 {
+    if arguments.iter().any(|argument| argument == "create" || argument == "run") {
+        // First, since whatever comes before it is done twice. If it fails, it fails again where the log is open.
+        let _ = lifecycle::protect();
+    }
     let arguments = match args::normalise(arguments) {
         Ok(arguments) => arguments,
         Err(error) => return fail(&Log::console(), "usage", &error),

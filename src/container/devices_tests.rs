@@ -176,6 +176,8 @@ fn the_hosts_nodes_are_bound_where_none_may_be_made() {
     in_user_namespace(|| {
         let dev = dir.root().target_dir(c"/dev", Links::Refuse).unwrap();
         let tmpfs = FsContext::open(c"tmpfs").unwrap();
+        // As in every configuration; in one that all may write to, O_CREAT asks who owns the node (may_create_in_sticky).
+        tmpfs.set(c"mode", Some(c"755")).unwrap();
         tmpfs.create().unwrap();
         attach(tmpfs.mount(0).unwrap().as_fd(), dev.as_fd()).unwrap();
         // Twice: what is bound already is the same device.

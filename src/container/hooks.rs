@@ -72,10 +72,8 @@ impl Hook {
         command.args(arguments).env_clear().current_dir(directory);
         for variable in self.environment.iter() {
             let text = variable.to_bytes();
-            let (name, value) = match text.iter().position(|byte| *byte == b'=') {
-                Some(at) => (&text[..at], &text[at + 1..]),
-                None => (text, &text[..0]),
-            };
+            let mut parts = text.splitn(2, |byte| *byte == b'=');
+            let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
             command.env(std::ffi::OsStr::from_bytes(name), std::ffi::OsStr::from_bytes(value));
         }
         let mut errors = socket::sealable_file(c"ocirt:hook-stderr").map(std::fs::File::from)?;

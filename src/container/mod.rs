@@ -2,6 +2,7 @@
 //! Siblings do not know each other: what two of them must agree on is an argument that `plan` passes.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
 
 pub mod bundle;
 pub mod cgroup;

@@ -4,6 +4,7 @@
 //! or allocated was, in `plan`; what is left is how, never what.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
 
 pub mod link;
 pub mod step;

@@ -83,6 +83,10 @@ pub fn build(
     let inherited = Inherited { join: cgroup.join()?, gate, console };
     let init = Init::launch(&plan, inherited)?;
     state.init = Some(init.identity()?);
+    if cgroup.paths().directories.is_empty() {
+        // Where it has a cgroup, `delete` finds init there, whenever we are killed.
+        directory.save(&state)?;
+    }
     init.prepare(&plan, &directory, &mut state)?;
     state.phase = Phase::Created;
     state.cgroup = cgroup.paths().clone();

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::inspect::Found;
 use super::state::{Directory, State, Status};
 use super::{Host, Id, Refusal};
-use crate::container::hooks;
+use crate::container::{cgroup, hooks};
 use crate::sys::{process, signal};
 
 /// How long a killed init may take to end, in milliseconds: runc's ten seconds.
@@ -24,9 +24,10 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
         // A create that was killed before its first side effect.
         Ok(None) if force => return directory.remove(),
         Ok(None) => bail!(Refusal::DoesNotExist),
-        // Nothing tells any more what belongs to it.
         Err(error) if force => {
-            host.log.warn(&format!("{error:#}: only the state directory of {id} is removed"));
+            host.log
+                .warn(&format!("{error:#}: what is left of {id} is looked for in the cgroup that is named after it"));
+            remove_by_name(id)?;
             return directory.remove();
         }
         Err(error) => return Err(error),
@@ -52,6 +53,17 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
         end(pidfd.as_ref().map(AsFd::as_fd), "the container's init")?;
     }
     destroy(host, &found.directory, &state)
+}
+
+/// Ends and removes what is in the cgroup of a container without cgroupsPath, when nothing tells any more where it is.
+fn remove_by_name(id: &Id) -> Result<()> {
+    let nothing = serde_json::from_str("{}").context("linux")?;
+    let cgroup = cgroup::compile(&nothing, id.as_str(), false)?;
+    if cgroup.paths().exists() {
+        cgroup.paths().kill_all(signal::KILL)?;
+        cgroup.paths().remove()?;
+    }
+    Ok(())
 }
 
 /// Removes everything that is left of a container whose init has ended, and runs its poststop hooks.

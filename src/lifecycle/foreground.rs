@@ -1,18 +1,25 @@
 //! Staying with a container in the foreground: signals go in, its terminal comes out, its exit status comes back.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
 
-use crate::sys::process::{self, Child, Exit};
+use crate::sys::process::{self, Child, Exit, Ready};
 use crate::sys::signal::{self, Signals};
-use crate::sys::{Errno, socket, terminal};
+use crate::sys::terminal::{self, Flow};
+use crate::sys::{Errno, socket};
+
+/// How often the terminal is read once more after the container's end: what init wrote has to come out, what others
+/// of a shared pid namespace go on writing has not.
+const LAST_READS: usize = 64;
 
 /// Our own terminal joined to the container's.
 pub struct Terminal {
     container: OwnedFd,
     /// How our terminal was before it was made raw; restored on drop.
     _raw: Option<terminal::Raw>,
+    input: Flow,
+    output: Flow,
     input_open: bool,
 }
 
@@ -22,71 +29,80 @@ impl Terminal {
         let mut name = [0; 4096];
         let [container, ..] = socket::receive(socket.as_fd(), &mut name).context("terminal of init")?.fds;
         let container = container.context("process.terminal: init sent no terminal")?;
+        terminal::set_nonblocking(container.as_fd()).context("terminal of init")?;
         let raw = terminal::make_raw(std::io::stdin().as_fd()).context("terminal")?;
         if raw.is_some() {
             terminal::copy_size(std::io::stdin().as_fd(), container.as_fd()).context("terminal size")?;
         }
-        Ok(Self { container, _raw: raw, input_open: true })
+        Ok(Self { container, _raw: raw, input: Flow::default(), output: Flow::default(), input_open: true })
     }
 
-    /// Passes on what has come from one side to the other.
-    fn pump(&mut self, input: bool, output: bool) -> Result<bool> {
-        if input && !terminal::copy_some(std::io::stdin().as_fd(), self.container.as_fd())? {
-            self.input_open = false;
+    /// Passes on what can be, once it is known that input and output can go on. False when the terminal is of no more
+    /// use: nobody in the container has it open, or nobody reads ours. Its end is then the container's hangup.
+    fn pump(&mut self, input: bool, output: bool) -> bool {
+        if input && self.input.is_pending() {
+            // Nobody is there to read it; the output tells the end.
+            self.input_open = self.input.drain(self.container.as_fd()).is_ok();
+        } else if input {
+            self.input_open = self.input.fill(std::io::stdin().as_fd()).unwrap_or(false);
         }
-        if output {
-            return Ok(terminal::copy_some(self.container.as_fd(), std::io::stdout().as_fd())?);
+        match output {
+            true if self.output.is_pending() => self.output.drain(std::io::stdout().as_fd()).is_ok(),
+            true => self.output.fill(self.container.as_fd()).unwrap_or(false),
+            false => true,
         }
-        Ok(true)
+    }
+
+    /// What the input waits for, and what the output waits for.
+    fn wants<'a>(&'a self, stdin: BorrowedFd<'a>, stdout: BorrowedFd<'a>) -> [Option<(BorrowedFd<'a>, Ready)>; 2] {
+        let container = self.container.as_fd();
+        let input = if self.input.is_pending() { (container, Ready::Write) } else { (stdin, Ready::Read) };
+        let output = if self.output.is_pending() { (stdout, Ready::Write) } else { (container, Ready::Read) };
+        [self.input_open.then_some(input), Some(output)]
+    }
+
+    /// Brings out what is still in the terminal.
+    fn finish(&mut self) -> Result<()> {
+        let stdout = std::io::stdout();
+        for _ in 0..LAST_READS {
+            while self.output.is_pending() {
+                process::poll_for([Some((stdout.as_fd(), Ready::Write))], None)?;
+                if !self.pump(false, true) {
+                    return Ok(());
+                }
+            }
+            if !process::poll([self.container.as_fd()], Some(0))?[0] || !self.pump(false, true) {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
 /// Stays until `child` ends: forwards signals, relays the terminal, and reaps orphans that are given to us.
 pub fn follow(child: &Child, signals: &Signals, mut terminal: Option<Terminal>) -> Result<Exit> {
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     loop {
-        let events = wait_for_events(child, signals, terminal.as_ref())?;
+        let wants = terminal.as_ref().map_or([None, None], |relay| relay.wants(stdin.as_fd(), stdout.as_fd()));
+        let [input_wants, output_wants] = wants;
+        let [child_wants, signals_want] = [child.pidfd.as_fd(), signals.as_fd()].map(|fd| Some((fd, Ready::Read)));
+        let [ended, _, input, output] =
+            process::poll_for([child_wants, signals_want, input_wants, output_wants], None)?;
         if let Some(relay) = &mut terminal
-            && !relay.pump(events.input, events.output)?
+            && !relay.pump(input, output)
         {
             terminal = None;
         }
         while let Some(number) = signals.next()? {
             forward(child, number, terminal.as_ref())?;
         }
-        if events.ended {
+        if ended {
             if let Some(relay) = &mut terminal {
-                while process::poll([relay.container.as_fd()], Some(0))?[0] && relay.pump(false, true)? {}
+                relay.finish()?;
             }
             return Ok(process::wait(child.pidfd.as_fd())?);
         }
     }
-}
-
-struct Events {
-    ended: bool,
-    input: bool,
-    output: bool,
-}
-
-fn wait_for_events(child: &Child, signals: &Signals, terminal: Option<&Terminal>) -> Result<Events> {
-    let (pidfd, signals) = (child.pidfd.as_fd(), signals.as_fd());
-    let stdin = std::io::stdin();
-    let events = match terminal {
-        Some(relay) if relay.input_open => {
-            let [ended, _, output, input] =
-                process::poll([pidfd, signals, relay.container.as_fd(), stdin.as_fd()], None)?;
-            Events { ended, input, output }
-        }
-        Some(relay) => {
-            let [ended, _, output] = process::poll([pidfd, signals, relay.container.as_fd()], None)?;
-            Events { ended, input: false, output }
-        }
-        None => {
-            let [ended, _] = process::poll([pidfd, signals], None)?;
-            Events { ended, input: false, output: false }
-        }
-    };
-    Ok(events)
 }
 
 /// Passes a signal on to the container, but for those that are about ourselves.
@@ -96,7 +112,11 @@ fn forward(child: &Child, number: i32, terminal: Option<&Terminal>) -> Result<()
         // The Go runtime of some callers sends itself this one.
         signal::URG => Ok(()),
         signal::WINCH => match terminal {
-            Some(relay) => Ok(terminal::copy_size(std::io::stdin().as_fd(), relay.container.as_fd())?),
+            // Without a terminal of ours, or after its hangup, there is no size to pass on.
+            Some(relay) => {
+                let _ = terminal::copy_size(std::io::stdin().as_fd(), relay.container.as_fd());
+                Ok(())
+            }
             None => Ok(()),
         },
         _ => match process::pidfd_send_signal(child.pidfd.as_fd(), number) {

@@ -25,6 +25,7 @@ pub use create::{CreateOptions, create, plan};
 pub use delete::delete;
 pub use inspect::{StateView, ids, list, ps, state};
 pub use kill::kill;
+pub use protect::enter as protect;
 pub use run::{RunOptions, run};
 pub use start::start;
 pub use state::Status;
@@ -134,6 +135,30 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "../a", "a b", "é", "a\n", &"x".repeat(256)] {
             let error = Id::parse(bad).unwrap_err().to_string();
             assert!(error.starts_with("invalid id format: '"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_has_the_words_that_engines_match() {
+        let texts = [
+            (Refusal::Exists, "container with given ID already exists"),
+            (Refusal::DoesNotExist, "container does not exist"),
+            (Refusal::NotRunning, "container not running"),
+            (Refusal::AlreadyStarted, "cannot start an already running container"),
+            (Refusal::StartStopped, "cannot start a container that has stopped"),
+            (Refusal::StartPaused, "cannot start a container in the paused state"),
+            (Refusal::StartCreating, "cannot start a container in the creating state"),
+            (
+                Refusal::DeleteNotStopped(Status::Running),
+                "cannot delete container that is not stopped: running (kill it first, or use --force)",
+            ),
+            (
+                Refusal::DeleteNotStopped(Status::Created),
+                "cannot delete container that is not stopped: created (kill it first, or use --force)",
+            ),
+        ];
+        for (refusal, text) in texts {
+            assert_eq!(refusal.to_string(), text);
         }
     }
 }

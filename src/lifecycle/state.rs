@@ -8,13 +8,15 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime;
+use procfs::FromRead;
+use procfs::process::Stat;
 use serde::{Deserialize, Serialize};
 
 use super::{Id, Refusal};
@@ -151,8 +153,14 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!(Refusal::Exists),
             result => result.with_context(|| format!("state directory {}", path.display()))?,
         }
-        let directory = Self::open_path(path)?;
-        Ok(Reserved { directory, kept: false })
+        match Self::open_path(path.clone()) {
+            Ok(directory) => Ok(Reserved { directory, kept: false }),
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = fs::remove_dir(path);
+                Err(error)
+            }
+        }
     }
 
     /// Opens the directory of an existing container; a missing one is [`Refusal::DoesNotExist`].
@@ -331,21 +339,20 @@ impl Identity {
 /// State letter and start time of `pid`; `None`: no such process.
 fn read_stat(pid: i32) -> Result<Option<(char, u64)>> {
     let path = format!("/proc/{pid}/stat");
-    match fs::read_to_string(&path) {
-        Ok(text) => parse_stat(&text).map(Some).with_context(|| format!("{path}: {text:?}")),
+    // More than the 52 numbers and the name ever take, so that it is read at once.
+    let mut buffer = [0; 2048];
+    match fs::File::open(&path).and_then(|mut file| file.read(&mut buffer)) {
+        Ok(len) => parse_stat(buffer.get(..len).unwrap_or_default()).map(Some).context(path),
         // ESRCH: it ended between open and read.
         Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3) => Ok(None),
         Err(error) => Err(error).context(path),
     }
 }
 
-/// Fields 3 and 22 of proc_pid_stat(5). The name in field 2 may hold anything, so the last `)` ends it.
-fn parse_stat(text: &str) -> Option<(char, u64)> {
-    let (_, rest) = text.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some((state, start_time))
+/// Fields 3 and 22 of proc_pid_stat(5).
+fn parse_stat(text: &[u8]) -> Result<(char, u64)> {
+    let stat = Stat::from_read(text)?;
+    Ok((stat.state, stat.starttime))
 }
 
 #[cfg(test)]
@@ -354,10 +361,10 @@ mod tests {
 
     #[test]
     fn the_stat_line_is_read_past_a_hostile_name() {
-        let text = "7 (a) Z 1 (b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
-        assert_eq!(parse_stat(text), Some(('S', 4242)));
-        assert_eq!(parse_stat("7 (x"), None);
-        assert_eq!(parse_stat(""), None);
+        let text = b"7 (a) Z 1 (b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 4096 1 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
+        assert_eq!(parse_stat(text).unwrap(), ('S', 4242));
+        assert!(parse_stat(b"7 (x").is_err());
+        assert!(parse_stat(b"").is_err());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod create;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 //! Every descriptor is opened close-on-exec and returned owned; every path is a `&CStr`, so that what runs after the
 //! clone never touches the heap. A function that init or an `apply()` calls uses neither `std` nor the heap.
 
+#![deny(clippy::indexing_slicing, clippy::multiple_unsafe_ops_per_block)]
+
 pub mod beneath;
 pub mod binary;
 pub mod bpf;

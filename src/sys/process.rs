@@ -4,8 +4,6 @@ use core::ffi::CStr;
 use core::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout};
-
 use super::error::{Errno, Result, SysError, check};
 
 /// clone3's flag to be born in a cgroup (Linux 5.7); libc's constant is too narrow for it.
@@ -117,7 +115,9 @@ fn wait_id(kind: libc::idtype_t, id: u32, flags: i32) -> Result<Option<(i32, Exi
         }
     }
     // SAFETY: waitid fills the SIGCHLD fields, and leaves si_pid zero where nothing has ended.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: another of the fields that waitid fills.
+    let status = unsafe { info.si_status() };
     match (pid, info.si_code) {
         (0, _) => Ok(None),
         (pid, libc::CLD_EXITED) => Ok(Some((pid, Exit::Status(status)))),
@@ -125,19 +125,35 @@ fn wait_id(kind: libc::idtype_t, id: u32, flags: i32) -> Result<Option<(i32, Exi
     }
 }
 
+/// What a descriptor is polled for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ready {
+    Read,
+    Write,
+}
+
 /// Waits until one of `fds` is readable or hung up, for at most `milliseconds` (`None`: without end). Returns which
 /// are, in order; all false when the time is up.
 pub fn poll<const N: usize>(fds: [BorrowedFd; N], milliseconds: Option<u32>) -> Result<[bool; N]> {
-    let mut polled = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-    let timeout = match milliseconds {
-        None => PollTimeout::NONE,
-        Some(limit) => PollTimeout::try_from(limit.min(i32::MAX as u32)).unwrap_or(PollTimeout::MAX),
-    };
+    poll_for(fds.map(|fd| Some((fd, Ready::Read))), milliseconds)
+}
+
+/// As [`poll`], each descriptor for what it is wanted for; `None` is never ready.
+pub fn poll_for<const N: usize>(fds: [Option<(BorrowedFd, Ready)>; N], milliseconds: Option<u32>) -> Result<[bool; N]> {
+    let mut polled = fds.map(|fd| match fd {
+        Some((fd, Ready::Read)) => libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 },
+        Some((fd, Ready::Write)) => libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 },
+        // poll(2) passes over a negative one.
+        None => libc::pollfd { fd: -1, events: 0, revents: 0 },
+    });
+    let timeout = milliseconds.map_or(-1, |limit| i32::try_from(limit).unwrap_or(i32::MAX));
     loop {
-        match nix::poll::poll(&mut polled, timeout) {
-            Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(SysError::new("poll", errno)),
-            Ok(_) => return Ok(polled.map(|fd| fd.any().unwrap_or(true))),
+        // SAFETY: the array holds N entries and outlives the call; the descriptors are borrowed for as long.
+        let ret = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout) };
+        match check("poll", ret.into()) {
+            Err(error) if error.errno == Errno::EINTR => continue,
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(polled.map(|polled| polled.revents != 0)),
         }
     }
 }

@@ -19,8 +19,12 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     let ret =
         unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()) };
     check("socketpair", ret.into())?;
-    // SAFETY: the kernel just made both for us.
-    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
+    let [one, other] = fds;
+    // SAFETY: the kernel just made it for us.
+    let one = unsafe { OwnedFd::from_raw_fd(one) };
+    // SAFETY: and this one.
+    let other = unsafe { OwnedFd::from_raw_fd(other) };
+    Ok((one, other))
 }
 
 /// Listens on the new socket `name` in `directory`, for one connection at a time.
@@ -86,20 +90,64 @@ pub fn accept(listener: BorrowedFd) -> Result<OwnedFd> {
     }
 }
 
-/// Room for the control message of [`MAX_FDS`] descriptors, aligned as cmsghdr wants it.
-#[repr(C, align(8))]
-struct Control([u8; 64]);
+/// A control message with [`MAX_FDS`] descriptors, as cmsg(3) lays it out: the data follow the header at once, which is
+/// a multiple of the alignment that CMSG_DATA asks for.
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    fds: [libc::c_int; MAX_FDS],
+}
+
+impl Control {
+    const HEADER: usize = size_of::<libc::cmsghdr>();
+    const FULL: usize = Self::HEADER + MAX_FDS * size_of::<libc::c_int>();
+
+    fn empty() -> Self {
+        // SAFETY: cmsghdr and the descriptors are plain numbers, for which zero is a valid value.
+        unsafe { zeroed() }
+    }
+
+    fn with(fds: &[BorrowedFd]) -> Result<Self> {
+        if fds.len() > MAX_FDS {
+            return Err(SysError::new("sendmsg", Errno::E2BIG));
+        }
+        let mut control = Self::empty();
+        control.header.cmsg_level = libc::SOL_SOCKET;
+        control.header.cmsg_type = libc::SCM_RIGHTS;
+        control.header.cmsg_len = Self::HEADER + size_of_val(fds);
+        for (slot, fd) in control.fds.iter_mut().zip(fds) {
+            *slot = fd.as_raw_fd();
+        }
+        Ok(control)
+    }
+
+    /// The descriptors in what recvmsg filled up to `len` bytes.
+    fn into_fds(self, len: usize) -> [Option<OwnedFd>; MAX_FDS] {
+        let mut fds = [const { None }; MAX_FDS];
+        let Self { header, .. } = self;
+        if len < Self::HEADER || header.cmsg_level != libc::SOL_SOCKET || header.cmsg_type != libc::SCM_RIGHTS {
+            return fds;
+        }
+        let count = header.cmsg_len.saturating_sub(Self::HEADER) / size_of::<libc::c_int>();
+        for (slot, fd) in fds.iter_mut().zip(self.fds).take(count) {
+            // SAFETY: the kernel made it for this message, and `self` is gone with this: nobody else owns it.
+            *slot = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
+        fds
+    }
+}
 
 /// Sends one message, with up to [`MAX_FDS`] descriptors. EPIPE: the peer is gone (no signal is raised).
 pub fn send(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<()> {
-    let mut control = Control([0; 64]);
+    let mut control = Control::with(fds)?;
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
     let mut message: libc::msghdr = unsafe { zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     if !fds.is_empty() {
-        attach(&mut message, &mut control, fds)?;
+        message.msg_control = (&raw mut control).cast();
+        message.msg_controllen = control.header.cmsg_len;
     }
     loop {
         // SAFETY: everything that `message` points at outlives the call.
@@ -111,28 +159,6 @@ pub fn send(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<()> 
     }
 }
 
-fn attach(message: &mut libc::msghdr, control: &mut Control, fds: &[BorrowedFd]) -> Result<()> {
-    if fds.len() > MAX_FDS {
-        return Err(SysError::new("sendmsg", Errno::E2BIG));
-    }
-    let len = (fds.len() * size_of::<libc::c_int>()) as u32;
-    message.msg_control = control.0.as_mut_ptr().cast();
-    // SAFETY: arithmetic only.
-    message.msg_controllen = unsafe { libc::CMSG_SPACE(len) } as usize;
-    // SAFETY: msg_control has room for this one header and MAX_FDS descriptors (64 bytes, 8-aligned).
-    unsafe {
-        let header = libc::CMSG_FIRSTHDR(message);
-        (*header).cmsg_level = libc::SOL_SOCKET;
-        (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
-        let data = libc::CMSG_DATA(header).cast::<libc::c_int>();
-        for (index, fd) in fds.iter().enumerate() {
-            data.add(index).write_unaligned(fd.as_raw_fd());
-        }
-    }
-    Ok(())
-}
-
 /// What came with a message: its length (0: the peer is gone) and its descriptors, in order.
 #[derive(Default)]
 pub struct Received {
@@ -142,14 +168,14 @@ pub struct Received {
 
 /// Receives one message into `buffer`, waiting for it.
 pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received> {
-    let mut control = Control([0; 64]);
+    let mut control = Control::empty();
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
     let mut message: libc::msghdr = unsafe { zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
-    message.msg_control = control.0.as_mut_ptr().cast();
-    message.msg_controllen = control.0.len();
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = Control::FULL;
     let len = loop {
         // SAFETY: everything that `message` points at outlives the call.
         let ret = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
@@ -161,24 +187,7 @@ pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received> {
             Ok(len) => break len as usize,
         }
     };
-    Ok(Received { len, fds: detach(&message) })
-}
-
-fn detach(message: &libc::msghdr) -> [Option<OwnedFd>; MAX_FDS] {
-    let mut fds = [const { None }; MAX_FDS];
-    // SAFETY: the kernel filled msg_control; the header, if there is one, lies within it.
-    unsafe {
-        let header = libc::CMSG_FIRSTHDR(message);
-        if header.is_null() || (*header).cmsg_level != libc::SOL_SOCKET || (*header).cmsg_type != libc::SCM_RIGHTS {
-            return fds;
-        }
-        let count = ((*header).cmsg_len - libc::CMSG_LEN(0) as usize) / size_of::<libc::c_int>();
-        let data = libc::CMSG_DATA(header).cast::<libc::c_int>();
-        for (index, slot) in fds.iter_mut().enumerate().take(count) {
-            *slot = Some(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
-        }
-    }
-    fds
+    Ok(Received { len, fds: control.into_fds(message.msg_controllen) })
 }
 
 /// Connects a stream socket to the unix socket at `path` on the host: a console socket, a pidfd socket. The path may be

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::error::{Errno, Result, SysError, check};
@@ -44,24 +45,54 @@ pub fn copy_size(from: BorrowedFd, to: BorrowedFd) -> Result<()> {
     check("ioctl TIOCSWINSZ", ret.into()).map(drop)
 }
 
-/// Copies what is there to read; false at the end of `from`. A terminal whose last user is gone reads as EIO.
-pub fn copy_some(from: BorrowedFd, to: BorrowedFd) -> Result<bool> {
-    let mut buffer = [0; 32 * 1024];
-    let len = loop {
-        match nix::unistd::read(from, &mut buffer) {
-            Err(Errno::EINTR) => continue,
-            Err(Errno::EIO) | Ok(0) => return Ok(false),
-            Err(errno) => return Err(SysError::new("read", errno)),
-            Ok(len) => break len,
-        }
-    };
-    let mut rest = buffer.get(..len).unwrap_or_default();
-    while !rest.is_empty() {
-        match nix::unistd::write(to, rest) {
-            Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(SysError::new("write", errno)),
-            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+/// Lets reads and writes of `fd` return EAGAIN where they would wait.
+pub fn set_nonblocking(fd: BorrowedFd) -> Result<()> {
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| SysError::new("fcntl", errno))?;
+    let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
+    fcntl(fd, FcntlArg::F_SETFL(flags)).map(drop).map_err(|errno| SysError::new("fcntl", errno))
+}
+
+/// Bytes on their way from one descriptor to another, so that neither is waited for while the other one could go on.
+pub struct Flow {
+    buffer: Box<[u8; 4096]>,
+    start: usize,
+    end: usize,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self { buffer: Box::new([0; 4096]), start: 0, end: 0 }
+    }
+}
+
+impl Flow {
+    /// Whether bytes that were read wait to be written.
+    pub fn is_pending(&self) -> bool {
+        self.start < self.end
+    }
+
+    /// Reads what is there; false at the end. A terminal whose last user is gone reads as EIO.
+    pub fn fill(&mut self, from: BorrowedFd) -> Result<bool> {
+        match nix::unistd::read(from, self.buffer.as_mut_slice()) {
+            Err(Errno::EINTR | Errno::EAGAIN) => Ok(true),
+            Err(Errno::EIO) | Ok(0) => Ok(false),
+            Err(errno) => Err(SysError::new("read", errno)),
+            Ok(len) => {
+                (self.start, self.end) = (0, len);
+                Ok(true)
+            }
         }
     }
-    Ok(true)
+
+    /// Writes as much as `to` takes at once: up to 4096 bytes, which a pipe that polls as writable takes (pipe(7)).
+    pub fn drain(&mut self, to: BorrowedFd) -> Result<()> {
+        match nix::unistd::write(to, self.buffer.get(self.start..self.end).unwrap_or_default()) {
+            Err(Errno::EINTR | Errno::EAGAIN) => Ok(()),
+            Err(errno) => Err(SysError::new("write", errno)),
+            Ok(written) => {
+                self.start += written;
+                Ok(())
+            }
+        }
+    }
 }

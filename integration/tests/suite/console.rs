@@ -2,6 +2,7 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::host;
+use ocirt_integration::runtime::eventually;
 use ocirt_integration::terminal::{Receiver, pty, read_until};
 use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};
@@ -15,6 +16,8 @@ tests![
     a_foreground_terminal_is_passed_through,
     a_foreground_terminal_has_the_callers_size,
     a_foreground_terminal_is_restored,
+    a_paste_that_nobody_reads_does_not_hold_up_signals,
+    output_that_cannot_be_written_is_a_hangup,
     a_terminal_without_a_console_socket_is_refused_by_create,
     a_console_socket_without_a_terminal_is_refused,
     a_console_socket_that_is_not_there_is_named,
@@ -112,6 +115,28 @@ fn a_foreground_terminal_is_restored() {
     assert_eq!(running.finish().status, 5);
     assert_eq!(before, read());
     read_until(&mut master, |_| true);
+}
+
+fn a_paste_that_nobody_reads_does_not_hold_up_signals() {
+    let paste = host::place().join("paste");
+    std::fs::write(&paste, "x\n".repeat(500_000)).expect("file");
+    let bundle = with_terminal().write(probe!(print "ready"; sigwait));
+    let mut running = bundle.call("run").stdin(File::open(paste).expect("file")).spawn();
+    eventually("the container runs", || running.stdout().contains("ready"));
+    // SAFETY: no memory is passed; the process is our child.
+    unsafe { libc::kill(running.child.id() as i32, libc::SIGTERM) };
+    running.finish();
+    host::assert_nothing_left();
+}
+
+fn output_that_cannot_be_written_is_a_hangup() {
+    let bundle = with_terminal().write(probe!(print "x"; exit 5));
+    let mut command = std::process::Command::new(ocirt_integration::runtime::path());
+    command.arg("--root").arg(host::root()).args(["run", "--bundle"]).arg(&bundle.dir).arg(&bundle.id);
+    command.stdin(std::process::Stdio::null()).stdout(File::options().write(true).open("/dev/full").expect("full"));
+    let status = command.status().expect("runtime");
+    assert_eq!(status.code(), Some(5));
+    host::assert_nothing_left();
 }
 
 fn a_terminal_without_a_console_socket_is_refused_by_create() {

@@ -1,4 +1,4 @@
-//! A runtime killed at any point: `delete --force` undoes whatever there is (DESIGN.md, "Crash safety").
+//! A runtime killed at any point: `delete --force` undoes whatever there is.
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::runner::{Need, need};

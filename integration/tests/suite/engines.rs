@@ -28,8 +28,9 @@ fn configs() -> Vec<(String, Value)> {
     all
 }
 
-/// The engine's configuration around our probe: paths of the engine's machine become paths that are here.
-fn adjusted(engine: &Value) -> Bundle {
+/// The engine's configuration around our probe: paths of the engine's machine become paths that are here, and the
+/// namespaces of its processes those of `pod`.
+fn adjusted(engine: &Value, pod: u32) -> Bundle {
     let bundle = Bundle::new();
     let (file, directory) = (bundle.dir.join("file"), bundle.host_dir("volume"));
     std::fs::write(&file, "text").expect("file");
@@ -37,8 +38,10 @@ fn adjusted(engine: &Value) -> Bundle {
     spec["root"]["path"] = json!(bundle.rootfs());
     spec["process"]["terminal"] = json!(false);
     spec["process"]["cwd"] = json!("/");
-    // Hooks are the engine's own programs, paths of namespaces its own processes.
-    spec.as_object_mut().expect("config").remove("hooks");
+    for hook in spec["hooks"].as_object_mut().into_iter().flatten().flat_map(|(_, list)| list.as_array_mut()).flatten()
+    {
+        hook["path"] = json!("/bin/true");
+    }
     for mount in spec["mounts"].as_array_mut().into_iter().flatten() {
         let source = mount["source"].as_str().unwrap_or("").to_owned();
         if mount["type"] == "bind" && !source.starts_with("/dev") && !source.starts_with("/sys") {
@@ -47,7 +50,16 @@ fn adjusted(engine: &Value) -> Bundle {
         }
     }
     for namespace in spec["linux"]["namespaces"].as_array_mut().into_iter().flatten() {
-        namespace.as_object_mut().expect("a namespace").remove("path");
+        if namespace["path"].is_string() {
+            let name = namespace["type"].as_str().unwrap_or_default().replace("network", "net");
+            namespace["path"] = json!(format!("/proc/{pod}/ns/{name}"));
+        }
+    }
+    if let Some(owner) = spec["linux"]["uidMappings"][0]["hostID"].as_u64() {
+        for path in ["", "proc", "sys", "dev", "tmp", "etc", "data"] {
+            let owner = u32::try_from(owner).ok();
+            std::os::unix::fs::chown(bundle.inside(path), owner, owner).expect("chown");
+        }
     }
     let path = format!("/{}", bundle.id);
     if spec["linux"]["cgroupsPath"].is_string() {
@@ -59,7 +71,7 @@ fn adjusted(engine: &Value) -> Bundle {
 fn configs_of_engines_are_planned() {
     need(Need::Ocirt, kind() == "ocirt");
     for (name, engine) in configs() {
-        let bundle = adjusted(&engine).write(probe!(print "it ran"));
+        let bundle = adjusted(&engine, std::process::id()).write(probe!(print "it ran"));
         let output = call(["plan", bundle.dir.to_str().expect("UTF-8")]);
         assert_eq!(output.status, 0, "{name}: {}", output.stderr);
     }
@@ -68,14 +80,13 @@ fn configs_of_engines_are_planned() {
 fn configs_of_engines_run() {
     let mut wrong = Vec::new();
     for (name, engine) in configs() {
-        // A rootless engine's user namespace is not the one we run in, and all capabilities need CAP_SYS_RESOURCE.
-        if name.contains("rootless") || name.contains("userns") {
-            continue;
-        }
-        let output = adjusted(&engine).config(restrict).run(probe!(print "it ran"));
+        let pod = Bundle::new().create(probe!(sleep 60));
+        pod.start().ok();
+        let output = adjusted(&engine, pod.pid()).config(restrict).run(probe!(print "it ran"));
         if output.status != 0 || output.answers() != ["it ran"] {
             wrong.push(format!("{name}: {} {}", output.status, output.stderr.trim_end()));
         }
+        call(["delete", "--force", pod.id()]).ok();
         host::assert_nothing_left();
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -84,10 +95,30 @@ fn configs_of_engines_run() {
 /// Takes away what a machine without CAP_SYS_RESOURCE refuses to every runtime.
 fn restrict(spec: &mut Value) {
     let process = spec["process"].as_object_mut().expect("process");
-    process.remove("rlimits");
-    process.remove("oomScoreAdj");
+    let too_high = |limit: &Value| hard_limit(limit["type"].as_str().unwrap_or("")) < limit["hard"].as_u64();
+    if let Some(limits) = process.get_mut("rlimits").and_then(Value::as_array_mut) {
+        limits.retain(|limit| !too_high(limit));
+    }
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").expect("oom_score_adj");
+    let own: i64 = own.trim().parse().expect("a number");
+    if process.get("oomScoreAdj").and_then(Value::as_i64).is_some_and(|score| score < own) {
+        process.remove("oomScoreAdj");
+    }
     process.remove("apparmorProfile");
     for set in spec["process"]["capabilities"].as_object_mut().into_iter().flatten() {
         set.1.as_array_mut().expect("a set").retain(|name| name != "CAP_SYS_RESOURCE");
     }
+}
+
+/// The hard limit of this process, as /proc/self/limits has it; unlimited is the largest number.
+fn hard_limit(name: &str) -> Option<u64> {
+    let title = match name {
+        "RLIMIT_NOFILE" => "Max open files",
+        "RLIMIT_NPROC" => "Max processes",
+        _ => return None,
+    };
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix(title))?;
+    let hard = line.split_whitespace().nth(1)?;
+    Some(hard.parse().unwrap_or(u64::MAX))
 }

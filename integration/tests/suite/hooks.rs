@@ -24,6 +24,7 @@ tests![
     no_descriptor_of_the_runtime_reaches_a_hook,
     a_hook_may_join_the_network_namespace_of_the_state,
     the_state_is_creating_while_create_hooks_run,
+    what_hooks_leave_ends_with_a_failed_create,
 ];
 
 const ALL: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -269,4 +270,11 @@ fn the_state_is_creating_while_create_hooks_run() {
     let seen: Value = serde_json::from_str(&std::fs::read_to_string(mark).expect("mark")).expect("a state");
     assert_eq!(seen["status"], "creating");
     assert_eq!(container.status(), "created");
+}
+
+/// Without a pid namespace nothing else would end them, and the cgroup would stay.
+fn what_hooks_leave_ends_with_a_failed_create() {
+    let background = json!({ "path": "/bin/sh", "args": ["sh", "-c", "sleep 60 </dev/null >/dev/null 2>&1 &"] });
+    let bundle = Bundle::new().without_namespace("pid").hook("createContainer", background);
+    bundle.hook("createContainer", json!({ "path": "/bin/false" })).refused("createContainer");
 }

@@ -13,6 +13,7 @@ mod crash;
 mod deliberate;
 mod engines;
 mod hooks;
+mod inject;
 mod lifecycle;
 mod mounts;
 mod namespaces;
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
         console::TESTS,
         output::TESTS,
         crash::TESTS,
+        inject::TESTS,
         engines::TESTS,
         deliberate::TESTS,
     ])

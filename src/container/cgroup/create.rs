@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::path::CgroupPath;
+use super::paths::{Deadline, REMOVE_WITHIN};
 use super::resources::{Missing, Write};
 use super::{Cgroup, Group, Join, Layout, Paths, absolute, file};
 use crate::sys::{self, Errno, SysError, bpf, cgroup};
@@ -80,8 +81,13 @@ impl Drop for Created {
     fn drop(&mut self) {
         for directory in self.made.iter().rev() {
             let directory = absolute(&directory.to_string_lossy());
-            // A parent can be in use by another container meanwhile; then it has to stay.
-            let _ = CString::new(directory).map(|path| cgroup::remove_directory(cgroup::here(), &path));
+            if self.paths.directories.values().any(|own| *own == directory) {
+                // A hook of a container that shares our pid namespace may have left processes; they end here.
+                let _ = self.paths.remove_directory(&directory, &Deadline::after(REMOVE_WITHIN));
+            } else {
+                // A parent can be in use by another container meanwhile; then it has to stay.
+                let _ = CString::new(directory).map(|path| cgroup::remove_directory(cgroup::here(), &path));
+            }
         }
     }
 }

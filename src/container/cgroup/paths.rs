@@ -16,7 +16,7 @@ use crate::sys::{self, Errno, SysError, cgroup};
 const SIGKILL: i32 = 9;
 
 /// How long to wait for processes that were killed: one in uninterruptible sleep dies late or never.
-const REMOVE_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const REMOVE_WITHIN: Duration = Duration::from_secs(10);
 /// How long to follow processes that keep forking while they are killed. The signal is sent by then in any case.
 const KILL_WITHIN: Duration = Duration::from_secs(2);
 /// How long to wait for a freezer; runc's figure for v2.
@@ -183,7 +183,7 @@ impl Paths {
         first
     }
 
-    fn remove_directory(&self, directory: &str, deadline: &Deadline) -> Result<()> {
+    pub(super) fn remove_directory(&self, directory: &str, deadline: &Deadline) -> Result<()> {
         loop {
             match remove_tree(directory) {
                 Ok(()) => return Ok(()),
@@ -339,13 +339,13 @@ fn refused(directory: &str, name: &str, value: &str, error: &SysError) -> anyhow
 }
 
 /// An end to waiting. Pauses grow from 50 µs to 20 ms: what was just killed is gone at once, what is not takes long.
-struct Deadline {
+pub(super) struct Deadline {
     start: Instant,
     within: Duration,
 }
 
 impl Deadline {
-    fn after(within: Duration) -> Self {
+    pub(super) fn after(within: Duration) -> Self {
         Self { start: Instant::now(), within }
     }
 

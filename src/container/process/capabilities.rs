@@ -6,62 +6,13 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use oci_spec::runtime::{Capability, LinuxCapabilities};
 
 use crate::sys::credentials::{self, CapabilitySets};
 use crate::sys::{Errno, Fault, SysError};
-
-/// The names of linux/capability.h; the index is the number.
-const NAMES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
-
-/// The names of all capabilities this runtime knows, in the order of their numbers.
-pub fn names() -> &'static [&'static str] {
-    &NAMES
-}
 
 /// What init can grant: the sets it has when it starts to set up its process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,11 +88,14 @@ fn mask(set: &Option<HashSet<Capability>>) -> u64 {
 
 fn number(capability: Capability) -> Option<usize> {
     let name = capability.to_string();
-    NAMES.iter().position(|known| known.strip_prefix("CAP_") == Some(&name))
+    caps::Capability::from_str(&format!("CAP_{name}")).ok().map(|capability| usize::from(capability.index()))
 }
 
-fn each(mask: u64) -> impl Iterator<Item = &'static str> {
-    NAMES.iter().enumerate().filter(move |(number, _)| mask >> number & 1 == 1).map(|(_, name)| *name)
+/// The names of the capabilities in `mask`, in the order of their numbers.
+fn each(mask: u64) -> impl Iterator<Item = String> {
+    let mut all: Vec<_> = caps::all().into_iter().filter(|capability| mask & capability.bitmask() != 0).collect();
+    all.sort_by_key(caps::Capability::index);
+    all.into_iter().map(|capability| capability.to_string())
 }
 
 fn list(mask: u64) -> String {
@@ -207,9 +161,9 @@ mod tests {
 
     #[test]
     fn every_capability_of_the_spec_has_a_number() {
-        for name in NAMES {
-            let capability: Capability = serde_json::from_str(&format!("\"{name}\"")).expect("known to the spec");
-            assert_eq!(number(capability).and_then(|n| NAMES.get(n).copied()), Some(name));
+        for known in caps::all() {
+            let capability: Capability = serde_json::from_str(&format!("\"{known}\"")).expect("known to the spec");
+            assert_eq!(number(capability), Some(usize::from(known.index())), "{known}");
         }
     }
 

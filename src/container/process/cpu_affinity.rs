@@ -54,7 +54,9 @@ impl CpuList {
             }
             mask.resize(mask.len().max(last / 64 + 1), 0);
             for cpu in first..=last {
-                mask[cpu / 64] |= 1 << (cpu % 64);
+                if let Some(word) = mask.get_mut(cpu / 64) {
+                    *word |= 1 << (cpu % 64);
+                }
             }
         }
         Ok(Self { text: text.to_owned(), mask })

@@ -146,6 +146,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "in a process of its own")]
     fn a_relative_directory_of_the_path_is_passed_over() {
         in_a_child(|| {
             std::env::set_current_dir("/bin")?;

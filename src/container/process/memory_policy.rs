@@ -58,7 +58,9 @@ fn parse(text: &str) -> Result<[u64; MOST / 64]> {
             bail!("{range:?}: there is no node {last}");
         }
         for node in first..=last {
-            nodes[node / 64] |= 1 << (node % 64);
+            if let Some(word) = nodes.get_mut(node / 64) {
+                *word |= 1 << (node % 64);
+            }
         }
     }
     Ok(nodes)

@@ -41,6 +41,7 @@ pub struct Hierarchy {
 
 /// The container's cgroups, mounted where programs look for them.
 #[derive(PartialEq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a plan has one or two of them")]
 pub enum CgroupMount {
     V1(V1),
     V2(V2),

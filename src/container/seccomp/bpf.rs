@@ -4,6 +4,8 @@
 //! conditional jump reaches 255 instructions; a target further off is reached through a copy of it, if it is a return,
 //! or through an unconditional jump.
 
+#![expect(clippy::indexing_slicing, reason = "compiled in the runtime, where a panic would only end a command")]
+
 use std::fmt;
 
 use crate::sys::seccomp::Instruction;

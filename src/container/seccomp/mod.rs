@@ -234,7 +234,7 @@ fn clauses(field: &str, args: &[LinuxSeccompArg]) -> Result<Vec<Clause>> {
     }
     let mut conditions: Vec<Condition> = args.iter().map(condition).collect();
     conditions.sort_by_key(|condition| condition.index);
-    if conditions.windows(2).any(|pair| pair[0].index == pair[1].index) {
+    if conditions.windows(2).any(|pair| matches!(pair, [one, next] if one.index == next.index)) {
         return Ok(conditions.into_iter().map(|condition| Clause(vec![condition])).collect());
     }
     Ok(vec![Clause(conditions)])

@@ -3,6 +3,8 @@
 //! Two costs matter when the kernel loads a program, and the search trades one for the other: each instruction is
 //! checked, translated and compiled, and (since Linux 5.11) the program is emulated once for every system call number.
 
+#![expect(clippy::indexing_slicing, reason = "compiled in the runtime, where a panic would only end a command")]
+
 use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
 use super::bpf::{Assembler, If, Label};

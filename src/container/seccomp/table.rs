@@ -5,6 +5,8 @@
 //! architecture; this table is searched once for all of them. A test compares it with that crate, another with
 //! libseccomp. `NO` is a call the architecture does not have.
 
+#![expect(clippy::indexing_slicing, reason = "compiled in the runtime, where a panic would only end a command")]
+
 /// The columns of [`CALLS`], in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Column {

@@ -1,0 +1,144 @@
+//! Every system call as the place of an accident: strace(1) kills the runtime there, or has the call fail.
+
+use ocirt_integration::bundle::Bundle;
+use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runtime::{Call, Output, call, kind, path};
+use ocirt_integration::{host, probe, tests};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+tests![
+    create_killed_at_a_system_call_is_undone,
+    start_killed_at_a_system_call_is_undone,
+    delete_killed_at_a_system_call_can_be_repeated,
+    create_with_a_failing_system_call_leaves_nothing,
+];
+
+/// How long a test looks for accidents; the places are taken from all over the command, the more the faster it goes.
+const ENOUGH: Duration = Duration::from_secs(15);
+
+/// Calls without an effect that could be left behind, and those that a failure injected before them does not spare
+/// their effect: a descriptor that is not closed is not an accident that happens.
+const NOT_FAILING: [&str; 3] = ["close", "poll", "exit_group"];
+
+fn bundle() -> Bundle {
+    let limits = json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 50 } });
+    Bundle::new().set("linux.resources", limits).namespace("cgroup", None)
+}
+
+/// A call, and which one of its name.
+struct Place {
+    name: String,
+    count: usize,
+}
+
+/// The runtime under strace with `options`, and where strace writes.
+fn traced(options: &str) -> (PathBuf, PathBuf) {
+    let (program, trace) = (host::place().join("traced"), host::place().join("trace"));
+    let text = format!("#!/bin/sh\nexec strace -qq -o {} {options} {} \"$@\"\n", trace.display(), path().display());
+    std::fs::write(&program, text).expect("script");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("script");
+    (program, trace)
+}
+
+/// All system calls of the command that `prepare` makes, once it has found its own way: after `first`.
+fn places(first: &str, prepare: impl Fn() -> (Bundle, Call)) -> Vec<Place> {
+    need(Need::Ocirt, kind() == "ocirt");
+    let has_strace = std::process::Command::new("strace").arg("-V").output().is_ok();
+    need(Need::Strace, has_strace);
+    let (program, trace) = traced("");
+    let (bundle, call) = prepare();
+    call.program(&program).run().ok();
+    undo(&bundle);
+    let mut counts = BTreeMap::new();
+    let mut all = Vec::new();
+    let mut found = false;
+    for line in std::fs::read_to_string(trace).expect("trace").lines() {
+        let Some((name, _)) = line.split_once('(') else { continue };
+        let count = counts.entry(name.to_owned()).or_insert(0);
+        *count += 1;
+        found |= line.contains(first);
+        if found {
+            all.push(Place { name: name.to_owned(), count: *count });
+        }
+    }
+    assert!(all.len() > 10, "{} calls after {first}", all.len());
+    all
+}
+
+fn undo(bundle: &Bundle) {
+    call(["delete", "--force", &bundle.id]).ok();
+    host::assert_nothing_left();
+}
+
+/// `visit` for as many places as there is time for, spread evenly and each at most once.
+fn each(places: &[Place], mut visit: impl FnMut(&Place)) {
+    let begun = Instant::now();
+    let stride = 7;
+    for index in (0..stride).flat_map(|offset| (offset..places.len()).step_by(stride)) {
+        if begun.elapsed() > ENOUGH {
+            break;
+        }
+        visit(&places[index]);
+    }
+}
+
+/// Kills the command at the places, and deletes what it was about.
+fn kill_at_each(first: &str, prepare: impl Fn() -> (Bundle, Call)) {
+    let places = places(first, &prepare);
+    each(&places, |Place { name, count }| {
+        let (program, _) = traced(&format!("-e inject={name}:signal=KILL:when={count}"));
+        let (bundle, call) = prepare();
+        call.program(&program).run();
+        undo(&bundle);
+    });
+}
+
+fn create() -> (Bundle, Call) {
+    let bundle = bundle().write(probe!(sleep 60));
+    let call = bundle.call("create");
+    (bundle, call)
+}
+
+/// A created container, and `words` for it.
+fn created(words: &[&str]) -> (Bundle, Call) {
+    let container = bundle().create(probe!(sleep 60));
+    let words = words.iter().copied().chain([container.id()]);
+    let call = Call::new(words);
+    (container.bundle, call)
+}
+
+fn create_killed_at_a_system_call_is_undone() {
+    kill_at_each("/proc/self/cgroup", create);
+}
+
+fn start_killed_at_a_system_call_is_undone() {
+    kill_at_each("state.json", || created(&["start"]));
+}
+
+fn delete_killed_at_a_system_call_can_be_repeated() {
+    kill_at_each("state.json", || created(&["delete", "--force"]));
+}
+
+fn create_with_a_failing_system_call_leaves_nothing() {
+    let places = places("/proc/self/cgroup", create);
+    each(&places, |Place { name, count }| {
+        if NOT_FAILING.contains(&name.as_str()) {
+            return;
+        }
+        let (program, _) = traced(&format!("-e inject={name}:error=ENOSPC:when={count}"));
+        let (bundle, call) = create();
+        let output: Output = call.program(&program).run();
+        let lines: Vec<_> = output.stderr.lines().collect();
+        match output.status {
+            // A call that the container can do without.
+            0 => return undo(&bundle),
+            1 => assert!(lines.len() == 1 && lines[0].starts_with("ocirt: create "), "{name} {count}: {output:?}"),
+            _ => panic!("{name} {count}: {output:?}"),
+        }
+        host::assert_nothing_left();
+    });
+}
