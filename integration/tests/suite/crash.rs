@@ -2,7 +2,7 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{call, kind};
+use ocirt_integration::runtime::{call, eventually, kind};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -128,7 +128,8 @@ fn a_broken_state_file_can_be_deleted_by_force() {
         call(["delete", "--force", container.id()]).ok();
         host::kill(pid);
         for path in host::cgroups(container.id()) {
-            let _ = std::fs::remove_dir(path);
+            // Until the killed process is gone, the cgroup is not empty.
+            eventually("removal of a cgroup", || std::fs::remove_dir(&path).is_ok() || !path.exists());
         }
         host::assert_nothing_left();
     }

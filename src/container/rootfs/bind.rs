@@ -32,8 +32,9 @@ pub struct Bind {
 impl Bind {
     pub(super) fn compile(request: Request, context: &Context, warnings: &mut Vec<String>) -> anyhow::Result<Self> {
         let options = &request.options;
-        // Engines do pass them, and mount(2) ignores the data of a bind mount.
+        // mount(2) ignores the data of a bind mount, and some do pass it. A lone word is more likely a flag misspelt.
         for option in &options.data {
+            ensure!(option.contains('='), "options: {option}: not an option of bind mounts");
             warnings.push(format!("options: {option}: has no effect on a bind mount"));
         }
         ensure!(!options.copy_up, "options: tmpcopyup: only a tmpfs can have a copy of what it hides");

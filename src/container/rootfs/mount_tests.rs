@@ -60,6 +60,10 @@ fn what_cannot_be_meant_is_refused_with_its_field() {
         ),
         (json!({ "destination": "/x", "type": "bind" }), "source: missing"),
         (
+            json!({ "destination": "/x", "type": "bind", "source": "/y", "options": ["noexce"] }),
+            "options: noexce: not an option of bind mounts",
+        ),
+        (
             json!({ "destination": "/x", "type": "bind", "source": "/y", "options": ["idmap"] }),
             "options: idmap: id-mapped mounts are not supported yet",
         ),

@@ -10,6 +10,7 @@ use super::super::mask::{MaskPath, Masks, ReadonlyPath, ReadonlyRoot};
 use super::super::mount::{Context, Mount};
 use super::super::propagation::RootPropagation;
 use super::*;
+use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::path::Links;
 use crate::sys::scratch::{
     Directory, c_path as scratch_path, in_copied_mount_namespace, in_mount_namespace, mount_line,
@@ -261,6 +262,8 @@ fn cgroup_v1_shows_one_directory_for_each_hierarchy() {
 fn cgroup_v2_is_mounted_whole_and_read_only_for_this_mount_alone() {
     let (_dir, rootfs) = rootfs();
     in_mount_namespace(move || {
+        // From the first cgroup namespace, the mount's options would become those of the machine's.
+        namespace::unshare(Kinds::NONE.with(Kind::Cgroup)).unwrap();
         let view = CgroupView { namespaced: true, hierarchies: Vec::new(), unified: None };
         let mounts = json!([{ "destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro", "nosuid"] }]);
         enter(&rootfs, None, mounts, Some(&view));
@@ -270,6 +273,22 @@ fn cgroup_v2_is_mounted_whole_and_read_only_for_this_mount_alone() {
             "{line}"
         );
         assert!(rootfs.join("sys/fs/cgroup/cgroup.procs").exists());
+    });
+}
+
+#[test]
+fn cgroup_v2_without_a_cgroup_namespace_is_the_containers_own_directory() {
+    let (dir, rootfs) = rootfs();
+    fs::create_dir(dir.join("own")).unwrap();
+    fs::write(dir.join("own/cgroup.procs"), "").unwrap();
+    in_mount_namespace(move || {
+        let view = CgroupView { namespaced: false, hierarchies: Vec::new(), unified: Some(dir.join("own")) };
+        let mounts = json!([{ "destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro", "nosuid"] }]);
+        enter(&rootfs, None, mounts, Some(&view));
+        let names: Vec<_> =
+            fs::read_dir(rootfs.join("sys/fs/cgroup")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["cgroup.procs"]);
+        assert!(fs::write(rootfs.join("sys/fs/cgroup/cgroup.procs"), "0").is_err());
     });
 }
 
