@@ -3,7 +3,6 @@
 //! All runtimes run the same bundle in turn, round after round, so that what disturbs the machine disturbs them alike.
 //! Every run is checked: a runtime that fails is reported as failing, not as fast.
 
-#![expect(clippy::disallowed_methods, reason = "rules of the runtime; this makes a mount namespace of its own")]
 #![forbid(unsafe_code)]
 
 mod bundle;
