@@ -14,7 +14,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime;
 
-use crate::sys::process::{self, Exit, StringArray};
+use crate::sys::process::{self, Exit};
+use crate::sys::program::Strings;
 use crate::sys::{Errno, Fault, socket};
 
 /// How long a hook that was killed for its timeout may take to disappear, in milliseconds.
@@ -26,8 +27,8 @@ pub struct Hook {
     /// The place in config.json, e.g. `hooks.prestart[0]`.
     pub field: String,
     path: CString,
-    arguments: StringArray,
-    environment: StringArray,
+    arguments: Strings,
+    environment: Strings,
     /// Milliseconds; `None`: the hook takes as long as it takes.
     timeout: Option<u32>,
 }
@@ -53,7 +54,7 @@ fn compile_one(field: String, hook: &runtime::Hook) -> Result<Hook> {
         Some(seconds) if seconds > 0 => Some(u32::try_from(seconds.saturating_mul(1000)).unwrap_or(u32::MAX)),
         Some(seconds) => bail!("{field}.timeout: {seconds} is not greater than zero"),
     };
-    let (arguments, environment) = (StringArray::new(arguments), StringArray::new(environment));
+    let (arguments, environment) = (Strings::new(arguments, 0), Strings::new(environment, 0));
     Ok(Hook { field, path, arguments, environment, timeout })
 }
 

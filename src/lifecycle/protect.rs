@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Context, Result};
 
-use crate::sys::process::StringArray;
+use crate::sys::program::Strings;
 use crate::sys::{self, binary};
 
 /// Runs this process from a binary that the container cannot write. Returns only in a protected process.
@@ -31,7 +31,7 @@ pub fn enter() -> Result<()> {
         text.extend(value.into_vec());
         c_string(text)
     });
-    let (arguments, environment) = (StringArray::new(arguments), StringArray::new(environment.collect()));
+    let (arguments, environment) = (Strings::new(arguments, 0), Strings::new(environment.collect(), 0));
     Err(sys::process::exec_descriptor(read_only.as_fd(), &arguments, &environment)).context("self-protection")
 }
 

@@ -21,22 +21,6 @@ pub fn set_name(name: &CStr) -> Result<()> {
     check("prctl(PR_SET_NAME)", ret).map(drop)
 }
 
-/// Makes the kernel send the caller SIGKILL when the thread that made it ends. A change of credentials or a set-id
-/// exec clears it.
-pub fn die_with_parent() -> Result<()> {
-    let (option, signal) = (libc::PR_SET_PDEATHSIG as libc::c_long, libc::SIGKILL as libc::c_long);
-    // SAFETY: the arguments are numbers.
-    let ret = unsafe { libc::syscall(libc::SYS_prctl, option, signal, 0u64, 0u64, 0u64) };
-    check("prctl(PR_SET_PDEATHSIG)", ret).map(drop)
-}
-
-/// Undoes [`die_with_parent`].
-pub fn outlive_parent() -> Result<()> {
-    // SAFETY: the arguments are numbers.
-    let ret = unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG as libc::c_long, 0u64, 0u64, 0u64, 0u64) };
-    check("prctl(PR_SET_PDEATHSIG)", ret).map(drop)
-}
-
 /// Makes the caller the leader of a new session without a terminal; `EPERM` if it leads a process group.
 pub fn new_session() -> Result<()> {
     // SAFETY: takes nothing.

@@ -5,6 +5,8 @@ use core::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::error::{Errno, Result, SysError, check};
+use super::proc_self::reset_signals;
+use super::program::{Strings, execve};
 
 /// clone3's flag to be born in a cgroup (Linux 5.7); libc's constant is too narrow for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -163,32 +165,9 @@ pub fn ends_within(pidfd: BorrowedFd, milliseconds: u32) -> Result<bool> {
     poll([pidfd], Some(milliseconds)).map(|[ended]| ended)
 }
 
-/// The C form of a list of strings: what execve(2) takes for arguments and environment.
-#[derive(Debug)]
-pub struct StringArray {
-    strings: Vec<std::ffi::CString>,
-    pointers: Vec<*const libc::c_char>,
-}
-
-impl StringArray {
-    pub fn new(strings: Vec<std::ffi::CString>) -> Self {
-        let pointers = strings.iter().map(|s| s.as_ptr()).chain([core::ptr::null()]).collect();
-        Self { strings, pointers }
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &CStr> {
-        self.strings.iter().map(|s| s.as_c_str())
-    }
-
-    /// The array, ending in a null pointer; it lives as long as `self`.
-    pub fn as_ptr(&self) -> *const *const libc::c_char {
-        self.pointers.as_ptr()
-    }
-}
-
 /// Replaces this process by the program that `program` is open on (execveat(2) with `AT_EMPTY_PATH`); returns only to
 /// report an error.
-pub fn exec_descriptor(program: BorrowedFd, arguments: &StringArray, environment: &StringArray) -> SysError {
+pub fn exec_descriptor(program: BorrowedFd, arguments: &Strings, environment: &Strings) -> SysError {
     // SAFETY: both arrays end in a null pointer and point at strings that outlive the call.
     unsafe {
         libc::syscall(
@@ -203,22 +182,16 @@ pub fn exec_descriptor(program: BorrowedFd, arguments: &StringArray, environment
     SysError::last("execveat")
 }
 
-/// Replaces this process by the program at `path`; returns only to report an error.
-pub fn exec_path(path: &CStr, arguments: &StringArray, environment: &StringArray) -> SysError {
-    // SAFETY: `path` is NUL-terminated, both arrays end in a null pointer, and all outlive the call.
-    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
-    SysError::last("execve")
-}
-
 /// Starts `path` as a child with `stdin` as its standard input. Uses no heap, so init may call it.
-pub fn spawn(path: &CStr, arguments: &StringArray, environment: &StringArray, stdin: BorrowedFd) -> Result<Child> {
+pub fn spawn(path: &CStr, arguments: &Strings, environment: &Strings, stdin: BorrowedFd) -> Result<Child> {
     match clone_process(0, None)? {
         Cloned::Runtime(child) => Ok(child),
         Cloned::Child => {
             // SAFETY: two descriptors that are open; the copy on 0 is meant to survive exec.
             let ret = unsafe { libc::dup2(stdin.as_raw_fd(), 0) };
             if ret == 0 && for_strangers().is_ok() {
-                exec_path(path, arguments, environment);
+                // It is as good as never started.
+                let _ = execve(path, arguments, environment);
             }
             exit_now(127)
         }
@@ -239,7 +212,7 @@ pub fn start_as_stranger(command: &mut std::process::Command) {
 /// Resets signals, and has every descriptor from 3 on closed by the next exec (close_range(2), `CLOSE_RANGE_CLOEXEC`:
 /// Linux 5.11).
 fn for_strangers() -> Result<()> {
-    super::signal::reset();
+    reset_signals()?;
     // SAFETY: no pointers; nothing is closed before the exec.
     let ret = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     check("close_range", ret).map(drop)
@@ -255,13 +228,6 @@ pub fn exit_now(status: i32) -> ! {
 pub fn set_child_subreaper() -> Result<()> {
     // SAFETY: no pointers.
     let ret = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-    check("prctl", ret.into()).map(drop)
-}
-
-/// Has this process killed when the thread that made it ends (PR_SET_PDEATHSIG).
-pub fn die_with_parent() -> Result<()> {
-    // SAFETY: no pointers.
-    let ret = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     check("prctl", ret.into()).map(drop)
 }
 

@@ -9,6 +9,7 @@ use super::error::{Errno, Result, SysError, check};
 
 /// The strings that execve(2) takes, argv or envp, laid out before the clone. One more, of up to a fixed size, can be
 /// added later without the heap.
+#[derive(Debug)]
 pub struct Strings {
     strings: Vec<CString>,
     /// One pointer a string, then the spare one's or null, then null.
@@ -48,7 +49,7 @@ impl Strings {
         self.spare.iter().map(Cell::get).take_while(|byte| *byte != 0)
     }
 
-    fn as_ptr(&self) -> *const *const c_char {
+    pub(super) fn as_ptr(&self) -> *const *const c_char {
         self.pointers.as_ptr().cast()
     }
 }

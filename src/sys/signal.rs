@@ -1,19 +1,9 @@
-//! Signals: what a new program must not inherit from us, and hearing them through a descriptor.
+//! Signals, heard through a descriptor, and their numbers.
 
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::error::{Result, SysError};
-
-/// Gives every signal its default action back and unblocks all: Rust ignores SIGPIPE, and an ignored signal stays
-/// ignored across execve(2).
-pub fn reset() {
-    // SAFETY: the default action runs no code of ours. SIGPIPE is the one signal that this program ignores; those a
-    // caller had set to ignored are the caller's choice, as with nohup(1).
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    // Only fails for an unknown `how`.
-    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
-}
 
 /// Blocks every signal and returns the descriptor on which they are heard.
 pub fn listen() -> Result<Signals> {
