@@ -24,7 +24,8 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
         // A create that was killed before its first side effect.
         Ok(None) if force => return directory.remove(),
         Ok(None) => bail!(Refusal::DoesNotExist),
-        Err(error) if force => {
+        // Only for a file that is broken: one that cannot be read now tells all when it can.
+        Err(error) if force && error.root_cause().is::<serde_json::Error>() => {
             host.log
                 .warn(&format!("{error:#}: what is left of {id} is looked for in the cgroup that is named after it"));
             remove_by_name(id)?;

@@ -15,6 +15,7 @@ tests![
     start_killed_at_a_system_call_is_undone,
     delete_killed_at_a_system_call_can_be_repeated,
     create_with_a_failing_system_call_leaves_nothing,
+    delete_with_a_failing_system_call_can_be_repeated,
 ];
 
 /// How long a test looks for accidents; the places are taken from all over the command, the more the faster it goes.
@@ -140,5 +141,28 @@ fn create_with_a_failing_system_call_leaves_nothing() {
             _ => panic!("{name} {count}: {output:?}"),
         }
         host::assert_nothing_left();
+    });
+}
+
+/// A state file that cannot be read for a moment is not a broken one: the container must not be forgotten.
+fn delete_with_a_failing_system_call_can_be_repeated() {
+    // Not below the default cgroup, where it would be found by its name.
+    let prepare = || {
+        let bundle = bundle();
+        let path = format!("/{}-elsewhere", bundle.id);
+        let container = bundle.set("linux.cgroupsPath", json!(path)).create(probe!(sleep 60));
+        let call = Call::new(["delete", "--force", container.id()]);
+        (container.bundle, call)
+    };
+    let places = places("state.json", prepare);
+    each(&places, |Place { name, count }| {
+        if NOT_FAILING.contains(&name.as_str()) {
+            return;
+        }
+        let (program, _) = traced(&format!("-e inject={name}:error=EMFILE:when={count}"));
+        let (bundle, call) = prepare();
+        let output = call.program(&program).run();
+        assert!([0, 1].contains(&output.status), "{name} {count}: {output:?}");
+        undo(&bundle);
     });
 }
