@@ -256,7 +256,7 @@ mod tests {
             state ^= state << 17;
             from[(state >> 33) as usize % from.len()].to_owned()
         };
-        for _ in 0..300 {
+        for _ in 0..100 {
             let lines: Vec<String> = (0..6)
                 .map(|_| {
                     let (sign, kind) = (pick(&["+", "-"]), pick(&["a", "b", "c", "c"]));
