@@ -119,7 +119,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 fn limits_are_in_force_before_anybody_is_inside() {
     let Some(place) = Place1::new("limits") else { return };
     let resources = json!({
-        "memory": { "limit": 67_108_864, "reservation": 33_554_432 },
+        "memory": { "limit": 67_108_864, "reservation": 33_554_432, "swap": 167_772_160 },
         "cpu": { "shares": 512, "quota": 50_000, "period": 100_000, "cpus": "0", "mems": "0" },
         "pids": { "limit": 100 }
     });
@@ -127,7 +127,11 @@ fn limits_are_in_force_before_anybody_is_inside() {
     let paths = created.paths().clone();
     let v2 = paths.layout == Layout::V2;
     assert_eq!(value(&paths, "memory.limit_in_bytes", "memory.max"), "67108864");
-    assert_eq!(value(&paths, "memory.soft_limit_in_bytes", "memory.low"), "33554432");
+    let swap = if v2 { "100663296" } else { "167772160" };
+    assert_eq!(value(&paths, "memory.memsw.limit_in_bytes", "memory.swap.max"), swap);
+    // Later kernels take v1's soft limit and forget it.
+    let reservation = value(&paths, "memory.soft_limit_in_bytes", "memory.low");
+    assert!(reservation == "33554432" || !v2 && reservation == "9223372036854771712", "{reservation}");
     assert_eq!(value(&paths, "cpu.shares", "cpu.weight"), if v2 { "59" } else { "512" });
     assert_eq!(value(&paths, "cpu.cfs_quota_us", "cpu.max"), if v2 { "50000 100000" } else { "50000" });
     assert_eq!(value(&paths, "cpuset.cpus", "cpuset.cpus"), "0");
@@ -208,20 +212,23 @@ fn frozen_processes_stand_still_until_they_are_thawed() {
     let Some(place) = Place1::new("freeze") else { return };
     let created = place.create("c", json!({})).unwrap();
     let paths = created.paths().clone();
-    let mut child = start(&created, c"while :; do :; done");
+    let file = std::env::temp_dir().join(format!("ocirt-test-{}-freeze", std::process::id()));
+    let script = format!("while :; do echo >>{}; done", file.display());
+    let mut child = start(&created, &std::ffi::CString::new(script).unwrap());
+    let size = || std::fs::metadata(&file).map_or(0, |file| file.len());
+    until("the loop runs", || size() > 0);
     assert!(!paths.is_frozen().unwrap());
     paths.freeze().unwrap();
     assert!(paths.is_frozen().unwrap());
-    let ticks =
-        || std::fs::read_to_string(format!("/proc/{}/stat", child.0)).unwrap().split(' ').nth(13).unwrap().to_owned();
-    let before = ticks();
+    let before = size();
     std::thread::sleep(Duration::from_millis(60));
-    assert_eq!(ticks(), before);
+    assert_eq!(size(), before);
     paths.thaw().unwrap();
     assert!(!paths.is_frozen().unwrap());
-    until("the loop goes on", || ticks() != before);
+    until("the loop goes on", || size() > before);
     paths.kill_all(9).unwrap();
     child.reap();
+    std::fs::remove_file(file).unwrap();
 }
 
 #[test]
@@ -352,6 +359,29 @@ fn device_rules_are_the_kernels() {
     assert_eq!(devices(&place, json!([{ "allow": true, "access": "rwm" }])), (true, true));
     let no_kmsg = json!({ "allow": false, "type": "c", "major": 1, "minor": 11, "access": "r" });
     assert_eq!(devices(&place, json!([{ "allow": true, "access": "rwm" }, no_kmsg])), (false, true));
+}
+
+#[test]
+fn the_kernel_takes_every_filter() {
+    let Some(place) = Place1::new("filters") else { return };
+    if place.compile("x", json!({})).unwrap().layout != Layout::V2 {
+        return skip("the_kernel_takes_every_filter: cgroup v1 has no device filters");
+    }
+    let rule = |allow: bool, kind: &str, major: Option<i64>, access: &str| {
+        let major = major.map_or(json!(-1), |major| json!(major));
+        json!({ "allow": allow, "type": kind, "major": major, "access": access })
+    };
+    let (all, none) = (rule(true, "a", None, "rwm"), rule(false, "a", None, "rwm"));
+    for rules in [
+        json!([all]),
+        json!([none]),
+        json!([rule(true, "c", None, "rwm")]),
+        json!([all, rule(false, "c", None, "rwm"), rule(false, "b", None, "rwm")]),
+        json!([all, rule(false, "b", Some(8), "w"), rule(true, "a", None, "rm")]),
+        json!([none, rule(true, "a", Some(4_294_967_295), "rw"), rule(false, "c", Some(10), "r")]),
+    ] {
+        drop(place.create("c", json!({ "devices": rules })).unwrap());
+    }
 }
 
 #[test]
