@@ -89,15 +89,35 @@ pub struct Words(pub Errno);
 
 impl fmt::Display for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Errno::EIO => return f.write_str("input/output error"),
-            Errno::UnknownErrno => return f.write_str("unknown error"),
-            _ => {}
-        }
-        for c in self.0.desc().chars() {
+        for c in words(self.0).chars() {
             fmt::Write::write_char(f, c.to_ascii_lowercase())?;
         }
         Ok(())
+    }
+}
+
+/// What nix words in its own way, as strerror(3) has it; the rest as it is.
+fn words(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EIO => "input/output error",
+        Errno::EBADF => "bad file descriptor",
+        Errno::EAGAIN => "resource temporarily unavailable",
+        Errno::ENOMEM => "cannot allocate memory",
+        Errno::EXDEV => "invalid cross-device link",
+        Errno::ENFILE => "too many open files in system",
+        Errno::ENOTTY => "inappropriate ioctl for device",
+        Errno::EDOM => "numerical argument out of domain",
+        Errno::ERANGE => "numerical result out of range",
+        Errno::EDEADLK => "resource deadlock avoided",
+        Errno::ENOLCK => "no locks available",
+        Errno::ELOOP => "too many levels of symbolic links",
+        Errno::ENETRESET => "network dropped connection on reset",
+        Errno::EBADMSG => "bad message",
+        Errno::EILSEQ => "invalid or incomplete multibyte or wide character",
+        Errno::EOPNOTSUPP => "operation not supported",
+        Errno::EDQUOT => "disk quota exceeded",
+        Errno::UnknownErrno => "unknown error",
+        errno => errno.desc(),
     }
 }
 
@@ -163,5 +183,23 @@ impl fmt::Display for Text {
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{self}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_are_those_of_strerror() {
+        for number in 1..=133 {
+            let errno = Errno::from_raw(number);
+            if errno == Errno::UnknownErrno {
+                continue;
+            }
+            // SAFETY: the C library returns a NUL-terminated string for any number; no other thread of this test asks.
+            let text = unsafe { CStr::from_ptr(libc::strerror(number)) };
+            assert_eq!(Words(errno).to_string(), text.to_string_lossy().to_lowercase());
+        }
     }
 }

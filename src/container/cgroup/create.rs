@@ -340,10 +340,15 @@ impl Maker<'_> {
     }
 
     fn attach_filter(&self, program: &[bpf::Instruction], is_new: bool) -> sys::Result<()> {
-        let filter = bpf::load_device_filter(program)?;
+        if program.is_empty() && is_new {
+            return Ok(());
+        }
         let directory = cgroup::open_location(self.root, &self.name(&self.group.path, "")?)?;
         let old = if is_new { None } else { Some(bpf::device_filters(directory.as_fd())?) };
-        bpf::attach_device_filter(directory.as_fd(), filter.as_fd())?;
+        if !program.is_empty() {
+            let filter = bpf::load_device_filter(program)?;
+            bpf::attach_device_filter(directory.as_fd(), filter.as_fd())?;
+        }
         for id in old.iter().flat_map(|old| old.ids()) {
             bpf::detach_device_filter(directory.as_fd(), bpf::filter_by_id(*id)?.as_fd())?;
         }

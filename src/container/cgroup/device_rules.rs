@@ -80,6 +80,11 @@ impl Rule {
         self.kind == other.kind && number(self.major, other.major) && number(self.minor, other.minor)
     }
 
+    /// Whether it decides everything for its kind.
+    pub fn is_for_all(&self) -> bool {
+        self.major.is_none() && self.minor.is_none() && self.access == Access::ALL
+    }
+
     /// Whether some device is matched by both.
     fn meets(&self, other: &Self) -> bool {
         let number = |ours: Option<u32>, theirs: Option<u32>| ours.is_none() || theirs.is_none() || ours == theirs;

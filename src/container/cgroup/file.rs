@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::sys::{Errno, Result, SysError, cgroup as sys};
+use crate::sys::{Errno, Result, SysError, Words, cgroup as sys};
 
 /// The text of a control file. A piece that leaves half the buffer empty is the last one, since records are short; that
 /// saves the call that would return 0.
@@ -37,9 +37,9 @@ pub fn write(dir: BorrowedFd<'_>, path: &CStr, value: &str) -> Result<()> {
     sys::write(file.as_fd(), value.as_bytes())
 }
 
-/// The reason alone, as strerror(3) has it, lower case.
+/// The reason alone.
 pub fn reason(errno: Errno) -> String {
-    if errno == Errno::EIO { "input/output error".to_owned() } else { errno.desc().to_lowercase() }
+    Words(errno).to_string()
 }
 
 /// Whether the runtime lacks the right to do it, in the loose sense that a read-only cgroupfs counts too.

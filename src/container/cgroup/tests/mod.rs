@@ -1,0 +1,4 @@
+//! The cgroup against the real kernel, and as data.
+
+mod kernel;
+mod translation;
