@@ -1,6 +1,7 @@
-//! Tells the compiler which commit this is, for `--version`. Outside a git checkout there is none to tell.
+//! Tells the compiler which commit this is, for `--version`; outside a git checkout there is none to tell. Tells the
+//! linker which functions belong together: docs/decisions/0003-function-order.md.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
@@ -14,6 +15,43 @@ fn main() {
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists()) {
         println!("cargo::rerun-if-changed={log}");
     }
+    println!("cargo::rerun-if-changed=order.txt");
+    for argument in order().unwrap_or_default() {
+        println!("cargo::rustc-link-arg-bins={argument}");
+    }
+}
+
+/// The linker's arguments that put the functions of order.txt first; none where the linker does not know them.
+fn order() -> Option<[String; 2]> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let file = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("order.txt");
+    let target = variable("TARGET")?;
+    let path = file.to_str().filter(|path| !path.contains(','))?;
+    if variable("PROFILE")? != "release" || target != "x86_64-unknown-linux-gnu" || !file.exists() {
+        return None;
+    }
+    let arguments = [
+        format!("-Clink-arg=-Wl,--symbol-ordering-file={path}"),
+        "-Clink-arg=-Wl,--no-warn-symbol-ordering".to_owned(),
+    ];
+    links(&target, &arguments)?.then(|| arguments.map(|argument| argument.replacen("-Clink-arg=", "", 1)))
+}
+
+/// Whether an empty program can be linked with these arguments of rustc, added to those that cargo has for the target.
+fn links(target: &str, arguments: &[String]) -> Option<bool> {
+    let directory = PathBuf::from(std::env::var_os("OUT_DIR")?);
+    let source = directory.join("empty.rs");
+    std::fs::write(&source, "fn main() {}").ok()?;
+    let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let linker = std::env::var("RUSTC_LINKER").map(|linker| format!("-Clinker={linker}"));
+    let output = Command::new(std::env::var_os("RUSTC")?)
+        .args(["--target", target, "-o"])
+        .args([directory.join("empty"), source])
+        .args(flags.split('\u{1f}').filter(|flag| !flag.is_empty()))
+        .args(linker.ok())
+        .args(arguments)
+        .output();
+    Some(output.ok()?.status.success())
 }
 
 /// The checked-out commit of the repository whose top is this package, not of one that merely surrounds it.
