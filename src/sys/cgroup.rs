@@ -180,13 +180,12 @@ pub mod testing {
         // until execv it makes system calls only.
         let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
         if pid == 0 {
-            // SAFETY: path and arguments are NUL-terminated, the list ends with a null pointer.
-            unsafe {
-                if enter() {
-                    libc::execv(c"/bin/sh".as_ptr(), argv.as_ptr());
-                }
-                libc::_exit(127);
+            if enter() {
+                // SAFETY: path and arguments are NUL-terminated, and a null pointer ends the list. Returns on errors.
+                unsafe { libc::execv(c"/bin/sh".as_ptr(), argv.as_ptr()) };
             }
+            // SAFETY: ends the child without the exit handlers of its parent.
+            unsafe { libc::_exit(127) };
         }
         assert!(pid > 0, "clone3: {}", Errno::last());
         pid as i32

@@ -197,8 +197,10 @@ mod tests {
             if errno == Errno::UnknownErrno {
                 continue;
             }
-            // SAFETY: the C library returns a NUL-terminated string for any number; no other thread of this test asks.
-            let text = unsafe { CStr::from_ptr(libc::strerror(number)) };
+            // SAFETY: takes a number, returns a string for any; no other thread of this test asks.
+            let text = unsafe { libc::strerror(number) };
+            // SAFETY: that string is NUL-terminated, and lives until strerror is called again.
+            let text = unsafe { CStr::from_ptr(text) };
             assert_eq!(Words(errno).to_string(), text.to_string_lossy().to_lowercase());
         }
     }
