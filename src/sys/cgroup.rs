@@ -151,21 +151,44 @@ fn error(call: &'static str) -> impl Fn(Errno) -> SysError {
 /// Processes for tests: cloned as init is, so that they can enter a cgroup the same ways.
 #[cfg(test)]
 pub mod testing {
+    use std::os::fd::AsRawFd;
+
     use super::*;
+
+    /// `struct clone_args` of linux/sched.h, up to `cgroup` (Linux 5.7).
+    #[repr(C)]
+    #[derive(Default)]
+    struct CloneArgs {
+        flags: u64,
+        unused: [u64; 3],
+        exit_signal: u64,
+        unused_too: [u64; 5],
+        cgroup: u64,
+    }
+
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
     /// Starts `sh -c script` in a cgroup: cloned into `directory`, and after `enter`, which may not use the heap.
     pub fn spawn(directory: Option<BorrowedFd<'_>>, enter: &dyn Fn() -> bool, script: &CStr) -> i32 {
-        use crate::sys::process::{Cloned, clone_process, exit_now};
-        let argv = [c"sh".as_ptr(), c"-c".as_ptr(), script.as_ptr(), core::ptr::null()];
-        match clone_process(0, directory).unwrap() {
-            Cloned::Runtime(child) => child.pid,
-            Cloned::Child if enter() => {
-                // SAFETY: path and arguments are NUL-terminated, the list ends with a null pointer.
-                unsafe { libc::execv(c"/bin/sh".as_ptr(), argv.as_ptr()) };
-                exit_now(127)
-            }
-            Cloned::Child => exit_now(127),
+        let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+        if let Some(directory) = directory {
+            args.flags = CLONE_INTO_CGROUP;
+            args.cgroup = directory.as_raw_fd() as u64;
         }
+        let argv = [c"sh".as_ptr(), c"-c".as_ptr(), script.as_ptr(), core::ptr::null()];
+        // SAFETY: `args` is a valid clone_args of the given size; without CLONE_VM the child has memory of its own, and
+        // until execv it makes system calls only.
+        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+        if pid == 0 {
+            if enter() {
+                // SAFETY: path and arguments are NUL-terminated, and a null pointer ends the list. Returns on errors.
+                unsafe { libc::execv(c"/bin/sh".as_ptr(), argv.as_ptr()) };
+            }
+            // SAFETY: ends the child without the exit handlers of its parent.
+            unsafe { libc::_exit(127) };
+        }
+        assert!(pid > 0, "clone3: {}", Errno::last());
+        pid as i32
     }
 
     /// Waits for a child; its exit status, or 128 and the signal.

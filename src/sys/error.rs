@@ -197,9 +197,9 @@ mod tests {
             if errno == Errno::UnknownErrno {
                 continue;
             }
-            // SAFETY: takes a number; no other thread of this test asks.
+            // SAFETY: takes a number, returns a string for any; no other thread of this test asks.
             let text = unsafe { libc::strerror(number) };
-            // SAFETY: the C library returns a NUL-terminated string for any number.
+            // SAFETY: that string is NUL-terminated, and lives until strerror is called again.
             let text = unsafe { CStr::from_ptr(text) };
             assert_eq!(Words(errno).to_string(), text.to_string_lossy().to_lowercase());
         }

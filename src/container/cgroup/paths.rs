@@ -109,6 +109,10 @@ impl Paths {
 
     /// Stops every process, and waits until all have. A cgroup that does not freeze in time is thawed again.
     pub fn freeze(&self) -> Result<()> {
+        // A runtime that is called inside the container would wait for itself.
+        if self.pids()?.contains(&(std::process::id() as i32)) {
+            bail!("the runtime itself is in the cgroup, and cannot freeze it");
+        }
         let frozen = if self.layout == Layout::V2 { self.freeze_v2() } else { self.freeze_v1() };
         if frozen.is_err() {
             // The first error is the one to tell.
