@@ -153,8 +153,8 @@ pub const MOST_RULES: usize = 6000;
 
 #[cfg(test)]
 mod tests {
-    use super::super::device_rules::tests::parse;
     use super::*;
+    use crate::container::cgroup::device_rules::tests::parse;
 
     /// What the kernel would do with the program.
     fn run(program: &[Instruction], kind: Kind, access: u8, major: u32, minor: u32) -> bool {
