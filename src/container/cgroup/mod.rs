@@ -40,18 +40,6 @@ use resources::{Missing, Write, Writes};
 
 use crate::sys::bpf::Instruction;
 
-/// Who makes and limits cgroups: `--cgroup-manager`, `--systemd-cgroup`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Manager {
-    /// The runtime itself, in the mounted file systems. What this module does.
-    #[default]
-    Cgroupfs,
-    /// systemd, over D-Bus.
-    Systemd,
-    /// Nobody: the container stays in the runtime's cgroup.
-    Disabled,
-}
-
 /// A prepared cgroup: every directory and every write. Nothing is touched before [`Cgroup::create`].
 #[derive(Debug)]
 pub struct Cgroup {
