@@ -17,7 +17,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Between commands that move nothing.
 const BREATH: Duration = Duration::from_millis(4);
 
-pub const LIFECYCLE: [&str; 6] = ["create", "state", "list", "start", "kill", "delete"];
+pub const LIFECYCLE: [&str; 8] = ["create", "state", "list", "start", "pause", "resume", "kill", "delete"];
 
 /// The cost of `--version`.
 pub fn version(peer: &Peer) -> Result<Cost> {
@@ -65,6 +65,13 @@ pub fn lifecycle(peer: &Peer, host: &Host, bundle: &Path, id: &str) -> Result<Ve
     self::state(peer, id, "running", init)?;
 
     sleep(BREATH);
+    let pause = peer.measure(&["pause", id], 0)?.expect_success().context("pause")?.cost;
+    self::state(peer, id, "paused", init)?;
+    sleep(BREATH);
+    let resume = peer.measure(&["resume", id], 0)?.expect_success().context("resume")?.cost;
+    self::state(peer, id, "running", init)?;
+
+    sleep(BREATH);
     let kill = peer.measure(&["kill", id, "KILL"], 0)?.expect_success().context("kill")?.cost;
     let signal = wait_for_end(init).context("kill")?;
     ensure!(signal == Some(Signal::SIGKILL), "kill: ended by {signal:?}");
@@ -74,7 +81,7 @@ pub fn lifecycle(peer: &Peer, host: &Host, bundle: &Path, id: &str) -> Result<Ve
     let cgroup = format!("{}/{}", host.parent, bundle.file_name().unwrap_or_default().to_string_lossy());
     ensure!(!host.directories(&cgroup).iter().any(|directory| directory.exists()), "delete: its cgroup is left");
     ensure!(!peer.remembered().iter().any(|name| name == id), "delete: its state is left");
-    Ok(LIFECYCLE.into_iter().zip([create, state, list.cost, start, kill, delete]).collect())
+    Ok(LIFECYCLE.into_iter().zip([create, state, list.cost, start, pause, resume, kill, delete]).collect())
 }
 
 fn state(peer: &Peer, id: &str, status: &str, pid: i32) -> Result<Cost> {

@@ -258,6 +258,18 @@ pub fn kill(pid: u32) {
     unsafe { libc::kill(pid as i32, libc::SIGKILL) };
 }
 
+/// Sends a signal to a process of a container.
+pub fn signal(pid: u32, number: i32) {
+    // SAFETY: no memory is passed; the pid is a descendant of ours.
+    unsafe { libc::kill(pid as i32, number) };
+}
+
+/// The letter of proc_pid_stat(5) for what a process does; nothing for one that is gone.
+pub fn process_state(pid: u32) -> Option<char> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.chars().next()
+}
+
 /// Kills `pid` and all below it.
 pub fn kill_tree(pid: u32) {
     let below = descendants(pid);

@@ -12,8 +12,10 @@ mod global;
 mod json;
 mod kill;
 mod list;
+mod pause;
 mod plan;
 mod ps;
+mod resume;
 mod run;
 mod select;
 mod spec;
@@ -78,6 +80,8 @@ enum Command {
     Start(start::Start),
     State(state::State),
     Kill(kill::Kill),
+    Pause(pause::Pause),
+    Resume(resume::Resume),
     Delete(delete::Delete),
     List(list::List),
     Ps(ps::Ps),
@@ -139,6 +143,8 @@ impl Command {
             Self::Start(_) => "start",
             Self::State(_) => "state",
             Self::Kill(_) => "kill",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
             Self::Delete(_) => "delete",
             Self::List(_) => "list",
             Self::Ps(_) => "ps",
@@ -155,6 +161,8 @@ impl Command {
             Self::Start(command) => command.execute(host).map(|()| 0),
             Self::State(command) => command.execute(host).map(|()| 0),
             Self::Kill(command) => command.execute(host).map(|()| 0),
+            Self::Pause(command) => command.execute(host).map(|()| 0),
+            Self::Resume(command) => command.execute(host).map(|()| 0),
             Self::Delete(command) => command.execute(host).map(|()| 0),
             Self::List(command) => command.execute(host).map(|()| 0),
             Self::Ps(command) => command.execute(host).map(|()| 0),

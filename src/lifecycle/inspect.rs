@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::state::{Directory, Phase, State, Status};
@@ -41,6 +41,18 @@ impl Found {
         let state = directory.load()?.ok_or(Refusal::DoesNotExist)?;
         let status = status(&directory, &state)?;
         Ok(Self { directory, state, status })
+    }
+
+    /// Whether init has ended since the container was found.
+    pub fn init_has_ended(&self) -> bool {
+        self.state.init.is_none_or(|init| !init.is_alive().unwrap_or(true))
+    }
+
+    /// An error for a container without a cgroup of its own: made with `--cgroup-manager disabled`, or by a runtime
+    /// that may make none.
+    pub fn needs_cgroup(&self) -> Result<()> {
+        ensure!(!self.state.cgroup.directories.is_empty(), Refusal::NoCgroup);
+        Ok(())
     }
 
     fn view(self) -> StateView {

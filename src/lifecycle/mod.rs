@@ -8,6 +8,7 @@ mod foreground;
 mod inspect;
 mod kill;
 mod launch;
+mod pause;
 mod protect;
 pub mod root;
 mod run;
@@ -25,6 +26,7 @@ pub use create::{CreateOptions, create, plan};
 pub use delete::delete;
 pub use inspect::{StateView, ids, list, ps, state};
 pub use kill::kill;
+pub use pause::{pause, resume};
 pub use protect::enter as protect;
 pub use run::{RunOptions, run};
 pub use start::start;
@@ -97,6 +99,8 @@ pub enum Refusal {
     Exists,
     DoesNotExist,
     NotRunning,
+    NotPaused,
+    NoCgroup,
     AlreadyStarted,
     StartStopped,
     StartPaused,
@@ -110,6 +114,8 @@ impl fmt::Display for Refusal {
             Refusal::Exists => f.write_str("container with given ID already exists"),
             Refusal::DoesNotExist => f.write_str("container does not exist"),
             Refusal::NotRunning => f.write_str("container not running"),
+            Refusal::NotPaused => f.write_str("container not paused"),
+            Refusal::NoCgroup => f.write_str("the container has no cgroup (it was made without one)"),
             Refusal::AlreadyStarted => f.write_str("cannot start an already running container"),
             Refusal::StartStopped => f.write_str("cannot start a container that has stopped"),
             Refusal::StartPaused => f.write_str("cannot start a container in the paused state"),
@@ -144,6 +150,7 @@ mod tests {
             (Refusal::Exists, "container with given ID already exists"),
             (Refusal::DoesNotExist, "container does not exist"),
             (Refusal::NotRunning, "container not running"),
+            (Refusal::NotPaused, "container not paused"),
             (Refusal::AlreadyStarted, "cannot start an already running container"),
             (Refusal::StartStopped, "cannot start a container that has stopped"),
             (Refusal::StartPaused, "cannot start a container in the paused state"),

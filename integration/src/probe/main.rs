@@ -83,6 +83,7 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "print" => Ok(json!(at(0))),
         "eprint" => Ok(json!(writeln!(io::stderr(), "{}", at(0)).is_ok())),
         "sleep" => process::sleep(at(0)),
+        "tick" => process::tick(at(0)),
         "waitfor" => files::wait_for(at(0)),
         "sigwait" => process::sigwait(),
         "raise" => process::raise(at(0)),

@@ -298,6 +298,16 @@ pub fn sleep(seconds: &str) -> Answer {
     Ok(json!("slept"))
 }
 
+/// Prints the numbers from 1 on, one every ten milliseconds.
+pub fn tick(last: &str) -> Answer {
+    use std::io::Write;
+    for number in 1..last.parse().unwrap_or(0) {
+        writeln!(std::io::stdout(), "{number}")?;
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Ok(json!(last))
+}
+
 /// Says `ready`, then the number of the next signal; every signal that can be is blocked.
 pub fn sigwait() -> Answer {
     // SAFETY: sigset_t is plain data, and the calls only touch it.

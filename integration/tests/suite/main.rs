@@ -18,6 +18,7 @@ mod lifecycle;
 mod mounts;
 mod namespaces;
 mod output;
+mod pause;
 mod process;
 mod refusals;
 mod rootfs;
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
         security::TESTS,
         console::TESTS,
         output::TESTS,
+        pause::TESTS,
         crash::TESTS,
         inject::TESTS,
         engines::TESTS,

@@ -1,0 +1,137 @@
+//! `pause` and `resume`: nobody in the container gets on meanwhile, and everybody goes on afterwards.
+
+use std::time::Duration;
+
+use ocirt_integration::bundle::{Bundle, Container};
+use ocirt_integration::runtime::{Output, call, eventually};
+use ocirt_integration::{host, probe, tests};
+use serde_json::json;
+
+tests![
+    a_paused_container_stands_still_and_goes_on,
+    a_created_container_can_be_paused_and_started_afterwards,
+    pause_and_resume_are_refused_in_the_wrong_status,
+    a_paused_container_can_be_killed,
+    a_paused_container_can_be_deleted_by_force,
+    every_process_is_paused,
+    only_the_container_itself_is_paused,
+];
+
+fn pause(container: &Container) -> Output {
+    call(["pause", container.id()])
+}
+
+fn resume(container: &Container) -> Output {
+    call(["resume", container.id()])
+}
+
+/// A container that prints numbers, started.
+fn ticking() -> Container {
+    let container = Bundle::new().create(probe!(tick 100000));
+    container.start().ok();
+    container.answers(2);
+    container
+}
+
+/// What the kernel says of the container's freezer.
+fn is_frozen(container: &Container) -> bool {
+    match host::is_cgroup2() {
+        true => container.cgroup_file("", "cgroup.events").contains("frozen 1"),
+        false => container.cgroup_file("freezer", "freezer.state") == "FROZEN",
+    }
+}
+
+/// Whether it prints anything within a time in which it would print ten times.
+fn gets_on(container: &Container) -> bool {
+    let before = container.stdout();
+    std::thread::sleep(Duration::from_millis(100));
+    container.stdout() != before
+}
+
+fn a_paused_container_stands_still_and_goes_on() {
+    let container = ticking();
+    assert!(gets_on(&container) && !is_frozen(&container));
+    for _ in 0..2 {
+        pause(&container).ok();
+        assert_eq!(container.status(), "paused");
+        assert!(is_frozen(&container) && !gets_on(&container));
+        resume(&container).ok();
+        assert_eq!(container.status(), "running");
+        assert!(!is_frozen(&container));
+        eventually("it goes on", || gets_on(&container));
+    }
+}
+
+fn a_created_container_can_be_paused_and_started_afterwards() {
+    let container = Bundle::new().create(probe!(print "on"; sleep 60));
+    pause(&container).ok();
+    assert_eq!(container.status(), "paused");
+    container.start().fails("cannot start a container in the paused state");
+    resume(&container).ok();
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+    assert_eq!(container.answers(1), ["on"]);
+}
+
+fn pause_and_resume_are_refused_in_the_wrong_status() {
+    for command in ["pause", "resume"] {
+        call([command, "nosuch"]).fails("container does not exist");
+    }
+    let container = ticking();
+    resume(&container).fails("container not paused");
+    pause(&container).ok();
+    pause(&container).fails("container not running");
+    assert!(is_frozen(&container), "a refused pause changes nothing");
+    resume(&container).ok();
+    container.kill("KILL").ok();
+    container.wait_for("stopped");
+    pause(&container).fails("container not running");
+    resume(&container).fails("container not paused");
+    assert_eq!(container.status(), "stopped");
+}
+
+fn a_paused_container_can_be_killed() {
+    let container = ticking();
+    pause(&container).ok();
+    container.kill("KILL").ok();
+    container.wait_for("stopped");
+    container.delete().ok();
+    host::assert_nothing_left();
+}
+
+fn a_paused_container_can_be_deleted_by_force() {
+    let container = ticking();
+    pause(&container).ok();
+    container.delete().fails("");
+    assert_eq!(container.status(), "paused");
+    call(["delete", "--force", container.id()]).ok();
+    host::assert_nothing_left();
+}
+
+fn every_process_is_paused() {
+    let container = Bundle::new().create(probe!(spawn 60; tick 100000));
+    container.start().ok();
+    container.answers(2);
+    pause(&container).ok();
+    let pids = call(["ps", "--format", "json", container.id()]).ok().json();
+    let pids: Vec<u64> = pids.as_array().expect("a list").iter().filter_map(|pid| pid.as_u64()).collect();
+    assert_eq!(pids.len(), 2, "{pids:?}");
+    // A signal that would end one at once waits until it goes on.
+    let sleeper = *pids.iter().find(|pid| **pid != u64::from(container.pid())).expect("the sleeper");
+    let state = || host::process_state(sleeper as u32);
+    assert!(state().is_some());
+    host::signal(sleeper as u32, libc::SIGTERM);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(matches!(state(), Some(letter) if letter != 'Z'), "it ended while it was paused");
+    resume(&container).ok();
+    eventually("the end of the sleeper", || state().is_none_or(|letter| letter == 'Z'));
+}
+
+fn only_the_container_itself_is_paused() {
+    let (one, other) = (ticking(), ticking());
+    pause(&one).ok();
+    assert_eq!((one.status(), other.status()), ("paused".to_owned(), "running".to_owned()));
+    assert!(!gets_on(&one) && gets_on(&other));
+    assert_eq!(other.state()["id"], json!(other.id()));
+    resume(&one).ok();
+}

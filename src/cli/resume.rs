@@ -1,0 +1,21 @@
+//! `ocirt resume`.
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::lifecycle::{self, Host};
+
+/// Let the processes of a paused container go on
+#[derive(Args, Debug)]
+pub struct Resume {
+    /// Name of the container
+    #[arg(value_name = "CONTAINER_ID")]
+    id: String,
+}
+
+impl Resume {
+    pub fn execute(self, host: &Host) -> Result<()> {
+        let id = super::id("resume", &self.id)?;
+        lifecycle::resume(host, &id).with_context(|| format!("resume {id}"))
+    }
+}
