@@ -7,29 +7,24 @@ use std::rc::Rc;
 use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{Linux, Process, Spec};
 
+use super::process::{Draft, Program};
 use super::{Gate, Outside, Plan, Request};
 use crate::container::cgroup::{self, Cgroup};
-use crate::container::console::{Console, ControllingTerminal, Node};
+use crate::container::console::{Console, Node};
 use crate::container::devices::{DevLinks, Device, Nodes};
 use crate::container::hooks::{self, Hook};
 use crate::container::id_map::{self, Setgroups};
 use crate::container::namespaces::{self, Join, Loopback, Namespaces, Unshare};
-use crate::container::process::capabilities::{self, Held};
-use crate::container::process::descriptors::Descriptors;
-use crate::container::process::rlimits::Rlimit;
 use crate::container::process::user::{BecomeRoot, Maps};
-use crate::container::process::{
-    cpu_affinity, cwd, env, executable, io_priority, memory_policy, oom, personality, rlimits, scheduler, user,
-};
+use crate::container::process::{cpu_affinity, cwd, oom};
 use crate::container::rootfs::cgroup::{CgroupView, Hierarchy};
 use crate::container::rootfs::enter::{EnterRootfs, Place};
-use crate::container::rootfs::mask::{LateReadonly, MaskPath, ReadonlyPath, ReadonlyRoot};
+use crate::container::rootfs::mask::{MaskPath, ReadonlyPath, ReadonlyRoot};
 use crate::container::rootfs::mount::{self, Mount};
 use crate::container::rootfs::pivot::PivotRoot;
 use crate::container::rootfs::propagation::Propagation;
-use crate::container::security::NoNewPrivileges;
-use crate::container::{keyring, seccomp, security, sysctl, time_namespace, uts};
-use crate::init::step::{HookState, Planned, Step};
+use crate::container::{keyring, seccomp, sysctl, time_namespace, uts};
+use crate::init::step::{HookState, Step};
 use crate::sys::namespace::{Kind, Kinds};
 
 /// Plans the creation of a container from a validated configuration.
@@ -45,6 +40,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         spec,
         linux,
         process,
+        program: program(linux, process, request, new)?,
         request,
         new,
         private,
@@ -95,6 +91,22 @@ fn split(namespaces: Namespaces, new: Kinds) -> Result<(Vec<Join>, Vec<Join>)> {
     Ok((born_in, joined))
 }
 
+fn program<'a>(linux: &'a Linux, process: &'a Process, request: &Request, new: Kinds) -> Result<Program<'a>> {
+    let maps = Maps {
+        uids: linux.uid_mappings().as_deref().unwrap_or_default(),
+        gids: linux.gid_mappings().as_deref().unwrap_or_default(),
+    };
+    Ok(Program {
+        process,
+        personality: linux.personality().as_ref(),
+        memory_policy: linux.memory_policy().as_ref(),
+        filter: linux.seccomp().as_ref().map(seccomp::compile).transpose()?,
+        in_user_namespace: new.contains(Kind::User),
+        maps: new.contains(Kind::User).then_some(maps),
+        preserve_fds: request.preserve_fds,
+    })
+}
+
 fn view(cgroup: &Cgroup, namespaced: bool) -> CgroupView {
     let view = cgroup.mount_view();
     let hierarchies = view.hierarchies.into_iter().map(|hierarchy| Hierarchy {
@@ -106,32 +118,12 @@ fn view(cgroup: &Cgroup, namespaced: bool) -> CgroupView {
     CgroupView { namespaced, hierarchies: hierarchies.collect(), unified: view.unified }
 }
 
-/// The steps so far.
-#[derive(Default)]
-struct Draft {
-    steps: Vec<Planned>,
-    /// Mounts that turn read-only once everything in them is made.
-    late: Vec<(String, LateReadonly)>,
-    warnings: Vec<String>,
-}
-
-impl Draft {
-    /// A step that every container takes.
-    fn push(&mut self, step: Step) {
-        self.add("", step);
-    }
-
-    /// A step that `field` of config.json asks for.
-    fn add(&mut self, field: impl Into<String>, step: Step) {
-        self.steps.push(Planned { field: field.into(), step });
-    }
-}
-
 /// What the steps are made from.
 struct Container<'a> {
     spec: &'a Spec,
     linux: &'a Linux,
     process: &'a Process,
+    program: Program<'a>,
     request: &'a Request<'a>,
     new: Kinds,
     private: Kinds,
@@ -151,7 +143,7 @@ impl Container<'_> {
         let gids = self.linux.gid_mappings().as_deref().unwrap_or_default();
         let Some(maps) = id_map::compile(uids, gids, self.new, Setgroups::Allow)? else { return Ok(None) };
         let oom_score_adj = oom::compile(self.process.oom_score_adj())?;
-        Ok(Some(Outside { maps, oom_score_adj, rlimits: self.rlimits()? }))
+        Ok(Some(Outside { maps, oom_score_adj, rlimits: self.program.rlimits()? }))
     }
 
     /// The first instructions.
@@ -287,7 +279,7 @@ impl Container<'_> {
 
     /// From the host's root to the container's, and what closes it.
     fn new_root(&self, draft: &mut Draft) -> Result<()> {
-        if self.has_terminal() {
+        if self.program.has_terminal() {
             // Its devpts is mounted, and the console's place can still be bound.
             let node = if self.place == Place::OwnNamespace { Node::Bound } else { Node::Untouched };
             let console = Console::compile(self.process.console_size().as_ref(), node)?;
@@ -295,8 +287,7 @@ impl Container<'_> {
         }
         let sysctls = self.linux.sysctl().as_ref().map(|list| sysctl::compile(list, self.private)).transpose()?;
         let sysctls = sysctls.unwrap_or_default();
-        let labels = self.process.apparmor_profile().is_some() || self.process.selinux_label().is_some();
-        if labels || !sysctls.is_empty() {
+        if self.program.has_labels() || !sysctls.is_empty() {
             // While the host's procfs is there: a user namespace is given a new one only beside a whole one.
             draft.push(Step::OpenProc);
         }
@@ -342,14 +333,6 @@ impl Container<'_> {
         Ok(())
     }
 
-    fn rlimits(&self) -> Result<Vec<Rlimit>> {
-        rlimits::compile(self.process.rlimits().as_deref().unwrap_or_default())
-    }
-
-    fn has_terminal(&self) -> bool {
-        self.process.terminal() == Some(true)
-    }
-
     /// What the process is given while it is still root.
     fn settings(&self, draft: &mut Draft) -> Result<()> {
         if let Some(name) = uts::compile_hostname(self.spec.hostname().as_deref(), self.private)? {
@@ -358,52 +341,16 @@ impl Container<'_> {
         if let Some(name) = uts::compile_domainname(self.spec.domainname().as_deref(), self.private)? {
             draft.add("domainname", Step::Name(name));
         }
-        draft.push(Step::NewSession);
-        if self.has_terminal() {
-            draft.add("process.terminal", Step::ControllingTerminal(ControllingTerminal));
-        }
-        if let Some(scheduler) = self.process.scheduler() {
-            draft.add("process.scheduler", Step::Scheduler(scheduler::compile(scheduler)?));
-        }
-        if let Some(priority) = self.process.io_priority() {
-            draft.add("process.ioPriority", Step::IoPriority(io_priority::compile(priority)?));
-        }
-        if let Some(personality) = self.linux.personality() {
-            draft.add("linux.personality", Step::Personality(personality::compile(personality)?));
-        }
-        if let Some(policy) = self.linux.memory_policy() {
-            draft.add("linux.memoryPolicy", Step::MemoryPolicy(memory_policy::compile(policy)?));
-        }
         if let Some(affinity) = self.process.exec_cpu_affinity() {
             // For exec alone; a mistake in it is create's error all the same.
             cpu_affinity::compile(affinity)?;
         }
-        if let Some(profile) = security::compile_apparmor(self.process.apparmor_profile().as_deref())? {
-            draft.add("process.apparmorProfile", Step::Apparmor(profile));
-        }
-        if let Some(label) = security::compile_selinux(self.process.selinux_label().as_deref())? {
-            draft.add("process.selinuxLabel", Step::Selinux(label));
-        }
-        Ok(())
+        self.program.settings(draft)
     }
 
     /// From root to the container's user, and on to its program.
     fn identity(&self, draft: &mut Draft) -> Result<()> {
-        let filter = self.linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
-        let no_new_privileges = self.process.no_new_privileges() == Some(true);
-        // Without no_new_privs only a privileged process may load it; with, as few calls as possible come after it.
-        let (early, last) = if no_new_privileges { (None, filter) } else { (filter, None) };
-        if no_new_privileges {
-            draft.add("process.noNewPrivileges", Step::NoNewPrivileges(NoNewPrivileges));
-        }
-        // Before an early filter, which may know no close_range and no getcwd.
-        draft.push(Step::Descriptors(Descriptors { preserved: self.request.preserve_fds }));
-        let directory = Rc::new(cwd::compile(self.process.cwd())?);
-        draft.add("process.cwd", Step::EnterDirectoryEarly(directory.clone()));
-        if let Some(filter) = early {
-            draft.add("linux.seccomp", Step::Seccomp(filter));
-        }
-        let (program, environment) = self.become_user(draft, directory)?;
+        let last = self.program.identity(draft)?;
         draft.push(Step::ReportReady);
         draft.push(match self.request.gate {
             Gate::Socket => Step::WaitAtGate,
@@ -413,49 +360,7 @@ impl Container<'_> {
         for hook in hooks::compile("startContainer", start.unwrap_or_default())? {
             draft.add(hook.field.clone(), Step::Hook(hook, HookState::Created));
         }
-        draft.push(Step::ResetSignals);
-        if let Some(filter) = last {
-            draft.add("linux.seccomp", Step::Seccomp(filter));
-        }
-        draft.add("process.args[0]", Step::Exec(program, environment));
+        last.steps(draft);
         Ok(())
-    }
-
-    /// Ids, then capabilities, then everything that must be done with no more rights than the program will have.
-    fn become_user(
-        &self,
-        draft: &mut Draft,
-        directory: Rc<cwd::WorkingDirectory>,
-    ) -> Result<(Rc<executable::Executable>, Rc<env::Environment>)> {
-        let held = match self.in_new_user_namespace() {
-            true => Held::in_a_user_namespace(),
-            false => Held::by_the_runtime()?,
-        };
-        let (capabilities, left_out) = capabilities::compile(self.process.capabilities().as_ref(), held)?;
-        draft.warnings.extend(left_out);
-        let maps = self.in_new_user_namespace().then(|| Maps {
-            uids: self.linux.uid_mappings().as_deref().unwrap_or_default(),
-            gids: self.linux.gid_mappings().as_deref().unwrap_or_default(),
-        });
-        let user = user::compile(self.process.user(), maps)?;
-        let environment = env::compile(self.process.env().as_deref().unwrap_or_default(), user.uid())?;
-        let args = self.process.args().as_deref().unwrap_or_default();
-        let program = Rc::new(executable::compile(args, environment.path())?);
-        let environment = Rc::new(environment);
-        if environment.needs_home() {
-            draft.add("process.env", Step::FindHome(environment.clone()));
-        }
-        if !self.in_new_user_namespace() {
-            // Behind everything that opens files, before the right to raise limits goes.
-            for limit in self.rlimits()? {
-                draft.add("process.rlimits", Step::Rlimit(limit));
-            }
-        }
-        draft.add("process.capabilities", Step::BoundingSet(capabilities));
-        draft.add("process.user", Step::User(user));
-        draft.add("process.capabilities", Step::Capabilities(capabilities));
-        draft.add("process.cwd", Step::EnterDirectory(directory));
-        draft.add("process.args[0]", Step::FindExecutable(program.clone()));
-        Ok((program, environment))
     }
 }

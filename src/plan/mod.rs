@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod create;
+mod process;
 #[cfg(test)]
 mod tests;
 

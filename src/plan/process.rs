@@ -1,0 +1,168 @@
+//! The end of the list, which a container's first process and an exec process share: what it is given while it is
+//! root, then ids and capabilities, then its program.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Process};
+
+use crate::container::console::ControllingTerminal;
+use crate::container::process::capabilities::{self, Held};
+use crate::container::process::descriptors::Descriptors;
+use crate::container::process::env::Environment;
+use crate::container::process::executable::Executable;
+use crate::container::process::rlimits::{self, Rlimit};
+use crate::container::process::user::{self, Maps};
+use crate::container::process::{cwd, env, executable, io_priority, memory_policy, personality, scheduler};
+use crate::container::rootfs::mask::LateReadonly;
+use crate::container::seccomp::Filter;
+use crate::container::security::{self, NoNewPrivileges};
+use crate::init::step::{Planned, Step};
+
+/// The steps so far.
+#[derive(Default)]
+pub struct Draft {
+    pub steps: Vec<Planned>,
+    /// Mounts that turn read-only once everything in them is made.
+    pub late: Vec<(String, LateReadonly)>,
+    pub warnings: Vec<String>,
+}
+
+impl Draft {
+    /// A step that every container takes.
+    pub fn push(&mut self, step: Step) {
+        self.add("", step);
+    }
+
+    /// A step that `field` of config.json asks for.
+    pub fn add(&mut self, field: impl Into<String>, step: Step) {
+        self.steps.push(Planned { field: field.into(), step });
+    }
+}
+
+/// What the process is made from.
+pub struct Program<'a> {
+    pub process: &'a Process,
+    pub personality: Option<&'a LinuxPersonality>,
+    pub memory_policy: Option<&'a LinuxMemoryPolicy>,
+    pub filter: Option<Filter>,
+    /// Whether it is in a user namespace of the container's.
+    pub in_user_namespace: bool,
+    /// The ids of that namespace, where they are known.
+    pub maps: Option<Maps<'a>>,
+    pub preserve_fds: u32,
+}
+
+/// What is left for the very end.
+pub struct Last {
+    filter: Option<Filter>,
+    program: Rc<Executable>,
+    environment: Rc<Environment>,
+}
+
+impl Last {
+    /// As few system calls as possible under the filter.
+    pub fn steps(self, draft: &mut Draft) {
+        draft.push(Step::ResetSignals);
+        if let Some(filter) = self.filter {
+            draft.add("linux.seccomp", Step::Seccomp(filter));
+        }
+        draft.add("process.args[0]", Step::Exec(self.program, self.environment));
+    }
+}
+
+impl Program<'_> {
+    pub fn has_terminal(&self) -> bool {
+        self.process.terminal() == Some(true)
+    }
+
+    /// Whether the process asks for a label, which is written through a procfs.
+    pub fn has_labels(&self) -> bool {
+        self.process.apparmor_profile().is_some() || self.process.selinux_label().is_some()
+    }
+
+    pub fn rlimits(&self) -> Result<Vec<Rlimit>> {
+        rlimits::compile(self.process.rlimits().as_deref().unwrap_or_default())
+    }
+
+    /// What it is given while it is still root.
+    pub fn settings(&self, draft: &mut Draft) -> Result<()> {
+        draft.push(Step::NewSession);
+        if self.has_terminal() {
+            draft.add("process.terminal", Step::ControllingTerminal(ControllingTerminal));
+        }
+        if let Some(scheduler) = self.process.scheduler() {
+            draft.add("process.scheduler", Step::Scheduler(scheduler::compile(scheduler)?));
+        }
+        if let Some(priority) = self.process.io_priority() {
+            draft.add("process.ioPriority", Step::IoPriority(io_priority::compile(priority)?));
+        }
+        if let Some(personality) = self.personality {
+            draft.add("linux.personality", Step::Personality(personality::compile(personality)?));
+        }
+        if let Some(policy) = self.memory_policy {
+            draft.add("linux.memoryPolicy", Step::MemoryPolicy(memory_policy::compile(policy)?));
+        }
+        if let Some(profile) = security::compile_apparmor(self.process.apparmor_profile().as_deref())? {
+            draft.add("process.apparmorProfile", Step::Apparmor(profile));
+        }
+        if let Some(label) = security::compile_selinux(self.process.selinux_label().as_deref())? {
+            draft.add("process.selinuxLabel", Step::Selinux(label));
+        }
+        Ok(())
+    }
+
+    /// From root to the user of the process, up to where only the program is missing.
+    pub fn identity(&self, draft: &mut Draft) -> Result<Last> {
+        let no_new_privileges = self.process.no_new_privileges() == Some(true);
+        // Without no_new_privs only a privileged process may load it; with, as few calls as possible come after it.
+        let filter = self.filter.clone();
+        let (early, filter) = if no_new_privileges { (None, filter) } else { (filter, None) };
+        if no_new_privileges {
+            draft.add("process.noNewPrivileges", Step::NoNewPrivileges(NoNewPrivileges));
+        }
+        // Before an early filter, which may know no close_range and no getcwd.
+        draft.push(Step::Descriptors(Descriptors { preserved: self.preserve_fds }));
+        let directory = Rc::new(cwd::compile(self.process.cwd())?);
+        draft.add("process.cwd", Step::EnterDirectoryEarly(directory.clone()));
+        if let Some(filter) = early {
+            draft.add("linux.seccomp", Step::Seccomp(filter));
+        }
+        let (program, environment) = self.become_user(draft, directory)?;
+        Ok(Last { filter, program, environment })
+    }
+
+    /// Ids, then capabilities, then everything that must be done with no more rights than the program will have.
+    fn become_user(
+        &self,
+        draft: &mut Draft,
+        directory: Rc<cwd::WorkingDirectory>,
+    ) -> Result<(Rc<Executable>, Rc<Environment>)> {
+        let held = match self.in_user_namespace {
+            true => Held::in_a_user_namespace(),
+            false => Held::by_the_runtime()?,
+        };
+        let (capabilities, left_out) = capabilities::compile(self.process.capabilities().as_ref(), held)?;
+        draft.warnings.extend(left_out);
+        let user = user::compile(self.process.user(), self.maps)?;
+        let environment = env::compile(self.process.env().as_deref().unwrap_or_default(), user.uid())?;
+        let args = self.process.args().as_deref().unwrap_or_default();
+        let program = Rc::new(executable::compile(args, environment.path())?);
+        let environment = Rc::new(environment);
+        if environment.needs_home() {
+            draft.add("process.env", Step::FindHome(environment.clone()));
+        }
+        if !self.in_user_namespace {
+            // Behind everything that opens files, before the right to raise limits goes.
+            for limit in self.rlimits()? {
+                draft.add("process.rlimits", Step::Rlimit(limit));
+            }
+        }
+        draft.add("process.capabilities", Step::BoundingSet(capabilities));
+        draft.add("process.user", Step::User(user));
+        draft.add("process.capabilities", Step::Capabilities(capabilities));
+        draft.add("process.cwd", Step::EnterDirectory(directory));
+        draft.add("process.args[0]", Step::FindExecutable(program.clone()));
+        Ok((program, environment))
+    }
+}
