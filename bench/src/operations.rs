@@ -17,7 +17,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Between commands that move nothing.
 const BREATH: Duration = Duration::from_millis(4);
 
-pub const LIFECYCLE: [&str; 8] = ["create", "state", "list", "start", "pause", "resume", "kill", "delete"];
+pub const LIFECYCLE: [&str; 9] = ["create", "state", "list", "start", "update", "pause", "resume", "kill", "delete"];
 
 /// The cost of `--version`.
 pub fn version(peer: &Peer) -> Result<Cost> {
@@ -65,6 +65,12 @@ pub fn lifecycle(peer: &Peer, host: &Host, bundle: &Path, id: &str) -> Result<Ve
     self::state(peer, id, "running", init)?;
 
     sleep(BREATH);
+    let update = peer.measure(&["update", "--pids-limit", "4000", id], 0)?.expect_success().context("update")?.cost;
+    let cgroup = format!("{}/{}", host.parent, bundle.file_name().unwrap_or_default().to_string_lossy());
+    let limits = host.directories(&cgroup).into_iter().filter_map(|at| fs::read_to_string(at.join("pids.max")).ok());
+    ensure!(limits.into_iter().all(|limit| limit.trim() == "4000"), "update: pids.max is not what was asked for");
+
+    sleep(BREATH);
     let pause = peer.measure(&["pause", id], 0)?.expect_success().context("pause")?.cost;
     self::state(peer, id, "paused", init)?;
     sleep(BREATH);
@@ -78,10 +84,9 @@ pub fn lifecycle(peer: &Peer, host: &Host, bundle: &Path, id: &str) -> Result<Ve
 
     sleep(BREATH);
     let delete = peer.measure(&["delete", id], 0)?.expect_success().context("delete")?.cost;
-    let cgroup = format!("{}/{}", host.parent, bundle.file_name().unwrap_or_default().to_string_lossy());
     ensure!(!host.directories(&cgroup).iter().any(|directory| directory.exists()), "delete: its cgroup is left");
     ensure!(!peer.remembered().iter().any(|name| name == id), "delete: its state is left");
-    Ok(LIFECYCLE.into_iter().zip([create, state, list.cost, start, pause, resume, kill, delete]).collect())
+    Ok(LIFECYCLE.into_iter().zip([create, state, list.cost, start, update, pause, resume, kill, delete]).collect())
 }
 
 fn state(peer: &Peer, id: &str, status: &str, pid: i32) -> Result<Cost> {

@@ -31,11 +31,21 @@ const GLOBAL: [(&str, Takes); 11] = [
 ];
 
 /// Flags after the command. No two commands disagree on a long one.
-const COMMANDS: [(&str, Takes); 20] = [
+const COMMANDS: [(&str, Takes); 39] = [
     ("all", Nothing),
+    ("blkio-weight", Value),
     ("bundle", Value),
     ("config", Value),
     ("console-socket", Value),
+    ("cpu-burst", Value),
+    ("cpu-idle", Value),
+    ("cpu-period", Value),
+    ("cpu-quota", Value),
+    ("cpu-rt-period", Value),
+    ("cpu-rt-runtime", Value),
+    ("cpu-share", Value),
+    ("cpuset-cpus", Value),
+    ("cpuset-mems", Value),
     ("detach", Nothing),
     ("file", Value),
     ("force", Nothing),
@@ -43,14 +53,23 @@ const COMMANDS: [(&str, Takes); 20] = [
     ("help", Nothing),
     ("id", Value),
     ("keep", Nothing),
+    ("kernel-memory", Value),
+    ("kernel-memory-tcp", Value),
+    ("l3-cache-schema", Value),
+    ("mem-bw-schema", Value),
+    ("memory", Value),
+    ("memory-reservation", Value),
+    ("memory-swap", Value),
     ("no-new-keyring", Nothing),
     ("no-pivot", Nothing),
     ("no-subreaper", Nothing),
     ("pid-file", Value),
     ("pidfd-socket", Value),
+    ("pids-limit", Value),
     ("preserve-fds", Value),
     ("quiet", Nothing),
     ("regex", Nothing),
+    ("resources", Value),
     ("rootless", Nothing),
 ];
 
@@ -130,7 +149,12 @@ fn stops_parsing(command: Option<&OsStr>) -> bool {
 }
 
 fn short_takes_value(letter: u8, command: Option<&OsStr>) -> bool {
-    letter == b'b' || letter == b'f' && command.is_some_and(|command| command != "delete")
+    match letter {
+        b'b' => true,
+        b'f' => command.is_some_and(|command| command != "delete"),
+        b'r' => command.is_some_and(|command| command == "update"),
+        _ => false,
+    }
 }
 
 /// Go's spellings of a boolean, strconv.ParseBool; the last one given counts.
@@ -189,6 +213,9 @@ mod tests {
         assert_eq!(normal("o ps -f table x -o pid --force=x"), "o ps -f table -- x -o pid --force=x");
         assert_eq!(normal("o delete -f x -f"), "o delete -f x -f");
         assert_eq!(normal("o kill -- -x -9"), "o kill -- -x -9");
+        assert_eq!(normal("o update -r - x"), "o update -r - x");
+        assert_eq!(normal("o update --resources=- x"), "o update --resources - x");
+        assert_eq!(normal("o update --memory -1 -cpu-quota=-1 x"), "o update --memory -1 --cpu-quota -1 x");
     }
 
     #[test]

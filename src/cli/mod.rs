@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+mod bytes;
 mod create;
 mod delete;
 mod features;
@@ -21,6 +22,7 @@ mod select;
 mod spec;
 mod start;
 mod state;
+mod update;
 mod usage;
 mod version;
 
@@ -82,6 +84,7 @@ enum Command {
     Kill(kill::Kill),
     Pause(pause::Pause),
     Resume(resume::Resume),
+    Update(Box<update::Update>),
     Delete(delete::Delete),
     List(list::List),
     Ps(ps::Ps),
@@ -145,6 +148,7 @@ impl Command {
             Self::Kill(_) => "kill",
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
+            Self::Update(_) => "update",
             Self::Delete(_) => "delete",
             Self::List(_) => "list",
             Self::Ps(_) => "ps",
@@ -163,6 +167,7 @@ impl Command {
             Self::Kill(command) => command.execute(host).map(|()| 0),
             Self::Pause(command) => command.execute(host).map(|()| 0),
             Self::Resume(command) => command.execute(host).map(|()| 0),
+            Self::Update(command) => command.execute(host).map(|()| 0),
             Self::Delete(command) => command.execute(host).map(|()| 0),
             Self::List(command) => command.execute(host).map(|()| 0),
             Self::Ps(command) => command.execute(host).map(|()| 0),

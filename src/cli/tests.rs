@@ -24,7 +24,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 }
 
 /// What engines call, each by its own source; the commands that are not here are not implemented yet.
-const CALLS: [&str; 45] = [
+const CALLS: [&str; 48] = [
     // containerd's shim, and Docker through it
     "ocirt --root R --log B/log.json --log-format json create --bundle B --pid-file B/init.pid ID",
     "ocirt --root R --log B/log.json --log-format json create --bundle B --pid-file B/init.pid --console-socket S ID",
@@ -36,6 +36,9 @@ const CALLS: [&str; 45] = [
     "ocirt --root R --log B/log.json --log-format json kill --all ID 9",
     "ocirt --root R --log B/log.json --log-format json pause ID",
     "ocirt --root R --log B/log.json --log-format json resume ID",
+    "ocirt --root R --log B/log.json --log-format json update --resources - ID",
+    "ocirt --root R --log B/log.json --log-format json update --resources=- ID",
+    "ocirt update --resources=FILE ID",
     "ocirt --root R --log B/log.json --log-format json ps --format json ID",
     "ocirt --rootless=true state ID",
     "ocirt --rootless=false list --format=json",
@@ -103,7 +106,7 @@ fn a_call_means_what_it_says() {
 
 #[test]
 fn commands_to_come_are_unknown_not_ignored() {
-    for name in ["exec", "update", "events", "checkpoint", "restore"] {
+    for name in ["exec", "events", "checkpoint", "restore"] {
         let error = parse(&format!("ocirt {name} --help")).err().unwrap();
         assert_eq!(error.kind(), clap::error::ErrorKind::InvalidSubcommand, "{name}");
     }

@@ -10,7 +10,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
-use oci_spec::runtime::{Capability, Spec};
+use oci_spec::runtime::{Capability, LinuxResources, Spec};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::error::Category;
 
@@ -85,6 +86,17 @@ pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     Ok((spec, warnings))
 }
 
+/// A `linux.resources` alone, as `update` is given it; the same things are ignored.
+pub fn parse_resources(text: &[u8]) -> Result<LinuxResources> {
+    let mut resources: Value = serde_json::from_slice(text).map_err(|error| syntax_error(&error))?;
+    if !resources.is_object() {
+        bail!("not a JSON object");
+    }
+    repair::drop_nulls(&mut resources);
+    repair::resources(&mut resources);
+    from_text(&resources.to_string())
+}
+
 /// An empty string is Go's way to leave a value out: nobody below has to ask again.
 fn drop_empty_strings(spec: &mut Spec) {
     spec.set_hostname(spec.hostname().clone().filter(|name| !name.is_empty()));
@@ -119,11 +131,15 @@ fn parse_slowly(text: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
     refuse_other_platforms(&config)?;
     repair::all(&mut config, warnings);
     // As text again, since the types know the byte of an error, and a value has no bytes.
-    let text = config.to_string();
-    serde_json::from_str(&text).map_err(|error| {
+    from_text(&config.to_string())
+}
+
+/// Text of one line as its type; an error names the field.
+fn from_text<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
         let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
-        field_error(&place::of(&text, error.column()), what)
+        field_error(&place::of(text, error.column()), what)
     })
 }
 
@@ -207,7 +223,9 @@ mod repair {
         }
         capabilities(config, warnings);
         scheduler_flags(config);
-        resources(config);
+        if let Some(all) = config.pointer_mut("/linux/resources") {
+            resources(all);
+        }
     }
 
     /// `null` is how Go writes an absent list or object.
@@ -250,8 +268,8 @@ mod repair {
         }
     }
 
-    fn resources(config: &mut Value) {
-        let Some(resources) = config.pointer_mut("/linux/resources").and_then(Value::as_object_mut) else { return };
+    pub fn resources(resources: &mut Value) {
+        let Some(resources) = resources.as_object_mut() else { return };
         let unlimited = |pids: &Value| pids.as_object().is_some_and(|pids| !pids.contains_key("limit"));
         if resources.get("pids").is_some_and(unlimited) {
             resources.remove("pids");

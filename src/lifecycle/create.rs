@@ -142,6 +142,7 @@ fn first_state(id: &Id, bundle: &bundle::Bundle, plan: &Plan) -> Result<State> {
         owner: sys::ids::effective_uid(),
         own_pid_namespace: plan.own_pid_namespace,
         cgroup: plan.cgroup.paths().clone(),
+        limits: plan.cgroup.applied(),
         poststart: hooks.poststart().clone().unwrap_or_default(),
         poststop: hooks.poststop().clone().unwrap_or_default(),
         start_steps: plan.start_steps(),

@@ -14,6 +14,7 @@ pub mod root;
 mod run;
 mod start;
 mod state;
+mod update;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub use protect::enter as protect;
 pub use run::{RunOptions, run};
 pub use start::start;
 pub use state::Status;
+pub use update::update;
 
 /// What the global flags say: where containers are kept, and who manages their cgroups.
 pub struct Host<'a> {

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Id, Refusal};
 use crate::container::cgroup::Paths;
+use crate::container::cgroup::update::Applied;
 use crate::init::link::Failure;
 use crate::plan::{Label, StepError};
 use crate::sys::{Errno, process, socket};
@@ -74,6 +75,9 @@ pub struct State {
     /// Whether the container has a pid namespace of its own, in which everything ends with init.
     pub own_pid_namespace: bool,
     pub cgroup: Paths,
+    /// What `update` has to know of the limits.
+    #[serde(default)]
+    pub limits: Applied,
     /// The steps that init takes after `start`, so that `start` can word their failures.
     pub start_steps: Vec<Label>,
     #[serde(default)]

@@ -24,6 +24,7 @@ mod refusals;
 mod rootfs;
 mod seccomp;
 mod security;
+mod update;
 
 fn main() -> std::process::ExitCode {
     ocirt_integration::runner::main(&[
@@ -40,6 +41,7 @@ fn main() -> std::process::ExitCode {
         console::TESTS,
         output::TESTS,
         pause::TESTS,
+        update::TESTS,
         crash::TESTS,
         inject::TESTS,
         engines::TESTS,

@@ -376,10 +376,10 @@ impl Maker<'_> {
     }
 }
 
-fn refused(write: &Write, name: &str, value: &str, error: &SysError) -> anyhow::Error {
+pub(super) fn refused(write: &Write, name: &str, value: &str, error: &SysError) -> anyhow::Error {
     anyhow!("{}: write {value:?} to {name}: {}", write.field, file::reason(error.errno))
 }
 
-fn has_word(text: &str, word: &str) -> bool {
+pub(super) fn has_word(text: &str, word: &str) -> bool {
     text.split_whitespace().any(|found| found == word)
 }

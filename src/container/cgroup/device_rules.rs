@@ -176,6 +176,23 @@ impl Rules {
         true
     }
 
+    /// A number by which two lists of rules that mean the same by the same words are known to be the same (FNV-1a), and
+    /// never 0.
+    pub fn digest(&self) -> u64 {
+        let number = |number: Option<u32>| number.map_or(u64::MAX, u64::from);
+        let each = self.list.iter().flat_map(|rule| {
+            let kind = rule.kind as u64 | u64::from(rule.access.bits()) << 8 | u64::from(rule.allow) << 16;
+            [kind, number(rule.major), number(rule.minor)]
+        });
+        let digest =
+            std::iter::once(u64::from(self.default_allow)).chain(each).fold(0xcbf2_9ce4_8422_2325, |sum, word| {
+                word.to_le_bytes()
+                    .iter()
+                    .fold(sum, |sum: u64, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+            });
+        digest.max(1)
+    }
+
     /// The same for cgroup v1, whose kernel side knows a default and a set of exceptions from it, but no order: first
     /// what sets the default (`a`, which also clears the set), then the exceptions.
     ///
@@ -246,6 +263,15 @@ pub mod tests {
 
     fn lines(text: &[&str]) -> Vec<String> {
         Rules::compile(&parse(text)).unwrap().lines().unwrap()
+    }
+
+    #[test]
+    fn a_digest_tells_rules_apart() {
+        let digest = |text: &[&str]| Rules::compile(&parse(text)).unwrap().digest();
+        assert_eq!(digest(&["-a *:* rwm"]), digest(&[]));
+        assert_eq!(digest(&["+c 8:1 r", "-a *:* rwm"]), digest(&[]));
+        let all = [digest(&[]), digest(&["+a *:* rwm"]), digest(&["+c 10:229 rw"]), digest(&["+c 10:229 r"])];
+        assert!((1..all.len()).all(|index| !all[..index].contains(&all[index])), "{all:?}");
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //! first page is accounted already. Init then enters by itself ([`Join`]): nobody is ever moved from outside, which
 //! would wait for an RCU grace period. [`Paths`] is what later commands need, without config.json.
 
+mod change;
 mod create;
+mod device_change;
 mod device_filter;
 mod device_rules;
 mod file;
@@ -15,6 +17,7 @@ mod layout;
 mod path;
 mod paths;
 mod resources;
+pub mod update;
 mod v1;
 mod v2;
 mod view;
@@ -25,7 +28,7 @@ mod tests;
 use std::os::fd::OwnedFd;
 
 use anyhow::{Result, bail};
-use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxResources};
+use oci_spec::runtime::{Linux, LinuxResources};
 
 pub use create::Created;
 pub use join::{Join, TasksFile};
@@ -37,6 +40,7 @@ use device_rules::Rules;
 use layout::{Hierarchy, Host, ROOT};
 use path::{CgroupPath, Place};
 use resources::{Missing, Write, Writes};
+use update::Applied;
 
 use crate::sys::bpf::Instruction;
 
@@ -53,6 +57,7 @@ pub struct Cgroup {
     optional: bool,
     rootless: bool,
     check_before_update: Option<i64>,
+    applied: Applied,
     owner: Option<u32>,
     warnings: Vec<String>,
 }
@@ -88,8 +93,9 @@ fn compile_for(host: Host, place: &Place, linux: &Linux, rootless: bool) -> Resu
     let Writes { list, warnings } = writes;
     let mut groups: Vec<Group> = hierarchies.into_iter().map(|hierarchy| group(hierarchy, layout, place)).collect();
     distribute(&mut groups, layout, list)?;
-    let devices = resources.devices().as_deref().unwrap_or_default();
-    let device_filter = device_rules(&mut groups, layout, devices)?;
+    let rules = Rules::compile(resources.devices().as_deref().unwrap_or_default())?;
+    let asked_for = resources.devices().as_ref().is_some_and(|devices| !devices.is_empty());
+    let device_filter = device_rules(&mut groups, layout, &rules, asked_for)?;
     let paths = Paths::new(layout, groups.iter().map(|group| (group.hierarchy.controllers.clone(), group.directory())));
     let memory = resources.memory().filter(|memory| memory.check_before_update() == Some(true));
     Ok(Cgroup {
@@ -100,6 +106,7 @@ fn compile_for(host: Host, place: &Place, linux: &Linux, rootless: bool) -> Resu
         paths,
         optional: rootless && matches!(place, Place::Default(_)),
         rootless,
+        applied: Applied::new(resources, &rules),
         check_before_update: memory.and_then(|memory| resources::set(memory.limit())),
         owner: None,
         warnings,
@@ -115,6 +122,11 @@ impl Cgroup {
     /// What the container's cgroup will be; for the state before it is created. What it became: [`Created::keep`].
     pub fn paths(&self) -> &Paths {
         &self.paths
+    }
+
+    /// What an update has to know; for the state.
+    pub fn applied(&self) -> Applied {
+        self.applied
     }
 
     /// What mounts of type `cgroup` inside the container are made of.
@@ -159,27 +171,24 @@ fn distribute(groups: &mut [Group], layout: Layout, writes: Vec<Write>) -> Resul
     Ok(())
 }
 
-/// The device rules: as a program for v2, as writes among the others for v1.
-fn device_rules(groups: &mut [Group], layout: Layout, devices: &[LinuxDeviceCgroup]) -> Result<Vec<Instruction>> {
-    const FIELD: &str = "linux.resources.devices";
-    let rules = Rules::compile(devices)?;
+const DEVICES: &str = "linux.resources.devices";
+
+/// The device rules: as a program for v2, as writes among the others for v1. `asked_for`: somebody wrote some.
+fn device_rules(groups: &mut [Group], layout: Layout, rules: &Rules, asked_for: bool) -> Result<Vec<Instruction>> {
     if layout == Layout::V2 {
-        if rules.list.len() > device_filter::MOST_RULES {
-            bail!("{FIELD}: more than {} rules", device_filter::MOST_RULES);
-        }
-        return Ok(device_filter::compile(&rules));
+        return filter(rules);
     }
     let Some(group) = groups.iter_mut().find(|group| group.hierarchy.has("devices")) else {
         // Only the rules that nobody wrote can do without.
-        if devices.is_empty() {
+        if !asked_for {
             return Ok(Vec::new());
         }
-        bail!("{FIELD}: cgroup controller devices is not available");
+        bail!("{DEVICES}: cgroup controller devices is not available");
     };
     for (index, line) in rules.lines()?.into_iter().enumerate() {
         let allow = rules.default_allow == (index == 0);
         group.writes.push(Write {
-            field: FIELD.to_owned(),
+            field: DEVICES.to_owned(),
             controller: "devices".to_owned(),
             file: if allow { "devices.allow" } else { "devices.deny" }.to_owned(),
             value: line,
@@ -187,6 +196,14 @@ fn device_rules(groups: &mut [Group], layout: Layout, devices: &[LinuxDeviceCgro
         });
     }
     Ok(Vec::new())
+}
+
+/// The device rules as a program for v2.
+fn filter(rules: &Rules) -> Result<Vec<Instruction>> {
+    if rules.list.len() > device_filter::MOST_RULES {
+        bail!("{DEVICES}: more than {} rules", device_filter::MOST_RULES);
+    }
+    Ok(device_filter::compile(rules))
 }
 
 /// An absolute path of the host for a directory that is relative to [`ROOT`] or absolute.
