@@ -11,8 +11,12 @@ RUNTIME ?= $(OCIRT)
 ARGS    ?=
 SCRIPTS := $(shell grep -rlE '^\#!.*\b(ba)?sh\b' scripts conformance bench integration .ci --include='*' 2>/dev/null)
 
+# What the walks through engines need, besides what builds them.
+ENGINES := containerd docker.io docker-compose docker-registry podman buildah containernetworking-plugins runc \
+	busybox-static iproute2 iptables jq socat protobuf-compiler libprotobuf-dev
+
 .DELETE_ON_ERROR:
-.PHONY: help demo build test unit integration conformance bench lint install test-vm test-vm-fast clean
+.PHONY: help demo build test unit integration conformance engines bench lint install test-vm test-vm-fast clean
 
 help: ## this text
 	@echo 'ocirt, an OCI container runtime'
@@ -43,6 +47,11 @@ integration: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## black-box tests of RUN
 
 conformance: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## runtime-tools' validation suite against RUNTIME; ARGS: programs
 	conformance/run '$(RUNTIME)' $(ARGS)
+
+engines: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## Docker, containerd, Podman, Buildah, CRI driving RUNTIME; ARGS: walks, or --runtime FILE
+	@scripts/needs $(ENGINES)
+	cd integration/engines/cri && $(CARGO) build --locked
+	RUNTIME='$(RUNTIME)' $(CARGO) run --locked --quiet --package ocirt-engines -- $(ARGS)
 
 bench: build ## time, CPU and memory beside crun, runc and a floor program; PEERS="name=path ..."
 	@scripts/needs gcc libc6-dev

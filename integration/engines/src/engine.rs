@@ -1,0 +1,165 @@
+//! The engines: how each is configured and started in a box, where /etc, /run and /var/lib are private, so that all of
+//! them use their usual paths, and the runtime under test is /usr/local/sbin/ocirt.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{image, readme};
+
+/// How long a daemon may take until it answers.
+const READY_WITHIN: Duration = Duration::from_secs(40);
+/// Distribution packages only: /usr/local may have newer clients.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Where a daemon says what it does.
+struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+pub struct Engine {
+    daemons: Vec<Daemon>,
+    /// For the commands of a walk.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Engine {
+    /// Starts the engine `name` with `runtime` as README.md configures it, and gives it the image.
+    pub fn start(name: &str, runtime: &Path, place: &Path) -> Result<Self, String> {
+        install(runtime, place)?;
+        image::archive(place)?;
+        link_cri(place)?;
+        let path = format!("{}:{PATH}", place.join("bin").display());
+        let own = [("PATH", path), ("HOME", place.display().to_string()), ("PLACE", place.display().to_string())];
+        let environment = own.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let mut engine = Self { daemons: Vec::new(), environment };
+        match name {
+            "containerd" => engine.containerd(place)?,
+            "docker" => engine.docker(place)?,
+            "podman" => podman(place)?,
+            _ => return Err(format!("no engine is called {name}")),
+        }
+        Ok(engine)
+    }
+
+    fn containerd(&mut self, place: &Path) -> Result<(), String> {
+        let cni = r#"{"cniVersion":"0.4.0","name":"box","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,
+            "ipMasq":false,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.88.0.0/16"}]]}},{"type":"portmap",
+            "capabilities":{"portMappings":true}}]}"#;
+        write("/etc/cni/net.d/10-box.conflist", cni)?;
+        // What a machine without CAP_SYS_RESOURCE and a registry asks for besides.
+        let machine = "\n[plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"localhost/pause:latest\"\n  \
+            restrict_oom_score_adj = true\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = \"/usr/lib/cni\"\n";
+        write("/etc/containerd/config.toml", &(readme::snippet("containerd/config.toml")? + machine))?;
+        self.daemon(place, "containerd", &[], &["ctr", "version"])?;
+        run(self, place, "ctr images import box.tar && ctr -n k8s.io images import box.tar")
+    }
+
+    fn docker(&mut self, place: &Path) -> Result<(), String> {
+        write("/etc/docker/daemon.json", &readme::snippet("daemon.json")?)?;
+        let arguments = ["--bip", "172.30.0.1/24", "--default-address-pool", "base=172.31.0.0/16,size=24"];
+        self.daemon(place, "dockerd", &arguments, &["docker", "version"])?;
+        run(self, place, "docker load -i box.tar && docker tag localhost/box:latest box")
+    }
+
+    /// Starts a daemon and waits until the command `ready` succeeds.
+    fn daemon(&mut self, place: &Path, program: &str, arguments: &[&str], ready: &[&str]) -> Result<(), String> {
+        let log = place.join(format!("{program}.log"));
+        let file = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+        let mut command = Command::new(program);
+        command.args(arguments).envs(self.environment.iter().cloned()).current_dir(place).stdin(Stdio::null());
+        command.stdout(file.try_clone().map_err(|error| error.to_string())?).stderr(file);
+        let child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
+        self.daemons.push(Daemon { child, log });
+        let end = Instant::now() + READY_WITHIN;
+        loop {
+            let mut question = Command::new(ready[0]);
+            question.args(&ready[1..]).envs(self.environment.iter().cloned());
+            if question.output().is_ok_and(|output| output.status.success()) {
+                return Ok(());
+            }
+            let ended = self.daemons.iter_mut().any(|daemon| daemon.child.try_wait().is_ok_and(|end| end.is_some()));
+            if ended || Instant::now() > end {
+                self.show_log();
+                return Err(format!("{program} does not answer"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The last lines of what the daemons said.
+    pub fn show_log(&self) {
+        for daemon in &self.daemons {
+            let text = fs::read_to_string(&daemon.log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            println!("-- {}", daemon.log.display());
+            lines.iter().skip(lines.len().saturating_sub(15)).for_each(|line| println!("   {line}"));
+        }
+    }
+}
+
+/// The runtime as /usr/local/sbin/ocirt, and as the `runc` that BuildKit and Buildah look for in PATH; and data
+/// directories that are no overlay, since overlays are made in them.
+fn install(runtime: &Path, place: &Path) -> Result<(), String> {
+    let io = |what: &str, error: std::io::Error| format!("{what}: {error}");
+    for directory in ["bin", "sbin", "lib"] {
+        fs::create_dir_all(place.join(directory)).map_err(|error| io(directory, error))?;
+    }
+    fs::copy(runtime, place.join("sbin/ocirt")).map_err(|error| io("copy of the runtime", error))?;
+    crate::sandbox::bind(&place.join("sbin"), Path::new("/usr/local/sbin"));
+    std::os::unix::fs::symlink("/usr/local/sbin/ocirt", place.join("bin/runc")).map_err(|error| io("runc", error))?;
+    for name in ["docker", "containerd", "containers"] {
+        let (own, usual) = (place.join("lib").join(name), Path::new("/var/lib").join(name));
+        fs::create_dir_all(&own).and_then(|()| fs::create_dir_all(&usual)).map_err(|error| io(name, error))?;
+        crate::sandbox::bind(&own, &usual);
+    }
+    Ok(())
+}
+
+/// The client of Kubernetes' API, which is built by itself: it is in target/TRIPLE/debug of its own directory.
+fn link_cri(place: &Path) -> Result<(), String> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("cri/target");
+    let built = fs::read_dir(target).into_iter().flatten().flatten().map(|entry| entry.path().join("debug/cri"));
+    match built.into_iter().find(|path| path.is_file()) {
+        Some(path) => fs::copy(path, place.join("bin/cri")).map(drop).map_err(|error| format!("cri: {error}")),
+        None => Ok(()),
+    }
+}
+
+/// Podman and Buildah have no daemon.
+fn podman(place: &Path) -> Result<(), String> {
+    write("/etc/containers/containers.conf", &readme::snippet("containers.conf")?)?;
+    // What a machine without systemd, journald and CAP_SYS_RESOURCE asks for besides.
+    let machine = "[containers]\ndefault_ulimits = [\"nofile=20000:20000\", \"nproc=32768:32768\"]\n\
+        [engine]\nevents_logger = \"file\"\ncgroup_manager = \"cgroupfs\"\ninfra_image = \"localhost/pause:latest\"\n";
+    write("/etc/containers/containers.conf.d/box.conf", machine)?;
+    write("/etc/containers/policy.json", "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}")?;
+    let storage = "[storage]\ndriver = \"overlay\"\nrunroot = \"/run/containers/storage\"\n\
+        graphroot = \"/var/lib/containers/storage\"\n";
+    write("/etc/containers/storage.conf", storage)?;
+    let engine = Engine {
+        daemons: Vec::new(),
+        environment: vec![("PATH".to_owned(), PATH.to_owned()), ("HOME".to_owned(), place.display().to_string())],
+    };
+    run(&engine, place, "podman load -i box.tar")
+}
+
+fn run(engine: &Engine, place: &Path, line: &str) -> Result<(), String> {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(line).current_dir(place).envs(engine.environment.iter().cloned());
+    let output = shell.output().map_err(|error| format!("{line}: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            engine.show_log();
+            Err(format!("{line}: {}", String::from_utf8_lossy(&output.stderr)))
+        }
+    }
+}
+
+fn write(path: &str, text: &str) -> Result<(), String> {
+    let directory = Path::new(path).parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory).and_then(|()| fs::write(path, text)).map_err(|error| format!("{path}: {error}"))
+}

@@ -1,0 +1,88 @@
+//! Walks through container engines: each starts an engine's daemon in a private box, with a runtime below it, and types
+//! the commands that the engine's users type. What they print is compared with the walk's text.
+//!
+//!     engines [--runtime FILE]... [WALK]...
+//!
+//! With two runtimes each walk runs with both, and the last lines count what differs: docs/engines.md.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "rules of the runtime; a test process and its guest exit and spawn as they like"
+)]
+
+mod engine;
+mod image;
+mod readme;
+mod sandbox;
+mod walk;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use ocirt_integration::host::Snapshot;
+use ocirt_integration::runtime;
+
+use engine::Engine;
+use sandbox::Sandbox;
+use walk::{Tally, Walk};
+
+fn main() -> ExitCode {
+    let mut runtimes = Vec::new();
+    let mut names = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--runtime" => runtimes.extend(arguments.next().map(PathBuf::from)),
+            _ => names.push(argument),
+        }
+    }
+    if runtimes.is_empty() {
+        runtimes.push(runtime::path());
+    }
+    let walks: Vec<Walk> = Walk::all(&walks_directory()).into_iter().filter(|walk| walk.is_named(&names)).collect();
+    if walks.is_empty() {
+        eprintln!("engines: no such walk: {}", names.join(" "));
+        return ExitCode::from(2);
+    }
+    let before = Snapshot::take();
+    let mut total = Tally::default();
+    for runtime in &runtimes {
+        let runtime = runtime.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", runtime.display()));
+        for walk in &walks {
+            total.add(&travel(walk, &runtime));
+        }
+    }
+    let differences = before.differences(&Snapshot::take());
+    for (what, line) in &differences {
+        println!("the host's {what} changed: {line}");
+    }
+    println!("\n{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    if total.failed == 0 && differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One walk with one runtime, in a box of its own.
+fn travel(walk: &Walk, runtime: &Path) -> Tally {
+    let kind = runtime::ask_kind(runtime);
+    println!("\n==== {} with {kind}", walk.name);
+    let begin = Instant::now();
+    let tally = Sandbox::run(&walk.name, |place| {
+        let engine = Engine::start(&walk.engine, runtime, place)?;
+        let tally = walk.run(&kind, &engine.environment, place);
+        if tally.failed > 0 {
+            engine.show_log();
+        }
+        Ok(tally)
+    });
+    let Tally { passed, failed, skipped } = tally;
+    println!(
+        "{} with {kind}: {passed} steps passed, {failed} failed, {skipped} skipped, {:.1} s",
+        walk.name,
+        begin.elapsed().as_secs_f32()
+    );
+    tally
+}
+
+fn walks_directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("walks")
+}
