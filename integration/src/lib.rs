@@ -10,6 +10,7 @@
     reason = "rules of the runtime; a test process and its guest exit and spawn as they like"
 )]
 
+pub mod agent;
 pub mod bundle;
 pub mod host;
 pub mod runner;

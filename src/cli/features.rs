@@ -4,8 +4,9 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{json, version};
-use crate::container::features::{self, Names};
+use crate::container::features::{self, Names, SeccompNames};
 use crate::container::rootfs::options;
+use crate::container::seccomp::known;
 
 /// Print what this runtime implements, as JSON
 ///
@@ -17,7 +18,14 @@ pub struct Features {}
 impl Features {
     pub fn execute(self) -> Result<()> {
         let mount_options: Vec<&str> = options::option_names().collect();
-        let names = Names { mount_options: &mount_options, version: version::VERSION, commit: version::COMMIT };
+        let seccomp = SeccompNames {
+            actions: known::ACTIONS,
+            operators: known::OPERATORS,
+            architectures: known::ARCHITECTURES,
+            flags: known::FLAGS,
+        };
+        let names =
+            Names { mount_options: &mount_options, seccomp, version: version::VERSION, commit: version::COMMIT };
         super::print(&(json::indented(&features::of(&names), "    ")? + "\n"))
     }
 }

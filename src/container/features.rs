@@ -8,8 +8,19 @@ use serde::Serialize;
 pub struct Names<'a> {
     /// The mount options that are not handed to the filesystem.
     pub mount_options: &'a [&'a str],
+    pub seccomp: SeccompNames,
     pub version: &'a str,
     pub commit: Option<&'a str>,
+}
+
+/// What a profile may say.
+#[derive(Clone, Copy)]
+pub struct SeccompNames {
+    pub actions: &'static [&'static str],
+    pub operators: &'static [&'static str],
+    pub architectures: &'static [&'static str],
+    /// Whatever the host's kernel makes of them.
+    pub flags: &'static [&'static str],
 }
 
 #[derive(Serialize)]
@@ -92,24 +103,24 @@ pub fn of<'a>(names: &Names<'a>) -> Features<'a> {
         oci_version_max: "1.3.0",
         hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         mount_options,
-        linux: linux(),
+        linux: linux(names.seccomp),
         annotations: std::iter::once(("org.ocirt.version", names.version)).chain(commit).collect(),
         potentially_unsafe_config_annotations: &[],
     }
 }
 
-fn linux() -> Linux {
+fn linux(seccomp: SeccompNames) -> Linux {
     Linux {
         namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
         capabilities: &CAPABILITIES,
         cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
         seccomp: Seccomp {
             enabled: true,
-            actions: &ACTIONS,
-            operators: &OPERATORS,
-            archs: &ARCHITECTURES,
-            known_flags: &KNOWN_FLAGS,
-            supported_flags: &SUPPORTED_FLAGS,
+            actions: seccomp.actions,
+            operators: seccomp.operators,
+            archs: seccomp.architectures,
+            known_flags: seccomp.flags,
+            supported_flags: seccomp.flags,
         },
         apparmor: Enabled { enabled: true },
         selinux: Enabled { enabled: true },
@@ -165,52 +176,6 @@ const CAPABILITIES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-/// config-linux.md, "Seccomp", without SCMP_ACT_NOTIFY: there is no listener yet.
-const ACTIONS: [&str; 8] = [
-    "SCMP_ACT_ALLOW",
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_KILL_THREAD",
-    "SCMP_ACT_LOG",
-    "SCMP_ACT_TRACE",
-    "SCMP_ACT_TRAP",
-];
-
-const OPERATORS: [&str; 7] =
-    ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
-
-const ARCHITECTURES: [&str; 18] = [
-    "SCMP_ARCH_AARCH64",
-    "SCMP_ARCH_ARM",
-    "SCMP_ARCH_LOONGARCH64",
-    "SCMP_ARCH_MIPS",
-    "SCMP_ARCH_MIPS64",
-    "SCMP_ARCH_MIPS64N32",
-    "SCMP_ARCH_MIPSEL",
-    "SCMP_ARCH_MIPSEL64",
-    "SCMP_ARCH_MIPSEL64N32",
-    "SCMP_ARCH_PPC",
-    "SCMP_ARCH_PPC64",
-    "SCMP_ARCH_PPC64LE",
-    "SCMP_ARCH_RISCV64",
-    "SCMP_ARCH_S390",
-    "SCMP_ARCH_S390X",
-    "SCMP_ARCH_X32",
-    "SCMP_ARCH_X86",
-    "SCMP_ARCH_X86_64",
-];
-
-/// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is known, but the kernel takes it only with a listener.
-const KNOWN_FLAGS: [&str; 4] = [
-    "SECCOMP_FILTER_FLAG_TSYNC",
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-    "SECCOMP_FILTER_FLAG_LOG",
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-];
-const SUPPORTED_FLAGS: [&str; 3] =
-    ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_LOG"];
-
 /// set_mempolicy(2).
 const POLICY_MODES: [&str; 7] = [
     "MPOL_DEFAULT",
@@ -228,7 +193,9 @@ mod tests {
     use super::*;
 
     fn features() -> serde_json::Value {
-        let names = Names { mount_options: &["rw", "bind", "rro"], version: "1.2.3", commit: Some("abc") };
+        let seccomp = SeccompNames { actions: &["SCMP_ACT_LOG"], operators: &[], architectures: &[], flags: &["F"] };
+        let mount_options = &["rw", "bind", "rro"];
+        let names = Names { mount_options, seccomp, version: "1.2.3", commit: Some("abc") };
         serde_json::to_value(of(&names)).unwrap()
     }
 
@@ -256,12 +223,12 @@ mod tests {
         assert_eq!(linux["netDevices"]["enabled"], false);
         assert_eq!(linux["mountExtensions"]["idmap"]["enabled"], false);
         assert_eq!(linux["cgroup"]["systemd"], false);
-        assert!(!linux["seccomp"]["actions"].as_array().unwrap().contains(&"SCMP_ACT_NOTIFY".into()));
     }
 
     #[test]
     fn names_of_others_are_listed_in_order() {
         assert_eq!(features()["mountOptions"], serde_json::json!(["bind", "rro", "rw"]));
+        assert_eq!(features()["linux"]["seccomp"]["actions"], serde_json::json!(["SCMP_ACT_LOG"]));
         assert_eq!(features()["annotations"]["org.ocirt.version"], "1.2.3");
     }
 }

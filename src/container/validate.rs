@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow};
 use oci_spec::runtime::{
-    Hook, Hooks, Linux, LinuxIdMapping, LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, LinuxTimeOffset, Mount,
-    Process, Spec, User,
+    Hook, Hooks, Linux, LinuxIdMapping, LinuxNamespaceType, LinuxTimeOffset, Mount, Process, Spec, User,
 };
 
 use crate::sys::{Errno, SysError};
@@ -225,20 +224,7 @@ fn not_implemented(linux: &Linux) -> Result<()> {
     check(linux.intel_rdt().is_none(), "linux.intelRdt", NOT_YET)?;
     let net_devices = linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty());
     check(!net_devices, "linux.netDevices", NOT_YET)?;
-    linux.seccomp().iter().try_for_each(check_seccomp)
-}
-
-fn check_seccomp(seccomp: &LinuxSeccomp) -> Result<()> {
-    let notifies = |action| action == LinuxSeccompAction::ScmpActNotify;
-    let what = "SCMP_ACT_NOTIFY is not implemented yet";
-    check(!notifies(seccomp.default_action()), "linux.seccomp.defaultAction", what)?;
-    match seccomp.syscalls().iter().flatten().position(|rule| notifies(rule.action())) {
-        Some(rule) => Err(wrong(format_args!("linux.seccomp.syscalls[{rule}].action"), what)),
-        None => {
-            let listener = seccomp.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
-            check(!listener, "linux.seccomp.listenerPath", NOT_YET)
-        }
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 //!
 //! ```text
 //! report:  'R' milestone
+//!          'L', with the descriptor of a seccomp listener
+//!          'L' number:u32     the listener will be that descriptor of the sender, which then waits for Go
 //!          'F' step:u16 errno:i32 call_len:u8 call… detail…      (little endian)
 //! go:      'G', with up to MAX_FDS descriptors
 //! ```
@@ -31,6 +33,10 @@ pub enum Milestone {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Report {
     Reached(Milestone),
+    /// A seccomp listener, which came with the report.
+    Listener,
+    /// The number that a seccomp listener is about to have as descriptor of the sender.
+    ListenerAt(u32),
     Failed(Failure),
 }
 
@@ -83,11 +89,20 @@ impl RuntimeEnd {
 
     /// The next report; `None`: init is gone, or has become the container's program.
     pub fn report(&self) -> sys::Result<Option<Report>> {
+        Ok(self.report_with_descriptor()?.map(|(report, _)| report))
+    }
+
+    /// As [`RuntimeEnd::report`], with the descriptor that came along.
+    pub fn report_with_descriptor(&self) -> sys::Result<Option<(Report, Option<OwnedFd>)>> {
         let mut buffer = [0; LONGEST];
         let received = socket::receive(self.0.as_fd(), &mut buffer)?;
+        let [descriptor, ..] = received.fds;
         match buffer.get(..received.len) {
             None | Some([]) => Ok(None),
-            Some(bytes) => parse(bytes).map(Some).ok_or(SysError::new("recvmsg", Errno::EBADMSG)),
+            Some(bytes) => {
+                let report = parse(bytes).ok_or(SysError::new("recvmsg", Errno::EBADMSG))?;
+                Ok(Some((report, descriptor)))
+            }
         }
     }
 }
@@ -114,6 +129,11 @@ impl InitEnd {
         let mut bytes = Message::default();
         encode(report, &mut bytes);
         socket::send(self.0.as_fd(), bytes.as_bytes(), &[])
+    }
+
+    /// Reports a seccomp listener: [`Report::Listener`].
+    pub fn report_listener(&self, listener: BorrowedFd) -> sys::Result<()> {
+        socket::send(self.0.as_fd(), b"L", &[listener])
     }
 
     /// Waits for the runtime's Go and returns what came with it. EPIPE: the runtime is gone.
@@ -156,6 +176,11 @@ impl Message {
 fn encode(report: &Report, message: &mut Message) {
     match report {
         Report::Reached(milestone) => message.push(&[b'R', *milestone as u8]),
+        Report::Listener => message.push(b"L"),
+        Report::ListenerAt(number) => {
+            message.push(b"L");
+            message.push(&number.to_le_bytes());
+        }
         Report::Failed(failure) => {
             let call = failure.call.as_bytes();
             message.push(b"F");
@@ -174,6 +199,8 @@ fn parse(bytes: &[u8]) -> Option<Report> {
             let known = [Milestone::Mounted, Milestone::Ready, Milestone::Starting];
             known.into_iter().find(|known| *known as u8 == *milestone).map(Report::Reached)
         }
+        [b'L'] => Some(Report::Listener),
+        [b'L', number @ ..] => Some(Report::ListenerAt(u32::from_le_bytes(number.try_into().ok()?))),
         [b'F', rest @ ..] => {
             let (step, rest) = rest.split_first_chunk()?;
             let (errno, rest) = rest.split_first_chunk()?;
@@ -213,6 +240,19 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_travels_with_its_report_or_is_announced() {
+        let (runtime, init) = pair().unwrap();
+        let file = socket::sealed_file(c"test", b"listener").unwrap();
+        init.report_listener(file.as_fd()).unwrap();
+        let (report, descriptor) = runtime.report_with_descriptor().unwrap().unwrap();
+        let text = std::io::read_to_string(std::fs::File::from(descriptor.unwrap())).unwrap();
+        assert_eq!((report, text.as_str()), (Report::Listener, "listener"));
+        init.report(&Report::ListenerAt(4711)).unwrap();
+        let (report, descriptor) = runtime.report_with_descriptor().unwrap().unwrap();
+        assert_eq!((report, descriptor.is_none()), (Report::ListenerAt(4711), true));
+    }
+
+    #[test]
     fn a_closed_end_reads_as_gone() {
         let (runtime, init) = pair().unwrap();
         drop(init);
@@ -234,7 +274,7 @@ mod tests {
 
     #[test]
     fn junk_is_an_error_and_never_a_panic() {
-        for junk in [&b"R"[..], b"Rx", b"F", b"F\0\0", b"F\0\0\0\0\0\0\xffabc", b"X", b"R\0\0"] {
+        for junk in [&b"R"[..], b"Rx", b"F", b"F\0\0", b"F\0\0\0\0\0\0\xffabc", b"X", b"R\0\0", b"L\0"] {
             assert_eq!(parse(junk), None, "{junk:?}");
         }
     }

@@ -30,7 +30,7 @@ use crate::container::rootfs::mask::{LateReadonly, MaskPath, ReadonlyPath, Reado
 use crate::container::rootfs::mount::Mount;
 use crate::container::rootfs::pivot::PivotRoot;
 use crate::container::rootfs::propagation::{Propagation, RootPropagation};
-use crate::container::seccomp::Filter;
+use crate::container::seccomp::{Filter, Handover};
 use crate::container::security::{Apparmor, NoNewPrivileges, Selinux};
 use crate::container::sysctl::Sysctl;
 use crate::container::time_namespace::TimeNamespace;
@@ -177,7 +177,7 @@ impl Step {
             Step::Apparmor(profile) => profile.apply(inside.proc()?.as_fd()),
             Step::Selinux(label) => label.apply(inside.proc()?.as_fd()),
             Step::NoNewPrivileges(no_new_privileges) => no_new_privileges.apply(),
-            Step::Seccomp(filter) => filter.apply(),
+            Step::Seccomp(filter) => inside.load(filter),
             Step::BoundingSet(capabilities) => capabilities.apply_before_ids(),
             Step::User(user) => user.apply(),
             Step::Capabilities(capabilities) => capabilities.apply(),
@@ -224,6 +224,26 @@ impl Inside {
         let socket = self.inherited.console.take();
         let socket = socket.ok_or(Fault::new("sendmsg", Errno::ENOTCONN, "no console socket"))?;
         console.apply(self.root()?, socket.as_fd())
+    }
+
+    /// Loads the filter; a listener is the runtime's before the next call that the filter may notify.
+    fn load(&mut self, filter: &Filter) -> Result<(), Fault> {
+        match (filter.agent(), filter.handover()) {
+            (None, _) => filter.apply(),
+            (Some(_), Handover::Sent) => {
+                let listener = filter.apply_with_listener()?;
+                Ok(self.link.report_listener(listener.as_fd())?)
+            }
+            (Some(_), Handover::Taken) => {
+                let number = proc_self::next_descriptor(self.link.as_fd())?;
+                self.link.report(&Report::ListenerAt(number))?;
+                let listener = filter.apply_with_listener()?;
+                // The agent serves this wait, if need be: by then it has what is dropped here.
+                self.link.wait_for_go()?;
+                drop(listener);
+                Ok(())
+            }
+        }
     }
 
     fn mask(&mut self, path: &MaskPath) -> Result<(), Fault> {

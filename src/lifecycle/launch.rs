@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 
+use super::agent::Attendance;
 use super::state::{Directory, Identity, State, Status};
 use crate::container::namespaces::Join;
 use crate::init::link::{self, Milestone, Report, RuntimeEnd};
@@ -49,14 +50,18 @@ impl Init {
 
     /// Follows init until it is ready to start, running the hooks of the runtime namespace on the way.
     pub fn prepare(&self, plan: &Plan, directory: &Directory, state: &mut State) -> Result<()> {
+        let mut attendance = Attendance::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         loop {
-            match self.link.report().context("report of init")? {
+            match attendance.report()? {
                 Some(Report::Reached(Milestone::Mounted)) => {
                     directory.save(state)?;
                     self.run_hooks(plan, state)?;
                 }
                 Some(Report::Reached(Milestone::Ready)) => return self.limit(plan),
                 Some(Report::Reached(Milestone::Starting)) => bail!("init starts without being told"),
+                Some(report @ (Report::Listener | Report::ListenerAt(_))) => {
+                    attendance.serve(report, &state.for_hooks(Status::Creating, Some(self.child.pid))?)?;
+                }
                 Some(Report::Failed(failure)) => bail!(plan.word(&failure)),
                 None => return Err(self.death()),
             }

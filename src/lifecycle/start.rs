@@ -38,7 +38,7 @@ pub fn follow_to_exec(link: &RuntimeEnd, word: impl Fn(&Failure) -> StepError) -
     match link.report().context("init on its way to exec")? {
         None => Ok(()),
         Some(Report::Failed(failure)) => Err(word(&failure).into()),
-        Some(Report::Reached(milestone)) => bail!("init is at {milestone:?} again"),
+        Some(report) => bail!("init says {report:?} on its way to exec"),
     }
 }
 

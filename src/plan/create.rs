@@ -67,6 +67,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         outside,
         cgroup,
         runtime_hooks,
+        seccomp_agent: container.program.seccomp_agent().cloned(),
         rootfs: container.rootfs,
         own_pid_namespace: private.contains(Kind::Pid),
         warnings: draft.warnings,

@@ -18,6 +18,7 @@ use crate::container::id_map::IdMaps;
 use crate::container::namespaces::Join;
 use crate::container::process::oom::OomScoreAdj;
 use crate::container::process::rlimits::Rlimit;
+use crate::container::seccomp;
 use crate::init::link::Failure;
 use crate::init::step::Planned;
 use crate::sys::{Errno, Text};
@@ -66,6 +67,8 @@ pub struct Plan {
     pub cgroup: Cgroup,
     /// prestart, then createRuntime.
     pub runtime_hooks: Vec<Hook>,
+    /// Who answers the system calls that the filter notifies.
+    pub seccomp_agent: Option<seccomp::Agent>,
     pub rootfs: PathBuf,
     /// Whether everything in the container ends with its init.
     pub own_pid_namespace: bool,

@@ -15,7 +15,7 @@ use crate::container::process::rlimits::{self, Rlimit};
 use crate::container::process::user::{self, Maps};
 use crate::container::process::{cwd, env, executable, io_priority, memory_policy, personality, scheduler};
 use crate::container::rootfs::mask::LateReadonly;
-use crate::container::seccomp::Filter;
+use crate::container::seccomp::{Agent, Filter};
 use crate::container::security::{self, NoNewPrivileges};
 use crate::init::step::{Planned, Step};
 
@@ -81,6 +81,11 @@ impl Program<'_> {
         self.process.apparmor_profile().is_some() || self.process.selinux_label().is_some()
     }
 
+    /// Who answers the system calls that the filter notifies.
+    pub fn seccomp_agent(&self) -> Option<&Agent> {
+        self.filter.as_ref().and_then(Filter::agent)
+    }
+
     pub fn rlimits(&self) -> Result<Vec<Rlimit>> {
         rlimits::compile(self.process.rlimits().as_deref().unwrap_or_default())
     }
@@ -115,9 +120,14 @@ impl Program<'_> {
     /// From root to the user of the process, up to where only the program is missing.
     pub fn identity(&self, draft: &mut Draft) -> Result<Last> {
         let no_new_privileges = self.process.no_new_privileges() == Some(true);
-        // Without no_new_privs only a privileged process may load it; with, as few calls as possible come after it.
+        // Without no_new_privs only a privileged process may load it; with, as few calls as possible come after it. But
+        // where it notifies, whoever waits for Ready has the agent to serve.
         let filter = self.filter.clone();
-        let (early, filter) = if no_new_privileges { (None, filter) } else { (filter, None) };
+        let (early, served, filter) = match (no_new_privileges, self.seccomp_agent().is_some()) {
+            (false, _) => (filter, None, None),
+            (true, true) => (None, filter, None),
+            (true, false) => (None, None, filter),
+        };
         if no_new_privileges {
             draft.add("process.noNewPrivileges", Step::NoNewPrivileges(NoNewPrivileges));
         }
@@ -129,6 +139,9 @@ impl Program<'_> {
             draft.add("linux.seccomp", Step::Seccomp(filter));
         }
         let (program, environment) = self.become_user(draft, directory)?;
+        if let Some(filter) = served {
+            draft.add("linux.seccomp", Step::Seccomp(filter));
+        }
         Ok(Last { filter, program, environment })
     }
 

@@ -181,6 +181,24 @@ exec sh    # process.args[0]
     assert_lines(&steps(&default_config(), Gate::Socket), &expected);
 }
 
+/// The agent serves a created container, so its filter is never as late as another one.
+#[test]
+fn a_filter_that_notifies_is_loaded_by_create() {
+    let mut config = rich_config();
+    config["process"]["noNewPrivileges"] = json!(true);
+    config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": "/run/agent",
+        "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }],
+    });
+    let text = steps(&config, Gate::Socket);
+    assert_order(&text, "set capabilities", "seccomp");
+    assert_order(&text, "seccomp 1 syscalls", "report ready");
+    assert!(planned(&config, Gate::Socket).seccomp_agent.is_some());
+    config["process"]["noNewPrivileges"] = json!(false);
+    assert_order(&steps(&config, Gate::Socket), "seccomp 1 syscalls", "become user");
+}
+
 #[test]
 fn a_container_with_everything() {
     let expected = [

@@ -71,6 +71,17 @@ pub fn close_from<const N: usize>(first: u32, kept: [Option<BorrowedFd<'_>>; N])
     }
 }
 
+/// The number that the caller's next descriptor will have: the lowest that is free. `any` is one that is open.
+pub fn next_descriptor(any: BorrowedFd) -> Result<u32> {
+    // SAFETY: F_DUPFD_CLOEXEC takes a number.
+    let ret = unsafe { libc::syscall(libc::SYS_fcntl, any.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0) };
+    let number = check("fcntl(F_DUPFD_CLOEXEC)", ret)?;
+    // SAFETY: the copy was made for this, and nobody else knows of it.
+    let ret = unsafe { libc::syscall(libc::SYS_close, number) };
+    check("close", ret)?;
+    Ok(number as u32)
+}
+
 /// Lets the descriptor number `fd`, which the caller of the runtime passed on, survive an exec; `EBADF` if it is not
 /// open.
 pub fn keep_over_exec(fd: u32) -> Result<()> {

@@ -77,6 +77,17 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// A copy, close-on-exec, of descriptor `number` of the process (pidfd_getfd(2), Linux 5.6). EBADF: it has none of that
+/// number. EPERM: the caller may not ptrace it; of an undumpable process that takes CAP_SYS_PTRACE in the user namespace
+/// in which its program was started.
+pub fn pidfd_getfd(pidfd: BorrowedFd, number: u32) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
+    let fd = check("pidfd_getfd", ret)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
 /// Sends `signal` to the process (pidfd_send_signal(2)). ESRCH: it is gone and reaped.
 pub fn pidfd_send_signal(pidfd: BorrowedFd, signal: i32) -> Result<()> {
     let no_info = core::ptr::null::<libc::siginfo_t>();

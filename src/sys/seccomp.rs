@@ -1,5 +1,7 @@
 //! seccomp(2) filters: the instruction the kernel takes, and the call that installs a program.
 
+use std::os::fd::{FromRawFd, OwnedFd};
+
 use super::error::{Result, SysError, check};
 use nix::errno::Errno;
 
@@ -29,14 +31,33 @@ struct Program {
 /// flag or an instruction this kernel does not know. ESRCH stands for a sibling thread that could not be synchronised.
 /// With SECCOMP_FILTER_FLAG_NEW_LISTENER the call would return a descriptor: no caller of this function may set it.
 pub fn seccomp_set_mode_filter(flags: u32, program: &[Instruction]) -> Result<()> {
+    match install(flags, program)? {
+        0 => Ok(()),
+        _ => Err(SysError::new("seccomp", Errno::ESRCH)),
+    }
+}
+
+/// As [`seccomp_set_mode_filter`], and returns the listener that answers what the program notifies (Linux 5.0): it is
+/// close-on-exec. EBUSY: the caller has a filter with a listener already.
+///
+/// With SECCOMP_FILTER_FLAG_TSYNC the number of a thread could not be told from a descriptor, so TSYNC_ESRCH (Linux 5.7)
+/// is added: the kernel takes the two no other way.
+pub fn seccomp_new_listener(flags: u32, program: &[Instruction]) -> Result<OwnedFd> {
+    const TSYNC: u32 = libc::SECCOMP_FILTER_FLAG_TSYNC as u32;
+    const NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+    const TSYNC_ESRCH: u32 = libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH as u32;
+    let esrch = if flags & TSYNC == 0 { 0 } else { TSYNC_ESRCH };
+    let fd = install(flags | NEW_LISTENER | esrch, program)?;
+    // SAFETY: the kernel just made this descriptor, close-on-exec, for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+fn install(flags: u32, program: &[Instruction]) -> Result<libc::c_long> {
     let len = u16::try_from(program.len()).map_err(|_| SysError::new("seccomp", Errno::E2BIG))?;
     let fprog = Program { len, filter: program.as_ptr() };
     // SAFETY: `fprog` describes `program`, `len` instructions of the kernel's layout; both outlive the call, which copies.
     let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog) };
-    match check("seccomp", ret)? {
-        0 => Ok(()),
-        _ => Err(SysError::new("seccomp", Errno::ESRCH)),
-    }
+    check("seccomp", ret)
 }
 
 #[cfg(test)]

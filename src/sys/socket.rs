@@ -139,6 +139,20 @@ impl Control {
 
 /// Sends one message, with up to [`MAX_FDS`] descriptors. EPIPE: the peer is gone (no signal is raised).
 pub fn send(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<()> {
+    send_part(socket, bytes, fds).map(drop)
+}
+
+/// Sends all of `bytes` over a stream; the descriptors go with the first part.
+pub fn send_all(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<()> {
+    let mut rest = bytes.get(send_part(socket, bytes, fds)?..).unwrap_or_default();
+    while !rest.is_empty() {
+        rest = rest.get(send_part(socket, rest, &[])?..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// How many bytes were sent.
+fn send_part(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<usize> {
     let mut control = Control::with(fds)?;
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
@@ -154,7 +168,7 @@ pub fn send(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<()> 
         let ret = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
         match check("sendmsg", ret as libc::c_long) {
             Err(error) if error.errno == Errno::EINTR => continue,
-            result => return result.map(drop),
+            result => return result.map(|sent| sent as usize),
         }
     }
 }
@@ -201,6 +215,35 @@ pub fn connect_stream(path: &std::path::Path) -> std::io::Result<OwnedFd> {
     let directory = std::fs::File::open(parent)?;
     let short = std::path::Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
     UnixStream::connect(short).map(OwnedFd::from)
+}
+
+/// As [`connect_stream`], with an end: connecting and every sending fail with EAGAIN after `seconds`.
+pub fn connect_stream_within(path: &std::path::Path, seconds: u32) -> Result<OwnedFd> {
+    use std::os::unix::ffi::OsStrExt;
+    let io = |error: std::io::Error| SysError::io("connect", &error);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(SysError::new("connect", Errno::EISDIR));
+    };
+    let parent = if parent.as_os_str().is_empty() { std::path::Path::new(".") } else { parent };
+    let directory = std::fs::File::open(parent).map_err(io)?;
+    let name = std::ffi::CString::new(name.as_bytes()).map_err(|_| SysError::new("connect", Errno::EINVAL))?;
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    let fd = check("socket", ret.into())?;
+    // SAFETY: the kernel just made it for us.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let limit = libc::timeval { tv_sec: seconds.into(), tv_usec: 0 };
+    let size = size_of::<libc::timeval>() as libc::socklen_t;
+    // SAFETY: `limit` is a timeval of `size` bytes and outlives the call.
+    let ret = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw const limit).cast(), size)
+    };
+    check("setsockopt", ret.into())?;
+    let (address, len) = address_in(std::os::fd::AsFd::as_fd(&directory), &name)?;
+    // SAFETY: `address` is a sockaddr_un of which `len` bytes count.
+    let ret = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) };
+    check("connect", ret.into())?;
+    Ok(socket)
 }
 
 /// An empty anonymous file (memfd_create(2)).

@@ -17,6 +17,7 @@ mod inject;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod notify;
 mod output;
 mod pause;
 mod process;
@@ -35,6 +36,7 @@ fn main() -> std::process::ExitCode {
         process::TESTS,
         namespaces::TESTS,
         seccomp::TESTS,
+        notify::TESTS,
         cgroups::TESTS,
         refusals::TESTS,
         security::TESTS,

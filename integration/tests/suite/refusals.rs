@@ -150,7 +150,6 @@ fn a_feature_that_is_not_there_is_refused() {
         ("linux.intelRdt", json!({ "closID": "x" }), "intelRdt"),
         ("mounts.0.uidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "mounts"),
         ("linux.netDevices", json!({ "nosuchdevice0": {} }), "netDevices"),
-        ("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/nope" }), "seccomp"),
     ];
     for (field, value, words) in rows {
         Bundle::new().set(field, value).refused(words);

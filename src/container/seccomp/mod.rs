@@ -9,6 +9,7 @@
 
 mod arch;
 mod bpf;
+mod notify;
 mod program;
 mod rules;
 mod section;
@@ -17,6 +18,7 @@ mod table;
 mod tests;
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{
@@ -24,11 +26,13 @@ use oci_spec::runtime::{
     LinuxSyscall,
 };
 
-use crate::sys::seccomp::{Instruction, seccomp_set_mode_filter};
+use crate::sys::seccomp::{Instruction, seccomp_new_listener, seccomp_set_mode_filter};
 use crate::sys::{Errno, Fault, SysError};
 use arch::Abi;
 use rules::{Clause, Condition, Found, Rule};
 use section::Coverage;
+
+pub use notify::{Agent, Handover};
 
 /// A program ready for the kernel. Displays as its size, debugs as its instructions.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,6 +42,9 @@ pub struct Filter {
     flags: u32,
     /// How many of the native system calls have a verdict of their own.
     calls: usize,
+    /// Who answers the calls that are notified, if any are.
+    agent: Option<Agent>,
+    handover: Handover,
 }
 
 /// Values of linux/seccomp.h.
@@ -45,12 +52,14 @@ const RET_KILL_PROCESS: u32 = 0x8000_0000;
 const RET_KILL_THREAD: u32 = 0;
 const RET_TRAP: u32 = 0x0003_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
+const RET_USER_NOTIF: u32 = 0x7fc0_0000;
 const RET_TRACE: u32 = 0x7ff0_0000;
 const RET_LOG: u32 = 0x7ffc_0000;
 const RET_ALLOW: u32 = 0x7fff_0000;
 const FLAG_TSYNC: u32 = 1;
 const FLAG_LOG: u32 = 1 << 1;
 const FLAG_SPEC_ALLOW: u32 = 1 << 2;
+const FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
@@ -66,8 +75,8 @@ const ARGUMENTS: usize = 6;
 /// A system call of an architecture that the profile does not list kills the thread, as libseccomp has it. The native
 /// architecture is always covered. Names that no architecture has are skipped, as runc skips them.
 pub fn compile(spec: &LinuxSeccomp) -> Result<Filter> {
-    refuse_listener(spec)?;
-    let flags = flags(spec)?;
+    let agent = notify::agent(spec)?;
+    let flags = flags(spec, agent.is_some())?;
     let default = default_verdict(spec)?;
     let abis = abis(spec)?;
     let rules = rules(spec)?;
@@ -79,12 +88,14 @@ pub fn compile(spec: &LinuxSeccomp) -> Result<Filter> {
         stub: stub.filter(|_| listed.listed),
     };
     let coverages: Vec<Coverage> = abis.iter().map(covered).collect();
-    let calls = coverages.first().map_or(0, |native| native.verdicts.calls.len());
+    let native = coverages.first().context("linux.seccomp: no architecture")?;
+    let calls = native.verdicts.calls.len();
+    let handover = notify::handover(&native.abi, &native.verdicts, &chains);
     let sections = section::sections(&coverages, default, RET_KILL_THREAD);
     let program = program::emit(&sections, &chains, default, RET_KILL_THREAD);
     let length = program.len();
     ensure!(length <= MAX_INSTRUCTIONS, "linux.seccomp: {length} instructions, the kernel takes {MAX_INSTRUCTIONS}");
-    Ok(Filter { program, flags, calls })
+    Ok(Filter { program, flags, calls, agent, handover })
 }
 
 impl Filter {
@@ -96,6 +107,21 @@ impl Filter {
         seccomp_set_mode_filter(self.flags, &self.program).map_err(explain)
     }
 
+    /// As [`Filter::apply`], for a filter with an [`Agent`]: its listener, close-on-exec, which the agent must have before
+    /// the caller makes a call that is notified.
+    pub fn apply_with_listener(&self) -> Result<OwnedFd, Fault> {
+        seccomp_new_listener(self.flags, &self.program).map_err(explain)
+    }
+
+    /// Who gets the listener; None: there is none.
+    pub fn agent(&self) -> Option<&Agent> {
+        self.agent.as_ref()
+    }
+
+    pub fn handover(&self) -> Handover {
+        self.handover
+    }
+
     /// What the kernel gets.
     pub fn program(&self) -> &[Instruction] {
         &self.program
@@ -104,7 +130,12 @@ impl Filter {
 
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} syscalls, {} instructions", self.calls, self.program.len())
+        write!(f, "{} syscalls, {} instructions", self.calls, self.program.len())?;
+        match (&self.agent, self.handover) {
+            (None, _) => Ok(()),
+            (Some(agent), Handover::Sent) => write!(f, ", send the listener for {}", agent.path.display()),
+            (Some(agent), Handover::Taken) => write!(f, ", leave the listener for {}", agent.path.display()),
+        }
     }
 }
 
@@ -124,26 +155,15 @@ fn explain(error: SysError) -> Fault {
     })
 }
 
-/// Refuses what needs a listener, which this runtime does not serve yet.
-fn refuse_listener(spec: &LinuxSeccomp) -> Result<()> {
-    const NOT_YET: &str = "SCMP_ACT_NOTIFY is not supported yet";
-    ensure!(spec.default_action() != Action::ScmpActNotify, "linux.seccomp.defaultAction: {NOT_YET}");
-    for (i, entry) in spec.syscalls().iter().flatten().enumerate() {
-        ensure!(entry.action() != Action::ScmpActNotify, "linux.seccomp.syscalls[{i}].action: {NOT_YET}");
-    }
-    ensure!(spec.listener_path().is_none(), "linux.seccomp.listenerPath: {NOT_YET}");
-    ensure!(spec.listener_metadata().is_none(), "linux.seccomp.listenerMetadata: {NOT_YET}");
-    Ok(())
-}
-
 /// SECCOMP_FILTER_FLAG_*. Without `flags`, not with an empty list, it is SPEC_ALLOW, as with runc and crun: a container
 /// is no slower for having a filter.
-fn flags(spec: &LinuxSeccomp) -> Result<u32> {
+fn flags(spec: &LinuxSeccomp, notifies: bool) -> Result<u32> {
     let Some(list) = spec.flags() else { return Ok(FLAG_SPEC_ALLOW) };
     let mut bits = list.iter().enumerate().map(|(i, flag)| match flag {
         Flag::SeccompFilterFlagTsync => Ok(FLAG_TSYNC),
         Flag::SeccompFilterFlagLog => Ok(FLAG_LOG),
         Flag::SeccompFilterFlagSpecAllow => Ok(FLAG_SPEC_ALLOW),
+        Flag::SeccompFilterFlagWaitKillableRecv if notifies => Ok(FLAG_WAIT_KILLABLE_RECV),
         // The kernel refuses it without a listener.
         Flag::SeccompFilterFlagWaitKillableRecv => bail!("linux.seccomp.flags[{i}]: {flag} needs SCMP_ACT_NOTIFY"),
     });
@@ -172,7 +192,7 @@ fn verdict(action: Action, errno: Option<u32>) -> Result<u32> {
         Action::ScmpActTrap => RET_TRAP,
         Action::ScmpActLog => RET_LOG,
         Action::ScmpActAllow => RET_ALLOW,
-        Action::ScmpActNotify => bail!("{action} is not supported yet"),
+        Action::ScmpActNotify => RET_USER_NOTIF,
     };
     ensure!(errno.is_none(), "{action} takes no errno");
     Ok(plain)
@@ -258,6 +278,7 @@ pub mod known {
         "SCMP_ACT_KILL_PROCESS",
         "SCMP_ACT_KILL_THREAD",
         "SCMP_ACT_LOG",
+        "SCMP_ACT_NOTIFY",
         "SCMP_ACT_TRACE",
         "SCMP_ACT_TRAP",
     ];
@@ -270,9 +291,14 @@ pub mod known {
         "SCMP_CMP_MASKED_EQ",
         "SCMP_CMP_NE",
     ];
-    /// The kernel has all of these since Linux 4.17.
-    pub const FLAGS: &[&str] =
-        &["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"];
+    /// The kernel has the last one since Linux 5.19, and takes it only with a listener; the others are older than any that
+    /// this runtime runs on.
+    pub const FLAGS: &[&str] = &[
+        "SECCOMP_FILTER_FLAG_LOG",
+        "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+        "SECCOMP_FILTER_FLAG_TSYNC",
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+    ];
     /// Those of this machine's byte order.
     pub const ARCHITECTURES: &[&str] = if cfg!(target_endian = "little") {
         &[

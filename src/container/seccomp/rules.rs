@@ -90,7 +90,7 @@ impl Found {
         names.iter().filter_map(found).collect()
     }
 
-    fn number(&self, abi: &Abi) -> Option<u32> {
+    pub(super) fn number(&self, abi: &Abi) -> Option<u32> {
         self.call.number(abi.column).map(|number| number + abi.base)
     }
 

@@ -107,3 +107,20 @@ fn without_privilege_a_filter_needs_no_new_privs() {
     let fault = SysError::new("seccomp", Errno::EACCES);
     assert_eq!(explain(fault).to_string(), "seccomp: permission denied (neither no_new_privs nor CAP_SYS_ADMIN)");
 }
+
+#[test]
+fn the_kernel_gives_a_listener_with_every_flag() {
+    let flags = crate::container::seccomp::known::FLAGS;
+    let spec = json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": flags, "listenerPath": "/run/agent",
+                       "syscalls": [{ "names": ["acct"], "action": "SCMP_ACT_NOTIFY" }] });
+    let filter = compile(&profile(spec)).unwrap();
+    // Closed again, the listener answers for itself: ENOSYS.
+    let end = in_child(|| match (no_new_privs(), filter.apply_with_listener()) {
+        (0, Ok(listener)) => {
+            drop(listener);
+            errno_of(ACCT, [0, 0, 0])
+        }
+        _ => 99,
+    });
+    assert_eq!(end, End::Exit(38));
+}

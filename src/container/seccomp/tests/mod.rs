@@ -213,7 +213,7 @@ fn errors_name_the_field() {
     for (spec, expected) in [
         (
             json!({ "defaultAction": "SCMP_ACT_NOTIFY" }),
-            "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY is not supported yet",
+            "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be used as default action",
         ),
         (
             json!({ "defaultAction": "SCMP_ACT_KILL", "defaultErrnoRet": 1 }),
@@ -224,12 +224,8 @@ fn errors_name_the_field() {
             "linux.seccomp.defaultErrnoRet: 4096 is not an errno (0 to 4095)",
         ),
         (
-            json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent" }),
-            "linux.seccomp.listenerPath: SCMP_ACT_NOTIFY is not supported yet",
-        ),
-        (
             json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x" }),
-            "linux.seccomp.listenerMetadata: SCMP_ACT_NOTIFY is not supported yet",
+            "linux.seccomp.listenerMetadata: must not be set without listenerPath",
         ),
         (
             json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"] }),
@@ -245,7 +241,15 @@ fn errors_name_the_field() {
         ),
         (
             rule(json!({ "names": ["read"], "action": "SCMP_ACT_NOTIFY" })),
-            "linux.seccomp.syscalls[1].action: SCMP_ACT_NOTIFY is not supported yet",
+            "linux.seccomp.listenerPath: missing, but linux.seccomp.syscalls[1] has SCMP_ACT_NOTIFY",
+        ),
+        (
+            rule(json!({ "names": ["read", "write"], "action": "SCMP_ACT_NOTIFY" })),
+            "linux.seccomp.syscalls[1].action: SCMP_ACT_NOTIFY cannot be used for the write syscall",
+        ),
+        (
+            rule(json!({ "names": ["read"], "action": "SCMP_ACT_NOTIFY", "errnoRet": 1 })),
+            "linux.seccomp.listenerPath: missing, but linux.seccomp.syscalls[1] has SCMP_ACT_NOTIFY",
         ),
         (rule(json!({ "names": ["read", ""], "action": "SCMP_ACT_LOG" })), "linux.seccomp.syscalls[1].names[1]: empty"),
         (
@@ -294,7 +298,10 @@ fn the_table_is_sorted_and_has_the_numbers_of_the_syscalls_crate() {
 fn what_features_lists_compiles() {
     for action in known::ACTIONS {
         for arch in known::ARCHITECTURES {
-            let spec = json!({ "defaultAction": action, "architectures": [arch], "flags": known::FLAGS });
+            // The last of the flags needs a listener.
+            let rules = ["SCMP_ACT_NOTIFY", action].map(|action| json!({ "names": ["mkdir"], "action": action }));
+            let spec = json!({ "defaultAction": "SCMP_ACT_KILL", "architectures": [arch], "flags": known::FLAGS,
+                               "syscalls": rules, "listenerPath": "/run/agent" });
             compile(&profile(spec)).unwrap();
         }
     }
@@ -303,4 +310,30 @@ fn what_features_lists_compiles() {
         let rule = json!({ "names": ["read"], "action": "SCMP_ACT_LOG", "args": args });
         compile(&profile(json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] }))).unwrap();
     }
+}
+
+fn notifying(calls: Value) -> Filter {
+    let rule = json!({ "names": calls, "action": "SCMP_ACT_NOTIFY" });
+    compile(&profile(json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule], "listenerPath": "/run/agent",
+                             "listenerMetadata": "meta" })))
+    .unwrap()
+}
+
+#[test]
+fn a_listener_travels_by_sendmsg_unless_that_is_notified() {
+    let filter = notifying(json!(["mkdir", "recvmsg"]));
+    assert_eq!(filter.handover(), Handover::Sent);
+    assert_eq!(filter.agent().unwrap().path, std::path::Path::new("/run/agent"));
+    assert_eq!(filter.agent().unwrap().metadata.as_deref(), Some("meta"));
+    assert_eq!(notifying(json!(["sendmsg"])).handover(), Handover::Taken);
+    let rule = json!({ "names": ["sendmsg"], "action": "SCMP_ACT_NOTIFY",
+                       "args": [{ "index": 0, "value": 9, "op": "SCMP_CMP_EQ" }] });
+    let spec = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule], "listenerPath": "/run/agent" });
+    assert_eq!(compile(&profile(spec)).unwrap().handover(), Handover::Taken);
+}
+
+#[test]
+fn without_a_notified_call_the_agent_is_nobody_and_its_path_is_ignored() {
+    let spec = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent" });
+    assert_eq!(compile(&profile(spec)).unwrap().agent(), None);
 }

@@ -1,0 +1,191 @@
+//! SCMP_ACT_NOTIFY: a system call waits for the answer of an agent (config-linux.md, "Seccomp").
+
+use ocirt_integration::agent::{Agent, Answer};
+use ocirt_integration::bundle::Bundle;
+use ocirt_integration::host;
+use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runtime::{eventually, kind};
+use ocirt_integration::{probe, tests};
+use serde_json::{Value, json};
+
+tests![
+    an_agent_answers_what_is_notified,
+    the_agent_gets_the_container_process_state,
+    what_the_runtime_itself_calls_may_be_notified,
+    each_flag_works_with_a_listener,
+    when_the_agent_leaves_the_calls_do_not_exist,
+    the_path_of_an_agent_is_ignored_when_nothing_is_notified,
+    a_profile_that_would_hang_is_refused,
+    an_agent_that_is_not_there_is_an_error,
+    an_agent_that_does_not_take_the_state_is_not_waited_for_for_ever,
+];
+
+const GETSID: i64 = libc::SYS_getsid;
+
+fn notify(agent: &Agent, names: &[&str]) -> Bundle {
+    with(&json!(agent.path), names)
+}
+
+fn with(path: &Value, names: &[&str]) -> Bundle {
+    Bundle::new().set(
+        "linux.seccomp",
+        json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_X86_64"],
+            "listenerPath": path,
+            "listenerMetadata": "the=metadata",
+            "syscalls": [{ "names": names, "action": "SCMP_ACT_NOTIFY" }],
+        }),
+    )
+}
+
+/// Both places of the filter: without no_new_privs it is loaded early.
+fn an_agent_answers_what_is_notified() {
+    let answer = |call| match i64::from(call) {
+        GETSID => Answer::Value(4711),
+        libc::SYS_mkdir => Answer::Errno(libc::ENOTBLK),
+        _ => Answer::Continue,
+    };
+    for no_new_privileges in [true, false] {
+        let agent = Agent::start(answer);
+        let bundle = notify(&agent, &["getsid", "mkdir", "getpgid"]);
+        let bundle = bundle.set("process.noNewPrivileges", json!(no_new_privileges));
+        let verbs = probe!(call GETSID, 0; call libc::SYS_mkdir, 0, 0; call libc::SYS_getpgid, 0);
+        let answers = bundle.run(verbs).ok().answers();
+        assert_eq!(answers, [json!(4711), json!({ "error": "ENOTBLK" }), json!(1)]);
+        for call in [GETSID, libc::SYS_mkdir, libc::SYS_getpgid] {
+            assert!(agent.calls().contains(&(call as i32)), "{call}");
+        }
+    }
+}
+
+fn the_agent_gets_the_container_process_state() {
+    let agent = Agent::start(|_| Answer::Value(7));
+    let bundle = notify(&agent, &["getsid"]).set("annotations", json!({ "test.key": "test.value" }));
+    let directory = bundle.dir.clone();
+    let container = bundle.create(probe!(call GETSID, 0));
+    // The agent serves it from create on.
+    let states = agent.states();
+    let [state] = states.as_slice() else { panic!("{states:?}") };
+    assert_eq!(state["fds"], json!(["seccompFd"]));
+    assert_eq!(state["pid"], json!(container.pid()));
+    assert_eq!(state["metadata"], "the=metadata");
+    assert!(state["ociVersion"].as_str().is_some_and(|version| version.starts_with("1.")), "{state}");
+    let inner = &state["state"];
+    assert_eq!(inner["id"], container.id());
+    assert_eq!(inner["pid"], json!(container.pid()));
+    assert_eq!(inner["status"], "creating");
+    assert_eq!(inner["bundle"], json!(directory));
+    assert_eq!(inner["annotations"]["test.key"], "test.value");
+    assert!(inner["ociVersion"].is_string());
+    container.start().ok();
+    assert_eq!(container.answers(1), [json!(7)]);
+    assert_eq!(agent.states().len(), 1);
+    eventually("one connection, and closed", || agent.closed() == 1);
+}
+
+/// Nobody answers until the agent has the listener: the way to it must not need what is notified.
+fn what_the_runtime_itself_calls_may_be_notified() {
+    for no_new_privileges in [true, false] {
+        let agent = Agent::start(|_| Answer::Continue);
+        let names = [
+            "sendmsg",
+            "recvmsg",
+            "close",
+            "accept4",
+            "execve",
+            "execveat",
+            "rt_sigaction",
+            "fcntl",
+            "prctl",
+            "read",
+            "openat2",
+            "capset",
+            "setuid",
+            "setgid",
+            "setresuid",
+            "setresgid",
+            "setgroups",
+            "getsid",
+        ];
+        let bundle = notify(&agent, &names).set("process.noNewPrivileges", json!(no_new_privileges));
+        let container = bundle.create(probe!(call GETSID, 0));
+        container.start().ok();
+        assert_eq!(container.answers(1), [json!(1)]);
+        assert!(agent.calls().contains(&(libc::SYS_execve as i32)));
+    }
+}
+
+fn each_flag_works_with_a_listener() {
+    for flags in [
+        json!([]),
+        json!(["SECCOMP_FILTER_FLAG_TSYNC"]),
+        json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]),
+        json!(["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]),
+    ] {
+        let agent = Agent::start(|_| Answer::Value(5));
+        let bundle = notify(&agent, &["getsid"]).set("linux.seccomp.flags", flags.clone());
+        assert_eq!(bundle.run(probe!(call GETSID, 0)).ok().answer(), json!(5), "{flags}");
+    }
+}
+
+fn when_the_agent_leaves_the_calls_do_not_exist() {
+    let agent = Agent::start(|_| Answer::Leave);
+    let answers = notify(&agent, &["getsid"]).run(probe!(call GETSID, 0; call GETSID, 0; print "on")).ok().answers();
+    assert_eq!(answers, [json!({ "error": "ENOSYS" }), json!({ "error": "ENOSYS" }), json!("on")]);
+}
+
+fn the_path_of_an_agent_is_ignored_when_nothing_is_notified() {
+    let bundle = with(&json!("/nowhere/agent.sock"), &["getsid"]);
+    let bundle = bundle.set("linux.seccomp.syscalls.0.action", json!("SCMP_ACT_ERRNO"));
+    assert_eq!(bundle.run(probe!(call GETSID, 0)).ok().answer()["error"], "EPERM");
+}
+
+fn a_profile_that_would_hang_is_refused() {
+    let agent = Agent::start(|_| Answer::Continue);
+    let path = json!(agent.path);
+    let bundle = || with(&path, &["getsid"]);
+    bundle().set("linux.seccomp.defaultAction", json!("SCMP_ACT_NOTIFY")).refused("SCMP_ACT_NOTIFY");
+    with(&path, &["getsid", "write"]).refused("write");
+    bundle()
+        .set("linux.seccomp.listenerPath", Value::Null)
+        .set("linux.seccomp.listenerMetadata", Value::Null)
+        .refused("listenerPath");
+    if kind() == "ocirt" {
+        bundle().set("linux.seccomp.listenerPath", Value::Null).refused("linux.seccomp.listenerMetadata");
+        bundle().set("linux.seccomp.listenerPath", json!("agent.sock")).refused("linux.seccomp.listenerPath");
+    }
+    assert_eq!(agent.states(), [] as [Value; 0]);
+}
+
+fn an_agent_that_is_not_there_is_an_error() {
+    let nobody = host::socket().with_extension("nobody");
+    let (missing, regular) = (json!("/nowhere/agent.sock"), nobody.with_extension("regular"));
+    std::fs::write(&regular, "").expect("a file");
+    drop(std::os::unix::net::UnixListener::bind(&nobody).expect("a socket"));
+    for no_new_privileges in [true, false] {
+        for (path, words) in [
+            (&missing, "no such file or directory"),
+            (&json!(nobody), "connection refused"),
+            (&json!(regular), "connection refused"),
+        ] {
+            let bundle = with(path, &["getsid"]).set("process.noNewPrivileges", json!(no_new_privileges));
+            bundle.refused(words);
+        }
+    }
+    for path in [nobody, regular] {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn an_agent_that_does_not_take_the_state_is_not_waited_for_for_ever() {
+    need(Need::Ocirt, kind() == "ocirt");
+    let path = host::socket().with_extension("full");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    // SAFETY: no pointers. Room for one connection, which the test takes.
+    unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&listener), 0) };
+    let _taken = std::os::unix::net::UnixStream::connect(&path).expect("a connection");
+    let output = with(&json!(path), &["getsid"]).refused("linux.seccomp.listenerPath");
+    assert!(output.stderr.contains("connect: resource temporarily unavailable"), "{}", output.stderr);
+    let _ = std::fs::remove_file(path);
+}
