@@ -126,7 +126,7 @@ fn linux(seccomp: SeccompNames) -> Linux {
         selinux: Enabled { enabled: true },
         intel_rdt: IntelRdt { enabled: false, schemata: false, monitoring: false },
         memory_policy: MemoryPolicy { modes: &POLICY_MODES, flags: &POLICY_FLAGS },
-        mount_extensions: MountExtensions { idmap: Enabled { enabled: false } },
+        mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
         net_devices: Enabled { enabled: false },
     }
 }
@@ -221,7 +221,7 @@ mod tests {
         let linux = &features()["linux"];
         assert_eq!(linux["intelRdt"]["enabled"], false);
         assert_eq!(linux["netDevices"]["enabled"], false);
-        assert_eq!(linux["mountExtensions"]["idmap"]["enabled"], false);
+        assert_eq!(linux["mountExtensions"]["idmap"]["enabled"], true);
         assert_eq!(linux["cgroup"]["systemd"], false);
     }
 

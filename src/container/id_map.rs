@@ -47,7 +47,22 @@ pub fn compile(
     Ok(Some(IdMaps { uids, gids, setgroups }))
 }
 
+/// The maps of a user namespace that is made for an id-mapped mount. Its mappings come from the mount's `field`.
+pub fn compile_for_mount(field: &str, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<IdMaps> {
+    let uids = lines(&format!("{field}.uidMappings"), uids)?;
+    Ok(IdMaps { uids, gids: lines(&format!("{field}.gidMappings"), gids)?, setgroups: Setgroups::Allow })
+}
+
+/// The map of a container. Root sets it up, so that must be somebody.
 fn text(field: &str, map: &[LinuxIdMapping]) -> Result<String> {
+    let text = lines(field, map)?;
+    if !map.iter().any(|entry| entry.container_id() == 0) {
+        bail!("{field}: container id 0 is not mapped");
+    }
+    Ok(text)
+}
+
+fn lines(field: &str, map: &[LinuxIdMapping]) -> Result<String> {
     if map.is_empty() {
         bail!("{field}: a new user namespace needs mappings, but none are given");
     }
@@ -73,10 +88,6 @@ fn text(field: &str, map: &[LinuxIdMapping]) -> Result<String> {
     // The kernel takes the map in one write of less than a page.
     if text.len() >= proc_self::page_size() {
         bail!("{field}: too long, the kernel takes less than {} bytes", proc_self::page_size());
-    }
-    // Root sets the container up, so it must be somebody.
-    if !map.iter().any(|entry| entry.container_id() == 0) {
-        bail!("{field}: container id 0 is not mapped");
     }
     Ok(text)
 }

@@ -1,6 +1,6 @@
 //! The conversation between the runtime and init: one SOCK_SEQPACKET pair, one message per direction.
 //!
-//! The runtime only ever says Go; init only says how far it got, or what failed. An end of file means that the peer is
+//! The runtime only ever says Go; init only says how far it got, what it needs, or what failed. An end of file means that the peer is
 //! gone, or, to the runtime, that exec succeeded. Each side has a type of its own, so that the wrong direction does not
 //! compile. Bytes from init are parsed, never trusted: at the end it runs what the container brought.
 //!
@@ -8,8 +8,9 @@
 //! report:  'R' milestone
 //!          'L', with the descriptor of a seccomp listener
 //!          'L' number:u32     the listener will be that descriptor of the sender, which then waits for Go
+//!          'N' step:u16                                          (little endian)
 //!          'F' step:u16 errno:i32 call_len:u8 call… detail…      (little endian)
-//! go:      'G', with up to MAX_FDS descriptors
+//! go:      'G' step:u16…, with up to MAX_FDS descriptors; the steps are theirs, where init needs them for some
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -37,6 +38,8 @@ pub enum Report {
     Listener,
     /// The number that a seccomp listener is about to have as descriptor of the sender.
     ListenerAt(u32),
+    /// Only the runtime may open what this step needs.
+    Needs(u16),
     Failed(Failure),
 }
 
@@ -85,6 +88,19 @@ impl RuntimeEnd {
     /// Lets init go on, with the descriptors that its next steps need.
     pub fn go(&self, fds: &[BorrowedFd]) -> sys::Result<()> {
         socket::send(self.0.as_fd(), b"G", fds)
+    }
+
+    /// Lets init go on with what some of its steps need: a descriptor for each of `steps`, up to MAX_FDS of them.
+    pub fn go_with(&self, steps: &[u16], fds: &[BorrowedFd]) -> sys::Result<()> {
+        let mut bytes = [0; 1 + 2 * MAX_FDS];
+        let mut filled = 0;
+        for (slot, byte) in
+            bytes.iter_mut().zip([b'G'].into_iter().chain(steps.iter().flat_map(|step| step.to_le_bytes())))
+        {
+            *slot = byte;
+            filled += 1;
+        }
+        socket::send(self.0.as_fd(), bytes.get(..filled).unwrap_or_default(), fds)
     }
 
     /// The next report; `None`: init is gone, or has become the container's program.
@@ -145,6 +161,41 @@ impl InitEnd {
             _ => Err(SysError::new("recvmsg", Errno::EPIPE)),
         }
     }
+
+    /// Waits for the runtime's Go and returns which steps it brings something for. EPIPE: the runtime is gone.
+    pub fn wait_for_opened(&self) -> sys::Result<Opened> {
+        let mut buffer = [0; 1 + 2 * MAX_FDS];
+        let received = socket::receive(self.0.as_fd(), &mut buffer)?;
+        match buffer.get(..received.len) {
+            Some([b'G', steps @ ..]) => Ok(Opened::new(steps, received.fds)),
+            _ => Err(SysError::new("recvmsg", Errno::EPIPE)),
+        }
+    }
+}
+
+/// What the runtime opened for steps to come.
+pub struct Opened([Option<(u16, OwnedFd)>; MAX_FDS]);
+
+impl Default for Opened {
+    fn default() -> Self {
+        Self([const { None }; MAX_FDS])
+    }
+}
+
+impl Opened {
+    fn new(steps: &[u8], fds: [Option<OwnedFd>; MAX_FDS]) -> Self {
+        let mut opened = Self::default();
+        for ((slot, step), fd) in opened.0.iter_mut().zip(steps.as_chunks().0).zip(fds) {
+            *slot = fd.map(|fd| (u16::from_le_bytes(*step), fd));
+        }
+        opened
+    }
+
+    /// What was opened for `step`, once.
+    pub fn take(&mut self, step: u16) -> Option<OwnedFd> {
+        let slot = self.0.iter_mut().find(|slot| slot.as_ref().is_some_and(|(owner, _)| *owner == step))?;
+        slot.take().map(|(_, fd)| fd)
+    }
 }
 
 /// A message being put together, without the heap.
@@ -181,6 +232,10 @@ fn encode(report: &Report, message: &mut Message) {
             message.push(b"L");
             message.push(&number.to_le_bytes());
         }
+        Report::Needs(step) => {
+            message.push(b"N");
+            message.push(&step.to_le_bytes());
+        }
         Report::Failed(failure) => {
             let call = failure.call.as_bytes();
             message.push(b"F");
@@ -201,6 +256,7 @@ fn parse(bytes: &[u8]) -> Option<Report> {
         }
         [b'L'] => Some(Report::Listener),
         [b'L', number @ ..] => Some(Report::ListenerAt(u32::from_le_bytes(number.try_into().ok()?))),
+        [b'N', low, high] => Some(Report::Needs(u16::from_le_bytes([*low, *high]))),
         [b'F', rest @ ..] => {
             let (step, rest) = rest.split_first_chunk()?;
             let (errno, rest) = rest.split_first_chunk()?;
@@ -273,8 +329,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_step_needs_arrives_for_that_step_once() {
+        let (runtime, init) = pair().unwrap();
+        init.report(&Report::Needs(300)).unwrap();
+        assert_eq!(runtime.report().unwrap(), Some(Report::Needs(300)));
+        let file = |text: &str| socket::sealed_file(c"test", text.as_bytes()).unwrap();
+        runtime.go_with(&[300, 7], &[file("one").as_fd(), file("other").as_fd()]).unwrap();
+        let mut opened = init.wait_for_opened().unwrap();
+        let text = std::io::read_to_string(std::fs::File::from(opened.take(7).unwrap())).unwrap();
+        assert_eq!((text.as_str(), opened.take(7).is_none(), opened.take(300).is_some()), ("other", true, true));
+        drop(runtime);
+        assert_eq!(init.wait_for_opened().err().unwrap().errno, Errno::EPIPE);
+    }
+
+    #[test]
     fn junk_is_an_error_and_never_a_panic() {
-        for junk in [&b"R"[..], b"Rx", b"F", b"F\0\0", b"F\0\0\0\0\0\0\xffabc", b"X", b"R\0\0", b"L\0"] {
+        for junk in [&b"R"[..], b"Rx", b"F", b"F\0\0", b"F\0\0\0\0\0\0\xffabc", b"X", b"R\0\0", b"L\0", b"N", b"Nx"] {
             assert_eq!(parse(junk), None, "{junk:?}");
         }
     }

@@ -16,13 +16,17 @@ use crate::container::rootfs::mask::Masks;
 use crate::sys::path::{ProcFd, RootFd};
 use crate::sys::{self, Errno, Fault};
 
-use link::{Failure, InitEnd, Report};
+use link::{Failure, InitEnd, Opened, Report};
 use step::Planned;
 
 /// The descriptors that init brings from the runtime.
 #[derive(Debug)]
 pub struct Inherited {
     pub join: Join,
+    /// User namespaces by which mounts are mapped, where init does that itself.
+    pub mount_namespaces: Vec<OwnedFd>,
+    /// Whether the runtime opens what init may not.
+    pub opener: bool,
     /// Where `start` connects; none when the runtime itself says Go.
     pub gate: Option<OwnedFd>,
     /// Where the master of the container's terminal is sent.
@@ -38,13 +42,26 @@ pub struct Inside {
     /// The container's state for createContainer and startContainer hooks.
     pub hook_states: [Option<OwnedFd>; 2],
     pub masks: Masks,
+    /// What the runtime opened for steps to come.
+    pub opened: Opened,
+    /// The number of the step that is taken.
+    pub step: u16,
 }
 
 /// The life of init: every step in order, or one report of the step that failed.
 pub fn run_all(steps: &[Planned], link: InitEnd, inherited: Inherited) -> ! {
-    let mut inside =
-        Inside { link, inherited, root: None, proc: None, hook_states: [None, None], masks: Masks::default() };
+    let mut inside = Inside {
+        link,
+        inherited,
+        root: None,
+        proc: None,
+        hook_states: [None, None],
+        masks: Masks::default(),
+        opened: Opened::default(),
+        step: 0,
+    };
     for (index, planned) in steps.iter().enumerate() {
+        inside.step = index as u16;
         if let Err(fault) = planned.step.run(&mut inside) {
             // The runtime may be gone; then there is nobody left to tell.
             let _ = inside.link.report(&Report::Failed(Failure::new(index, &fault)));

@@ -2,11 +2,11 @@
 //! `Display` says it in a line.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use super::Inside;
 use super::link::{InitEnd, Milestone, Report};
+use super::{Inherited, Inside};
 use crate::container::console::{Console, ControllingTerminal};
 use crate::container::devices::{DevLinks, Device};
 use crate::container::hooks::Hook;
@@ -26,6 +26,7 @@ use crate::container::process::rlimits::Rlimit;
 use crate::container::process::scheduler::Scheduler;
 use crate::container::process::user::{BecomeRoot, User};
 use crate::container::rootfs::enter::EnterRootfs;
+use crate::container::rootfs::idmap::UserNamespaces;
 use crate::container::rootfs::mask::{LateReadonly, MaskPath, ReadonlyPath, ReadonlyRoot};
 use crate::container::rootfs::mount::Mount;
 use crate::container::rootfs::pivot::PivotRoot;
@@ -146,10 +147,11 @@ impl Step {
             Step::Loopback(loopback) => loopback.apply(),
             Step::Propagation(propagation) => propagation.apply(),
             Step::EnterRootfs(enter) => {
-                inside.root = Some(enter.apply()?);
+                let directory = inside.open(Opener::IfNeeded, |_| enter.open().map(Some))?;
+                inside.root = directory.map(|directory| enter.apply(directory)).transpose()?;
                 Ok(())
             }
-            Step::Mount(mount) => mount.apply(inside.root()?),
+            Step::Mount(mount) => inside.mount(mount),
             Step::Device(device) => device.apply(inside.root()?),
             Step::DevLinks(links) => links.apply(inside.root()?),
             Step::RuntimeHooks => inside.wait_for_hooks(),
@@ -195,7 +197,44 @@ impl Step {
     }
 }
 
+/// Whether init tries to open something before it asks the runtime.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Opener {
+    IfNeeded,
+    Only,
+}
+
 impl Inside {
+    fn mount(&mut self, mount: &Mount) -> Result<(), Fault> {
+        // A user namespace has no rights over the filesystems of the host.
+        let opener = if mount.is_id_mapped() { Opener::Only } else { Opener::IfNeeded };
+        let opened = self.open(opener, |inherited| {
+            mount.open(UserNamespaces { listed: &inherited.mount_namespaces, container: None })
+        })?;
+        mount.apply(self.root()?, opened)
+    }
+
+    /// What `open` opens; where that takes the runtime's rights, and the runtime is there for it, what it opens.
+    fn open(
+        &mut self,
+        opener: Opener,
+        open: impl FnOnce(&Inherited) -> Result<Option<OwnedFd>, Fault>,
+    ) -> Result<Option<OwnedFd>, Fault> {
+        if let Some(opened) = self.opened.take(self.step) {
+            return Ok(Some(opened));
+        }
+        if opener == Opener::IfNeeded || !self.inherited.opener {
+            match open(&self.inherited) {
+                Err(fault) if fault.errno == Errno::EACCES && self.inherited.opener => {}
+                done => return done,
+            }
+        }
+        self.link.report(&Report::Needs(self.step))?;
+        self.opened = self.link.wait_for_opened()?;
+        let missing = Fault::new("recvmsg", Errno::ENOENT, "the runtime opened nothing");
+        self.opened.take(self.step).map(Some).ok_or(missing)
+    }
+
     /// The descriptors that the last steps use: all are close-on-exec.
     fn still_needed(&self) -> [Option<BorrowedFd<'_>>; 4] {
         let [creating, created] = self.hook_states.each_ref().map(|state| state.as_ref().map(AsFd::as_fd));

@@ -80,7 +80,8 @@ pub fn build(
         Gate::Socket => Some(directory.make_gate()?),
         Gate::Link => None,
     };
-    let inherited = Inherited { join: cgroup.join()?, gate, console };
+    let inherited =
+        Inherited { join: cgroup.join()?, mount_namespaces: Vec::new(), opener: plan.opener, gate, console };
     let init = Init::launch(&plan, inherited)?;
     state.init = Some(init.identity()?);
     if cgroup.paths().directories.is_empty() {

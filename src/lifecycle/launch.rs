@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context, Result, bail};
 
 use super::agent::Attendance;
+use super::opener;
 use super::state::{Directory, Identity, State, Status};
 use crate::container::namespaces::Join;
 use crate::init::link::{self, Milestone, Report, RuntimeEnd};
@@ -20,12 +21,15 @@ use crate::sys::{signal, socket};
 pub struct Init {
     pub child: Child,
     pub link: RuntimeEnd,
+    /// The user namespaces of id-mapped mounts, where the runtime maps them.
+    mount_namespaces: Vec<OwnedFd>,
     kept: bool,
 }
 
 impl Init {
     /// Clones init, which begins to run the plan's steps, and gives it its id maps where it has a user namespace.
-    pub fn launch(plan: &Plan, inherited: Inherited) -> Result<Self> {
+    pub fn launch(plan: &Plan, mut inherited: Inherited) -> Result<Self> {
+        inherited.mount_namespaces = opener::namespaces(plan)?;
         let (link, end) = link::pair()?;
         let cgroup = inherited.join.clone_into();
         let away = Away::go(&plan.born_in)?;
@@ -35,8 +39,9 @@ impl Init {
             init::run_all(&plan.steps, end, inherited);
         }
         drop((end, away));
+        let mount_namespaces = if plan.opener { inherited.mount_namespaces } else { Vec::new() };
         let Cloned::Runtime(child) = cloned.context("init")? else { unreachable!("the child never returns") };
-        let init = Self { child, link, kept: false };
+        let init = Self { child, link, mount_namespaces, kept: false };
         if let Some(outside) = &plan.outside {
             let process = File::open(format!("/proc/{}", init.child.pid)).context("process directory of init")?;
             outside.maps.apply_to(process.as_fd()).with_context(|| format!("linux.uidMappings: {}", outside.maps))?;
@@ -61,6 +66,9 @@ impl Init {
                 Some(Report::Reached(Milestone::Starting)) => bail!("init starts without being told"),
                 Some(report @ (Report::Listener | Report::ListenerAt(_))) => {
                     attendance.serve(report, &state.for_hooks(Status::Creating, Some(self.child.pid))?)?;
+                }
+                Some(Report::Needs(step)) => {
+                    opener::serve(&self.child, &self.link, plan, step, &self.mount_namespaces)?;
                 }
                 Some(Report::Failed(failure)) => bail!(plan.word(&failure)),
                 None => return Err(self.death()),

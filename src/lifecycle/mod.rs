@@ -9,6 +9,7 @@ mod foreground;
 mod inspect;
 mod kill;
 mod launch;
+mod opener;
 mod pause;
 mod protect;
 pub mod root;

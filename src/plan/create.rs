@@ -65,6 +65,8 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         clone_flags: u64::from(cloned(new).flags()),
         born_in,
         outside,
+        mount_maps: draft.mount_maps,
+        opener: private.contains(Kind::User) && crate::sys::ids::effective_uid() == 0,
         cgroup,
         runtime_hooks,
         seccomp_agent: container.program.seccomp_agent().cloned(),
@@ -208,10 +210,18 @@ impl Container<'_> {
             user_namespace: self.private.contains(Kind::User),
             network_namespace: self.new.contains(Kind::Net),
             cgroup: Some(&self.cgroup),
+            id_mappings: (
+                self.linux.uid_mappings().as_deref().unwrap_or_default(),
+                self.linux.gid_mappings().as_deref().unwrap_or_default(),
+            ),
         };
         for (index, mount) in mounts.iter().enumerate() {
             let field = format!("mounts[{index}]");
-            let compiled = Mount::compile(mount, &context).with_context(|| field.clone())?;
+            let compiled = Mount::compile(mount, &context, draft.mount_maps.len()).with_context(|| field.clone())?;
+            if let Some(mappings) = &compiled.mappings {
+                let maps = id_map::compile_for_mount(&field, &mappings.uids, &mappings.gids)?;
+                draft.mount_maps.push((field.clone(), maps));
+            }
             draft.warnings.extend(compiled.warnings.into_iter().map(|warning| format!("{field}.{warning}")));
             draft.late.extend(compiled.late.map(|late| (field.clone(), late)));
             draft.add(field, Step::Mount(compiled.mount));

@@ -64,6 +64,10 @@ pub struct Plan {
     pub born_in: Vec<Join>,
     /// What the runtime does before init takes its first step.
     pub outside: Option<Outside>,
+    /// The user namespaces to be made for id-mapped mounts, each with the field that asks for it.
+    pub mount_maps: Vec<(String, IdMaps)>,
+    /// Whether init may lack the runtime's rights over files of the host, so that the runtime opens some for it.
+    pub opener: bool,
     pub cgroup: Cgroup,
     /// prestart, then createRuntime.
     pub runtime_hooks: Vec<Hook>,

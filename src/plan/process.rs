@@ -7,6 +7,7 @@ use anyhow::Result;
 use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Process};
 
 use crate::container::console::ControllingTerminal;
+use crate::container::id_map::IdMaps;
 use crate::container::process::capabilities::{self, Held};
 use crate::container::process::descriptors::Descriptors;
 use crate::container::process::env::Environment;
@@ -25,6 +26,8 @@ pub struct Draft {
     pub steps: Vec<Planned>,
     /// Mounts that turn read-only once everything in them is made.
     pub late: Vec<(String, LateReadonly)>,
+    /// The user namespaces to be made for id-mapped mounts, each with the field that asks for it.
+    pub mount_maps: Vec<(String, IdMaps)>,
     pub warnings: Vec<String>,
 }
 

@@ -24,6 +24,11 @@ pub mod magic {
     pub const PROC: i64 = 0x9fa0;
     pub const DEVPTS: i64 = 0x1cd1;
     pub const TMPFS: i64 = 0x0102_1994;
+    pub const OVERLAYFS: i64 = 0x794c_7630;
+    pub const SYSFS: i64 = 0x6265_6572;
+    pub const FUSE: i64 = 0x6573_5546;
+    pub const NFS: i64 = 0x6969;
+    pub const V9FS: i64 = 0x0102_1997;
 }
 
 /// What statx(2) says of a file.

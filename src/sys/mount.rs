@@ -131,6 +131,14 @@ pub fn set_sharing(mount: BorrowedFd, sharing: Sharing, depth: Depth) -> Result<
     set(mount, libc::mount_attr { attr_set: 0, attr_clr: 0, propagation, userns_fd: 0 }, depth)
 }
 
+/// Has the mount whose root `mount` is open on show its files' owners as the user namespace `namespace` maps them
+/// (MOUNT_ATTR_IDMAP, Linux 5.12). The mount must be attached nowhere. EINVAL: the filesystem cannot do it, or belongs
+/// to that user namespace itself; EPERM: it belongs to a user namespace where the caller has no CAP_SYS_ADMIN.
+pub fn map_ids(mount: BorrowedFd, namespace: BorrowedFd, depth: Depth) -> Result<()> {
+    let userns_fd = namespace.as_raw_fd() as u64;
+    set(mount, libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd }, depth)
+}
+
 fn set(mount: BorrowedFd, attr: libc::mount_attr, depth: Depth) -> Result<()> {
     let flags = libc::AT_EMPTY_PATH as libc::c_uint | depth.flag();
     let size = size_of::<libc::mount_attr>();

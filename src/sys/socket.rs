@@ -9,8 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::error::{Errno, Result, SysError, check};
 
-/// The most descriptors that one message carries.
-pub const MAX_FDS: usize = 4;
+/// The most descriptors that one message carries; the kernel takes 253.
+pub const MAX_FDS: usize = 64;
 
 /// Two connected ends that keep message boundaries and tell when the peer is gone.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -174,7 +174,6 @@ fn send_part(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<usi
 }
 
 /// What came with a message: its length (0: the peer is gone) and its descriptors, in order.
-#[derive(Default)]
 pub struct Received {
     pub len: usize,
     pub fds: [Option<OwnedFd>; MAX_FDS],

@@ -13,11 +13,13 @@ mod crash;
 mod deliberate;
 mod engines;
 mod hooks;
+mod idmap;
 mod inject;
 mod lifecycle;
 mod mounts;
 mod namespaces;
 mod notify;
+mod opener;
 mod output;
 mod pause;
 mod process;
@@ -35,6 +37,8 @@ fn main() -> std::process::ExitCode {
         hooks::TESTS,
         process::TESTS,
         namespaces::TESTS,
+        idmap::TESTS,
+        opener::TESTS,
         seccomp::TESTS,
         notify::TESTS,
         cgroups::TESTS,

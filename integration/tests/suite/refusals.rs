@@ -148,7 +148,6 @@ fn a_feature_that_is_not_there_is_refused() {
     need(Need::Ocirt, kind() == "ocirt");
     let rows = [
         ("linux.intelRdt", json!({ "closID": "x" }), "intelRdt"),
-        ("mounts.0.uidMappings", json!([{ "containerID": 0, "hostID": 1, "size": 1 }]), "mounts"),
         ("linux.netDevices", json!({ "nosuchdevice0": {} }), "netDevices"),
     ];
     for (field, value, words) in rows {

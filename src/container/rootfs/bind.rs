@@ -1,12 +1,14 @@
 //! Bind mounts: a detached copy of the source gets its flags, then its place. mount(8), "BIND MOUNT OPERATION".
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fmt;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
+use super::idmap::{IdMap, UserNamespaces};
 use super::mount::{Context, Request, Target, c_path, propagate, verify, words, write_mount};
 use crate::sys::file::{self, magic};
 use crate::sys::mount::{Attributes, Depth, Sharing, attach, attr, copy_path, set_attributes};
@@ -24,6 +26,7 @@ pub struct Bind {
     propagation: Vec<(Sharing, Depth)>,
     /// Whether the source must be a procfs: on `/proc`, labels and sysctls are written there.
     must_be_proc: bool,
+    pub(super) id_map: Option<IdMap>,
     /// What EPERM means for these flags.
     locked: CString,
     text: String,
@@ -72,6 +75,7 @@ impl Bind {
             tree_flags: Attributes::default(),
             propagation: Vec::new(),
             must_be_proc: false,
+            id_map: None,
             locked: CString::default(),
             text: String::new(),
         })
@@ -89,19 +93,42 @@ impl Bind {
             tree_flags: options.tree_flags,
             propagation: options.propagation.clone(),
             must_be_proc: false,
+            id_map: request.id_map,
             locked: CString::new(format!("the source has flags that its user namespace has locked: {cleared}"))?,
             text: kept.collect::<Vec<_>>().join(","),
         })
     }
 
-    pub(super) fn apply(&self, root: &RootFd) -> Result<(), Fault> {
-        let tree = copy_path(&self.source, self.depth).map_err(|error| match (error.errno, self.depth) {
+    /// Whether the source lies in the directory `path`.
+    pub(super) fn is_below(&self, path: &Path) -> bool {
+        Path::new(OsStr::from_bytes(self.source.as_bytes())).starts_with(path)
+    }
+
+    /// A detached copy of the source, in the caller's mount namespace and with its rights.
+    pub(super) fn open(&self, namespaces: UserNamespaces) -> Result<OwnedFd, Fault> {
+        let tree = self.copy()?;
+        if let Some(id_map) = &self.id_map {
+            id_map.apply(tree.as_fd(), &self.source, namespaces)?;
+        }
+        Ok(tree)
+    }
+
+    fn copy(&self) -> Result<OwnedFd, Fault> {
+        copy_path(&self.source, self.depth).map_err(|error| match (error.errno, self.depth) {
             // Copying one mount alone would uncover what a more privileged user namespace has covered.
             (Errno::EINVAL, Depth::One) => {
                 words(error.call, error.errno, &[self.source.as_bytes(), b" has locked mounts below it: use rbind"])
             }
             _ => error.about(&self.source),
-        })?;
+        })
+    }
+
+    /// Mounts `opened`, else what it opens itself.
+    pub(super) fn apply(&self, root: &RootFd, opened: Option<OwnedFd>) -> Result<(), Fault> {
+        let tree = match opened {
+            Some(tree) => tree,
+            None => self.copy()?,
+        };
         if self.must_be_proc && file::fs_type(tree.as_fd())? != magic::PROC {
             return Err(words("fstatfs", Errno::EPERM, &[self.source.as_bytes(), b" is not a procfs"]));
         }

@@ -130,11 +130,11 @@ impl V1 {
 
     fn apply(&self, root: &RootFd) -> Result<(), Fault> {
         // All mount points are in the tmpfs that was just made: nothing of the container is on the way.
-        let inside = RootFd::new(self.tmpfs.mount(root)?);
+        let inside = RootFd::new(self.tmpfs.mount(root, None)?);
         for part in &self.hierarchies {
             match part {
                 Part::Mounted(filesystem) => filesystem.apply(&inside)?,
-                Part::Bound(bind) => bind.apply(&inside)?,
+                Part::Bound(bind) => bind.apply(&inside, None)?,
             }
         }
         for (target, name) in &self.links {
@@ -170,7 +170,7 @@ impl V2 {
             }
         }
         let Some(own) = &self.own else { return self.cover.apply(root) };
-        match own.apply(root) {
+        match own.apply(root, None) {
             Err(fault) if fault.errno == Errno::ENOENT => self.cover.apply(root),
             done => done,
         }

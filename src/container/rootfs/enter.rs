@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -44,9 +44,13 @@ impl EnterRootfs {
         Ok(Self { path: c_path(&path).context("root.path")?, place, peers })
     }
 
-    /// The container's root. Fails with ENOTDIR if the path is a symlink or anything else but a directory.
-    pub fn apply(&self) -> Result<RootFd, Fault> {
-        let directory = file::open_directory(&self.path).map_err(|error| error.about(&self.path))?;
+    /// The directory. Fails with ENOTDIR if the path is a symlink or anything else but a directory.
+    pub fn open(&self) -> Result<OwnedFd, Fault> {
+        file::open_directory(&self.path).map_err(|error| error.about(&self.path))
+    }
+
+    /// The container's root, made of the `directory` that [`EnterRootfs::open`] returned.
+    pub fn apply(&self, directory: OwnedFd) -> Result<RootFd, Fault> {
         if self.place == Place::RuntimeNamespace {
             return Ok(RootFd::new(directory));
         }
@@ -68,7 +72,7 @@ fn detail(path: &core::ffi::CStr) -> crate::sys::Text {
 fn make_parent_private(directory: BorrowedFd) -> Result<(), Fault> {
     let mut above = None;
     for _ in 0..MAX_DEPTH {
-        let here = above.as_ref().map_or(directory, |fd: &std::os::fd::OwnedFd| fd.as_fd());
+        let here = above.as_ref().map_or(directory, |fd: &OwnedFd| fd.as_fd());
         match set_sharing(here, Sharing::Private, Depth::One) {
             // Not the root of a mount: further up.
             Err(error) if error.errno == Errno::EINVAL => above = Some(file::directory_above(here)?),

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context as _, ensure};
 
 use super::copy_up::copy_up;
+use super::idmap::{IdMap, UserNamespaces};
 use super::mount::{Request, Target, all_flags, propagate, verify, write_mount};
 use crate::sys::mount::{Attributes, Depth, FsContext, Sharing, attach, attr, legacy, mount_here, set_attributes};
 use crate::sys::path::{Links, RootFd};
@@ -52,6 +53,7 @@ pub struct Filesystem {
     legacy: Option<Legacy>,
     /// The label of the root directory, where the filesystem takes none when mounted.
     label: Option<CString>,
+    pub(super) id_map: Option<IdMap>,
     text: String,
 }
 
@@ -83,6 +85,7 @@ impl Filesystem {
             inherit_mode: request.kind == "tmpfs" && !options.has_data("mode"),
             legacy: Legacy::compile(&request, mounted_label)?,
             label: label.filter(|_| request.kind == "mqueue").map(CString::new).transpose()?,
+            id_map: request.id_map,
             text: request.text,
             target: Target { links, on_proc: request.kind == "proc" || request.target.on_proc, ..request.target },
         })
@@ -101,16 +104,25 @@ impl Filesystem {
             inherit_mode: false,
             legacy: None,
             label: None,
+            id_map: None,
             text: data.join(","),
         })
     }
 
     pub(super) fn apply(&self, root: &RootFd) -> Result<(), Fault> {
-        self.mount(root).map(drop)
+        self.mount(root, None).map(drop)
     }
 
-    /// The mount, attached.
-    pub(super) fn mount(&self, root: &RootFd) -> Result<OwnedFd, Fault> {
+    /// The detached mount, if its ids are mapped: whoever does that must have rights over the filesystem as well.
+    pub(super) fn open(&self, namespaces: UserNamespaces) -> Result<Option<OwnedFd>, Fault> {
+        let Some(id_map) = &self.id_map else { return Ok(None) };
+        let mount = self.detached(None)?;
+        id_map.apply(mount.as_fd(), &self.kind, namespaces)?;
+        Ok(Some(mount))
+    }
+
+    /// The mount, attached: `opened`, else a new one.
+    pub(super) fn mount(&self, root: &RootFd, opened: Option<OwnedFd>) -> Result<OwnedFd, Fault> {
         let existing = if self.inherit_mode { self.target.existing(root)? } else { None };
         let mode = match &existing {
             Some(directory) => Some(file::stat(directory.as_fd())?.permissions()),
@@ -120,7 +132,7 @@ impl Filesystem {
         let mount = match &self.legacy {
             Some(legacy) => self.mount_legacy(legacy, root, target.as_fd())?,
             None => {
-                let mount = self.detached(mode)?;
+                let mount = self.detached_or(opened, mode)?;
                 if self.copy_up {
                     let hidden = root.list(&self.target.path).map_err(|error| error.about(&self.target.path))?;
                     copy_up(hidden.as_fd(), mount.as_fd())?;
@@ -135,6 +147,15 @@ impl Filesystem {
         }
         propagate(mount.as_fd(), &self.propagation)?;
         verify(root, &self.target.path, &file::stat(mount.as_fd())?)?;
+        Ok(mount)
+    }
+
+    fn detached_or(&self, opened: Option<OwnedFd>, mode: Option<u32>) -> Result<OwnedFd, Fault> {
+        let Some(mount) = opened else { return self.detached(mode) };
+        if let Some(mode) = mode {
+            // Made before the directory was known that it hides.
+            file::chmod(file::list_at(mount.as_fd(), c".")?.as_fd(), mode).map_err(|error| error.about(c"mode"))?;
+        }
         Ok(mount)
     }
 
@@ -184,6 +205,7 @@ impl Legacy {
         if fits && options.legacy == 0 {
             return Ok(None);
         }
+        ensure!(request.id_map.is_none(), "options: idmap: not together with iversion, silent or long options");
         ensure!(!options.copy_up, "options: tmpcopyup: not together with iversion, silent or long options");
         let mut data = options.data.clone();
         data.extend(label.map(|label| format!("context=\"{label}\"")));

@@ -10,9 +10,15 @@ use crate::sys::mount::detach;
 use crate::sys::scratch::{Directory, c_path, in_mount_namespace, mount_line};
 
 fn apply(dir: &Directory, mount: Value) -> Result<(), Fault> {
-    let context =
-        Context { bundle: dir.path(), label: None, user_namespace: false, network_namespace: true, cgroup: None };
-    Mount::compile(&serde_json::from_value(mount).unwrap(), &context).unwrap().mount.apply(&dir.root())
+    let context = Context {
+        bundle: dir.path(),
+        label: None,
+        user_namespace: false,
+        network_namespace: true,
+        cgroup: None,
+        id_mappings: (&[], &[]),
+    };
+    Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 0).unwrap().mount.apply(&dir.root(), None)
 }
 
 fn mode(path: &Path) -> u32 {

@@ -9,11 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use oci_spec::runtime;
+use oci_spec::runtime::{self, LinuxIdMapping};
 
 use super::bind::Bind;
 use super::cgroup::{CgroupMount, CgroupView};
 use super::filesystem::Filesystem;
+use super::idmap::{self, IdMap, Mappings, UserNamespaces};
 use super::mask::LateReadonly;
 use super::options::Options;
 use super::remount::Remount;
@@ -34,6 +35,8 @@ pub struct Context<'a> {
     pub network_namespace: bool,
     /// What a mount of type `cgroup` shows; without it, such a mount is an error.
     pub cgroup: Option<&'a CgroupView>,
+    /// linux.uidMappings and gidMappings.
+    pub id_mappings: (&'a [LinuxIdMapping], &'a [LinuxIdMapping]),
 }
 
 /// What an entry of `mounts` comes to.
@@ -41,6 +44,8 @@ pub struct Compiled {
     pub mount: Mount,
     /// To be applied when all mount points, devices and links are made.
     pub late: Option<LateReadonly>,
+    /// The mappings of the user namespace that is to be made for this mount.
+    pub mappings: Option<Mappings>,
     pub warnings: Vec<String>,
 }
 
@@ -54,18 +59,25 @@ pub enum Mount {
 }
 
 impl Mount {
-    pub fn compile(mount: &runtime::Mount, context: &Context) -> anyhow::Result<Compiled> {
+    /// The entry `mount`; a user namespace that it needs made for its mapping will have the number `next`.
+    pub fn compile(mount: &runtime::Mount, context: &Context, next: usize) -> anyhow::Result<Compiled> {
         let mut warnings = Vec::new();
         let options = mount.options().as_deref().unwrap_or_default();
-        let parsed = Options::parse(options)?;
-        let mapped = mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
-        ensure!(!mapped, "uidMappings: id-mapped mounts are not supported yet");
+        let parsed = Options::parse(options);
+        let (id_map, mappings) = idmap::compile(mount, parsed.id_map.as_ref(), context, next)?.unzip();
+        let unwritten = if id_map.is_some() && parsed.id_map.is_none() { "idmap" } else { "" };
         let request = Request {
             target: Target::compile(mount.destination(), &mut warnings)?,
             kind: mount.typ().as_deref().unwrap_or_default(),
             source: mount.source().as_deref(),
-            text: options.join(","),
+            text: options
+                .iter()
+                .map(String::as_str)
+                .chain(Some(unwritten).filter(|word| !word.is_empty()))
+                .collect::<Vec<_>>()
+                .join(","),
             options: parsed,
+            id_map,
         };
         let is_bind = request.options.bind.is_some() || request.kind == "bind";
         let mut late = None;
@@ -82,14 +94,38 @@ impl Mount {
                 Self::Filesystem(Filesystem::compile(request, context.label)?)
             }
         };
-        Ok(Compiled { mount, late, warnings })
+        Ok(Compiled { mount, late, mappings: mappings.flatten(), warnings })
     }
 
-    /// Mounts it below `root`; what is missing of the mount point is made.
-    pub fn apply(&self, root: &RootFd) -> Result<(), Fault> {
+    /// Whether the owners of its files are mapped.
+    pub fn is_id_mapped(&self) -> bool {
         match self {
-            Self::Bind(bind) => bind.apply(root),
-            Self::Filesystem(filesystem) => filesystem.apply(root),
+            Self::Bind(bind) => bind.id_map.is_some(),
+            Self::Filesystem(filesystem) => filesystem.id_map.is_some(),
+            Self::Remount(_) | Self::Cgroup(_) => false,
+        }
+    }
+
+    /// Whether it can be opened before the entries that come earlier are mounted: a source in `rootfs` may lie on one.
+    pub fn opens_early(&self, rootfs: &Path) -> bool {
+        matches!(self, Self::Bind(bind) if !bind.is_below(rootfs)) || self.is_id_mapped()
+    }
+
+    /// The detached mount, of what is opened by a path of the host or mapped to other ids: the part that may need
+    /// rights which the container has not. None: there is no such part.
+    pub fn open(&self, namespaces: UserNamespaces) -> Result<Option<OwnedFd>, Fault> {
+        match self {
+            Self::Bind(bind) => bind.open(namespaces).map(Some),
+            Self::Filesystem(filesystem) => filesystem.open(namespaces),
+            Self::Remount(_) | Self::Cgroup(_) => Ok(None),
+        }
+    }
+
+    /// Mounts it below `root`; what is missing of the mount point is made. `opened` is what [`Mount::open`] returned.
+    pub fn apply(&self, root: &RootFd, opened: Option<OwnedFd>) -> Result<(), Fault> {
+        match self {
+            Self::Bind(bind) => bind.apply(root, opened),
+            Self::Filesystem(filesystem) => filesystem.mount(root, opened).map(drop),
             Self::Remount(remount) => remount.apply(root),
             Self::Cgroup(cgroup) => cgroup.apply(root),
         }
@@ -112,6 +148,7 @@ pub(super) struct Request<'a> {
     pub kind: &'a str,
     pub source: Option<&'a Path>,
     pub options: Options,
+    pub id_map: Option<IdMap>,
     /// The options as they are written.
     pub text: String,
 }

@@ -8,11 +8,18 @@ use crate::sys::mount::detach;
 use crate::sys::scratch::{Directory, exchange, in_mount_namespace, mount_line};
 
 fn context(bundle: &Path) -> Context<'_> {
-    Context { bundle, label: None, user_namespace: false, network_namespace: true, cgroup: None }
+    Context {
+        bundle,
+        label: None,
+        user_namespace: false,
+        network_namespace: true,
+        cgroup: None,
+        id_mappings: (&[], &[]),
+    }
 }
 
 fn compile(mount: Value) -> anyhow::Result<Compiled> {
-    Mount::compile(&serde_json::from_value(mount).unwrap(), &context(Path::new("/bundle")))
+    Mount::compile(&serde_json::from_value(mount).unwrap(), &context(Path::new("/bundle")), 0)
 }
 
 fn text(mount: Value) -> String {
@@ -25,8 +32,8 @@ fn error(mount: Value) -> String {
 
 /// Compiles and applies `mount` with the root of a container at `dir`/rootfs.
 fn apply(dir: &Directory, mount: Value) -> Result<(), Fault> {
-    let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context(dir.path())).unwrap();
-    compiled.mount.apply(&root(dir))
+    let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context(dir.path()), 0).unwrap();
+    compiled.mount.apply(&root(dir), None)
 }
 
 fn root(dir: &Directory) -> RootFd {
@@ -65,7 +72,7 @@ fn what_cannot_be_meant_is_refused_with_its_field() {
         ),
         (
             json!({ "destination": "/x", "type": "bind", "source": "/y", "options": ["idmap"] }),
-            "options: idmap: id-mapped mounts are not supported yet",
+            "options: idmap: needs uidMappings and gidMappings, or a user namespace in linux.namespaces",
         ),
         (json!({ "destination": "/c", "type": "cgroup" }), "type: cgroup: the container has no cgroup"),
         (
@@ -98,9 +105,9 @@ fn a_read_only_tmpfs_stays_writable_until_all_is_made() {
     in_mount_namespace(|| {
         let dir = Directory::new();
         let mount = json!({ "destination": "/t", "type": "tmpfs", "options": ["ro", "nosuid"] });
-        let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context(dir.path())).unwrap();
+        let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context(dir.path()), 0).unwrap();
         let root = root(&dir);
-        compiled.mount.apply(&root).unwrap();
+        compiled.mount.apply(&root, None).unwrap();
         fs::create_dir(dir.join("rootfs/t/below")).unwrap();
         let late = compiled.late.unwrap();
         assert_eq!(late.to_string(), "read-only mount /t");
@@ -261,9 +268,9 @@ fn the_hosts_sys_stands_in_where_a_user_namespace_shares_the_network() {
         let dir = Directory::new();
         let mount = json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"] });
         let context = Context { user_namespace: true, network_namespace: false, ..context(dir.path()) };
-        let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context).unwrap();
+        let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 0).unwrap();
         assert_eq!(compiled.mount.to_string(), "rbind /sys on /sys (nosuid,ro)");
-        compiled.mount.apply(&root(&dir)).unwrap();
+        compiled.mount.apply(&root(&dir), None).unwrap();
         let sub = dir.join("rootfs/sys/fs/cgroup");
         assert!(mount_line(&sub).is_none_or(|line| line.split(' ').nth(5).unwrap().starts_with("ro")));
     });

@@ -24,7 +24,7 @@ enum Meaning {
     Legacy(u64, u64),
     CopyUp,
     /// Mapping of ids, which `mounts[].uidMappings` describe.
-    IdMap,
+    IdMap(Depth),
 }
 
 use Meaning::{Bind, CopyUp, Flag, IdMap, Legacy, Nothing, Propagation, Remount, Superblock, TreeFlag};
@@ -104,13 +104,13 @@ const OPTIONS: &[(&str, Meaning)] = &[
     ("sync", Superblock(c"sync")),
     ("tmpcopyup", CopyUp),
     ("unbindable", Propagation(Sharing::Unbindable, Depth::One)),
-    ("idmap", IdMap),
-    ("ridmap", IdMap),
+    ("idmap", IdMap(Depth::One)),
+    ("ridmap", IdMap(Depth::Tree)),
 ];
 
 /// The names of all options that mounts can have, for `features`.
 pub fn option_names() -> impl Iterator<Item = &'static str> {
-    OPTIONS.iter().filter(|(_, meaning)| *meaning != IdMap).map(|(name, _)| *name)
+    OPTIONS.iter().map(|(name, _)| *name)
 }
 
 /// The propagation that `word` names, such as `rslave`: also linux.rootfsPropagation has these words.
@@ -139,23 +139,39 @@ pub(super) struct Options {
     /// Flags for mount(2), if an option needs it.
     pub legacy: u64,
     pub copy_up: bool,
+    pub id_map: Option<IdMapOption>,
     /// The filesystem's own options.
     pub data: Vec<String>,
 }
 
+/// `idmap`, `ridmap`, or crun's `idmap=uids=…;gids=…`.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct IdMapOption {
+    pub depth: Depth,
+    /// The mappings as they are written.
+    pub mappings: Option<String>,
+}
+
 impl Options {
-    pub fn parse(options: &[String]) -> anyhow::Result<Self> {
+    pub fn parse(options: &[String]) -> Self {
         let mut parsed = Self::default();
         for option in options {
             match OPTIONS.iter().find(|(name, _)| name == option) {
-                Some((_, meaning)) => parsed.add(option, *meaning)?,
-                None => parsed.data.extend(split_data(option).map(str::to_owned)),
+                Some((_, meaning)) => parsed.add(*meaning),
+                None => match option.split_once("idmap=") {
+                    Some((r @ ("" | "r"), mappings)) => {
+                        let depth = if r.is_empty() { Depth::One } else { Depth::Tree };
+                        let mappings = Some(mappings).filter(|text| !text.is_empty()).map(str::to_owned);
+                        parsed.id_map = Some(IdMapOption { depth, mappings });
+                    }
+                    _ => parsed.data.extend(split_data(option).map(str::to_owned)),
+                },
             }
         }
-        Ok(parsed)
+        parsed
     }
 
-    fn add(&mut self, option: &str, meaning: Meaning) -> anyhow::Result<()> {
+    fn add(&mut self, meaning: Meaning) {
         match meaning {
             Nothing => {}
             Bind(depth) => self.bind = if self.bind == Some(Depth::Tree) { self.bind } else { Some(depth) },
@@ -166,9 +182,8 @@ impl Options {
             Superblock(flag) => self.superblock.push(flag),
             Legacy(set, clear) => self.legacy = self.legacy & !clear | set,
             CopyUp => self.copy_up = true,
-            IdMap => anyhow::bail!("options: {option}: id-mapped mounts are not supported yet"),
+            IdMap(depth) => self.id_map = Some(IdMapOption { depth, mappings: None }),
         }
-        Ok(())
     }
 
     /// Whether the filesystem's option `key` is given.
@@ -195,7 +210,7 @@ mod tests {
     use super::*;
 
     fn parse(options: &[&str]) -> Options {
-        Options::parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>()).unwrap()
+        Options::parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
@@ -204,7 +219,8 @@ mod tests {
             nodiratime noexec noiversion nolazytime norelatime nostrictatime nosuid private ratime rbind rdev \
             rdiratime relatime remount rexec rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid \
             ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid runbindable rw shared silent slave \
-            strictatime suid sync unbindable mand nomand nosymfollow symfollow rnosymfollow rsymfollow tmpcopyup";
+            strictatime suid sync unbindable mand nomand nosymfollow symfollow rnosymfollow rsymfollow tmpcopyup \
+            idmap ridmap";
         for word in SPEC.split_whitespace() {
             assert_eq!(option_names().filter(|name| *name == word).count(), 1, "{word}");
         }
@@ -237,8 +253,12 @@ mod tests {
     }
 
     #[test]
-    fn id_mapped_mounts_are_refused_not_ignored() {
-        let error = Options::parse(&["ridmap".to_owned()]).unwrap_err();
-        assert_eq!(error.to_string(), "options: ridmap: id-mapped mounts are not supported yet");
+    fn idmap_takes_mappings_in_cruns_way() {
+        let option = |depth, mappings: Option<&str>| Some(IdMapOption { depth, mappings: mappings.map(str::to_owned) });
+        assert_eq!(parse(&["idmap"]).id_map, option(Depth::One, None));
+        assert_eq!(parse(&["idmap", "ridmap"]).id_map, option(Depth::Tree, None));
+        assert_eq!(parse(&["idmap=uids=0-1-2;gids=0-1-2"]).id_map, option(Depth::One, Some("uids=0-1-2;gids=0-1-2")));
+        assert_eq!(parse(&["ridmap="]).id_map, option(Depth::Tree, None));
+        assert_eq!(parse(&["noidmap=x"]).data, ["noidmap=x"]);
     }
 }

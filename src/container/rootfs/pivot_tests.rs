@@ -16,18 +16,26 @@ use crate::sys::scratch::{
     Directory, c_path as scratch_path, in_copied_mount_namespace, in_mount_namespace, mount_line,
 };
 
+fn entered(rootfs: &Path, place: Place) -> Result<RootFd, Fault> {
+    let enter = EnterRootfs::compile(rootfs, place, &Propagation::compile(None).unwrap().0).unwrap();
+    enter.apply(enter.open()?)
+}
+
 /// A rootfs that is entered, with `mounts` in it.
 fn enter(rootfs: &Path, propagation: Option<&str>, mounts: Value, cgroup: Option<&CgroupView>) -> RootFd {
     Propagation::compile(propagation).unwrap().0.apply().unwrap();
-    let root = EnterRootfs::compile(rootfs, Place::OwnNamespace, &Propagation::compile(None).unwrap().0)
-        .unwrap()
-        .apply()
-        .unwrap();
-    let context =
-        Context { bundle: Path::new("/"), label: None, user_namespace: false, network_namespace: true, cgroup };
+    let root = entered(rootfs, Place::OwnNamespace).unwrap();
+    let context = Context {
+        bundle: Path::new("/"),
+        label: None,
+        user_namespace: false,
+        network_namespace: true,
+        cgroup,
+        id_mappings: (&[], &[]),
+    };
     for mount in mounts.as_array().unwrap() {
         let mount = serde_json::from_value(mount.clone()).unwrap();
-        Mount::compile(&mount, &context).unwrap().mount.apply(&root).unwrap();
+        Mount::compile(&mount, &context, 0).unwrap().mount.apply(&root, None).unwrap();
     }
     root
 }
@@ -89,11 +97,7 @@ fn a_rootfs_that_is_a_symlink_or_a_file_is_refused() {
     let (dir, rootfs) = rootfs();
     symlink(&rootfs, dir.join("link")).unwrap();
     for path in [dir.join("link/"), rootfs.join("secret"), dir.join("none")] {
-        let fault = EnterRootfs::compile(&path, Place::OwnNamespace, &Propagation::compile(None).unwrap().0)
-            .unwrap()
-            .apply()
-            .err()
-            .unwrap();
+        let fault = entered(&path, Place::OwnNamespace).err().unwrap();
         assert!(matches!(fault.errno, Errno::ENOTDIR | Errno::ENOENT), "{fault}");
     }
 }
@@ -198,10 +202,7 @@ fn without_a_mount_namespace_the_root_is_changed_and_nothing_mounted() {
     let (_dir, rootfs) = rootfs();
     in_mount_namespace(move || {
         let before = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
-        let root = EnterRootfs::compile(&rootfs, Place::RuntimeNamespace, &Propagation::compile(None).unwrap().0)
-            .unwrap()
-            .apply()
-            .unwrap();
+        let root = entered(&rootfs, Place::RuntimeNamespace).unwrap();
         assert_eq!(fs::read_to_string("/proc/thread-self/mountinfo").unwrap(), before);
         let propagation = Propagation::compile(None).unwrap().0;
         PivotRoot::compile(Place::RuntimeNamespace, &propagation).apply(&root).unwrap();

@@ -29,6 +29,7 @@ impl Remount {
         let options = request.options;
         ensure!(options.legacy == 0, "options: iversion and silent cannot be changed by remount");
         ensure!(!options.copy_up, "options: tmpcopyup: not for a remount");
+        ensure!(request.id_map.is_none(), "options: idmap: not for a remount");
         let data = options.data.iter().map(|option| parameter(option));
         let mut parameters = data.collect::<anyhow::Result<Vec<_>>>().context("options")?;
         parameters.extend(options.superblock.iter().map(|flag| (CString::from(*flag), None)));

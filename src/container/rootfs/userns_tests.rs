@@ -25,16 +25,21 @@ fn rootfs() -> Directory {
 
 fn enter(dir: &Directory) -> RootFd {
     Propagation::compile(None).unwrap().0.apply().unwrap();
-    EnterRootfs::compile(&dir.join("rootfs"), Place::OwnNamespace, &Propagation::compile(None).unwrap().0)
-        .unwrap()
-        .apply()
-        .unwrap()
+    let propagation = Propagation::compile(None).unwrap().0;
+    let enter = EnterRootfs::compile(&dir.join("rootfs"), Place::OwnNamespace, &propagation).unwrap();
+    enter.apply(enter.open().unwrap()).unwrap()
 }
 
 fn apply(dir: &Directory, root: &RootFd, mount: Value) -> Result<(), Fault> {
-    let context =
-        Context { bundle: dir.path(), label: None, user_namespace: true, network_namespace: false, cgroup: None };
-    Mount::compile(&serde_json::from_value(mount).unwrap(), &context).unwrap().mount.apply(root)
+    let context = Context {
+        bundle: dir.path(),
+        label: None,
+        user_namespace: true,
+        network_namespace: false,
+        cgroup: None,
+        id_mappings: (&[], &[]),
+    };
+    Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 0).unwrap().mount.apply(root, None)
 }
 
 #[test]
@@ -79,10 +84,16 @@ fn locked_flags_of_a_source_stay_and_asking_for_less_says_so() {
         let host = dir.root();
         let tmpfs =
             json!({ "destination": "/data", "type": "tmpfs", "options": ["nosuid", "nodev", "ro", "mode=777"] });
-        let context =
-            Context { bundle: dir.path(), label: None, user_namespace: false, network_namespace: true, cgroup: None };
-        let compiled = Mount::compile(&serde_json::from_value(tmpfs).unwrap(), &context).unwrap();
-        compiled.mount.apply(&host).unwrap();
+        let context = Context {
+            bundle: dir.path(),
+            label: None,
+            user_namespace: false,
+            network_namespace: true,
+            cgroup: None,
+            id_mappings: (&[], &[]),
+        };
+        let compiled = Mount::compile(&serde_json::from_value(tmpfs).unwrap(), &context, 0).unwrap();
+        compiled.mount.apply(&host, None).unwrap();
         compiled.late.unwrap().apply(&host).unwrap();
         in_user_namespace(|| {
             let root = enter(&dir);

@@ -207,21 +207,9 @@ fn a_mount_has_a_destination() {
 
 #[test]
 fn what_is_not_implemented_is_refused_by_field() {
-    let map = json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
     let cases = [
         ("/linux/intelRdt", json!({ "closID": "a" }), "linux.intelRdt: not implemented yet"),
         ("/linux/netDevices", json!({ "eth0": {} }), "linux.netDevices: not implemented yet"),
-        ("/mounts/-", json!({ "destination": "/a", "uidMappings": map }), "mounts[1].uidMappings: not implemented yet"),
-        (
-            "/mounts/-",
-            json!({ "destination": "/a", "options": ["ro", "ridmap"] }),
-            "mounts[1].options[1]: not implemented yet",
-        ),
-        (
-            "/mounts/-",
-            json!({ "destination": "/a", "options": ["idmap=uids=0-1-2"] }),
-            "mounts[1].options[0]: not implemented yet",
-        ),
         (
             "/linux/namespaces/-",
             json!({ "type": "user", "path": "/proc/1/ns/user" }),

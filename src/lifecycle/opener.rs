@@ -1,0 +1,148 @@
+//! What the runtime opens for an init that may not: with a user namespace of its own, init cannot reach what lies below a
+//! directory that only the host's root may enter, and cannot map the ids of a filesystem of the host.
+//!
+//! A short-lived process joins init's mount namespace and opens there with the runtime's rights. Opened in the host's
+//! mount namespace, a mount would stay a peer of the host's (mounts made inside would appear outside), and its flags
+//! would not be locked: the container's root could make a read-only mount of the host writable.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::container::id_map::IdMaps;
+use crate::container::rootfs::idmap::UserNamespaces;
+use crate::init::link::{self, Failure, InitEnd, Report, RuntimeEnd};
+use crate::init::step::Step;
+use crate::plan::Plan;
+use crate::sys::namespace::{self, Kind, Kinds};
+use crate::sys::process::{self, Child, Cloned};
+use crate::sys::socket::{self, MAX_FDS};
+use crate::sys::{Errno, Fault, SysError, proc_self, signal};
+
+/// How long opening may take, in milliseconds: a source can lie on a network filesystem that answers late.
+const OPEN_GRACE: u32 = 60_000;
+
+/// The user namespaces of a plan's id-mapped mounts.
+pub fn namespaces(plan: &Plan) -> Result<Vec<OwnedFd>> {
+    let make = |(field, maps): &(String, IdMaps)| namespace_of(maps).with_context(|| format!("{field}: {maps}"));
+    plan.mount_maps.iter().map(make).collect()
+}
+
+/// A user namespace with these maps, in which nobody is: the process that it is made with ends at once.
+fn namespace_of(maps: &IdMaps) -> Result<OwnedFd> {
+    let (ours, theirs) = socket::pair()?;
+    let child = match process::clone_process(Kinds::NONE.with(Kind::User).flags().into(), None)? {
+        Cloned::Child => {
+            drop(ours);
+            // Until the runtime is done, or gone.
+            let _ = socket::receive(theirs.as_fd(), &mut [0]);
+            process::exit_now(0)
+        }
+        Cloned::Runtime(child) => Killed(child),
+    };
+    let directory = format!("/proc/{}", child.0.pid);
+    maps.apply_to(File::open(&directory).context(directory.clone())?.as_fd())?;
+    Ok(File::open(format!("{directory}/ns/user")).context(directory)?.into())
+}
+
+/// A process that is killed and reaped when this is dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Both fail only if it has ended and is reaped.
+        let _ = process::pidfd_send_signal(self.0.pidfd.as_fd(), signal::KILL);
+        let _ = process::wait(self.0.pidfd.as_fd());
+    }
+}
+
+/// Lets init, which is at `step`, go on with what this step needs, and with what later ones will need as well.
+///
+/// `listed` are the user namespaces of the plan's id-mapped mounts.
+pub fn serve(init: &Child, link: &RuntimeEnd, plan: &Plan, step: u16, listed: &[OwnedFd]) -> Result<()> {
+    let open = |name: &str| {
+        let path = format!("/proc/{}/ns/{name}", init.pid);
+        File::open(&path).context(path)
+    };
+    let (mounts, user) = (open("mnt")?, open("user")?);
+    let namespaces = UserNamespaces { listed, container: Some(user.as_fd()) };
+    let (ours, theirs) = link::pair()?;
+    let opener = match process::clone_process(0, None).context("opener")? {
+        Cloned::Child => {
+            drop(ours);
+            open_and_pass(&Wanted { plan, step, namespaces }, mounts.as_fd(), link, &theirs);
+            process::exit_now(0)
+        }
+        Cloned::Runtime(child) => Killed(child),
+    };
+    drop(theirs);
+    let [answered] = process::poll([ours.as_fd()], Some(OPEN_GRACE)).context("poll")?;
+    if !answered {
+        let what = &plan.steps.get(usize::from(step)).map_or("", |planned| planned.field.as_str());
+        bail!("{what}: the source was not opened within {} s", OPEN_GRACE / 1000);
+    }
+    match ours.report().context("report of the opener")? {
+        Some(Report::Failed(failure)) => bail!(plan.word(&failure)),
+        Some(_) => bail!("the opener says what only init may say"),
+        None => match process::wait(opener.0.pidfd.as_fd()).context("opener")? {
+            process::Exit::Status(0) => Ok(()),
+            exit => bail!("the opener ended with status {}", exit.code()),
+        },
+    }
+}
+
+struct Wanted<'a> {
+    plan: &'a Plan,
+    step: u16,
+    namespaces: UserNamespaces<'a>,
+}
+
+/// The life of the opener: passes on to init what it opens, or reports what failed.
+fn open_and_pass(wanted: &Wanted, mounts: BorrowedFd, link: &RuntimeEnd, runtime: &InitEnd) {
+    let joined = proc_self::set_undumpable().and_then(|()| namespace::join(mounts, Kind::Mount));
+    let passed = joined.map_err(|error| (wanted.step, error.into())).and_then(|()| wanted.open()).and_then(|opened| {
+        let steps: Vec<_> = opened.iter().map(|(step, _)| *step).collect();
+        let fds: Vec<_> = opened.iter().map(|(_, fd)| fd.as_fd()).collect();
+        link.go_with(&steps, &fds).map_err(|error: SysError| (wanted.step, error.into()))
+    });
+    if let Err((step, fault)) = passed {
+        // The runtime may be gone; then there is nobody left to tell.
+        let _ = runtime.report(&Report::Failed(Failure::new(step.into(), &fault)));
+    }
+}
+
+impl Wanted<'_> {
+    /// What the step needs, and what later steps would ask for one by one. Of those, what cannot be opened is left to
+    /// them: an earlier step may change that.
+    fn open(&self) -> std::result::Result<Vec<(u16, OwnedFd)>, (u16, Fault)> {
+        let Some(first) = self.plan.steps.get(usize::from(self.step)) else { return Ok(Vec::new()) };
+        let needed = self.open_one(&first.step).map_err(|fault| (self.step, fault))?;
+        let mut opened = vec![(self.step, needed)];
+        for (index, planned) in self.plan.steps.iter().enumerate().skip(usize::from(self.step) + 1) {
+            if opened.len() == MAX_FDS {
+                break;
+            }
+            if opens_early(&planned.step, &self.plan.rootfs)
+                && let Ok(fd) = self.open_one(&planned.step)
+            {
+                opened.push((index as u16, fd));
+            }
+        }
+        Ok(opened)
+    }
+
+    fn open_one(&self, step: &Step) -> std::result::Result<OwnedFd, Fault> {
+        let nothing = Fault::new("open_tree", Errno::EINVAL, "nothing of the host's");
+        match step {
+            Step::EnterRootfs(enter) => enter.open(),
+            Step::Mount(mount) => mount.open(self.namespaces)?.ok_or(nothing),
+            _ => Err(nothing),
+        }
+    }
+}
+
+fn opens_early(step: &Step, rootfs: &Path) -> bool {
+    matches!(step, Step::Mount(mount) if mount.opens_early(rootfs))
+}
