@@ -31,7 +31,7 @@ const GLOBAL: [(&str, Takes); 11] = [
 ];
 
 /// Flags after the command. No two commands disagree on a long one.
-const COMMANDS: [(&str, Takes); 39] = [
+const COMMANDS: [(&str, Takes); 41] = [
     ("all", Nothing),
     ("blkio-weight", Value),
     ("bundle", Value),
@@ -52,6 +52,7 @@ const COMMANDS: [(&str, Takes); 39] = [
     ("format", Value),
     ("help", Nothing),
     ("id", Value),
+    ("interval", Value),
     ("keep", Nothing),
     ("kernel-memory", Value),
     ("kernel-memory-tcp", Value),
@@ -71,6 +72,7 @@ const COMMANDS: [(&str, Takes); 39] = [
     ("regex", Nothing),
     ("resources", Value),
     ("rootless", Nothing),
+    ("stats", Nothing),
 ];
 
 /// The arguments, the program's name first, in clap's spelling.

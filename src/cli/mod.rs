@@ -8,6 +8,8 @@ pub mod args;
 mod bytes;
 mod create;
 mod delete;
+mod duration;
+mod events;
 mod features;
 mod global;
 mod json;
@@ -85,6 +87,7 @@ enum Command {
     Pause(pause::Pause),
     Resume(resume::Resume),
     Update(Box<update::Update>),
+    Events(events::Events),
     Delete(delete::Delete),
     List(list::List),
     Ps(ps::Ps),
@@ -149,6 +152,7 @@ impl Command {
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
             Self::Update(_) => "update",
+            Self::Events(_) => "events",
             Self::Delete(_) => "delete",
             Self::List(_) => "list",
             Self::Ps(_) => "ps",
@@ -168,6 +172,7 @@ impl Command {
             Self::Pause(command) => command.execute(host).map(|()| 0),
             Self::Resume(command) => command.execute(host).map(|()| 0),
             Self::Update(command) => command.execute(host).map(|()| 0),
+            Self::Events(command) => command.execute(host).map(|()| 0),
             Self::Delete(command) => command.execute(host).map(|()| 0),
             Self::List(command) => command.execute(host).map(|()| 0),
             Self::Ps(command) => command.execute(host).map(|()| 0),

@@ -96,7 +96,7 @@ mod tests {
         assert!(help.contains(ALL_COMMANDS));
         assert!(help.contains("  kill      Send a signal to the process of a container\n"), "{help}");
         let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-        assert_eq!(commands.clone().count(), 15);
+        assert_eq!(commands.clone().count(), 16);
         assert!(commands.clone().all(|line| line.split_whitespace().count() > 2));
     }
 

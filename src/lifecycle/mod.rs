@@ -5,8 +5,10 @@
 mod agent;
 mod create;
 mod delete;
+mod events;
 mod foreground;
 mod inspect;
+mod interfaces;
 mod kill;
 mod launch;
 mod opener;
@@ -27,6 +29,7 @@ use crate::log::Log;
 
 pub use create::{CreateOptions, create, plan};
 pub use delete::delete;
+pub use events::events;
 pub use inspect::{StateView, ids, list, ps, state};
 pub use kill::kill;
 pub use pause::{pause, resume};

@@ -76,6 +76,7 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "tty" => process::terminal(),
         "forks" => process::forks(at(0)),
         "eat" => process::eat(at(0)),
+        "eatchild" => process::child_eats(at(0)),
         "burn" => process::burn(at(0)),
         "spawn" => process::spawn_sleeper(at(0)),
         "exec" => process::exec(arguments),

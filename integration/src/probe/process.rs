@@ -267,6 +267,13 @@ pub fn eat(megabytes: &str) -> Answer {
     Ok(json!(all.len()))
 }
 
+/// The exit status (128 and the signal) of a child that does the same.
+pub fn child_eats(megabytes: &str) -> Answer {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    let status = command.args(["eat", megabytes]).stdout(std::process::Stdio::null()).status()?;
+    Ok(json!(status.code().or(std::os::unix::process::ExitStatusExt::signal(&status).map(|signal| 128 + signal))))
+}
+
 /// CPU milliseconds got while spinning for `milliseconds` of wall time.
 pub fn burn(milliseconds: &str) -> Answer {
     let end = Instant::now() + Duration::from_millis(milliseconds.parse().unwrap_or(0));

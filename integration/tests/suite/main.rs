@@ -12,6 +12,7 @@ mod console;
 mod crash;
 mod deliberate;
 mod engines;
+mod events;
 mod hooks;
 mod idmap;
 mod inject;
@@ -48,6 +49,7 @@ fn main() -> std::process::ExitCode {
         output::TESTS,
         pause::TESTS,
         update::TESTS,
+        events::TESTS,
         crash::TESTS,
         inject::TESTS,
         engines::TESTS,
