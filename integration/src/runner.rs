@@ -26,6 +26,8 @@ pub enum Need {
     Ocirt,
     /// Files of engines that are not part of the project.
     EngineConfigs,
+    /// ip(8) and a kernel with veth devices.
+    NetDevices,
     /// strace(1), which injects failures.
     Strace,
 }
@@ -37,6 +39,7 @@ const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("KernelFeature", 8),
     ("Ocirt", 25),
     ("EngineConfigs", 4),
+    ("NetDevices", 7),
     ("Strace", 4),
 ];
 

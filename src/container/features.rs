@@ -127,7 +127,7 @@ fn linux(seccomp: SeccompNames) -> Linux {
         intel_rdt: IntelRdt { enabled: false, schemata: false, monitoring: false },
         memory_policy: MemoryPolicy { modes: &POLICY_MODES, flags: &POLICY_FLAGS },
         mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
-        net_devices: Enabled { enabled: false },
+        net_devices: Enabled { enabled: true },
     }
 }
 
@@ -220,7 +220,6 @@ mod tests {
     fn what_is_not_implemented_is_not_claimed() {
         let linux = &features()["linux"];
         assert_eq!(linux["intelRdt"]["enabled"], false);
-        assert_eq!(linux["netDevices"]["enabled"], false);
         assert_eq!(linux["mountExtensions"]["idmap"]["enabled"], true);
         assert_eq!(linux["cgroup"]["systemd"], false);
     }

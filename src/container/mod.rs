@@ -14,6 +14,7 @@ pub mod hooks;
 pub mod id_map;
 pub mod keyring;
 pub mod namespaces;
+pub mod net_devices;
 pub mod process;
 pub mod rootfs;
 pub mod seccomp;

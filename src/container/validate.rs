@@ -213,8 +213,6 @@ const NOT_YET: &str = "not implemented yet";
 /// What this release cannot do is refused: a container without it would be less confined than it was asked to be.
 fn not_implemented(linux: &Linux) -> Result<()> {
     check(linux.intel_rdt().is_none(), "linux.intelRdt", NOT_YET)?;
-    let net_devices = linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty());
-    check(!net_devices, "linux.netDevices", NOT_YET)?;
     Ok(())
 }
 

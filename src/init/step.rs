@@ -52,6 +52,8 @@ pub enum Step {
     OomScoreAdj(OomScoreAdj),
     /// Waits until the runtime has written the id maps.
     WaitForIdMaps,
+    /// Waits until the runtime has moved network devices here: sysctls may be about them.
+    WaitForNetDevices,
     EnterCgroup,
     /// Only the container's cpuset limits it, and not what the engine was pinned to (runc#4041).
     AllCpus(AllCpus),
@@ -135,7 +137,9 @@ impl Step {
         match self {
             Step::Title => Ok(proc_self::set_name(c"ocirt:init")?),
             Step::OomScoreAdj(score) => score.apply(file::open_directory(c"/proc")?.as_fd()),
-            Step::WaitForIdMaps | Step::WaitForGo => Ok(inside.link.wait_for_go().map(drop)?),
+            Step::WaitForIdMaps | Step::WaitForNetDevices | Step::WaitForGo => {
+                Ok(inside.link.wait_for_go().map(drop)?)
+            }
             Step::EnterCgroup => inside.inherited.join.apply(),
             Step::AllCpus(cpus) => cpus.apply(),
             Step::BecomeRoot(root) => root.apply(),
@@ -304,6 +308,7 @@ impl fmt::Display for Step {
             Step::Title => f.write_str("name ocirt:init"),
             Step::OomScoreAdj(it) => it.fmt(f),
             Step::WaitForIdMaps => f.write_str("wait for the id maps"),
+            Step::WaitForNetDevices => f.write_str("wait for the network devices"),
             Step::EnterCgroup => f.write_str("enter the cgroup"),
             Step::AllCpus(it) => it.fmt(f),
             Step::BecomeRoot(it) => it.fmt(f),

@@ -9,6 +9,7 @@ use super::agent::Attendance;
 use super::opener;
 use super::state::{Directory, Identity, State, Status};
 use crate::container::namespaces::Join;
+use crate::container::net_devices::Moved;
 use crate::init::link::{self, Milestone, Report, RuntimeEnd};
 use crate::init::{self, Inherited};
 use crate::plan::Plan;
@@ -23,6 +24,8 @@ pub struct Init {
     pub link: RuntimeEnd,
     /// The user namespaces of id-mapped mounts, where the runtime maps them.
     mount_namespaces: Vec<OwnedFd>,
+    /// The host's network devices that init has now.
+    net_devices: Option<Moved>,
     kept: bool,
 }
 
@@ -41,13 +44,20 @@ impl Init {
         drop((end, away));
         let mount_namespaces = if plan.opener { inherited.mount_namespaces } else { Vec::new() };
         let Cloned::Runtime(child) = cloned.context("init")? else { unreachable!("the child never returns") };
-        let init = Self { child, link, mount_namespaces, kept: false };
+        let mut init = Self { child, link, mount_namespaces, net_devices: None, kept: false };
         if let Some(outside) = &plan.outside {
             let process = File::open(format!("/proc/{}", init.child.pid)).context("process directory of init")?;
             outside.maps.apply_to(process.as_fd()).with_context(|| format!("linux.uidMappings: {}", outside.maps))?;
             if let Some(score) = &outside.oom_score_adj {
                 score.apply_to(process.as_fd()).with_context(|| format!("process.oomScoreAdj: {score}"))?;
             }
+        }
+        if !plan.net_devices.is_empty() {
+            let namespace = format!("/proc/{}/ns/net", init.child.pid);
+            let namespace = File::open(namespace).context("network namespace of init")?;
+            init.net_devices = Some(plan.net_devices.move_to(namespace.as_fd())?);
+        }
+        if plan.outside.is_some() || !plan.net_devices.is_empty() {
             init.link.go(&[]).context("init")?;
         }
         Ok(init)
@@ -125,6 +135,9 @@ impl Init {
     /// Init lives on.
     pub fn keep(&mut self) {
         self.kept = true;
+        if let Some(mut moved) = self.net_devices.take() {
+            moved.keep();
+        }
     }
 }
 
@@ -139,6 +152,8 @@ fn pid_inside(pid: i32) -> Result<i32> {
 
 impl Drop for Init {
     fn drop(&mut self) {
+        // Back to the host before their namespace ends.
+        drop(self.net_devices.take());
         if !self.kept {
             // Both fail only if it has ended and is reaped.
             let _ = process::pidfd_send_signal(self.child.pidfd.as_fd(), signal::KILL);

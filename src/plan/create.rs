@@ -15,6 +15,7 @@ use crate::container::devices::{DevLinks, Device, Nodes};
 use crate::container::hooks::{self, Hook};
 use crate::container::id_map::{self, Setgroups};
 use crate::container::namespaces::{self, Join, Loopback, Namespaces, Unshare};
+use crate::container::net_devices::{self, NetDevices};
 use crate::container::process::user::{BecomeRoot, Maps};
 use crate::container::process::{cpu_affinity, cwd, oom};
 use crate::container::rootfs::cgroup::{CgroupView, Hierarchy};
@@ -48,11 +49,12 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         rootfs: request.bundle.join(spec.root().as_ref().context("root: missing")?.path()),
         cgroup: view(&cgroup, new.contains(Kind::Cgroup)),
     };
+    let net_devices = container.net_devices(&namespaces)?;
     let (born_in, joined) = split(namespaces, new)?;
     let outside = container.outside()?;
 
     let mut draft = Draft { warnings: cgroup.warnings().to_vec(), ..Draft::default() };
-    container.birth(&mut draft, outside.is_some())?;
+    container.birth(&mut draft, outside.is_some(), !net_devices.is_empty())?;
     container.namespaces(&mut draft, joined)?;
     container.files(&mut draft)?;
     let runtime_hooks = container.hooks(&mut draft)?;
@@ -67,6 +69,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         outside,
         mount_maps: draft.mount_maps,
         opener: private.contains(Kind::User) && crate::sys::ids::effective_uid() == 0,
+        net_devices,
         cgroup,
         runtime_hooks,
         seccomp_agent: container.program.seccomp_agent().cloned(),
@@ -149,12 +152,29 @@ impl Container<'_> {
         Ok(Some(Outside { maps, oom_score_adj, rlimits: self.program.rlimits()? }))
     }
 
+    /// The devices that the runtime moves while init waits.
+    fn net_devices(&self, namespaces: &Namespaces) -> Result<NetDevices> {
+        let joined = namespaces.join(Kind::Net).map(Join::fd);
+        let is_private = self.private.contains(Kind::Net);
+        let devices = net_devices::compile(self.linux.net_devices().as_ref(), joined, is_private)?;
+        let is_root = crate::sys::ids::effective_uid() == 0;
+        ensure!(
+            devices.is_empty() || is_root,
+            "linux.netDevices: a runtime that is not root cannot move network devices"
+        );
+        Ok(devices)
+    }
+
     /// The first instructions.
-    fn birth(&self, draft: &mut Draft, has_outside: bool) -> Result<()> {
+    fn birth(&self, draft: &mut Draft, has_outside: bool, has_net_devices: bool) -> Result<()> {
         draft.push(Step::Title);
-        if has_outside {
-            draft.push(Step::WaitForIdMaps);
-        } else if let Some(score) = oom::compile(self.process.oom_score_adj())? {
+        // One Go is for both.
+        match (has_outside, has_net_devices) {
+            (true, _) => draft.push(Step::WaitForIdMaps),
+            (false, true) => draft.add("linux.netDevices", Step::WaitForNetDevices),
+            (false, false) => {}
+        }
+        if !has_outside && let Some(score) = oom::compile(self.process.oom_score_adj())? {
             // Before the memory cgroup is joined, where the OOM killer may be at work already.
             draft.add("process.oomScoreAdj", Step::OomScoreAdj(score));
         }

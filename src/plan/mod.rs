@@ -16,6 +16,7 @@ use crate::container::cgroup::Cgroup;
 use crate::container::hooks::Hook;
 use crate::container::id_map::IdMaps;
 use crate::container::namespaces::Join;
+use crate::container::net_devices::NetDevices;
 use crate::container::process::oom::OomScoreAdj;
 use crate::container::process::rlimits::Rlimit;
 use crate::container::seccomp;
@@ -68,6 +69,8 @@ pub struct Plan {
     pub mount_maps: Vec<(String, IdMaps)>,
     /// Whether init may lack the runtime's rights over files of the host, so that the runtime opens some for it.
     pub opener: bool,
+    /// What moves into the container's network namespace before init takes its first step.
+    pub net_devices: NetDevices,
     pub cgroup: Cgroup,
     /// prestart, then createRuntime.
     pub runtime_hooks: Vec<Hook>,

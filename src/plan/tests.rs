@@ -181,6 +181,29 @@ exec sh    # process.args[0]
     assert_lines(&steps(&default_config(), Gate::Socket), &expected);
 }
 
+/// Sysctls of a device can be set only once it is there.
+#[test]
+fn init_waits_for_network_devices() {
+    let mut config = rich_config();
+    config["linux"]["netDevices"] = json!({ "eth0": { "name": "lan%d" } });
+    let spec: Spec = serde_json::from_value(config.clone()).unwrap();
+    let bundle = Path::new("/bundle");
+    let gate = Gate::Socket;
+    let request = Request { id: "test", bundle, no_pivot: false, no_new_keyring: false, preserve_fds: 0, gate };
+    if crate::sys::ids::effective_uid() != 0 {
+        let error = create(&spec, &request).err().unwrap().to_string();
+        assert!(error.starts_with("linux.netDevices: a runtime that is not root"), "{error}");
+        return;
+    }
+    assert_order(&steps(&config, Gate::Socket), "wait for the network devices", "enter the cgroup");
+    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+    config["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    config["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    // One Go is for both.
+    let text = steps(&config, Gate::Socket);
+    assert!(text.contains("wait for the id maps") && !text.contains("wait for the network devices"), "{text}");
+}
+
 /// The agent serves a created container, so its filter is never as late as another one.
 #[test]
 fn a_filter_that_notifies_is_loaded_by_create() {

@@ -18,6 +18,7 @@ pub mod keyring;
 pub mod mount;
 pub mod namespace;
 pub mod net;
+pub mod netlink;
 pub mod notify;
 pub mod path;
 pub mod proc_self;

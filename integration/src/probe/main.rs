@@ -9,6 +9,7 @@
 )]
 
 mod files;
+mod network;
 mod process;
 mod table;
 
@@ -74,6 +75,7 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "clocks" => process::clocks(),
         "session" => process::session(),
         "tty" => process::terminal(),
+        "netdevs" => network::devices(),
         "forks" => process::forks(at(0)),
         "eat" => process::eat(at(0)),
         "eatchild" => process::child_eats(at(0)),

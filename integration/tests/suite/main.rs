@@ -19,6 +19,7 @@ mod inject;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod notify;
 mod opener;
 mod output;
@@ -42,6 +43,7 @@ fn main() -> std::process::ExitCode {
         opener::TESTS,
         seccomp::TESTS,
         notify::TESTS,
+        net_devices::TESTS,
         cgroups::TESTS,
         refusals::TESTS,
         security::TESTS,

@@ -209,7 +209,6 @@ fn a_mount_has_a_destination() {
 fn what_is_not_implemented_is_refused_by_field() {
     let cases = [
         ("/linux/intelRdt", json!({ "closID": "a" }), "linux.intelRdt: not implemented yet"),
-        ("/linux/netDevices", json!({ "eth0": {} }), "linux.netDevices: not implemented yet"),
         (
             "/linux/namespaces/-",
             json!({ "type": "user", "path": "/proc/1/ns/user" }),
