@@ -274,11 +274,14 @@ impl Container {
         let path = text.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':');
             let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-            controllers.split(',').any(|name| name == controller).then(|| path.trim_start_matches('/').to_owned())
+            let found = controllers.split(',').any(|name| name == controller);
+            found.then(|| (controllers, path.trim_start_matches('/')))
         });
+        let (controllers, path) = path.unwrap_or_else(|| panic!("no {controller} in {text}"));
         let base = Path::new("/sys/fs/cgroup");
-        let base = if controller.is_empty() { base.to_owned() } else { base.join(controller) };
-        base.join(path.unwrap_or_else(|| panic!("no {controller} in {text}")))
+        // Controllers that are mounted together may have no links of their own.
+        let name = if base.join(controller).exists() { controller } else { controllers };
+        base.join(name).join(path)
     }
 }
 

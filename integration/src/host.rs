@@ -351,6 +351,19 @@ fn processes_of_the_suite() -> BTreeSet<String> {
     .collect()
 }
 
+/// True for a control file that newer kernels keep without its effect: memory.soft_limit_in_bytes of v1, which takes
+/// what is written and stays unlimited.
+pub fn ignores_writes(path: &Path) -> bool {
+    if !path.ends_with("memory.soft_limit_in_bytes") {
+        return false;
+    }
+    let before = std::fs::read_to_string(path).unwrap_or_default();
+    let _ = std::fs::write(path, "1048576");
+    let after = std::fs::read_to_string(path).unwrap_or_default();
+    let _ = std::fs::write(path, before.trim());
+    after.trim() != "1048576"
+}
+
 /// True where /sys/fs/cgroup itself is cgroup v2.
 pub fn is_cgroup2() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()

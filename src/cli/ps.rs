@@ -44,6 +44,8 @@ impl Ps {
         let pids = lifecycle::ps(host, &id).with_context(context)?;
         let text = match self.format.as_str() {
             "table" => processes(&self.options).and_then(|table| only(&table, &pids)),
+            // Go writes a list that never was made as null, and engines have learned it.
+            "json" if pids.is_empty() => Ok("null\n".to_owned()),
             "json" => json::compact(&pids).map(|text| text + "\n"),
             _ => Err(anyhow!("invalid format option")),
         };

@@ -66,7 +66,8 @@ fn each_v1_limit_is_written() {
     ];
     for (field, value, controller, file, expected) in rows {
         let container = with(field, value.clone()).create(probe!(sleep 60));
-        if !container.cgroup(controller).join(file).exists() {
+        let path = container.cgroup(controller).join(file);
+        if !path.exists() || host::ignores_writes(&path) {
             eprintln!("no {file} in this kernel");
             continue;
         }

@@ -25,7 +25,9 @@ mod opener;
 mod output;
 mod pause;
 mod process;
+mod ps;
 mod refusals;
+mod resources;
 mod rootfs;
 mod seccomp;
 mod security;
@@ -50,6 +52,8 @@ fn main() -> std::process::ExitCode {
         console::TESTS,
         output::TESTS,
         pause::TESTS,
+        ps::TESTS,
+        resources::TESTS,
         update::TESTS,
         events::TESTS,
         crash::TESTS,

@@ -111,6 +111,9 @@ fn rows() -> Vec<Row> {
 fn expect(container: &Container, row: &Row) {
     let (flag, _, _, v1, in_v1, v2, in_v2) = row;
     match limit(container, *v1, v2) {
+        _ if !host::is_cgroup2() && host::ignores_writes(&container.cgroup(v1.0).join(v1.1)) => {
+            eprintln!("{flag}: this kernel ignores it");
+        }
         Some(text) => assert_eq!(text, if host::is_cgroup2() { *in_v2 } else { *in_v1 }, "{flag}"),
         None => eprintln!("{flag}: no such file in this kernel"),
     }

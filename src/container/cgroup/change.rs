@@ -76,10 +76,11 @@ impl Drop for Changed {
         if let Some(devices) = self.devices.take() {
             devices.restore();
         }
-        // Twice, for values that depend on each other. The first error is the one to tell.
+        // From the last to the first, since a file may have been written more than once; then again, for values that
+        // depend on each other. The first error is the one to tell.
         for _ in 0..2 {
-            self.old.retain(|old| file::write(cgroup::here(), &old.path, &old.value).is_err());
             self.old.reverse();
+            self.old.retain(|old| file::write(cgroup::here(), &old.path, &old.value).is_err());
         }
     }
 }
