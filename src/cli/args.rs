@@ -1,5 +1,5 @@
 //! What Go's flag package accepts and clap does not, written as clap wants it: `-bundle DIR` for `--bundle DIR`,
-//! `--force=true` for `--force`, and nothing after the first argument of `kill` and `ps` is a flag.
+//! `--force=true` for `--force`, and nothing after the first argument of `exec`, `kill` and `ps` is a flag.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -31,10 +31,14 @@ const GLOBAL: [(&str, Takes); 11] = [
 ];
 
 /// Flags after the command. No two commands disagree on a long one.
-const COMMANDS: [(&str, Takes); 41] = [
+const COMMANDS: [(&str, Takes); 53] = [
+    ("additional-gids", Value),
     ("all", Nothing),
+    ("apparmor", Value),
     ("blkio-weight", Value),
     ("bundle", Value),
+    ("cap", Value),
+    ("cgroup", Value),
     ("config", Value),
     ("console-socket", Value),
     ("cpu-burst", Value),
@@ -46,12 +50,15 @@ const COMMANDS: [(&str, Takes); 41] = [
     ("cpu-share", Value),
     ("cpuset-cpus", Value),
     ("cpuset-mems", Value),
+    ("cwd", Value),
     ("detach", Nothing),
+    ("env", Value),
     ("file", Value),
     ("force", Nothing),
     ("format", Value),
     ("help", Nothing),
     ("id", Value),
+    ("ignore-paused", Nothing),
     ("interval", Value),
     ("keep", Nothing),
     ("kernel-memory", Value),
@@ -62,17 +69,22 @@ const COMMANDS: [(&str, Takes); 41] = [
     ("memory-reservation", Value),
     ("memory-swap", Value),
     ("no-new-keyring", Nothing),
+    ("no-new-privs", Nothing),
     ("no-pivot", Nothing),
     ("no-subreaper", Nothing),
     ("pid-file", Value),
     ("pidfd-socket", Value),
     ("pids-limit", Value),
     ("preserve-fds", Value),
+    ("process", Value),
+    ("process-label", Value),
     ("quiet", Nothing),
     ("regex", Nothing),
     ("resources", Value),
     ("rootless", Nothing),
     ("stats", Nothing),
+    ("tty", Nothing),
+    ("user", Value),
 ];
 
 /// The arguments, the program's name first, in clap's spelling.
@@ -147,7 +159,7 @@ impl<'a> Word<'a> {
 }
 
 fn stops_parsing(command: Option<&OsStr>) -> bool {
-    command.is_some_and(|command| command == "kill" || command == "ps")
+    command.is_some_and(|command| command == "exec" || command == "kill" || command == "ps")
 }
 
 fn short_takes_value(letter: u8, command: Option<&OsStr>) -> bool {
@@ -155,6 +167,7 @@ fn short_takes_value(letter: u8, command: Option<&OsStr>) -> bool {
         b'b' => true,
         b'f' => command.is_some_and(|command| command != "delete"),
         b'r' => command.is_some_and(|command| command == "update"),
+        b'c' | b'e' | b'g' | b'p' | b'u' => command.is_some_and(|command| command == "exec"),
         _ => false,
     }
 }
@@ -221,6 +234,13 @@ mod tests {
     }
 
     #[test]
+    fn all_that_follows_the_container_of_exec_is_its_command() {
+        assert_eq!(normal("o exec -e A -u 5 -t x sh -c -d"), "o exec -e A -u 5 -t -- x sh -c -d");
+        assert_eq!(normal("o exec -env A=b -e -d x -- ls"), "o exec --env A=b -e -d -- x -- ls");
+        assert_eq!(normal("o exec --process=F --detach x"), "o exec --process F --detach -- x");
+    }
+
+    #[test]
     fn what_is_unknown_is_left_to_clap() {
         assert_eq!(normal("o -x --nope=1 create --nope -fjson -"), "o -x --nope=1 create --nope -fjson -");
     }
@@ -231,7 +251,8 @@ mod tests {
         let parser = crate::cli::Cli::command();
         let check = |command: &clap::Command, table: &[(&str, Takes)]| {
             for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
-                let takes = if matches!(argument.get_action(), ArgAction::Set) { Value } else { Nothing };
+                let takes =
+                    if matches!(argument.get_action(), ArgAction::Set | ArgAction::Append) { Value } else { Nothing };
                 let flag = (argument.get_long().unwrap(), takes);
                 assert!(table.contains(&flag), "{} {flag:?}", command.get_name());
             }

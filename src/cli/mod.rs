@@ -10,6 +10,7 @@ mod create;
 mod delete;
 mod duration;
 mod events;
+mod exec;
 mod features;
 mod global;
 mod json;
@@ -83,6 +84,7 @@ enum Command {
     Run(run::Run),
     Start(start::Start),
     State(state::State),
+    Exec(exec::Exec),
     Kill(kill::Kill),
     Pause(pause::Pause),
     Resume(resume::Resume),
@@ -98,7 +100,7 @@ enum Command {
 
 /// Runs the command that `arguments` spell, and returns the exit status.
 pub fn main(arguments: Vec<OsString>) -> u8 {
-    if arguments.iter().any(|argument| argument == "create" || argument == "run") {
+    if arguments.iter().any(|argument| ["create", "run", "exec"].iter().any(|name| argument == name)) {
         // First, since whatever comes before it is done twice. If it fails, it fails again where the log is open.
         let _ = lifecycle::protect();
     }
@@ -137,8 +139,16 @@ fn execute(global: &Global, log: &Log, command: Command) -> u8 {
     match result {
         // A container's status is a byte already, wait(2).
         Ok(status) => u8::try_from(status).unwrap_or(u8::MAX),
-        Err(error) => fail(log, name, &error),
+        Err(error) => {
+            fail(log, name, &error);
+            status_of_failure(name)
+        }
     }
+}
+
+/// The exit status of a command that failed: that of `exec` is told from its process's, as runc has it.
+fn status_of_failure(command: &str) -> u8 {
+    if command == "exec" { 255 } else { 1 }
 }
 
 impl Command {
@@ -148,6 +158,7 @@ impl Command {
             Self::Run(_) => "run",
             Self::Start(_) => "start",
             Self::State(_) => "state",
+            Self::Exec(_) => "exec",
             Self::Kill(_) => "kill",
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
@@ -168,6 +179,7 @@ impl Command {
             Self::Run(command) => command.execute(host),
             Self::Start(command) => command.execute(host).map(|()| 0),
             Self::State(command) => command.execute(host).map(|()| 0),
+            Self::Exec(command) => command.execute(host),
             Self::Kill(command) => command.execute(host).map(|()| 0),
             Self::Pause(command) => command.execute(host).map(|()| 0),
             Self::Resume(command) => command.execute(host).map(|()| 0),

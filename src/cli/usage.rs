@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Error};
 
-use super::{Cli, fail, finish, print};
+use super::{Cli, fail, finish, print, status_of_failure};
 use crate::log::{Format, Level, Log};
 
 /// runc's exit status for a command that it does not have.
@@ -25,7 +25,10 @@ pub fn report(error: &Error, arguments: &[OsString]) -> u8 {
             fail(&log, "usage", &anyhow!("{}", line(error, arguments)));
             UNKNOWN_COMMAND
         }
-        _ => fail(&log, "usage", &anyhow!("{}", line(error, arguments))),
+        _ => {
+            fail(&log, "usage", &anyhow!("{}", line(error, arguments)));
+            command_of(&error.render().to_string(), arguments).map_or(1, |command| status_of_failure(&command))
+        }
     }
 }
 
@@ -47,6 +50,14 @@ fn line(error: &Error, arguments: &[OsString]) -> String {
     let rendered = error.render().to_string();
     let what = rendered.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
     let what = what.strip_prefix("error: ").unwrap_or(&what);
+    match command_of(&rendered, arguments) {
+        Some(command) => format!("{command}: {what} (see 'ocirt {command} --help')"),
+        None => format!("{what} (see 'ocirt --help')"),
+    }
+}
+
+/// The command that an error, as clap words it, is about.
+fn command_of(rendered: &str, arguments: &[OsString]) -> Option<String> {
     // "Usage: ocirt create [OPTIONS] <CONTAINER_ID>"
     let usage = rendered.lines().find_map(|line| line.strip_prefix("Usage: ocirt "));
     let command = match usage {
@@ -54,10 +65,7 @@ fn line(error: &Error, arguments: &[OsString]) -> String {
         // Not every error has its usage; a command's name is then the first word that is one.
         None => arguments.iter().filter_map(|word| word.to_str()).find(|word| is_command(word)),
     };
-    match command {
-        Some(command) => format!("{command}: {what} (see 'ocirt {command} --help')"),
-        None => format!("{what} (see 'ocirt --help')"),
-    }
+    command.map(str::to_owned)
 }
 
 fn is_command(word: &str) -> bool {
@@ -96,7 +104,7 @@ mod tests {
         assert!(help.contains(ALL_COMMANDS));
         assert!(help.contains("  kill      Send a signal to the process of a container\n"), "{help}");
         let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-        assert_eq!(commands.clone().count(), 16);
+        assert_eq!(commands.clone().count(), Cli::command().get_subcommands().count() + 1, "and help");
         assert!(commands.clone().all(|line| line.split_whitespace().count() > 2));
     }
 

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
-use oci_spec::runtime::{Capability, LinuxResources, Spec};
+use oci_spec::runtime::{Capability, LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::error::Category;
@@ -97,13 +97,33 @@ pub fn parse_resources(text: &[u8]) -> Result<LinuxResources> {
     from_text(&resources.to_string())
 }
 
+/// The process that `text`, a process.json, holds, and a warning for everything that was ignored. It is read as the
+/// section of config.json that it looks like; errors name its fields as `process.user.uid`.
+pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>)> {
+    match serde_json::from_slice::<Process>(text) {
+        Ok(mut process) => {
+            drop_empty_labels(&mut process);
+            return Ok((process, Vec::new()));
+        }
+        Err(error) if error.classify() != Category::Data => return Err(syntax_error(&error)),
+        Err(_) => {}
+    }
+    let process: Value = serde_json::from_slice(text).map_err(|error| syntax_error(&error))?;
+    if !process.is_object() {
+        bail!("not a JSON object");
+    }
+    let config = serde_json::json!({ "ociVersion": "1.0.0", "process": process, "linux": {} });
+    let (spec, warnings) = parse(config.to_string().as_bytes())?;
+    let process = spec.process().clone().context("process: missing")?;
+    Ok((process, warnings))
+}
+
 /// An empty string is Go's way to leave a value out: nobody below has to ask again.
 fn drop_empty_strings(spec: &mut Spec) {
     spec.set_hostname(spec.hostname().clone().filter(|name| !name.is_empty()));
     spec.set_domainname(spec.domainname().clone().filter(|name| !name.is_empty()));
     if let Some(process) = spec.process_mut() {
-        process.set_apparmor_profile(process.apparmor_profile().clone().filter(|profile| !profile.is_empty()));
-        process.set_selinux_label(process.selinux_label().clone().filter(|label| !label.is_empty()));
+        drop_empty_labels(process);
     }
     let Some(linux) = spec.linux_mut() else { return };
     linux.set_cgroups_path(linux.cgroups_path().clone().filter(|path| !path.as_os_str().is_empty()));
@@ -112,6 +132,11 @@ fn drop_empty_strings(spec: &mut Spec) {
     for namespace in linux.namespaces_mut().iter_mut().flatten() {
         namespace.set_path(namespace.path().clone().filter(|path| !path.as_os_str().is_empty()));
     }
+}
+
+fn drop_empty_labels(process: &mut Process) {
+    process.set_apparmor_profile(process.apparmor_profile().clone().filter(|profile| !profile.is_empty()));
+    process.set_selinux_label(process.selinux_label().clone().filter(|label| !label.is_empty()));
 }
 
 /// False where the types cannot tell two configurations apart: a pids limit of 0 is written as 0 or is `"pids": {}`, and

@@ -33,10 +33,16 @@ pub fn compile(id: &str, label: Option<&str>, private: Kinds) -> Result<SessionK
 }
 
 impl SessionKeyring {
-    /// Joins the keyring; `proc` is the root of a procfs. A kernel without keys (`ENOSYS`) is no error: they protect
-    /// little. A used-up quota (`EDQUOT`) is one.
-    pub fn apply(&self, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+    /// Whether [`Self::apply`] writes to a procfs.
+    pub fn needs_proc(&self) -> bool {
+        self.label.is_some()
+    }
+
+    /// Joins the keyring; `proc` is the root of a procfs, where one is needed. A kernel without keys (`ENOSYS`) is no
+    /// error: they protect little. A used-up quota (`EDQUOT`) is one.
+    pub fn apply(&self, proc: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
         let label_keys = |label: &[u8]| {
+            let proc = proc.ok_or(Fault::new("openat2", Errno::ENOENT, "no procfs for the label of keys"))?;
             let written = beneath::write_own(proc, c"attr/keycreate", label);
             written.map_err(|error| error.about(c"`/proc/self/attr/keycreate`"))
         };
@@ -75,8 +81,6 @@ impl fmt::Display for SessionKeyring {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
     use crate::sys::testing::{heap_free, in_a_child, skip};
 
@@ -93,8 +97,8 @@ mod tests {
             let id = format!("test{}", std::process::id());
             let keyring = compile(&id, None, Kinds::NONE)?;
             assert_eq!(keyring.to_string(), format!("join session keyring _ses.{id}"));
-            let proc = std::fs::File::open("/proc")?;
-            heap_free(|| keyring.apply(proc.as_fd()))?;
+            assert!(!keyring.needs_proc());
+            heap_free(|| keyring.apply(None))?;
             match std::fs::read_to_string("/proc/keys") {
                 Ok(keys) => {
                     let line = keys.lines().find(|line| line.contains(&format!("_ses.{id}")));

@@ -20,6 +20,9 @@ pub struct Namespaces {
     pub joined: Vec<Join>,
     /// Those that are not the runtime's own: new, or joined by a path to another one.
     pub private: Kinds,
+    /// Those that a process must join to be where the container's first one is. Of user namespaces only one that is not
+    /// the runtime's: nobody can enter the one that they are in.
+    pub shared: Kinds,
 }
 
 /// A namespace to join. The descriptor was opened, and its kind verified, on the host.
@@ -58,6 +61,7 @@ pub fn compile(spec: &[LinuxNamespace]) -> Result<Namespaces> {
             namespaces.private = namespaces.private.with(kind);
         }
     }
+    namespaces.shared = if namespaces.private.contains(Kind::User) { seen } else { seen.without(Kind::User) };
     let order = |join: &Join| Kind::ALL.iter().position(|kind| *kind == join.kind);
     namespaces.joined.sort_by_key(order);
     Ok(namespaces)
@@ -119,6 +123,30 @@ impl Join {
 impl fmt::Display for Join {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "join {} namespace {}", self.kind, self.path.display())
+    }
+}
+
+/// The namespaces of the container's first process, to join all at once.
+#[derive(Debug)]
+pub struct JoinInit {
+    pidfd: OwnedFd,
+    kinds: Kinds,
+}
+
+impl JoinInit {
+    pub fn new(pidfd: OwnedFd, kinds: Kinds) -> Self {
+        Self { pidfd, kinds }
+    }
+
+    /// Moves the caller there.
+    pub fn apply(&self) -> Result<(), Fault> {
+        Ok(namespace::join_process(self.pidfd.as_fd(), self.kinds)?)
+    }
+}
+
+impl fmt::Display for JoinInit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "join init's namespaces {}", self.kinds)
     }
 }
 

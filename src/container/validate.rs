@@ -55,7 +55,8 @@ fn root(spec: &Spec, directory: &Path) -> Result<()> {
     check(metadata.is_dir(), "root.path", format_args!("{path:?} is not a directory"))
 }
 
-fn check_process(process: &Process) -> Result<()> {
+/// What every process needs, of a config.json or of a process.json.
+pub fn check_process(process: &Process) -> Result<()> {
     let args = process.args().as_deref().unwrap_or_default();
     check(!args.is_empty(), "process.args", "must have at least one entry")?;
     check(process.cwd() != Path::new(""), "process.cwd", "missing")?;

@@ -1,6 +1,7 @@
 //! The steps that a plan is made of. Each is data; `run` hands it to the one module that knows how to apply it, and
 //! `Display` says it in a line.
 
+use core::ffi::CStr;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -11,9 +12,9 @@ use crate::container::console::{Console, ControllingTerminal};
 use crate::container::devices::{DevLinks, Device};
 use crate::container::hooks::Hook;
 use crate::container::keyring::SessionKeyring;
-use crate::container::namespaces::{Join, Loopback, Unshare};
+use crate::container::namespaces::{Join, JoinInit, Loopback, Unshare};
 use crate::container::process::capabilities::Capabilities;
-use crate::container::process::cpu_affinity::AllCpus;
+use crate::container::process::cpu_affinity::{AllCpus, CpuList};
 use crate::container::process::cwd::WorkingDirectory;
 use crate::container::process::descriptors::Descriptors;
 use crate::container::process::env::Environment;
@@ -36,8 +37,8 @@ use crate::container::security::{Apparmor, NoNewPrivileges, Selinux};
 use crate::container::sysctl::Sysctl;
 use crate::container::time_namespace::TimeNamespace;
 use crate::container::uts;
-use crate::sys::path::ProcFd;
-use crate::sys::{Errno, Fault, file, proc_self, socket};
+use crate::sys::path::{ProcFd, RootFd};
+use crate::sys::{Errno, Fault, beneath, file, proc_self, socket};
 
 /// A step, and the place in config.json that asks for it: `mounts[3]`; empty for what every container gets.
 pub struct Planned {
@@ -47,8 +48,8 @@ pub struct Planned {
 
 /// Everything that init can do.
 pub enum Step {
-    /// Shows where a hang is: `ocirt:init` in ps.
-    Title,
+    /// Shows where a hang is: `ocirt:init` or `ocirt:exec` in ps.
+    Title(&'static CStr),
     OomScoreAdj(OomScoreAdj),
     /// Waits until the runtime has written the id maps.
     WaitForIdMaps,
@@ -57,12 +58,15 @@ pub enum Step {
     EnterCgroup,
     /// Only the container's cpuset limits it, and not what the engine was pinned to (runc#4041).
     AllCpus(AllCpus),
+    CpuAffinity(CpuList),
     /// User and group 0 of the user namespace: what init makes is theirs from here on.
     BecomeRoot(BecomeRoot),
     /// No process of a namespace that is joined may ptrace us or look into our /proc directory (CVE-2016-9962). After
     /// the id maps: writing them needs us dumpable.
     Undumpable,
     Join(Join),
+    /// Everything of the container's but what the process was born in.
+    JoinInit(JoinInit),
     Unshare(Unshare),
     TimeNamespace(TimeNamespace),
     Keyring(SessionKeyring),
@@ -77,6 +81,10 @@ pub enum Step {
     /// A createContainer or startContainer hook, and which of the two states it reads.
     Hook(Hook, HookState),
     Console(Console),
+    /// The root that the process has by now, for what is looked up below it.
+    OpenRoot,
+    /// The host's procfs, for an exec process: held before it goes out of sight, it is as trustworthy as one of our own.
+    OpenHostProc,
     /// A procfs of our own for sysctls and labels: the container's may have anything mounted over it (CVE-2019-16884).
     OpenProc,
     PivotRoot(PivotRoot),
@@ -135,19 +143,21 @@ impl Step {
 
     pub fn run(&self, inside: &mut Inside) -> Result<(), Fault> {
         match self {
-            Step::Title => Ok(proc_self::set_name(c"ocirt:init")?),
+            Step::Title(name) => Ok(proc_self::set_name(name)?),
             Step::OomScoreAdj(score) => score.apply(file::open_directory(c"/proc")?.as_fd()),
             Step::WaitForIdMaps | Step::WaitForNetDevices | Step::WaitForGo => {
                 Ok(inside.link.wait_for_go().map(drop)?)
             }
             Step::EnterCgroup => inside.inherited.join.apply(),
             Step::AllCpus(cpus) => cpus.apply(),
+            Step::CpuAffinity(cpus) => cpus.apply(),
             Step::BecomeRoot(root) => root.apply(),
             Step::Undumpable => Ok(proc_self::set_undumpable()?),
             Step::Join(join) => join.apply(),
+            Step::JoinInit(join) => join.apply(),
             Step::Unshare(unshare) => unshare.apply(),
             Step::TimeNamespace(time) => time.apply(file::open_directory(c"/proc")?.as_fd()),
-            Step::Keyring(keyring) => keyring.apply(file::open_directory(c"/proc")?.as_fd()),
+            Step::Keyring(keyring) => inside.join_keyring(keyring),
             Step::Loopback(loopback) => loopback.apply(),
             Step::Propagation(propagation) => propagation.apply(),
             Step::EnterRootfs(enter) => {
@@ -161,6 +171,14 @@ impl Step {
             Step::RuntimeHooks => inside.wait_for_hooks(),
             Step::Hook(hook, state) => inside.run_hook(hook, *state),
             Step::Console(console) => inside.make_console(console),
+            Step::OpenRoot => {
+                inside.root = Some(RootFd::new(beneath::root()?));
+                Ok(())
+            }
+            Step::OpenHostProc => {
+                inside.proc = Some(ProcFd::from_fd(file::open_directory(c"/proc")?)?);
+                Ok(())
+            }
             Step::OpenProc => {
                 inside.proc = Some(ProcFd::open()?);
                 Ok(())
@@ -245,6 +263,14 @@ impl Inside {
         [Some(self.link.as_fd()), self.inherited.gate.as_ref().map(AsFd::as_fd), creating, created]
     }
 
+    fn join_keyring(&self, keyring: &SessionKeyring) -> Result<(), Fault> {
+        match &self.proc {
+            Some(proc) => keyring.apply(Some(proc.as_fd())),
+            None if keyring.needs_proc() => keyring.apply(Some(file::open_directory(c"/proc")?.as_fd())),
+            None => keyring.apply(None),
+        }
+    }
+
     fn wait_for_hooks(&mut self) -> Result<(), Fault> {
         self.link.report(&Report::Reached(Milestone::Mounted))?;
         let [creating, created, ..] = self.link.wait_for_go()?;
@@ -305,15 +331,17 @@ impl Inside {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Title => f.write_str("name ocirt:init"),
+            Step::Title(name) => write!(f, "name {}", name.to_string_lossy()),
             Step::OomScoreAdj(it) => it.fmt(f),
             Step::WaitForIdMaps => f.write_str("wait for the id maps"),
             Step::WaitForNetDevices => f.write_str("wait for the network devices"),
             Step::EnterCgroup => f.write_str("enter the cgroup"),
             Step::AllCpus(it) => it.fmt(f),
+            Step::CpuAffinity(it) => it.fmt(f),
             Step::BecomeRoot(it) => it.fmt(f),
             Step::Undumpable => f.write_str("undumpable"),
             Step::Join(it) => it.fmt(f),
+            Step::JoinInit(it) => it.fmt(f),
             Step::Unshare(it) => it.fmt(f),
             Step::TimeNamespace(it) => it.fmt(f),
             Step::Keyring(it) => it.fmt(f),
@@ -326,6 +354,8 @@ impl fmt::Display for Step {
             Step::RuntimeHooks => f.write_str("report mounted, wait for the runtime's hooks"),
             Step::Hook(it, _) => it.fmt(f),
             Step::Console(it) => it.fmt(f),
+            Step::OpenRoot => f.write_str("open the root"),
+            Step::OpenHostProc => f.write_str("host's procfs"),
             Step::OpenProc => f.write_str("private procfs"),
             Step::PivotRoot(it) => it.fmt(f),
             Step::RootPropagation(it) => it.fmt(f),

@@ -33,6 +33,11 @@ impl<'a> Attendance<'a> {
         Self { agent, child, link, descriptor: None, served: false }
     }
 
+    /// Whether the process depends on the agent's answers by now.
+    pub fn has_served(&self) -> bool {
+        self.served
+    }
+
     /// The next report of the process. Once it depends on the agent's answers, the wait has an end.
     pub fn report(&mut self) -> Result<Option<Report>> {
         if let (true, Some(agent)) = (self.served, self.agent) {

@@ -1,13 +1,12 @@
 //! create: steps 1 to 5 of runtime.md's lifecycle, from the host's side.
 
-use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
+use super::announce::{self, PidFile};
 use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
 use super::{CgroupManager, Host, Id, Rootless, protect};
@@ -15,7 +14,7 @@ use crate::container::{bundle, cgroup, validate};
 use crate::init::Inherited;
 use crate::log;
 use crate::plan::{self, Gate, Plan};
-use crate::sys::{self, socket};
+use crate::sys;
 
 /// What create's and run's flags say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -41,8 +40,7 @@ pub struct Created {
     pub directory: Reserved,
     pub state: State,
     pub plan: Plan,
-    /// Files that `run` or an engine asked for, removed again if the container does not come to be.
-    pid_file: Option<PathBuf>,
+    pid_file: PidFile,
 }
 
 /// Creates a container and leaves it waiting for `start`.
@@ -55,7 +53,7 @@ pub fn create(host: &Host, id: &Id, options: &CreateOptions) -> Result<()> {
     if !bundle.has_terminal() && options.console_socket.is_some() {
         bail!("--console-socket: process.terminal is not set");
     }
-    let console = options.console_socket.as_deref().map(connect_console).transpose()?;
+    let console = options.console_socket.as_deref().map(announce::console_socket).transpose()?;
     build(host, id, options, bundle, console, Gate::Socket)?.keep()
 }
 
@@ -68,9 +66,7 @@ pub fn build(
     console: Option<OwnedFd>,
     gate: Gate,
 ) -> Result<Created> {
-    for fd in 3..options.preserve_fds.saturating_add(3) {
-        ensure!(sys::proc_self::is_passed_on(fd), "--preserve-fds: descriptor {fd} is not open");
-    }
+    check_preserved(options.preserve_fds)?;
     let plan = compile(host, id, options, &bundle, gate)?;
     let directory = Directory::reserve(&host.root, id)?;
     let mut state = first_state(id, &bundle, &plan)?;
@@ -88,13 +84,22 @@ pub fn build(
         // Where it has a cgroup, `delete` finds init there, whenever we are killed.
         directory.save(&state)?;
     }
+    // While init is at work: it is an exec that will want it.
+    directory.save_for_exec(&plan::Saved::new(&bundle.spec, &plan, !options.no_new_keyring)?)?;
     init.prepare(&plan, &directory, &mut state)?;
     state.phase = Phase::Created;
     state.cgroup = cgroup.paths().clone();
     directory.save(&state)?;
-    let mut created = Created { init, cgroup, directory, state, plan, pid_file: None };
-    created.announce(options)?;
-    Ok(created)
+    let pid_file = announce::process(&init.child, options.pidfd_socket.as_deref(), options.pid_file.as_deref())?;
+    Ok(Created { init, cgroup, directory, state, plan, pid_file })
+}
+
+/// Whether the caller has passed on what `--preserve-fds` says.
+pub fn check_preserved(count: u32) -> Result<()> {
+    for fd in 3..count.saturating_add(3) {
+        ensure!(sys::proc_self::is_passed_on(fd), "--preserve-fds: descriptor {fd} is not open");
+    }
+    Ok(())
 }
 
 /// The step list of a bundle as text, with nothing done.
@@ -151,20 +156,6 @@ fn first_state(id: &Id, bundle: &bundle::Bundle, plan: &Plan) -> Result<State> {
 }
 
 impl Created {
-    /// Tells those who asked for it which process init is.
-    fn announce(&mut self, options: &CreateOptions) -> Result<()> {
-        if let Some(path) = &options.pidfd_socket {
-            let socket = socket::connect_stream(path).with_context(|| format!("--pidfd-socket {}", path.display()))?;
-            socket::send(socket.as_fd(), b"pidfd", &[self.init.child.pidfd.as_fd()])
-                .with_context(|| format!("--pidfd-socket {}", path.display()))?;
-        }
-        if let Some(path) = &options.pid_file {
-            write_pid_file(path, self.init.child.pid).with_context(|| format!("--pid-file {}", path.display()))?;
-            self.pid_file = Some(path.clone());
-        }
-        Ok(())
-    }
-
     /// The container stays.
     pub fn keep(mut self) -> Result<()> {
         self.keep_all();
@@ -176,28 +167,6 @@ impl Created {
         self.init.keep();
         self.cgroup.keep();
         self.directory.keep();
-        self.pid_file = None;
+        self.pid_file.keep();
     }
-}
-
-impl Drop for Created {
-    fn drop(&mut self) {
-        if let Some(path) = &self.pid_file {
-            // A pid file without a process would mislead; the first error is the one to tell.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-/// Writes the pid without a newline, atomically, as engines read it.
-fn write_pid_file(path: &Path, pid: i32) -> std::io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}"));
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
-    file.write_all(pid.to_string().as_bytes())?;
-    std::fs::rename(&new, path)
-}
-
-fn connect_console(path: &Path) -> Result<OwnedFd> {
-    socket::connect_stream(path).with_context(|| format!("--console-socket {}", path.display()))
 }

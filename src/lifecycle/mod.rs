@@ -3,9 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod announce;
 mod create;
 mod delete;
 mod events;
+mod exec;
+mod exec_process;
 mod foreground;
 mod inspect;
 mod interfaces;
@@ -30,6 +33,8 @@ use crate::log::Log;
 pub use create::{CreateOptions, create, plan};
 pub use delete::delete;
 pub use events::events;
+pub use exec::{ExecOptions, exec};
+pub use exec_process::Changes;
 pub use inspect::{StateView, ids, list, ps, state};
 pub use kill::kill;
 pub use pause::{pause, resume};
@@ -112,6 +117,9 @@ pub enum Refusal {
     StartStopped,
     StartPaused,
     StartCreating,
+    ExecStopped,
+    ExecPaused,
+    ExecCreating,
     DeleteNotStopped(Status),
 }
 
@@ -127,6 +135,9 @@ impl fmt::Display for Refusal {
             Refusal::StartStopped => f.write_str("cannot start a container that has stopped"),
             Refusal::StartPaused => f.write_str("cannot start a container in the paused state"),
             Refusal::StartCreating => f.write_str("cannot start a container in the creating state"),
+            Refusal::ExecStopped => f.write_str("cannot exec in a stopped container"),
+            Refusal::ExecPaused => f.write_str("cannot exec in a paused container (use --ignore-paused to override)"),
+            Refusal::ExecCreating => f.write_str("cannot exec in a container in the creating state"),
             Refusal::DeleteNotStopped(status) => {
                 write!(f, "cannot delete container that is not stopped: {status} (kill it first, or use --force)")
             }
@@ -162,6 +173,9 @@ mod tests {
             (Refusal::StartStopped, "cannot start a container that has stopped"),
             (Refusal::StartPaused, "cannot start a container in the paused state"),
             (Refusal::StartCreating, "cannot start a container in the creating state"),
+            (Refusal::ExecStopped, "cannot exec in a stopped container"),
+            (Refusal::ExecPaused, "cannot exec in a paused container (use --ignore-paused to override)"),
+            (Refusal::ExecCreating, "cannot exec in a container in the creating state"),
             (
                 Refusal::DeleteNotStopped(Status::Running),
                 "cannot delete container that is not stopped: running (kill it first, or use --force)",

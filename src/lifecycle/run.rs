@@ -1,14 +1,12 @@
 //! run: create, start, and, unless detached, stay with the container to its end.
 
-use std::os::fd::OwnedFd;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::create::{CreateOptions, Created, build};
-use super::{Host, Id, delete, foreground, protect, start};
+use super::{Host, Id, announce, delete, foreground, protect, start};
 use crate::container::bundle;
 use crate::plan::Gate;
-use crate::sys::{process, signal, socket};
+use crate::sys::{process, signal};
 
 /// What run's own flags say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -23,7 +21,7 @@ pub struct RunOptions {
 pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> Result<i32> {
     protect::enter()?;
     let bundle = bundle::load(&options.bundle, options.config.as_deref())?;
-    let (console, relay) = consoles(bundle.has_terminal(), options, run.detach)?;
+    let (console, relay) = announce::consoles(bundle.has_terminal(), options.console_socket.as_deref(), run.detach)?;
     if run.detach {
         let mut created = build(host, id, options, bundle, console, Gate::Link)?;
         begin(&created)?;
@@ -51,22 +49,4 @@ fn begin(created: &Created) -> Result<()> {
     created.init.link.go(&[]).context("init")?;
     start::follow_to_exec(&created.init.link, |failure| created.plan.word(failure))?;
     start::run_poststart(&created.state)
-}
-
-/// Where init sends its terminal: to the console socket that was named, or to us.
-fn consoles(terminal: bool, options: &CreateOptions, detach: bool) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
-    match (&options.console_socket, terminal, detach) {
-        (Some(path), true, true) => {
-            let socket =
-                socket::connect_stream(path).with_context(|| format!("--console-socket {}", path.display()))?;
-            Ok((Some(socket), None))
-        }
-        (Some(_), _, _) => bail!("--console-socket: only for a container with process.terminal that is detached"),
-        (None, true, true) => bail!("process.terminal: a detached container needs --console-socket"),
-        (None, true, false) => {
-            let (init, ours) = socket::pair()?;
-            Ok((Some(init), Some(ours)))
-        }
-        (None, false, _) => Ok((None, None)),
-    }
 }

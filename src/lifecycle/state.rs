@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <root>/<id>/state.json   who the container is; written before the first side effect, and once init is ready
+//! <root>/<id>/exec.json    what an exec has to know besides; written once, while the phase is still `creating`
 //! <root>/<id>/gate         the socket on which a created container's init waits for `start`
 //! ```
 
@@ -23,13 +24,14 @@ use super::{Id, Refusal};
 use crate::container::cgroup::Paths;
 use crate::container::cgroup::update::Applied;
 use crate::init::link::Failure;
-use crate::plan::{Label, StepError};
+use crate::plan::{Label, Saved, StepError};
 use crate::sys::{Errno, process, socket};
 
 const STATE_FILE: &str = "state.json";
 const STATE_FILE_NEW: &str = "state.json.new";
 const GATE: &CStr = c"gate";
-const NAMES: [&str; 3] = ["gate", STATE_FILE, STATE_FILE_NEW];
+const EXEC_FILE: &str = "exec.json";
+const NAMES: [&str; 4] = ["gate", EXEC_FILE, STATE_FILE, STATE_FILE_NEW];
 
 /// A process that is told from a later one with the same pid by when it started.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
@@ -202,6 +204,23 @@ impl Directory {
             fs::rename(&path, self.path.join(STATE_FILE))
         };
         write().with_context(|| format!("state file {}", path.display()))
+    }
+
+    /// Writes the file for exec. Nobody reads it before the container is created, so it need not be atomic.
+    pub fn save_for_exec(&self, saved: &Saved) -> Result<()> {
+        let path = self.path.join(EXEC_FILE);
+        let write = || -> std::io::Result<()> {
+            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            file.write_all(&serde_json::to_vec(saved)?)
+        };
+        write().with_context(|| format!("state file {}", path.display()))
+    }
+
+    /// Reads the file for exec.
+    pub fn load_for_exec(&self) -> Result<Saved<'static>> {
+        let path = self.path.join(EXEC_FILE);
+        let text = fs::read(&path).with_context(|| format!("state file {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("state file {}", path.display()))
     }
 
     /// Makes the socket at which init waits for `start`.

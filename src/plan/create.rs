@@ -35,7 +35,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     let process = spec.process().as_ref().context("process: missing")?;
     let cgroup = cgroup::compile(linux, request.id, false)?.delegated_to(cgroup::owner(spec));
     let namespaces = namespaces::compile(linux.namespaces().as_deref().unwrap_or_default())?;
-    let (new, private) = (namespaces.new, namespaces.private);
+    let (new, private, shared) = (namespaces.new, namespaces.private, namespaces.shared);
     let has_mounts = new.contains(Kind::Mount) || namespaces.join(Kind::Mount).is_some();
     let container = Container {
         spec,
@@ -75,6 +75,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         seccomp_agent: container.program.seccomp_agent().cloned(),
         rootfs: container.rootfs,
         own_pid_namespace: private.contains(Kind::Pid),
+        shared,
         warnings: draft.warnings,
     })
 }
@@ -167,7 +168,7 @@ impl Container<'_> {
 
     /// The first instructions.
     fn birth(&self, draft: &mut Draft, has_outside: bool, has_net_devices: bool) -> Result<()> {
-        draft.push(Step::Title);
+        draft.push(Step::Title(c"ocirt:init"));
         // One Go is for both.
         match (has_outside, has_net_devices) {
             (true, _) => draft.push(Step::WaitForIdMaps),

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod create;
+mod exec;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,12 @@ use crate::container::process::oom::OomScoreAdj;
 use crate::container::process::rlimits::Rlimit;
 use crate::container::seccomp;
 use crate::init::link::Failure;
-use crate::init::step::Planned;
+use crate::init::step::{Planned, Step};
+use crate::sys::namespace::Kinds;
 use crate::sys::{Errno, Text};
 
 pub use create::create;
+pub use exec::{ExecPlan, ExecRequest, Saved, exec};
 
 /// Who tells init to start its program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +82,8 @@ pub struct Plan {
     pub rootfs: PathBuf,
     /// Whether everything in the container ends with its init.
     pub own_pid_namespace: bool,
+    /// What a process joins that is to be where init is.
+    pub shared: Kinds,
     /// What the log should say.
     pub warnings: Vec<String>,
 }
@@ -86,8 +91,15 @@ pub struct Plan {
 impl Plan {
     /// The failure of a step, in words.
     pub fn word(&self, failure: &Failure) -> StepError {
-        let label = self.steps.get(usize::from(failure.step)).map(|planned| Label::new(failure.step, planned));
-        StepError::new(label.as_ref(), failure)
+        word(&self.steps, failure)
+    }
+
+    /// The filter that the container's program gets.
+    pub fn filter(&self) -> Option<&seccomp::Filter> {
+        self.steps.iter().find_map(|planned| match &planned.step {
+            Step::Seccomp(filter) => Some(filter),
+            _ => None,
+        })
     }
 
     /// The steps that are taken after the word to start.
@@ -100,14 +112,23 @@ impl Plan {
 impl fmt::Display for Plan {
     /// The step list, a line each: what `ocirt plan` prints and what pins the order in tests.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for planned in &self.steps {
-            match planned.field.as_str() {
-                "" => writeln!(f, "{}", planned.step)?,
-                field => writeln!(f, "{}    # {field}", planned.step)?,
-            }
-        }
-        Ok(())
+        list(&self.steps, f)
     }
+}
+
+fn word(steps: &[Planned], failure: &Failure) -> StepError {
+    let label = steps.get(usize::from(failure.step)).map(|planned| Label::new(failure.step, planned));
+    StepError::new(label.as_ref(), failure)
+}
+
+fn list(steps: &[Planned], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for planned in steps {
+        match planned.field.as_str() {
+            "" => writeln!(f, "{}", planned.step)?,
+            field => writeln!(f, "{}    # {field}", planned.step)?,
+        }
+    }
+    Ok(())
 }
 
 /// Which step this is, for whoever has no plan: `start`.

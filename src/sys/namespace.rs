@@ -62,6 +62,12 @@ pub struct Kinds(u32);
 impl Kinds {
     pub const NONE: Self = Self(0);
 
+    /// The kinds of these `CLONE_NEW*` flags; other bits are left out.
+    pub fn from_flags(flags: u32) -> Self {
+        let known = Kind::ALL.into_iter().filter(|kind| flags & kind.flag() != 0);
+        known.fold(Self::NONE, Self::with)
+    }
+
     pub const fn flags(self) -> u32 {
         self.0
     }
@@ -109,6 +115,14 @@ pub fn kind_of(fd: BorrowedFd<'_>) -> Result<Kind> {
 pub fn join(fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
     // SAFETY: the descriptor is open; the flag is a number.
     let ret = unsafe { libc::syscall(libc::SYS_setns, fd.as_raw_fd(), kind.flag()) };
+    check("setns", ret).map(drop)
+}
+
+/// Moves the caller into those namespaces of the process `pidfd` that are of `kinds`, all or none (setns(2), Linux 5.8).
+/// A pid namespace holds for the processes that are made afterwards. ESRCH: the process has ended.
+pub fn join_process(pidfd: BorrowedFd<'_>, kinds: Kinds) -> Result<()> {
+    // SAFETY: the descriptor is open; the flags are a number.
+    let ret = unsafe { libc::syscall(libc::SYS_setns, pidfd.as_raw_fd(), kinds.flags()) };
     check("setns", ret).map(drop)
 }
 

@@ -85,6 +85,7 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "stdin" => Ok(json!(io::read_to_string(io::stdin())?)),
         "print" => Ok(json!(at(0))),
         "eprint" => Ok(json!(writeln!(io::stderr(), "{}", at(0)).is_ok())),
+        "snoop" => process::snoop(at(0)),
         "sleep" => process::sleep(at(0)),
         "tick" => process::tick(at(0)),
         "waitfor" => files::wait_for(at(0)),

@@ -94,7 +94,12 @@ fn configs_of_engines_run() {
 
 /// Takes away what a machine without CAP_SYS_RESOURCE refuses to every runtime.
 fn restrict(spec: &mut Value) {
-    let process = spec["process"].as_object_mut().expect("process");
+    restrict_process(&mut spec["process"]);
+}
+
+/// The same of a process alone, as it is in process.json.
+pub fn restrict_process(process: &mut Value) {
+    let process = process.as_object_mut().expect("process");
     let too_high = |limit: &Value| hard_limit(limit["type"].as_str().unwrap_or("")) < limit["hard"].as_u64();
     if let Some(limits) = process.get_mut("rlimits").and_then(Value::as_array_mut) {
         limits.retain(|limit| !too_high(limit));
@@ -105,7 +110,7 @@ fn restrict(spec: &mut Value) {
         process.remove("oomScoreAdj");
     }
     process.remove("apparmorProfile");
-    for set in spec["process"]["capabilities"].as_object_mut().into_iter().flatten() {
+    for set in process.get_mut("capabilities").and_then(Value::as_object_mut).into_iter().flatten() {
         set.1.as_array_mut().expect("a set").retain(|name| name != "CAP_SYS_RESOURCE");
     }
 }

@@ -13,6 +13,8 @@ mod crash;
 mod deliberate;
 mod engines;
 mod events;
+mod exec;
+mod exec_life;
 mod hooks;
 mod idmap;
 mod inject;
@@ -49,6 +51,8 @@ fn main() -> std::process::ExitCode {
         cgroups::TESTS,
         refusals::TESTS,
         security::TESTS,
+        exec::TESTS,
+        exec_life::TESTS,
         console::TESTS,
         output::TESTS,
         pause::TESTS,

@@ -14,7 +14,7 @@ use crate::sys::cgroup::{self as sys, Filesystem};
 
 /// Where cgroups are mounted everywhere, and where runc and the engines look.
 pub const ROOT: &str = "/sys/fs/cgroup";
-const UNIFIED: &str = "unified";
+pub const UNIFIED: &str = "unified";
 
 /// The v1 controllers that a container joins, as runc does; hierarchies of others are left alone.
 const CONTROLLERS: [&str; 13] = [
@@ -107,7 +107,8 @@ fn own_cgroups() -> Result<String> {
     file::read_to_end(sys::here(), c"/proc/self/cgroup").context("/proc/self/cgroup")
 }
 
-fn own_v2(own: &str) -> Result<CgroupPath> {
+/// Where a process is in the v2 hierarchy, by the text of its /proc/PID/cgroup.
+pub fn own_v2(own: &str) -> Result<CgroupPath> {
     let path = lines(own).find(|(controllers, _)| controllers.is_empty()).map_or("/", |(_, path)| path);
     own_path(path)
 }

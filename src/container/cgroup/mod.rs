@@ -12,6 +12,7 @@ mod device_change;
 mod device_filter;
 mod device_rules;
 mod file;
+mod inside;
 mod join;
 mod layout;
 mod oom;

@@ -12,6 +12,7 @@ mod bpf;
 mod notify;
 mod program;
 mod rules;
+mod saved;
 mod section;
 mod table;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator,
     LinuxSyscall,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::sys::seccomp::{Instruction, seccomp_new_listener, seccomp_set_mode_filter};
 use crate::sys::{Errno, Fault, SysError};
@@ -34,9 +36,10 @@ use section::Coverage;
 
 pub use notify::{Agent, Handover};
 
-/// A program ready for the kernel. Displays as its size, debugs as its instructions.
-#[derive(Clone, PartialEq, Eq)]
+/// A program ready for the kernel. Displays as its size, debugs as its instructions. It is saved for exec processes.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
 pub struct Filter {
+    #[serde(with = "saved")]
     program: Vec<Instruction>,
     /// SECCOMP_FILTER_FLAG_*.
     flags: u32,

@@ -1,0 +1,131 @@
+//! Where in a container's cgroup an exec process goes: into the container's own, into one below it (`--cgroup`), or
+//! where init is.
+
+use std::ffi::CString;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::layout::{self, ROOT};
+use super::{Join, Layout, Paths, file};
+use crate::sys::cgroup;
+
+impl Paths {
+    /// These cgroups, each replaced by the one below it that an argument names: `PATH` for all hierarchies, or
+    /// `CONTROLLER[,CONTROLLER]:PATH` for that of a controller, as in runc.
+    pub fn below(&self, arguments: &[String]) -> Result<Self> {
+        let mut paths = self.clone();
+        let mut done: Vec<&str> = Vec::new();
+        for argument in arguments {
+            let Some((controllers, path)) = argument.split_once(':') else {
+                if arguments.len() > 1 {
+                    bail!("{argument}: a path for all controllers must be the only one");
+                }
+                paths.directories.values_mut().try_for_each(|directory| descend(directory, path_of(argument)))?;
+                break;
+            };
+            for controller in controllers.split(',') {
+                let names = self.hierarchy_of(controller).with_context(|| format!("{argument}: {controller:?}"))?;
+                if done.contains(&names) {
+                    bail!("{argument}: a second path in the hierarchy of {controller:?}");
+                }
+                done.push(names);
+                paths.directories.get_mut(names).map_or(Ok(()), |directory| descend(directory, path_of(path)))?;
+            }
+        }
+        Ok(paths)
+    }
+
+    /// The hierarchy of a controller, as the keys of `directories` have it. On v2 there is one, without a name.
+    fn hierarchy_of(&self, controller: &str) -> Result<&str> {
+        let found = self.directories.keys().find(|names| {
+            !controller.is_empty() && self.layout != Layout::V2 && names.split(',').any(|name| name == controller)
+        });
+        found.map(String::as_str).context("the container is in no hierarchy of that controller")
+    }
+
+    /// As [`Paths::join`], but in the cgroup v2 that process `pid` is in. A container that made cgroups below its own
+    /// and enabled controllers there has moved its processes down: nobody can enter its own any more (cgroups(7), "no
+    /// internal processes").
+    pub fn join_like(&self, pid: i32) -> Result<Join> {
+        let name = format!("/proc/{pid}/cgroup");
+        let text = file::read_to_end(cgroup::here(), &CString::new(name.as_str())?).context(name.clone())?;
+        let path = layout::own_v2(&text).context(name)?;
+        let mut paths = self.clone();
+        if let Some(directory) = paths.directories.get_mut("") {
+            let unified =
+                if self.layout == Layout::V2 { ROOT.to_owned() } else { format!("{ROOT}/{}", layout::UNIFIED) };
+            *directory = path.under(&unified);
+        }
+        paths.join()
+    }
+}
+
+fn path_of(argument: &str) -> impl Iterator<Item = &str> {
+    argument.split('/').filter(|name| !matches!(*name, "" | "."))
+}
+
+/// Goes down from `directory`, component by component; never above it (runc before 1.5.2 compared text, and let siblings through).
+fn descend<'a>(directory: &mut String, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut below: Vec<&str> = Vec::new();
+    for name in names {
+        match name {
+            ".." => drop(below.pop().ok_or_else(|| anyhow!("leads out of the container's cgroup {directory}"))?),
+            name => below.push(name),
+        }
+    }
+    for name in below {
+        directory.push('/');
+        directory.push_str(name);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(layout: Layout, controllers: &[&str]) -> Paths {
+        let directories = controllers.iter().map(|names| ((*names).to_owned(), format!("/sys/fs/cgroup/{names}/web")));
+        Paths { layout, directories: directories.collect() }
+    }
+
+    fn below(paths: &Paths, arguments: &[&str]) -> Result<String> {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let directories = paths.below(&arguments)?.directories;
+        Ok(directories
+            .values()
+            .map(|directory| directory.trim_start_matches("/sys/fs/cgroup/"))
+            .collect::<Vec<_>>()
+            .join(" "))
+    }
+
+    #[test]
+    fn a_path_is_for_every_hierarchy_or_for_one() {
+        let v1 = paths(Layout::V1, &["cpu,cpuacct", "memory"]);
+        assert_eq!(below(&v1, &["a/./b"]).unwrap(), "cpu,cpuacct/web/a/b memory/web/a/b");
+        assert_eq!(below(&v1, &["/"]).unwrap(), "cpu,cpuacct/web memory/web");
+        assert_eq!(below(&v1, &["cpu:a", "memory:b"]).unwrap(), "cpu,cpuacct/web/a memory/web/b");
+        assert_eq!(below(&v1, &["memory,cpuacct:x/../y"]).unwrap(), "cpu,cpuacct/web/y memory/web/y");
+        assert_eq!(below(&paths(Layout::V2, &[""]), &["a"]).unwrap(), "/web/a");
+    }
+
+    #[test]
+    fn no_path_leaves_the_containers_cgroup() {
+        let v1 = paths(Layout::V1, &["memory"]);
+        for path in ["..", "../web2", "a/../..", "/../web-2", "memory:../other", "a/../../web"] {
+            let error = format!("{:#}", below(&v1, &[path]).unwrap_err());
+            assert!(error.contains("leads out of the container's cgroup"), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_argument_that_means_nothing_is_an_error() {
+        let v1 = paths(Layout::V1, &["cpu,cpuacct", "memory"]);
+        for arguments in
+            [&["a", "b"][..], &["a", "memory:b"], &[":a"], &["nope:a"], &["cpu:a", "cpuacct:b"], &["cpu,:a"]]
+        {
+            assert!(below(&v1, arguments).is_err(), "{arguments:?}");
+        }
+        assert!(below(&paths(Layout::V2, &[""]), &["memory:a"]).is_err());
+    }
+}

@@ -1,0 +1,244 @@
+//! exec: runs one more process in a container, from the host's side. All that it needs was saved by `create`; config.json
+//! is not read again.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::agent::Attendance;
+use super::create::check_preserved;
+use super::exec_process::{self, Changes};
+use super::inspect::Found;
+use super::state::{State, Status};
+use super::{Host, Id, Refusal, announce, foreground, protect};
+use crate::container::cgroup::{Join, Paths};
+use crate::init::link::{self, Milestone, Report, RuntimeEnd};
+use crate::init::{self, Inherited};
+use crate::plan::{self, ExecPlan, ExecRequest, Saved};
+use crate::sys::namespace::{self, Kind, Kinds};
+use crate::sys::process::{self, Child, Cloned};
+use crate::sys::{Errno, SysError, proc_self, signal};
+
+/// What exec's flags say, besides [`Changes`] of the process.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ExecOptions {
+    /// A process.json; `-` is standard input.
+    pub process: Option<PathBuf>,
+    pub changes: Changes,
+    pub detach: bool,
+    pub console_socket: Option<PathBuf>,
+    pub pidfd_socket: Option<PathBuf>,
+    pub pid_file: Option<PathBuf>,
+    pub preserve_fds: u32,
+    /// `[CONTROLLER:]PATH` below the container's cgroup.
+    pub cgroups: Vec<String>,
+    pub ignore_paused: bool,
+}
+
+/// How long a killed process may take to end before it is left to whoever thaws it, in milliseconds.
+const KILL_GRACE: u32 = 2_000;
+
+/// Runs a process in the container and returns its exit status, 128 and the signal for one that was killed; zero when
+/// detached.
+pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
+    protect::enter()?;
+    let found = Found::open(host, id)?;
+    let init = running_init(&found, options.ignore_paused)?;
+    let saved = found.directory.load_for_exec()?;
+    let mut process = exec_process::compile(host, options.process.as_deref(), &saved.process, &options.changes)?;
+    let terminal = process.terminal() == Some(true);
+    if terminal && !options.detach {
+        exec_process::take_our_size(&mut process);
+    }
+    let (console, relay) = announce::consoles(terminal, options.console_socket.as_deref(), options.detach)?;
+    check_preserved(options.preserve_fds)?;
+    let place = Place::find(&found, options)?;
+    let to_join = enter_pid_namespace(init.as_fd(), &saved)?;
+    let request = ExecRequest {
+        id: id.as_str(),
+        rootfs: &found.state.rootfs,
+        init: init.try_clone().context("pidfd of init")?,
+        to_join,
+        preserve_fds: options.preserve_fds,
+    };
+    let plan = plan::exec(&process, &saved, request)?;
+    // Of the container's own process, `create` has said it.
+    if options.process.is_some() || !options.changes.capabilities.is_empty() {
+        plan.warnings.iter().for_each(|warning| host.log.warn(warning));
+    }
+    // From here on every signal is heard by the relay, which passes it on.
+    let signals = if options.detach { None } else { Some(signal::listen()?) };
+    let mut process = Started::launch(&plan, &place, console)?;
+    let mut pid_file = announce::process(&process.child, options.pidfd_socket.as_deref(), options.pid_file.as_deref())?;
+    process.follow_to_exec(&plan, init.as_fd(), &found.state)?;
+    pid_file.keep();
+    process.kept = true;
+    let Some(signals) = signals else { return Ok(0) };
+    let terminal = relay.map(foreground::Terminal::receive).transpose()?;
+    Ok(foreground::follow(&process.child, &signals, terminal)?.code())
+}
+
+/// The container's first process, if one more may be put beside it.
+fn running_init(found: &Found, ignore_paused: bool) -> Result<OwnedFd> {
+    match found.status {
+        Status::Created | Status::Running => {}
+        Status::Paused if ignore_paused => {}
+        Status::Paused => bail!(Refusal::ExecPaused),
+        Status::Stopped => bail!(Refusal::ExecStopped),
+        Status::Creating => bail!(Refusal::ExecCreating),
+    }
+    let pidfd = found.state.init.map(|init| init.open()).transpose()?.flatten();
+    pidfd.context(Refusal::ExecStopped)
+}
+
+/// Has our children be born in the container's pid namespace; returns what they still have to join.
+///
+/// We are undumpable before, and so are they: processes of the container can see them from their first instruction on
+/// (CVE-2016-9962). A user without rights over the pid namespace has them only in its user namespace, where we go for
+/// good then: as the same user, out of sight of the container.
+fn enter_pid_namespace(init: BorrowedFd, saved: &Saved) -> Result<Kinds> {
+    proc_self::set_undumpable()?;
+    let kinds = saved.namespaces();
+    if !kinds.contains(Kind::Pid) {
+        return Ok(kinds);
+    }
+    let pid = Kinds::NONE.with(Kind::Pid);
+    let mut left = kinds.without(Kind::Pid);
+    let joined = match namespace::join_process(init, pid) {
+        Err(error) if error.errno == Errno::EPERM && kinds.contains(Kind::User) => {
+            left = left.without(Kind::User);
+            namespace::join_process(init, pid.with(Kind::User))
+        }
+        joined => joined,
+    };
+    match joined {
+        Err(error) if error.errno == Errno::ESRCH => bail!(Refusal::ExecStopped),
+        joined => joined.context("linux.namespaces: join init's pid namespace")?,
+    }
+    Ok(left)
+}
+
+/// The cgroup of the process.
+struct Place {
+    paths: Paths,
+    /// Whose cgroup does as well, where nobody can enter the container's own any more.
+    instead: Option<i32>,
+}
+
+impl Place {
+    fn find(found: &Found, options: &ExecOptions) -> Result<Self> {
+        let own = &found.state.cgroup;
+        if options.cgroups.is_empty() {
+            return Ok(Self { paths: own.clone(), instead: found.state.init.map(|init| init.pid) });
+        }
+        Ok(Self { paths: own.below(&options.cgroups).context("--cgroup")?, instead: None })
+    }
+
+    fn join(&self) -> Result<Join> {
+        let joined = self.paths.join();
+        if self.instead.is_none() { joined.context("--cgroup") } else { joined }
+    }
+}
+
+/// The process before and after its program runs. Dropped, it is killed and reaped, unless it is kept.
+struct Started {
+    child: Child,
+    link: RuntimeEnd,
+    kept: bool,
+}
+
+impl Started {
+    /// Clones the process, which begins to run the plan's steps.
+    fn launch(plan: &ExecPlan, place: &Place, console: Option<OwnedFd>) -> Result<Self> {
+        let (link, end) = link::pair()?;
+        let mut join = place.join()?;
+        if let Some(cpus) = &plan.born_on {
+            cpus.apply().with_context(|| format!("process.execCPUAffinity.initial: {cpus}"))?;
+        }
+        let mut cloned = process::clone_process(0, join.clone_into());
+        if let (Err(SysError { errno: Errno::EBUSY | Errno::EOPNOTSUPP, .. }), Some(pid)) = (&cloned, place.instead) {
+            join = place.paths.join_like(pid)?;
+            cloned = process::clone_process(0, join.clone_into());
+        }
+        if let Ok(Cloned::Child) = cloned {
+            drop(link);
+            let (mount_namespaces, opener, gate) = (Vec::new(), false, None);
+            init::run_all(&plan.steps, end, Inherited { join, mount_namespaces, opener, gate, console });
+        }
+        drop((end, console));
+        let cloned = cloned.map_err(|error| match error.errno {
+            Errno::ENOMEM => anyhow::Error::from(error).context("container not running, or no memory"),
+            _ => error.into(),
+        })?;
+        let Cloned::Runtime(child) = cloned else { unreachable!("the child never returns") };
+        Ok(Self { child, link, kept: false })
+    }
+
+    /// Follows the process until it has become its program: an end of file, since its end of the link is close-on-exec.
+    fn follow_to_exec(&self, plan: &ExecPlan, init: BorrowedFd, state: &State) -> Result<()> {
+        let mut attendance = Attendance::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
+        let mut is_ready = false;
+        loop {
+            if !attendance.has_served() {
+                self.wait(init)?;
+            }
+            match attendance.report()? {
+                Some(Report::Reached(Milestone::Ready)) => {
+                    is_ready = true;
+                    self.limit(plan)?;
+                }
+                Some(report @ (Report::Listener | Report::ListenerAt(_))) => {
+                    attendance.serve(report, &state.for_hooks(Status::Running, state.init.map(|init| init.pid))?)?;
+                }
+                Some(Report::Failed(failure)) => bail!(plan.word(&failure)),
+                Some(report) => bail!("the process reports {report:?}, which is no part of an exec"),
+                None if is_ready => return Ok(()),
+                None => return Err(self.death()),
+            }
+        }
+    }
+
+    /// Waits for the next report. Whoever is frozen or stuck in a container that ends never makes one.
+    fn wait(&self, init: BorrowedFd) -> Result<()> {
+        let [has_spoken, init_has_ended] =
+            process::poll([self.link.as_fd(), init], None).context("report of the process")?;
+        ensure!(has_spoken || !init_has_ended, "container not running: it ended while the process was set up");
+        Ok(())
+    }
+
+    /// Limits that a process in a user namespace cannot raise by itself.
+    fn limit(&self, plan: &ExecPlan) -> Result<()> {
+        if plan.rlimits.is_empty() {
+            return Ok(());
+        }
+        for limit in &plan.rlimits {
+            limit.apply_to(self.child.pid).with_context(|| format!("process.rlimits: {limit}"))?;
+        }
+        self.link.go(&[]).context("process")
+    }
+
+    /// Why the process ended without a word.
+    fn death(&self) -> anyhow::Error {
+        match process::wait(self.child.pidfd.as_fd()) {
+            Ok(process::Exit::Signal(signal::KILL)) => anyhow::anyhow!(
+                "the process was killed while it was set up (container not running any more, or its memory limit too low)"
+            ),
+            Ok(exit) => anyhow::anyhow!("the process ended with status {} while it was set up", exit.code()),
+            Err(error) => error.into(),
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let pidfd = self.child.pidfd.as_fd();
+        // Both fail only if it has ended and is reaped. A frozen one ends when it is thawed, but not before (cgroup v1).
+        if !self.kept
+            && process::pidfd_send_signal(pidfd, signal::KILL).is_ok()
+            && process::ends_within(pidfd, KILL_GRACE) == Ok(true)
+        {
+            let _ = process::wait(pidfd);
+        }
+    }
+}
