@@ -13,10 +13,10 @@ SCRIPTS := $(shell grep -rlE '^\#!.*\b(ba)?sh\b' scripts conformance bench integ
 
 # What the walks through engines need, besides what builds them.
 ENGINES := containerd docker.io docker-compose docker-registry podman buildah containernetworking-plugins runc \
-	busybox-static iproute2 iptables jq socat protobuf-compiler libprotobuf-dev
+	busybox-static catatonit iproute2 iptables jq socat protobuf-compiler libprotobuf-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help demo build test unit integration conformance engines bench lint install test-vm test-vm-fast clean
+.PHONY: help demo build test unit integration conformance engines engines-new bench lint install test-vm test-vm-fast clean
 
 help: ## this text
 	@echo 'ocirt, an OCI container runtime'
@@ -52,6 +52,9 @@ engines: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## Docker, containerd, Podman
 	@scripts/needs $(ENGINES)
 	cd integration/engines/cri && $(CARGO) build --locked
 	RUNTIME='$(RUNTIME)' $(CARGO) run --locked --quiet --package ocirt-engines -- $(ARGS)
+
+engines-new: ## the same with a newer Debian's engines: Docker 26, containerd 1.7, Podman 5
+	@$(MAKE) --no-print-directory engines ARGS="--root $$(scripts/debian trixie) $(ARGS)"
 
 bench: build ## time, CPU and memory beside crun, runc and a floor program; PEERS="name=path ..."
 	@scripts/needs gcc libc6-dev

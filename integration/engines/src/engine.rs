@@ -2,6 +2,7 @@
 //! them use their usual paths, and the runtime under test is /usr/local/sbin/ocirt.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,12 +28,15 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the engine `name` with `runtime` as README.md configures it, and gives it the image.
-    pub fn start(name: &str, runtime: &Path, place: &Path) -> Result<Self, String> {
+    pub fn start(name: &str, runtime: &[u8], place: &Path) -> Result<Self, String> {
         install(runtime, place)?;
         image::archive(place)?;
         link_cri(place)?;
         let path = format!("{}:{PATH}", place.join("bin").display());
-        let own = [("PATH", path), ("HOME", place.display().to_string()), ("PLACE", place.display().to_string())];
+        let here = place.display().to_string();
+        // Podman 5 warns of cgroup v1 at each call.
+        let quiet = ("PODMAN_IGNORE_CGROUPSV1_WARNING", "1".to_owned());
+        let own = [("PATH", path), ("HOME", here.clone()), ("PLACE", here), quiet];
         let environment = own.map(|(name, value)| (name.to_owned(), value)).to_vec();
         let mut engine = Self { daemons: Vec::new(), environment };
         match name {
@@ -102,12 +106,14 @@ impl Engine {
 
 /// The runtime as /usr/local/sbin/ocirt, and as the `runc` that BuildKit and Buildah look for in PATH; and data
 /// directories that are no overlay, since overlays are made in them.
-fn install(runtime: &Path, place: &Path) -> Result<(), String> {
+fn install(runtime: &[u8], place: &Path) -> Result<(), String> {
     let io = |what: &str, error: std::io::Error| format!("{what}: {error}");
     for directory in ["bin", "sbin", "lib"] {
         fs::create_dir_all(place.join(directory)).map_err(|error| io(directory, error))?;
     }
-    fs::copy(runtime, place.join("sbin/ocirt")).map_err(|error| io("copy of the runtime", error))?;
+    let program = place.join("sbin/ocirt");
+    fs::write(&program, runtime).map_err(|error| io("copy of the runtime", error))?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).map_err(|error| io("chmod", error))?;
     crate::sandbox::bind(&place.join("sbin"), Path::new("/usr/local/sbin"));
     std::os::unix::fs::symlink("/usr/local/sbin/ocirt", place.join("bin/runc")).map_err(|error| io("runc", error))?;
     for name in ["docker", "containerd", "containers"] {

@@ -1,9 +1,10 @@
 //! Walks through container engines: each starts an engine's daemon in a private box, with a runtime below it, and types
 //! the commands that the engine's users type. What they print is compared with the walk's text.
 //!
-//!     engines [--runtime FILE]... [WALK]...
+//!     engines [--runtime FILE]... [--root DIRECTORY] [WALK]...
 //!
-//! With two runtimes each walk runs with both, and the last lines count what differs: docs/engines.md.
+//! With two runtimes each walk runs with both. DIRECTORY holds another Debian's files; then its engines are driven, and
+//! not the machine's. docs/engines.md has more.
 
 #![allow(
     clippy::disallowed_methods,
@@ -30,10 +31,12 @@ use walk::{Tally, Walk};
 fn main() -> ExitCode {
     let mut runtimes = Vec::new();
     let mut names = Vec::new();
+    let mut root = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--runtime" => runtimes.extend(arguments.next().map(PathBuf::from)),
+            "--root" => root = arguments.next().map(PathBuf::from),
             _ => names.push(argument),
         }
     }
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
     for runtime in &runtimes {
         let runtime = runtime.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", runtime.display()));
         for walk in &walks {
-            total.add(&travel(walk, &runtime));
+            total.add(&travel(walk, &runtime, root.as_deref()));
         }
     }
     let differences = before.differences(&Snapshot::take());
@@ -62,12 +65,14 @@ fn main() -> ExitCode {
 }
 
 /// One walk with one runtime, in a box of its own.
-fn travel(walk: &Walk, runtime: &Path) -> Tally {
+fn travel(walk: &Walk, runtime: &Path, root: Option<&Path>) -> Tally {
     let kind = runtime::ask_kind(runtime);
     println!("\n==== {} with {kind}", walk.name);
     let begin = Instant::now();
-    let tally = Sandbox::run(&walk.name, |place| {
-        let engine = Engine::start(&walk.engine, runtime, place)?;
+    // The root may be another one by then.
+    let copy = std::fs::read(runtime).unwrap_or_else(|error| panic!("{}: {error}", runtime.display()));
+    let tally = Sandbox::run(&walk.name, root, |place| {
+        let engine = Engine::start(&walk.engine, &copy, place)?;
         let tally = walk.run(&kind, &engine.environment, place);
         if tally.failed > 0 {
             engine.show_log();

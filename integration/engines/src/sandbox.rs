@@ -14,17 +14,19 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 
 pub struct Sandbox {
     place: PathBuf,
+    /// The tree of a distribution that the box has for its root; none: the host's.
+    root: Option<PathBuf>,
     /// The box's cgroup in each hierarchy, and where that hierarchy is mounted.
     cgroups: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Sandbox {
     /// Runs `walk` in a box of its own with a directory of its own; a box that breaks counts as a failed step.
-    pub fn run(name: &str, walk: impl FnOnce(&Path) -> Result<Tally, String>) -> Tally {
+    pub fn run(name: &str, root: Option<&Path>, walk: impl FnOnce(&Path) -> Result<Tally, String>) -> Tally {
         let tag = format!("ocit-engines-{}-{name}", std::process::id());
         let place = std::env::temp_dir().join(&tag);
         fs::create_dir_all(&place).expect("directory of the box");
-        let sandbox = Sandbox { cgroups: make_cgroups(&tag), place };
+        let sandbox = Sandbox { cgroups: make_cgroups(&tag), place, root: root.map(Path::to_owned) };
         let (mut reader, writer) = pipe();
         // SAFETY: this process has one thread.
         let pid = unsafe { libc::fork() };
@@ -104,6 +106,10 @@ impl Sandbox {
     /// Mounts what the box has of its own, and brings its loopback device up.
     fn furnish(&self) {
         mount("none", Path::new("/"), "", libc::MS_PRIVATE | libc::MS_REC, "");
+        match &self.root {
+            Some(root) => self.move_into(root),
+            None => ["/etc", "/var"].iter().for_each(|directory| self.overlay(Path::new(directory), directory)),
+        }
         mount("proc", Path::new("/proc"), "proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, "");
         for (directory, mountpoint) in &self.cgroups {
             bind(directory, mountpoint);
@@ -112,16 +118,37 @@ impl Sandbox {
         for name in ["lock", "user"] {
             fs::create_dir(Path::new("/run").join(name)).expect("mkdir");
         }
-        for directory in ["/etc", "/var"] {
-            let [upper, work] = ["upper", "work"].map(|kind| self.place.join(format!("{kind}{directory}")));
-            fs::create_dir_all(&upper).and_then(|()| fs::create_dir_all(&work)).expect("overlay directories");
-            let data = format!("lowerdir={directory},upperdir={},workdir={}", upper.display(), work.display());
-            mount("overlay", Path::new(directory), "overlay", 0, &data);
-        }
         // Volumes of Docker are slaves of their source.
         mount("none", Path::new("/"), "", libc::MS_SHARED | libc::MS_REC, "");
         let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
         assert!(up.is_ok_and(|status| status.success()), "ip link set lo up");
+    }
+
+    /// What is written below `target` lands in the box's directory.
+    fn overlay(&self, target: &Path, lower: &str) {
+        let [upper, work] = ["upper", "work"].map(|kind| self.place.join(format!("{kind}{lower}")));
+        fs::create_dir_all(&upper).and_then(|()| fs::create_dir_all(&work)).expect("overlay directories");
+        let data = format!("lowerdir={lower},upperdir={},workdir={}", upper.display(), work.display());
+        mount("overlay", target, "overlay", 0, &data);
+    }
+
+    /// Makes `root` the root, with the host's devices, /sys, and the two directories of ours at their usual paths.
+    fn move_into(&self, root: &Path) {
+        let new = self.place.join("newroot");
+        fs::create_dir_all(&new).expect("mkdir");
+        self.overlay(&new, &root.display().to_string());
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("checkout");
+        for path in [Path::new("/dev"), Path::new("/sys"), &self.place, &checkout] {
+            let target = new.join(path.strip_prefix("/").expect("absolute"));
+            fs::create_dir_all(&target).expect("mkdir");
+            mount(&path.display().to_string(), &target, "", libc::MS_BIND | libc::MS_REC, "");
+        }
+        std::env::set_current_dir(&new).expect("chdir");
+        // SAFETY: both paths are NUL-terminated. The old root is stacked on the new one, and taken off it.
+        check("pivot_root", unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) } as i32);
+        // SAFETY: the path is NUL-terminated.
+        check("umount2", unsafe { libc::umount2(c".".as_ptr(), libc::MNT_DETACH) });
+        std::env::set_current_dir("/").expect("chdir");
     }
 }
 
