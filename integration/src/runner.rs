@@ -37,7 +37,7 @@ const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("CgroupV2", 20),
     ("CapSysResource", 6),
     ("KernelFeature", 8),
-    ("Ocirt", 25),
+    ("Ocirt", 60),
     ("EngineConfigs", 4),
     ("NetDevices", 7),
     ("Strace", 4),

@@ -16,6 +16,7 @@ mod global;
 mod json;
 mod kill;
 mod list;
+mod mounts;
 mod pause;
 mod plan;
 mod ps;
@@ -92,6 +93,7 @@ enum Command {
     Events(events::Events),
     Delete(delete::Delete),
     List(list::List),
+    Mounts(mounts::Mounts),
     Ps(ps::Ps),
     Spec(spec::Spec),
     Features(features::Features),
@@ -166,6 +168,7 @@ impl Command {
             Self::Events(_) => "events",
             Self::Delete(_) => "delete",
             Self::List(_) => "list",
+            Self::Mounts(_) => "mounts",
             Self::Ps(_) => "ps",
             Self::Spec(_) => "spec",
             Self::Features(_) => "features",
@@ -187,6 +190,7 @@ impl Command {
             Self::Events(command) => command.execute(host).map(|()| 0),
             Self::Delete(command) => command.execute(host).map(|()| 0),
             Self::List(command) => command.execute(host).map(|()| 0),
+            Self::Mounts(command) => command.execute(host).map(|()| 0),
             Self::Ps(command) => command.execute(host).map(|()| 0),
             Self::Plan(command) => command.execute(host).map(|()| 0),
             Self::Spec(command) => command.execute().map(|()| 0),

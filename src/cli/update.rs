@@ -186,7 +186,7 @@ fn number(text: &str) -> Result<Value> {
     unsigned.or_else(|_| text.parse::<i64>().map(Value::from)).map_err(|_| anyhow!("{text:?} is not a number"))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let words = |call: &'static str| move |error: std::io::Error| log::words(call, &error);
     let mut text = Vec::new();
     if path == Path::new("-") {

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
-use oci_spec::runtime::{Capability, LinuxResources, Process, Spec};
+use oci_spec::runtime::{Capability, LinuxResources, Mount, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::error::Category;
@@ -116,6 +116,16 @@ pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>)> {
     let (spec, warnings) = parse(config.to_string().as_bytes())?;
     let process = spec.process().clone().context("process: missing")?;
     Ok((process, warnings))
+}
+
+/// A list of mounts alone, as `mounts add` is given it.
+pub fn parse_mounts(text: &[u8]) -> Result<Vec<Mount>> {
+    let mut mounts: Value = serde_json::from_slice(text).map_err(|error| syntax_error(&error))?;
+    if !mounts.is_array() {
+        bail!("not a JSON array of mounts");
+    }
+    repair::drop_nulls(&mut mounts);
+    from_text(&mounts.to_string())
 }
 
 /// An empty string is Go's way to leave a value out: nobody below has to ask again.

@@ -32,7 +32,7 @@ pub struct Init {
 impl Init {
     /// Clones init, which begins to run the plan's steps, and gives it its id maps where it has a user namespace.
     pub fn launch(plan: &Plan, mut inherited: Inherited) -> Result<Self> {
-        inherited.mount_namespaces = opener::namespaces(plan)?;
+        inherited.mount_namespaces = opener::namespaces(&plan.mount_maps)?;
         let (link, end) = link::pair()?;
         let cgroup = inherited.join.clone_into();
         let away = Away::go(&plan.born_in)?;

@@ -14,6 +14,7 @@ mod inspect;
 mod interfaces;
 mod kill;
 mod launch;
+pub mod mounts;
 mod opener;
 mod pause;
 mod protect;

@@ -9,13 +9,13 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::container::id_map::IdMaps;
 use crate::container::rootfs::idmap::UserNamespaces;
-use crate::init::link::{self, Failure, InitEnd, Report, RuntimeEnd};
+use crate::init::link::{self, Failure, Report, RuntimeEnd};
 use crate::init::step::Step;
-use crate::plan::Plan;
+use crate::plan::{Plan, StepError};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
 use crate::sys::socket::{self, MAX_FDS};
@@ -24,10 +24,10 @@ use crate::sys::{Errno, Fault, SysError, proc_self, signal};
 /// How long opening may take, in milliseconds: a source can lie on a network filesystem that answers late.
 const OPEN_GRACE: u32 = 60_000;
 
-/// The user namespaces of a plan's id-mapped mounts.
-pub fn namespaces(plan: &Plan) -> Result<Vec<OwnedFd>> {
+/// The user namespaces of id-mapped mounts: their maps, each with the field that asks for it.
+pub fn namespaces(maps: &[(String, IdMaps)]) -> Result<Vec<OwnedFd>> {
     let make = |(field, maps): &(String, IdMaps)| namespace_of(maps).with_context(|| format!("{field}: {maps}"));
-    plan.mount_maps.iter().map(make).collect()
+    maps.iter().map(make).collect()
 }
 
 /// A user namespace with these maps, in which nobody is: the process that it is made with ends at once.
@@ -48,7 +48,7 @@ fn namespace_of(maps: &IdMaps) -> Result<OwnedFd> {
 }
 
 /// A process that is killed and reaped when this is dropped.
-struct Killed(Child);
+pub struct Killed(pub Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -68,25 +68,34 @@ pub fn serve(init: &Child, link: &RuntimeEnd, plan: &Plan, step: u16, listed: &[
     };
     let (mounts, user) = (open("mnt")?, open("user")?);
     let namespaces = UserNamespaces { listed, container: Some(user.as_fd()) };
+    let wanted = Wanted { plan, step, namespaces };
+    in_a_child(|failure| plan.word(failure), || wanted.open_and_pass(mounts.as_fd(), link))
+}
+
+/// Does `work` in a process of its own and waits for it; `word` tells which step or item failed.
+pub fn in_a_child(
+    word: impl Fn(&Failure) -> StepError,
+    work: impl FnOnce() -> std::result::Result<(), (u16, Fault)>,
+) -> Result<()> {
     let (ours, theirs) = link::pair()?;
-    let opener = match process::clone_process(0, None).context("opener")? {
+    let child = match process::clone_process(0, None).context("opener")? {
         Cloned::Child => {
             drop(ours);
-            open_and_pass(&Wanted { plan, step, namespaces }, mounts.as_fd(), link, &theirs);
+            if let Err((step, fault)) = work() {
+                // The runtime may be gone; then there is nobody left to tell.
+                let _ = theirs.report(&Report::Failed(Failure::new(step.into(), &fault)));
+            }
             process::exit_now(0)
         }
         Cloned::Runtime(child) => Killed(child),
     };
     drop(theirs);
     let [answered] = process::poll([ours.as_fd()], Some(OPEN_GRACE)).context("poll")?;
-    if !answered {
-        let what = &plan.steps.get(usize::from(step)).map_or("", |planned| planned.field.as_str());
-        bail!("{what}: the source was not opened within {} s", OPEN_GRACE / 1000);
-    }
+    ensure!(answered, "a source was not opened and mounted within {} s", OPEN_GRACE / 1000);
     match ours.report().context("report of the opener")? {
-        Some(Report::Failed(failure)) => bail!(plan.word(&failure)),
-        Some(_) => bail!("the opener says what only init may say"),
-        None => match process::wait(opener.0.pidfd.as_fd()).context("opener")? {
+        Some(Report::Failed(failure)) => Err(word(&failure).into()),
+        Some(report) => bail!("the opener says {report:?}"),
+        None => match process::wait(child.0.pidfd.as_fd()).context("opener")? {
             process::Exit::Status(0) => Ok(()),
             exit => bail!("the opener ended with status {}", exit.code()),
         },
@@ -99,21 +108,17 @@ struct Wanted<'a> {
     namespaces: UserNamespaces<'a>,
 }
 
-/// The life of the opener: passes on to init what it opens, or reports what failed.
-fn open_and_pass(wanted: &Wanted, mounts: BorrowedFd, link: &RuntimeEnd, runtime: &InitEnd) {
-    let joined = proc_self::set_undumpable().and_then(|()| namespace::join(mounts, Kind::Mount));
-    let passed = joined.map_err(|error| (wanted.step, error.into())).and_then(|()| wanted.open()).and_then(|opened| {
+impl Wanted<'_> {
+    /// Opens in the mount namespace `mounts`, and passes on to init.
+    fn open_and_pass(&self, mounts: BorrowedFd, link: &RuntimeEnd) -> std::result::Result<(), (u16, Fault)> {
+        let at_step = |error: SysError| (self.step, error.into());
+        proc_self::set_undumpable().and_then(|()| namespace::join(mounts, Kind::Mount)).map_err(at_step)?;
+        let opened = self.open()?;
         let steps: Vec<_> = opened.iter().map(|(step, _)| *step).collect();
         let fds: Vec<_> = opened.iter().map(|(_, fd)| fd.as_fd()).collect();
-        link.go_with(&steps, &fds).map_err(|error: SysError| (wanted.step, error.into()))
-    });
-    if let Err((step, fault)) = passed {
-        // The runtime may be gone; then there is nobody left to tell.
-        let _ = runtime.report(&Report::Failed(Failure::new(step.into(), &fault)));
+        link.go_with(&steps, &fds).map_err(at_step)
     }
-}
 
-impl Wanted<'_> {
     /// What the step needs, and what later steps would ask for one by one. Of those, what cannot be opened is left to
     /// them: an earlier step may change that.
     fn open(&self) -> std::result::Result<Vec<(u16, OwnedFd)>, (u16, Fault)> {

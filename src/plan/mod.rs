@@ -4,6 +4,7 @@
 
 mod create;
 mod exec;
+pub mod mounts;
 mod process;
 #[cfg(test)]
 mod tests;

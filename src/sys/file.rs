@@ -43,6 +43,8 @@ pub struct Stat {
     /// The mount it was reached through (Linux 5.8).
     pub mount: u64,
     pub inode: u64,
+    /// Whether it is the root of that mount (Linux 5.8).
+    pub is_mount_root: bool,
 }
 
 impl Stat {
@@ -99,6 +101,7 @@ fn statx(dir: BorrowedFd, name: &CStr, flags: libc::c_int) -> Result<Stat> {
         device: (stat.stx_rdev_major, stat.stx_rdev_minor),
         mount: stat.stx_mnt_id,
         inode: stat.stx_ino,
+        is_mount_root: stat.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0,
     })
 }
 
@@ -126,6 +129,11 @@ pub fn is_read_only(fd: BorrowedFd) -> Result<bool> {
 /// A descriptor that only names the file `path` (O_PATH), resolved as the caller's namespace has it.
 pub fn open_path(path: &CStr) -> Result<OwnedFd> {
     open_at(None, path, libc::O_PATH, 0)
+}
+
+/// As [`open_path`], the symlink itself if `path` is one.
+pub fn open_itself(path: &CStr) -> Result<OwnedFd> {
+    open_at(None, path, libc::O_PATH | libc::O_NOFOLLOW, 0)
 }
 
 /// The directory `path` of the caller's namespace, which itself must not be a symlink: ENOTDIR.

@@ -90,7 +90,16 @@ impl Depth {
 
 /// A detached copy of the mount at `path` as the caller's namespace has it: open_tree(2) with OPEN_TREE_CLONE.
 pub fn copy_path(path: &CStr, depth: Depth) -> Result<OwnedFd> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | depth.flag();
+    copy_at(path, depth.flag())
+}
+
+/// As [`copy_path`], of the symlink itself if `path` is one.
+pub fn copy_itself(path: &CStr, depth: Depth) -> Result<OwnedFd> {
+    copy_at(path, depth.flag() | libc::AT_SYMLINK_NOFOLLOW as libc::c_uint)
+}
+
+fn copy_at(path: &CStr, flags: libc::c_uint) -> Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | flags;
     // SAFETY: `path` is NUL-terminated and outlives the call.
     let ret = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
     owned("open_tree", ret)
@@ -235,6 +244,20 @@ pub fn detach_here() -> Result<()> {
 pub fn detach(path: &CStr) -> Result<()> {
     // SAFETY: `path` is NUL-terminated and outlives the call.
     let ret = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) };
+    check("umount2", ret.into()).map(drop)
+}
+
+/// Unmounts the mount whose root `mount` is open on, with all below; it ends when its last user is gone.
+///
+/// `descriptors` is the caller's /proc/self/fd, which becomes the working directory: there is no umount2(2) for a
+/// descriptor, and a path could lead elsewhere by now.
+pub fn detach_descriptor(mount: BorrowedFd, descriptors: BorrowedFd) -> Result<()> {
+    let mut name = super::Text::default();
+    let _ = core::fmt::write(&mut name, format_args!("{}", mount.as_raw_fd()));
+    let name = super::path::Path::new(name.as_bytes())?;
+    super::file::enter(descriptors)?;
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::umount2(name.as_cstr().as_ptr(), libc::MNT_DETACH) };
     check("umount2", ret.into()).map(drop)
 }
 

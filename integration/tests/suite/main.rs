@@ -16,6 +16,7 @@ mod events;
 mod exec;
 mod exec_life;
 mod hooks;
+mod hot_mounts;
 mod idmap;
 mod inject;
 mod lifecycle;
@@ -45,6 +46,7 @@ fn main() -> std::process::ExitCode {
         namespaces::TESTS,
         idmap::TESTS,
         opener::TESTS,
+        hot_mounts::TESTS,
         seccomp::TESTS,
         notify::TESTS,
         net_devices::TESTS,

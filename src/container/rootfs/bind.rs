@@ -1,17 +1,19 @@
 //! Bind mounts: a detached copy of the source gets its flags, then its place. mount(8), "BIND MOUNT OPERATION".
 
+use core::ffi::CStr;
 use std::ffi::{CString, OsStr};
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
 use super::idmap::{IdMap, UserNamespaces};
-use super::mount::{Context, Request, Target, c_path, propagate, verify, words, write_mount};
+use super::mount::{Context, Request, Target, c_path, propagate, words, write_mount};
+use super::options::Symlinks;
 use crate::sys::file::{self, magic};
-use crate::sys::mount::{Attributes, Depth, Sharing, attach, attr, copy_path, set_attributes};
+use crate::sys::mount::{Attributes, Depth, Sharing, attach, attr, copy_itself, copy_path, set_attributes};
 use crate::sys::path::{Links, RootFd};
 use crate::sys::{Errno, Fault};
 
@@ -27,6 +29,7 @@ pub struct Bind {
     /// Whether the source must be a procfs: on `/proc`, labels and sysctls are written there.
     must_be_proc: bool,
     pub(super) id_map: Option<IdMap>,
+    symlinks: Symlinks,
     /// What EPERM means for these flags.
     locked: CString,
     text: String,
@@ -76,6 +79,7 @@ impl Bind {
             propagation: Vec::new(),
             must_be_proc: false,
             id_map: None,
+            symlinks: Symlinks::default(),
             locked: CString::default(),
             text: String::new(),
         })
@@ -88,12 +92,13 @@ impl Bind {
         Ok(Self {
             source: c_path(source).context("source")?,
             depth: Depth::One,
-            target: request.target.clone(),
+            target: Target { itself: options.symlinks.cover_target_itself, ..request.target.clone() },
             flags: options.flags,
             tree_flags: options.tree_flags,
             propagation: options.propagation.clone(),
             must_be_proc: false,
             id_map: request.id_map,
+            symlinks: options.symlinks,
             locked: CString::new(format!("the source has flags that its user namespace has locked: {cleared}"))?,
             text: kept.collect::<Vec<_>>().join(","),
         })
@@ -104,8 +109,15 @@ impl Bind {
         Path::new(OsStr::from_bytes(self.source.as_bytes())).starts_with(path)
     }
 
-    /// A detached copy of the source, in the caller's mount namespace and with its rights.
+    /// A detached copy of the source, in the caller's mount namespace and with its rights; or the symlink that is to be
+    /// made anew.
     pub(super) fn open(&self, namespaces: UserNamespaces) -> Result<OwnedFd, Fault> {
+        if self.symlinks.copy {
+            let link = file::open_itself(&self.source).map_err(|error| error.about(&self.source))?;
+            if file::stat(link.as_fd())?.kind() == file::kind::SYMLINK {
+                return Ok(link);
+            }
+        }
         let tree = self.copy()?;
         if let Some(id_map) = &self.id_map {
             id_map.apply(tree.as_fd(), &self.source, namespaces)?;
@@ -114,7 +126,8 @@ impl Bind {
     }
 
     fn copy(&self) -> Result<OwnedFd, Fault> {
-        copy_path(&self.source, self.depth).map_err(|error| match (error.errno, self.depth) {
+        let copy = if self.symlinks.mount_source_itself { copy_itself } else { copy_path };
+        copy(&self.source, self.depth).map_err(|error| match (error.errno, self.depth) {
             // Copying one mount alone would uncover what a more privileged user namespace has covered.
             (Errno::EINVAL, Depth::One) => {
                 words(error.call, error.errno, &[self.source.as_bytes(), b" has locked mounts below it: use rbind"])
@@ -132,16 +145,27 @@ impl Bind {
         if self.must_be_proc && file::fs_type(tree.as_fd())? != magic::PROC {
             return Err(words("fstatfs", Errno::EPERM, &[self.source.as_bytes(), b" is not a procfs"]));
         }
+        let stat = file::stat(tree.as_fd())?;
+        if self.symlinks.copy && stat.kind() == file::kind::SYMLINK {
+            return self.copy_link(root, tree.as_fd());
+        }
         self.change(tree.as_fd(), self.tree_flags, Depth::Tree)?;
         self.change(tree.as_fd(), self.flags, Depth::One)?;
-        let stat = file::stat(tree.as_fd())?;
         let target = if stat.is_directory() { self.target.directory(root)? } else { self.target.file(root)? };
         attach(tree.as_fd(), target.as_fd()).map_err(|error| error.about(&self.target.path))?;
         propagate(tree.as_fd(), &self.propagation)?;
-        verify(root, &self.target.path, &stat)
+        self.target.verify(root, &stat)
     }
 
-    fn change(&self, tree: std::os::fd::BorrowedFd, flags: Attributes, depth: Depth) -> Result<(), Fault> {
+    fn copy_link(&self, root: &RootFd, link: BorrowedFd) -> Result<(), Fault> {
+        let mut buffer = [0; 4096];
+        let len = file::readlink_at(link, c"", &mut buffer).map_err(|error| error.about(&self.source))?.len();
+        // readlink_at leaves at least one byte, which is still zero.
+        let to = CStr::from_bytes_until_nul(buffer.get(..=len).unwrap_or_default()).unwrap_or_default();
+        self.target.make_link(root, to)
+    }
+
+    fn change(&self, tree: BorrowedFd, flags: Attributes, depth: Depth) -> Result<(), Fault> {
         if flags.is_empty() {
             return Ok(());
         }

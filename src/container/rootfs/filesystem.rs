@@ -39,6 +39,9 @@ const RO_MOUNT_ONLY: &[&str] = &[
     "efivarfs",
 ];
 
+/// Kinds that have no source on the host.
+const OWN_KINDS: &[&str] = &["tmpfs", "ramfs", "devpts", "mqueue", "sysfs", "bpf"];
+
 /// A filesystem of the container's own.
 #[derive(PartialEq, Debug)]
 pub struct Filesystem {
@@ -48,6 +51,8 @@ pub struct Filesystem {
     flags: u64,
     propagation: Vec<(Sharing, Depth)>,
     copy_up: bool,
+    /// Whether it needs nothing of the host's, and belongs to whoever mounts it.
+    is_own_kind: bool,
     /// Whether a tmpfs takes the permissions of the directory that it hides.
     inherit_mode: bool,
     legacy: Option<Legacy>,
@@ -82,6 +87,7 @@ impl Filesystem {
             flags: if is_late { flags & !attr::RDONLY } else { flags },
             propagation: options.propagation.clone(),
             copy_up: options.copy_up,
+            is_own_kind: OWN_KINDS.contains(&request.kind),
             inherit_mode: request.kind == "tmpfs" && !options.has_data("mode"),
             legacy: Legacy::compile(&request, mounted_label)?,
             label: label.filter(|_| request.kind == "mqueue").map(CString::new).transpose()?,
@@ -101,6 +107,7 @@ impl Filesystem {
             flags,
             propagation: Vec::new(),
             copy_up: false,
+            is_own_kind: true,
             inherit_mode: false,
             legacy: None,
             label: None,
@@ -119,6 +126,19 @@ impl Filesystem {
         let mount = self.detached(None)?;
         id_map.apply(mount.as_fd(), &self.kind, namespaces)?;
         Ok(Some(mount))
+    }
+
+    /// The detached mount, but for filesystems that have nothing of the host's.
+    pub(super) fn open_outside(&self, namespaces: UserNamespaces) -> Result<Option<OwnedFd>, Fault> {
+        match self.open(namespaces)? {
+            None if !self.is_own_kind => self.detached(None).map(Some),
+            done => Ok(done),
+        }
+    }
+
+    /// Whether it can only be mounted where it will be.
+    pub(super) fn needs_mount_point(&self) -> bool {
+        self.legacy.is_some()
     }
 
     /// The mount, attached: `opened`, else a new one.

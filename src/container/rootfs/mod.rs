@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod copy_up;
 pub mod enter;
 pub mod filesystem;
+pub mod hot;
 pub mod idmap;
 pub mod mask;
 pub mod mount;

@@ -16,11 +16,11 @@ use super::cgroup::{CgroupMount, CgroupView};
 use super::filesystem::Filesystem;
 use super::idmap::{self, IdMap, Mappings, UserNamespaces};
 use super::mask::LateReadonly;
-use super::options::Options;
+use super::options::{Options, Symlinks};
 use super::remount::Remount;
 use crate::sys::file::{self, Stat, magic};
 use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_sharing};
-use crate::sys::path::{Links, RootFd};
+use crate::sys::path::{Links, RootFd, open_itself_at};
 use crate::sys::{Errno, Fault, Text};
 
 /// What a mount depends on besides its own entry.
@@ -80,6 +80,11 @@ impl Mount {
             id_map,
         };
         let is_bind = request.options.bind.is_some() || request.kind == "bind";
+        let follows = request.options.symlinks == Symlinks::default();
+        ensure!(
+            follows || is_bind && !request.options.remount,
+            "options: copy-symlink, src-nofollow and dest-nofollow are for bind mounts"
+        );
         let mut late = None;
         let mount = match request.kind {
             _ if request.options.remount => Self::Remount(Remount::compile(request)?),
@@ -170,6 +175,8 @@ pub(super) struct Target {
     /// Whether the mount point may lie on a procfs: other mounts there would lead the writes of labels and sysctls
     /// astray, ours and those of programs in the container (CVE-2019-16884).
     pub on_proc: bool,
+    /// Whether a symlink there is the mount point, and not where it leads.
+    pub itself: bool,
 }
 
 /// Files of /proc that lxcfs and its like emulate; nothing else below it may be covered. As runc has it.
@@ -189,23 +196,21 @@ const EMULATED: &[&str] = &[
 
 impl Target {
     fn compile(destination: &Path, warnings: &mut Vec<String>) -> anyhow::Result<Self> {
-        ensure!(!destination.as_os_str().is_empty(), "destination: missing");
-        let path = clean(destination);
+        let path = destination_of(destination)?;
         if !destination.is_absolute() {
             let (given, taken) = (destination.display(), path.display());
             warnings.push(format!("destination: {given} is relative, which is deprecated: taken as {taken}"));
         }
-        ensure!(path != Path::new("/"), "destination: a mount on / would hide the root filesystem");
         let emulated = EMULATED.iter().any(|file| path == Path::new(file));
         let inside_proc = path.starts_with("/proc") && path != Path::new("/proc");
         ensure!(!inside_proc || emulated, "destination: {}: nothing may be mounted inside /proc", path.display());
         let path = c_path(&path).context("destination")?;
-        Ok(Self { path, links: Links::Follow, on_proc: emulated })
+        Ok(Self { path, links: Links::Follow, on_proc: emulated, itself: false })
     }
 
     /// A mount point in a tree of our own.
     pub fn plain(name: &str) -> anyhow::Result<Self> {
-        Ok(Self { path: CString::new(name)?, links: Links::Follow, on_proc: false })
+        Ok(Self { path: CString::new(name)?, links: Links::Follow, on_proc: false, itself: false })
     }
 
     /// The directory to mount on, made if it is missing.
@@ -216,8 +221,44 @@ impl Target {
 
     /// The file to mount on, made if it is missing.
     pub fn file(&self, root: &RootFd) -> Result<OwnedFd, Fault> {
+        if self.itself {
+            match self.open_itself(root) {
+                Err(error) if error.errno == Errno::ENOENT => {}
+                Err(error) => return Err(self.explain(error)),
+                Ok(fd) => return self.checked(fd),
+            }
+        }
         let fd = root.target_file(&self.path).map_err(|error| self.explain(error))?;
         self.checked(fd)
+    }
+
+    /// What is there, a symlink as such.
+    fn open_itself(&self, root: &RootFd) -> crate::sys::Result<OwnedFd> {
+        let (above, name) = root.parent(&self.path, self.links)?;
+        open_itself_at(above.as_fd(), name)
+    }
+
+    /// Makes the symlink to `to` there; one that is there already must lead to the same.
+    pub fn make_link(&self, root: &RootFd, to: &CStr) -> Result<(), Fault> {
+        let (above, name) = root.parent(&self.path, self.links).map_err(|error| self.explain(error))?;
+        match file::symlink_at(to, above.as_fd(), name) {
+            Err(error) if error.errno == Errno::EEXIST => {
+                let mut buffer = [0; 4096];
+                let there = file::readlink_at(above.as_fd(), name, &mut buffer);
+                if there.is_ok_and(|there| there == to.to_bytes()) { Ok(()) } else { Err(self.explain(error)) }
+            }
+            made => made.map_err(|error| self.explain(error)),
+        }
+    }
+
+    /// Fails if the path does not lead to the mount that `mount` is the root of.
+    pub fn verify(&self, root: &RootFd, mount: &Stat) -> Result<(), Fault> {
+        // A mounted symlink would be followed like any other.
+        if self.itself || mount.kind() == file::kind::SYMLINK {
+            let there = self.open_itself(root).map_err(|error| error.about(&self.path))?;
+            return verify_at(there.as_fd(), &self.path, mount);
+        }
+        verify(root, &self.path, mount)
     }
 
     /// The directory to mount on, if there is one already.
@@ -256,7 +297,11 @@ pub(super) fn propagate(mount: BorrowedFd, wanted: &[(Sharing, Depth)]) -> Resul
 /// Fails if `path` does not lead to the mount that `mount` is the root of: somebody moved the mount point away (CVE-2021-30465).
 pub(super) fn verify(root: &RootFd, path: &CStr, mount: &Stat) -> Result<(), Fault> {
     let there = root.open(path, Links::Follow).map_err(|error| error.about(path))?;
-    if file::stat(there.as_fd())?.mount == mount.mount {
+    verify_at(there.as_fd(), path, mount)
+}
+
+fn verify_at(there: BorrowedFd, path: &CStr, mount: &Stat) -> Result<(), Fault> {
+    if file::stat(there)?.mount == mount.mount {
         return Ok(());
     }
     Err(words("move_mount", Errno::ESTALE, &[path.to_bytes(), b" was moved while it was mounted on"]))
@@ -274,6 +319,19 @@ pub(super) fn all_flags(options: &Options) -> Attributes {
     let mut flags = options.flags;
     flags.add(options.tree_flags);
     flags
+}
+
+/// Where `path` of config.json is in the container: not the root itself.
+fn destination_of(path: &Path) -> anyhow::Result<PathBuf> {
+    ensure!(!path.as_os_str().is_empty(), "destination: missing");
+    let path = clean(path);
+    ensure!(path != Path::new("/"), "destination: a mount on / would hide the root filesystem");
+    Ok(path)
+}
+
+/// A destination as the kernel takes it.
+pub(super) fn destination(path: &Path) -> anyhow::Result<CString> {
+    c_path(&destination_of(path)?).context("destination")
 }
 
 /// `path` as an absolute one without `.`, `..` and doubled slashes.

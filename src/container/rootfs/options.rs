@@ -23,11 +23,36 @@ enum Meaning {
     /// A flag of the filesystem that only mount(2) can set or, the second, clear.
     Legacy(u64, u64),
     CopyUp,
+    /// What becomes of symlinks, which is crun's.
+    Links(Symlinks),
     /// Mapping of ids, which `mounts[].uidMappings` describe.
     IdMap(Depth),
 }
 
-use Meaning::{Bind, CopyUp, Flag, IdMap, Legacy, Nothing, Propagation, Remount, Superblock, TreeFlag};
+/// How a bind mount treats its source and its destination if they are symlinks. Usually both are followed.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Symlinks {
+    /// A symlink as source is made anew at the destination.
+    pub copy: bool,
+    /// A symlink as source is mounted itself.
+    pub mount_source_itself: bool,
+    /// A symlink as destination is covered itself.
+    pub cover_target_itself: bool,
+}
+
+impl Symlinks {
+    const FOLLOW: Self = Self { copy: false, mount_source_itself: false, cover_target_itself: false };
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            copy: self.copy || other.copy,
+            mount_source_itself: self.mount_source_itself || other.mount_source_itself,
+            cover_target_itself: self.cover_target_itself || other.cover_target_itself,
+        }
+    }
+}
+
+use Meaning::{Bind, CopyUp, Flag, IdMap, Legacy, Links, Nothing, Propagation, Remount, Superblock, TreeFlag};
 
 const fn set(flag: u64) -> Attributes {
     Attributes { set: flag, clear: 0 }
@@ -104,6 +129,9 @@ const OPTIONS: &[(&str, Meaning)] = &[
     ("sync", Superblock(c"sync")),
     ("tmpcopyup", CopyUp),
     ("unbindable", Propagation(Sharing::Unbindable, Depth::One)),
+    ("copy-symlink", Links(Symlinks { copy: true, ..Symlinks::FOLLOW })),
+    ("src-nofollow", Links(Symlinks { mount_source_itself: true, ..Symlinks::FOLLOW })),
+    ("dest-nofollow", Links(Symlinks { cover_target_itself: true, ..Symlinks::FOLLOW })),
     ("idmap", IdMap(Depth::One)),
     ("ridmap", IdMap(Depth::Tree)),
 ];
@@ -139,6 +167,7 @@ pub(super) struct Options {
     /// Flags for mount(2), if an option needs it.
     pub legacy: u64,
     pub copy_up: bool,
+    pub symlinks: Symlinks,
     pub id_map: Option<IdMapOption>,
     /// The filesystem's own options.
     pub data: Vec<String>,
@@ -182,6 +211,7 @@ impl Options {
             Superblock(flag) => self.superblock.push(flag),
             Legacy(set, clear) => self.legacy = self.legacy & !clear | set,
             CopyUp => self.copy_up = true,
+            Links(symlinks) => self.symlinks = self.symlinks.add(symlinks),
             IdMap(depth) => self.id_map = Some(IdMapOption { depth, mappings: None }),
         }
     }
@@ -220,7 +250,7 @@ mod tests {
             rdiratime relatime remount rexec rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid \
             ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid runbindable rw shared silent slave \
             strictatime suid sync unbindable mand nomand nosymfollow symfollow rnosymfollow rsymfollow tmpcopyup \
-            idmap ridmap";
+            idmap ridmap copy-symlink src-nofollow dest-nofollow";
         for word in SPEC.split_whitespace() {
             assert_eq!(option_names().filter(|name| *name == word).count(), 1, "{word}");
         }
