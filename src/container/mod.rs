@@ -12,6 +12,7 @@ pub mod devices;
 pub mod features;
 pub mod hooks;
 pub mod id_map;
+pub mod intel_rdt;
 pub mod keyring;
 pub mod namespaces;
 pub mod net_devices;

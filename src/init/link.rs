@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! report:  'R' milestone
-//!          'L', with the descriptor of a seccomp listener
-//!          'L' number:u32     the listener will be that descriptor of the sender, which then waits for Go
+//!          'L', with the descriptor of a seccomp listener; the sender waits for Go
+//!          'L' number:u32     the same, but the listener will be that descriptor of the sender
 //!          'N' step:u16                                          (little endian)
 //!          'F' step:u16 errno:i32 call_len:u8 call… detail…      (little endian)
 //! go:      'G' step:u16…, with up to MAX_FDS descriptors; the steps are theirs, where init needs them for some

@@ -297,22 +297,24 @@ impl Inside {
 
     /// Loads the filter; a listener is the runtime's before the next call that the filter may notify.
     fn load(&mut self, filter: &Filter) -> Result<(), Fault> {
-        match (filter.agent(), filter.handover()) {
-            (None, _) => filter.apply(),
+        let listener = match (filter.agent(), filter.handover()) {
+            (None, _) => return filter.apply(),
             (Some(_), Handover::Sent) => {
                 let listener = filter.apply_with_listener()?;
-                Ok(self.link.report_listener(listener.as_fd())?)
+                self.link.report_listener(listener.as_fd())?;
+                listener
             }
             (Some(_), Handover::Taken) => {
                 let number = proc_self::next_descriptor(self.link.as_fd())?;
                 self.link.report(&Report::ListenerAt(number))?;
-                let listener = filter.apply_with_listener()?;
-                // The agent serves this wait, if need be: by then it has what is dropped here.
-                self.link.wait_for_go()?;
-                drop(listener);
-                Ok(())
+                filter.apply_with_listener()?
             }
-        }
+        };
+        // Nothing runs under a filter that nobody serves. The agent answers this wait, if need be: it has the listener
+        // before the runtime says Go.
+        self.link.wait_for_go()?;
+        drop(listener);
+        Ok(())
     }
 
     fn mask(&mut self, path: &MaskPath) -> Result<(), Fault> {

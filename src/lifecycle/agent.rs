@@ -59,18 +59,14 @@ impl<'a> Attendance<'a> {
     /// Hands the listener over that `report` is about. `state` is the container's, as JSON.
     pub fn serve(&mut self, report: Report, state: &[u8]) -> Result<()> {
         let agent = self.agent.context("init has a seccomp listener that nobody asked for")?;
-        match report {
-            Report::ListenerAt(number) => {
-                // If there is none, the process has more to say.
-                let Some(listener) = self.take(number).with_context(|| place(agent))? else { return Ok(()) };
-                hand_over(agent, self.child.pid, state, listener.as_fd()).with_context(|| place(agent))?;
-                self.link.go(&[]).context("init")?;
-            }
-            _ => {
-                let listener = self.descriptor.take().context("init sent no seccomp listener")?;
-                hand_over(agent, self.child.pid, state, listener.as_fd()).with_context(|| place(agent))?;
-            }
-        }
+        let listener = match report {
+            Report::ListenerAt(number) => self.take(number).with_context(|| place(agent))?,
+            _ => Some(self.descriptor.take().context("init sent no seccomp listener")?),
+        };
+        // If there is none, the process has more to say.
+        let Some(listener) = listener else { return Ok(()) };
+        hand_over(agent, self.child.pid, state, listener.as_fd()).with_context(|| place(agent))?;
+        self.link.go(&[]).context("init")?;
         self.served = true;
         Ok(())
     }

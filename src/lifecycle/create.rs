@@ -10,6 +10,7 @@ use super::announce::{self, PidFile};
 use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
 use super::{CgroupManager, Host, Id, Rootless, protect};
+use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::{bundle, cgroup, validate};
 use crate::init::Inherited;
 use crate::log;
@@ -37,6 +38,7 @@ pub struct Created {
     // Dropped in this order: init goes first, then its cgroup, then its state.
     pub init: Init,
     cgroup: cgroup::Created,
+    intel_rdt: intel_rdt::Created,
     pub directory: Reserved,
     pub state: State,
     pub plan: Plan,
@@ -72,6 +74,7 @@ pub fn build(
     let mut state = first_state(id, &bundle, &plan)?;
     directory.save(&state)?;
     let cgroup = plan.cgroup.create()?;
+    let intel_rdt = plan.intel_rdt.as_ref().map(IntelRdt::create).transpose()?.unwrap_or_default();
     let gate = match gate {
         Gate::Socket => Some(directory.make_gate()?),
         Gate::Link => None,
@@ -80,6 +83,9 @@ pub fn build(
         Inherited { join: cgroup.join()?, mount_namespaces: Vec::new(), opener: plan.opener, gate, console };
     let init = Init::launch(&plan, inherited)?;
     state.init = Some(init.identity()?);
+    if let Some(groups) = &state.intel_rdt {
+        groups.add(init.child.pid)?;
+    }
     if cgroup.paths().directories.is_empty() {
         // Where it has a cgroup, `delete` finds init there, whenever we are killed.
         directory.save(&state)?;
@@ -91,7 +97,7 @@ pub fn build(
     state.cgroup = cgroup.paths().clone();
     directory.save(&state)?;
     let pid_file = announce::process(&init.child, options.pidfd_socket.as_deref(), options.pid_file.as_deref())?;
-    Ok(Created { init, cgroup, directory, state, plan, pid_file })
+    Ok(Created { init, cgroup, intel_rdt, directory, state, plan, pid_file })
 }
 
 /// Whether the caller has passed on what `--preserve-fds` says.
@@ -148,6 +154,7 @@ fn first_state(id: &Id, bundle: &bundle::Bundle, plan: &Plan) -> Result<State> {
         owner: sys::ids::effective_uid(),
         own_pid_namespace: plan.own_pid_namespace,
         cgroup: plan.cgroup.paths().clone(),
+        intel_rdt: plan.intel_rdt.as_ref().map(|intel_rdt| intel_rdt.groups().clone()),
         limits: plan.cgroup.applied(),
         poststart: hooks.poststart().clone().unwrap_or_default(),
         poststop: hooks.poststop().clone().unwrap_or_default(),
@@ -166,6 +173,7 @@ impl Created {
     pub fn keep_all(&mut self) {
         self.init.keep();
         self.cgroup.keep();
+        self.intel_rdt.keep();
         self.directory.keep();
         self.pid_file.keep();
     }

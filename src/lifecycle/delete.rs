@@ -70,6 +70,9 @@ fn remove_by_name(id: &Id) -> Result<()> {
 /// Removes everything that is left of a container whose init has ended, and runs its poststop hooks.
 pub fn destroy(host: &Host, directory: &Directory, state: &State) -> Result<()> {
     state.cgroup.remove()?;
+    if let Some(groups) = &state.intel_rdt {
+        groups.remove()?;
+    }
     // The spec wants the resources gone first; a failing hook is a warning, and the rest goes on.
     let text = state.for_hooks(Status::Stopped, None)?;
     for hook in hooks::compile("poststop", &state.poststop)? {

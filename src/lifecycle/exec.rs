@@ -61,6 +61,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
         init: init.try_clone().context("pidfd of init")?,
         to_join,
         preserve_fds: options.preserve_fds,
+        is_placed_when_ready: found.state.intel_rdt.is_some(),
     };
     let plan = plan::exec(&process, &saved, request)?;
     // Of the container's own process, `create` has said it.
@@ -186,6 +187,9 @@ impl Started {
             match attendance.report()? {
                 Some(Report::Reached(Milestone::Ready)) => {
                     is_ready = true;
+                    if let Some(groups) = &state.intel_rdt {
+                        groups.add(self.child.pid)?;
+                    }
                     self.limit(plan)?;
                 }
                 Some(report @ (Report::Listener | Report::ListenerAt(_))) => {
@@ -207,15 +211,12 @@ impl Started {
         Ok(())
     }
 
-    /// Limits that a process in a user namespace cannot raise by itself.
+    /// Limits that a process in a user namespace cannot raise by itself; then it goes on, if it waits.
     fn limit(&self, plan: &ExecPlan) -> Result<()> {
-        if plan.rlimits.is_empty() {
-            return Ok(());
-        }
         for limit in &plan.rlimits {
             limit.apply_to(self.child.pid).with_context(|| format!("process.rlimits: {limit}"))?;
         }
-        self.link.go(&[]).context("process")
+        if plan.waits { self.link.go(&[]).context("process") } else { Ok(()) }
     }
 
     /// Why the process ended without a word.

@@ -43,7 +43,7 @@ pub use protect::enter as protect;
 pub use run::{RunOptions, run};
 pub use start::start;
 pub use state::Status;
-pub use update::update;
+pub use update::{Schemata, update};
 
 /// What the global flags say: where containers are kept, and who manages their cgroups.
 pub struct Host<'a> {

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{Id, Refusal};
 use crate::container::cgroup::Paths;
 use crate::container::cgroup::update::Applied;
+use crate::container::intel_rdt;
 use crate::init::link::Failure;
 use crate::plan::{Label, Saved, StepError};
 use crate::sys::{Errno, process, socket};
@@ -77,6 +78,9 @@ pub struct State {
     /// Whether the container has a pid namespace of its own, in which everything ends with init.
     pub own_pid_namespace: bool,
     pub cgroup: Paths,
+    /// Its groups of resctrl, if it asked for some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<intel_rdt::Groups>,
     /// What `update` has to know of the limits.
     #[serde(default)]
     pub limits: Applied,

@@ -3,13 +3,20 @@
 use anyhow::{Context, Result, bail};
 
 use super::inspect::Found;
-use super::state::Status;
+use super::state::{State, Status};
 use super::{Host, Id, Refusal};
-use crate::container::{bundle, cgroup};
+use crate::container::{bundle, cgroup, intel_rdt};
+
+/// Schemata of Intel RDT; None: they stay.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Schemata<'a> {
+    pub l3_cache: Option<&'a str>,
+    pub memory_bandwidth: Option<&'a str>,
+}
 
 /// Changes the limits that `resources`, a `linux.resources` as JSON, sets; what is not in it stays. After an error
 /// everything is as it was.
-pub fn update(host: &Host, id: &Id, resources: &[u8]) -> Result<()> {
+pub fn update(host: &Host, id: &Id, resources: &[u8], schemata: Schemata) -> Result<()> {
     let found = Found::open(host, id)?;
     if matches!(found.status, Status::Stopped | Status::Creating) {
         bail!(Refusal::NotRunning);
@@ -17,15 +24,32 @@ pub fn update(host: &Host, id: &Id, resources: &[u8]) -> Result<()> {
     let resources = bundle::parse_resources(resources).context("resources")?;
     found.needs_cgroup()?;
     let mut state = found.state;
+    let groups = schemata.groups(&state)?.cloned();
     let update = cgroup::update::compile(resources, &state.cgroup, state.limits)?;
     for warning in &update.warnings {
         host.log.warn(warning);
     }
     let changed = update.apply(&state.cgroup)?;
+    if let Some(groups) = groups {
+        groups.update(schemata.l3_cache, schemata.memory_bandwidth)?;
+    }
     if state.limits != update.applied {
         state.limits = update.applied;
         found.directory.save(&state)?;
     }
     changed.keep();
     Ok(())
+}
+
+impl Schemata<'_> {
+    /// The groups that get the schemata; None: none are given.
+    fn groups<'a>(&self, state: &'a State) -> Result<Option<&'a intel_rdt::Groups>> {
+        const WHY: &str = "is not enabled (the container has no linux.intelRdt)";
+        match (&state.intel_rdt, self.l3_cache, self.memory_bandwidth) {
+            (_, None, None) => Ok(None),
+            (None, Some(_), _) => bail!("--l3-cache-schema: Intel RDT/CAT: l3 cache schema {WHY}"),
+            (None, None, Some(_)) => bail!("--mem-bw-schema: Intel RDT/MBA: memory bandwidth schema {WHY}"),
+            (groups, _, _) => Ok(groups.as_ref()),
+        }
+    }
 }

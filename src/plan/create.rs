@@ -14,6 +14,7 @@ use crate::container::console::{Console, Node};
 use crate::container::devices::{DevLinks, Device, Nodes};
 use crate::container::hooks::{self, Hook};
 use crate::container::id_map::{self, Setgroups};
+use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::namespaces::{self, Join, Loopback, Namespaces, Unshare};
 use crate::container::net_devices::{self, NetDevices};
 use crate::container::process::user::{BecomeRoot, Maps};
@@ -54,6 +55,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     let outside = container.outside()?;
 
     let mut draft = Draft { warnings: cgroup.warnings().to_vec(), ..Draft::default() };
+    let intel_rdt = container.intel_rdt()?;
     container.birth(&mut draft, outside.is_some(), !net_devices.is_empty())?;
     container.namespaces(&mut draft, joined)?;
     container.files(&mut draft)?;
@@ -70,6 +72,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         mount_maps: draft.mount_maps,
         opener: private.contains(Kind::User) && crate::sys::ids::effective_uid() == 0,
         net_devices,
+        intel_rdt,
         cgroup,
         runtime_hooks,
         seccomp_agent: container.program.seccomp_agent().cloned(),
@@ -151,6 +154,13 @@ impl Container<'_> {
         let Some(maps) = id_map::compile(uids, gids, self.new, Setgroups::Allow)? else { return Ok(None) };
         let oom_score_adj = oom::compile(self.process.oom_score_adj())?;
         Ok(Some(Outside { maps, oom_score_adj, rlimits: self.program.rlimits()? }))
+    }
+
+    /// The groups of resctrl, which is looked for only if somebody asks.
+    fn intel_rdt(&self) -> Result<Option<IntelRdt>> {
+        let Some(spec) = self.linux.intel_rdt() else { return Ok(None) };
+        let mountinfo = std::fs::read("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
+        intel_rdt::compile(spec, self.request.id, &mountinfo).map(Some)
     }
 
     /// The devices that the runtime moves while init waits.

@@ -90,6 +90,8 @@ pub struct ExecRequest<'a> {
     /// What the process is not born in already.
     pub to_join: Kinds,
     pub preserve_fds: u32,
+    /// Whether the runtime has to put the ready process somewhere, say into groups of resctrl.
+    pub is_placed_when_ready: bool,
 }
 
 /// Everything that an exec will do, decided.
@@ -101,6 +103,8 @@ pub struct ExecPlan {
     pub seccomp_agent: Option<Agent>,
     /// Limits for the runtime to set from outside, when the process is ready and waits for Go.
     pub rlimits: Vec<Rlimit>,
+    /// Whether the ready process waits for Go.
+    pub waits: bool,
     pub warnings: Vec<String>,
 }
 
@@ -126,8 +130,10 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
     draft.push(Step::ReportReady);
     // Behind everything that opens files; only who is outside may raise them.
     let rlimits = if program.in_user_namespace { program.rlimits()? } else { Vec::new() };
-    if !rlimits.is_empty() {
-        draft.add("process.rlimits", Step::WaitForGo);
+    let (is_limited, is_placed) = (!rlimits.is_empty(), request.is_placed_when_ready);
+    if is_limited || is_placed {
+        let field = if is_limited { "process.rlimits" } else { "linux.intelRdt" };
+        draft.add(field, Step::WaitForGo);
     }
     last.steps(&mut draft);
     Ok(ExecPlan {
@@ -135,6 +141,7 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
         born_on: initial,
         seccomp_agent: program.seccomp_agent().cloned(),
         rlimits,
+        waits: is_limited || is_placed,
         warnings: draft.warnings,
     })
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::cgroup::Cgroup;
 use crate::container::hooks::Hook;
 use crate::container::id_map::IdMaps;
+use crate::container::intel_rdt::IntelRdt;
 use crate::container::namespaces::Join;
 use crate::container::net_devices::NetDevices;
 use crate::container::process::oom::OomScoreAdj;
@@ -76,6 +77,7 @@ pub struct Plan {
     /// What moves into the container's network namespace before init takes its first step.
     pub net_devices: NetDevices,
     pub cgroup: Cgroup,
+    pub intel_rdt: Option<IntelRdt>,
     /// prestart, then createRuntime.
     pub runtime_hooks: Vec<Hook>,
     /// Who answers the system calls that the filter notifies.

@@ -459,6 +459,7 @@ fn exec_steps(config: &Value) -> String {
         init: std::fs::File::open("/dev/null").unwrap().into(),
         to_join: saved.namespaces().without(Kind::Pid),
         preserve_fds: 0,
+        is_placed_when_ready: false,
     };
     let text = exec(&saved.process, &saved, request).unwrap().to_string();
     let lines = text.lines().map(|line| line.split_once(" bounding=").map_or(line, |(step, _)| step));

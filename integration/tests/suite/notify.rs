@@ -1,5 +1,6 @@
 //! SCMP_ACT_NOTIFY: a system call waits for the answer of an agent (config-linux.md, "Seccomp").
 
+use crate::exec::{exec, refused, running};
 use ocirt_integration::agent::{Agent, Answer};
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::host;
@@ -12,6 +13,7 @@ tests![
     an_agent_answers_what_is_notified,
     the_agent_gets_the_container_process_state,
     what_the_runtime_itself_calls_may_be_notified,
+    an_exec_process_has_a_listener_of_its_own,
     each_flag_works_with_a_listener,
     when_the_agent_leaves_the_calls_do_not_exist,
     the_path_of_an_agent_is_ignored_when_nothing_is_notified,
@@ -113,6 +115,23 @@ fn what_the_runtime_itself_calls_may_be_notified() {
         container.start().ok();
         assert_eq!(container.answers(1), [json!(1)]);
         assert!(agent.calls().contains(&(libc::SYS_execve as i32)));
+    }
+}
+
+fn an_exec_process_has_a_listener_of_its_own() {
+    for (no_new_privileges, also) in [(true, "getpgid"), (false, "getpgid"), (true, "sendmsg")] {
+        let agent = Agent::start(|call| if i64::from(call) == GETSID { Answer::Value(9) } else { Answer::Continue });
+        let bundle = notify(&agent, &["getsid", also]).set("process.noNewPrivileges", json!(no_new_privileges));
+        let container = running(bundle);
+        assert_eq!(exec(&container, &[], probe!(call GETSID, 0)).run().ok().answer(), json!(9));
+        let states = agent.states();
+        let [_, state] = states.as_slice() else { panic!("{states:?}") };
+        assert_eq!((&state["fds"], &state["metadata"]), (&json!(["seccompFd"]), &json!("the=metadata")));
+        assert_eq!((&state["state"]["pid"], &state["state"]["status"]), (&json!(container.pid()), &json!("running")));
+        assert!(state["pid"].as_u64().is_some_and(|pid| pid != u64::from(container.pid())), "{state}");
+        drop(agent);
+        // Nobody listens any more.
+        refused(exec(&container, &[], probe!(print "it ran")).run(), "no such file or directory");
     }
 }
 

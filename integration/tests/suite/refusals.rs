@@ -12,7 +12,7 @@ tests![
     a_bad_config_that_older_runtimes_accept_is_refused,
     a_bad_mount_is_refused,
     an_option_without_effect_on_a_bind_is_a_warning,
-    a_feature_that_is_not_there_is_refused,
+    intel_rdt_without_resctrl_is_refused,
     broken_json_is_located,
     a_missing_bundle_is_named,
     a_missing_config_is_named,
@@ -143,12 +143,13 @@ fn an_option_without_effect_on_a_bind_is_a_warning() {
     assert!(output.stderr.contains("warning: mounts[") && output.stderr.contains("mode=755"), "{}", output.stderr);
 }
 
-/// What ocirt does not do yet must be an error and never silence.
-fn a_feature_that_is_not_there_is_refused() {
+/// What the machine cannot do must be an error and never silence.
+fn intel_rdt_without_resctrl_is_refused() {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    need(Need::KernelFeature, !mounts.contains(" - resctrl "));
     need(Need::Ocirt, kind() == "ocirt");
-    let rows = [("linux.intelRdt", json!({ "closID": "x" }), "intelRdt")];
-    for (field, value, words) in rows {
-        Bundle::new().set(field, value).refused(words);
+    for value in [json!({}), json!({ "closID": "/" }), json!({ "schemata": ["L3:0=f"], "enableMonitoring": true })] {
+        Bundle::new().set("linux.intelRdt", value).refused("linux.intelRdt: no resctrl filesystem is mounted");
     }
 }
 

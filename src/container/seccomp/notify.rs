@@ -3,7 +3,8 @@
 //!
 //! Between loading the filter and the moment the agent has the listener, nobody answers: a notified call there would
 //! hang for ever. The process makes at most one, `sendmsg`, by which the listener travels to the runtime; where the
-//! profile notifies `sendmsg` itself it makes none, and the runtime takes the listener out of it.
+//! profile notifies `sendmsg` itself it makes none, and the runtime takes the listener out of it. Its next call is the
+//! wait for the runtime's word that the agent has it.
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,274 @@
+//! `linux.intelRdt`: a share of cache and memory bandwidth, and their monitoring, as a group of the resctrl filesystem
+//! (config-linux.md, "IntelRdt"; Documentation/filesystems/resctrl.rst).
+//!
+//! Terminology: a *group* (CTRL_MON) has a `schemata` file with what its tasks get; a *monitoring group* is one below
+//! `mon_groups` of it. The filesystem's root is the default group.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use oci_spec::runtime::LinuxIntelRdt;
+use serde::{Deserialize, Serialize};
+
+use crate::sys::SysError;
+
+/// What create makes of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IntelRdt {
+    groups: Groups,
+    /// Lines for `schemata`, each with its field, in the order in which they are written.
+    schemata: Vec<(&'static str, String)>,
+    kind: Kind,
+}
+
+/// Where the container's processes are, as state.json keeps it from before anything is made.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Groups {
+    group: PathBuf,
+    /// Whether the group is the container's, and ends with it.
+    owned: bool,
+    /// The monitoring group, which is always the container's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    monitoring: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Somebody else's, which must be there.
+    Existing,
+    /// Named by closID: made if need be, compared if not, and left alone at the end.
+    Named,
+    /// Of the container's id.
+    Own,
+}
+
+/// Made groups. Dropped before [`Created::keep`], those that were not there before are removed.
+#[derive(Debug, Default)]
+pub struct Created {
+    made: Vec<PathBuf>,
+}
+
+/// What the kernel has in every group: no group can have such a name.
+const RESERVED: [&str; 5] = [".", "..", "info", "mon_data", "mon_groups"];
+
+/// The prepared groups of container `id`; the resctrl filesystem is found in `mountinfo` (proc_pid_mountinfo(5)).
+pub fn compile(spec: &LinuxIntelRdt, id: &str, mountinfo: &[u8]) -> Result<IntelRdt> {
+    let root = mount_point(mountinfo).context("linux.intelRdt: no resctrl filesystem is mounted")?;
+    let clos = spec.clos_id().as_deref().filter(|clos| !clos.is_empty());
+    let group = match clos {
+        Some("/") => root,
+        Some(clos) => root.join(checked(clos).context("linux.intelRdt.closID")?),
+        None => {
+            root.join(checked(id).context("linux.intelRdt.closID: missing, and the container's id is no name for one")?)
+        }
+    };
+    let schemata = schemata(spec)?;
+    let kind = match clos {
+        None => Kind::Own,
+        Some("/") => Kind::Existing,
+        Some(_) if schemata.is_empty() => Kind::Existing,
+        Some(_) => Kind::Named,
+    };
+    let monitoring = (spec.enable_monitoring() == &Some(true)).then(|| group.join("mon_groups").join(id));
+    // One that is there, say from a pod, is not the container's.
+    let owned = kind == Kind::Own && !group.exists();
+    Ok(IntelRdt { groups: Groups { group, owned, monitoring }, schemata, kind })
+}
+
+fn checked(name: &str) -> Result<&str> {
+    let good = !RESERVED.contains(&name) && !name.contains(['/', '\n', '\0']);
+    ensure!(good, "{name:?} cannot be the name of a group");
+    Ok(name)
+}
+
+fn schemata(spec: &LinuxIntelRdt) -> Result<Vec<(&'static str, String)>> {
+    let mut lines = Vec::new();
+    if let Some(schema) = spec.l3_cache_schema().as_deref().filter(|schema| !schema.is_empty()) {
+        lines.push(("linux.intelRdt.l3CacheSchema", l3_cache(schema)?));
+    }
+    if let Some(schema) = spec.mem_bw_schema().as_deref().filter(|schema| !schema.is_empty()) {
+        lines.push(("linux.intelRdt.memBwSchema", memory_bandwidth(schema)?));
+    }
+    for line in spec.schemata().iter().flatten() {
+        ensure!(!line.contains('\n'), "linux.intelRdt.schemata: {line:?} is more than one line");
+        lines.push(("linux.intelRdt.schemata", line.clone()));
+    }
+    Ok(lines)
+}
+
+fn l3_cache(schema: &str) -> Result<String> {
+    ensure!(!schema.contains('\n'), "linux.intelRdt.l3CacheSchema: {schema:?} is more than one line");
+    Ok(schema.to_owned())
+}
+
+fn memory_bandwidth(schema: &str) -> Result<String> {
+    let good = schema.starts_with("MB:") && !schema.contains('\n');
+    ensure!(good, "linux.intelRdt.memBwSchema: {schema:?} is not a line that begins with MB:");
+    Ok(schema.to_owned())
+}
+
+/// Where a resctrl filesystem is mounted.
+fn mount_point(mountinfo: &[u8]) -> Option<PathBuf> {
+    let text = String::from_utf8_lossy(mountinfo);
+    text.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let is_resctrl = after.split(' ').next() == Some("resctrl");
+        let place = before.split(' ').nth(4).filter(|_| is_resctrl)?;
+        // The characters that proc_pid_mountinfo(5) escapes.
+        let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+        Some(PathBuf::from(escapes.iter().fold(place.to_owned(), |place, (code, c)| place.replace(code, c))))
+    })
+}
+
+impl IntelRdt {
+    /// What state.json is to say before [`IntelRdt::create`].
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Makes what is to be made, and writes the schemata.
+    pub fn create(&self) -> Result<Created> {
+        let Groups { group, monitoring, .. } = &self.groups;
+        let mut created = Created::default();
+        let is_new = match self.kind {
+            Kind::Existing => {
+                ensure!(group.is_dir(), "linux.intelRdt.closID: {} is no group that is there", group.display());
+                false
+            }
+            Kind::Named | Kind::Own => created.make(group, Existing::Allowed).context("linux.intelRdt.closID")?,
+        };
+        for (field, line) in &self.schemata {
+            // The specification compares these two with what a group has that is shared.
+            if *field != "linux.intelRdt.schemata" && !is_new && self.kind != Kind::Own {
+                compare(group, line).context(*field)?;
+            } else {
+                write_schema(group, line).context(*field)?;
+            }
+        }
+        if let Some(monitoring) = monitoring {
+            created.make(monitoring, Existing::Refused).context("linux.intelRdt.enableMonitoring")?;
+        }
+        Ok(created)
+    }
+}
+
+/// A line of the group that is as `wanted`: of each cache the same value, in whatever order.
+fn compare(group: &Path, wanted: &str) -> Result<()> {
+    let path = group.join("schemata");
+    let text =
+        fs::read_to_string(&path).map_err(|error| SysError::io("read", &error)).context(path.display().to_string())?;
+    let parts = |line: &str| -> Option<(String, Vec<String>)> {
+        let (resource, values) = line.trim().split_once(':')?;
+        // The kernel pads numbers, and prints masks without leading zeros.
+        let plain = |value: &str| {
+            let (cache, value) = value.split_once('=').unwrap_or((value, ""));
+            format!("{}={}", cache.trim(), value.trim().trim_start_matches('0').to_ascii_lowercase())
+        };
+        let mut values: Vec<String> = values.split(';').map(plain).collect();
+        values.sort();
+        Some((resource.trim().to_owned(), values))
+    };
+    let Some((resource, values)) = parts(wanted) else { bail!("{wanted:?} is not a schema") };
+    let found = text.lines().filter_map(parts).find(|(other, _)| *other == resource);
+    match found {
+        Some((_, found)) if values.iter().all(|value| found.contains(value)) => Ok(()),
+        Some(_) => bail!("{} has another schema than {wanted:?}", path.display()),
+        None => bail!("{} has no line for {resource}", path.display()),
+    }
+}
+
+fn write_schema(group: &Path, line: &str) -> Result<()> {
+    write(&group.join("schemata"), &format!("{line}\n")).with_context(|| {
+        let status = group.ancestors().map(|directory| directory.join("info/last_cmd_status"));
+        let said = status.filter_map(|path| fs::read_to_string(path).ok()).next().unwrap_or_default();
+        format!("write {line:?} to {}/schemata ({})", group.display(), said.trim())
+    })
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .map_err(|error| SysError::io("open", &error))?;
+    Ok(file.write_all(text.as_bytes()).map_err(|error| SysError::io("write", &error))?)
+}
+
+/// Whether a group may be there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Allowed,
+    Refused,
+}
+
+impl Created {
+    /// Whether it was not there before.
+    fn make(&mut self, group: &Path, existing: Existing) -> Result<bool> {
+        match fs::DirBuilder::new().mode(0o755).create(group) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && existing == Existing::Allowed => {
+                return Ok(false);
+            }
+            result => {
+                result.map_err(|error| SysError::io("mkdir", &error)).with_context(|| group.display().to_string())?
+            }
+        }
+        self.made.push(group.to_owned());
+        Ok(true)
+    }
+
+    /// The groups stay.
+    pub fn keep(&mut self) {
+        self.made.clear();
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        for group in self.made.iter().rev() {
+            // The error that made us undo is the one to tell.
+            let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+impl Groups {
+    /// Puts a process into the groups, with the children that it will have.
+    pub fn add(&self, pid: i32) -> Result<()> {
+        for group in std::iter::once(&self.group).chain(&self.monitoring) {
+            let tasks = group.join("tasks");
+            write(&tasks, &pid.to_string())
+                .with_context(|| format!("linux.intelRdt: write {pid} to {}", tasks.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is the container's. Groups that are gone are as good as removed.
+    pub fn remove(&self) -> Result<()> {
+        let own = self.owned.then_some(&self.group);
+        for group in self.monitoring.iter().chain(own) {
+            match fs::remove_dir(group) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(SysError::io("rmdir", &error))
+                        .with_context(|| format!("linux.intelRdt: {}", group.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the group other schemata.
+    pub fn update(&self, l3_cache_schema: Option<&str>, mem_bw_schema: Option<&str>) -> Result<()> {
+        // Both are checked before one is written.
+        let lines = [l3_cache_schema.map(l3_cache).transpose()?, mem_bw_schema.map(memory_bandwidth).transpose()?];
+        lines.iter().flatten().try_for_each(|line| write_schema(&self.group, line))
+    }
+}
+
+#[cfg(test)]
+mod tests;
