@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn skips_past_their_bound_fail_the_suite() {
         let mut report = Report::default();
-        for _ in 0..30 {
+        for _ in 0..70 {
             report.add("a::b", Verdict::Skipped("Ocirt".into()), None);
         }
         report.host(&[], &BTreeMap::new());

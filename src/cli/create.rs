@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::lifecycle::{self, CgroupManager, CreateOptions, Host};
+use crate::container::cgroup::Manager;
+use crate::lifecycle::{self, CreateOptions, Host};
 
 /// Create a container
 ///
@@ -73,7 +74,7 @@ impl Create {
 impl Options {
     /// The options as lifecycle has them, unless they ask for what is not there yet.
     pub fn check(self, host: &Host) -> Result<CreateOptions> {
-        if host.cgroup_manager == CgroupManager::Systemd {
+        if host.cgroup_manager == Manager::Systemd {
             bail!("--systemd-cgroup: the systemd cgroup driver is not implemented yet");
         }
         Ok(CreateOptions {

@@ -5,7 +5,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::lifecycle::{CgroupManager, Host, Rootless, root};
+use crate::container::cgroup::Manager;
+use crate::lifecycle::{Host, Rootless, root};
 use crate::log::{Format, Level, Log};
 
 #[derive(Args, Debug)]
@@ -76,12 +77,12 @@ impl Global {
         Ok(Host { root, cgroup_manager: self.manager()?, rootless: rootless(&self.rootless)?, log })
     }
 
-    fn manager(&self) -> Result<CgroupManager> {
+    fn manager(&self) -> Result<Manager> {
         match self.cgroup_manager.as_str() {
-            "systemd" => Ok(CgroupManager::Systemd),
-            "cgroupfs" if self.systemd_cgroup => Ok(CgroupManager::Systemd),
-            "cgroupfs" => Ok(CgroupManager::Cgroupfs),
-            "disabled" => Ok(CgroupManager::Disabled),
+            "systemd" => Ok(Manager::Systemd),
+            "cgroupfs" if self.systemd_cgroup => Ok(Manager::Systemd),
+            "cgroupfs" => Ok(Manager::Cgroupfs),
+            "disabled" => Ok(Manager::Disabled),
             other => bail!("invalid cgroup-manager: {other}"),
         }
     }

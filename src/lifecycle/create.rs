@@ -9,7 +9,8 @@ use anyhow::{Result, bail, ensure};
 use super::announce::{self, PidFile};
 use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
-use super::{CgroupManager, Host, Id, Rootless, protect};
+use super::{Host, Id, Rootless, protect};
+use crate::container::cgroup::Manager;
 use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::{bundle, cgroup, validate};
 use crate::init::Inherited;
@@ -115,15 +116,15 @@ pub fn plan(host: &Host, id: &Id, options: &CreateOptions) -> Result<String> {
 }
 
 fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundle, gate: Gate) -> Result<Plan> {
-    match host.cgroup_manager {
-        CgroupManager::Cgroupfs => {}
-        CgroupManager::Systemd => bail!("--systemd-cgroup: the systemd cgroup driver is not supported yet"),
-        CgroupManager::Disabled => bail!("--cgroup-manager: disabled is not supported yet"),
-    }
+    ensure!(
+        host.cgroup_manager != Manager::Systemd,
+        "--systemd-cgroup: the systemd cgroup driver is not supported yet"
+    );
     ensure!(host.rootless != Rootless::True, "--rootless: rootless containers are not supported yet");
     ensure!(sys::kernel::is_new_enough(), "ocirt needs Linux 5.14 or newer");
     let request = plan::Request {
         id: id.as_str(),
+        cgroup_manager: host.cgroup_manager,
         bundle: &bundle.directory,
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,

@@ -133,6 +133,7 @@ impl Place {
         if options.cgroups.is_empty() {
             return Ok(Self { paths: own.clone(), instead: found.state.init.map(|init| init.pid) });
         }
+        found.needs_cgroup().context("--cgroup")?;
         Ok(Self { paths: own.below(&options.cgroups).context("--cgroup")?, instead: None })
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::state::{Directory, Phase, State, Status};
-use super::{Host, Id, Refusal};
+use super::{Host, Id, Refusal, members};
 
 /// What `state` and `list` show of a container: runc's fields in runc's order.
 #[derive(Serialize, Clone, Debug)]
@@ -119,7 +119,7 @@ pub fn ids(host: &Host) -> Result<Vec<Id>> {
 
 /// The processes of a container, as the host numbers them: also those that outlive init. None, if all have ended.
 pub fn ps(host: &Host, id: &Id) -> Result<Vec<i32>> {
-    Found::open(host, id)?.state.cgroup.pids()
+    members::pids(&Found::open(host, id)?.state)
 }
 
 /// The name of user `uid` in the host's /etc/passwd, or its number as text.

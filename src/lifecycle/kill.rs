@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::inspect::Found;
 use super::state::Status;
-use super::{Host, Id, Refusal, Signal};
+use super::{Host, Id, Refusal, Signal, members};
 use crate::sys::{Errno, process, signal};
 
 /// Sends `number` to init, or with `all` to every process in the container's cgroup.
@@ -15,14 +15,14 @@ use crate::sys::{Errno, process, signal};
 pub fn kill(host: &Host, id: &Id, Signal(number): Signal, all: bool) -> Result<()> {
     let found = Found::open(host, id)?;
     if all {
-        return found.state.cgroup.kill_all(number);
+        return members::kill_all(&found.state, number);
     }
     if matches!(found.status, Status::Stopped | Status::Creating) {
         bail!(Refusal::NotRunning);
     }
     // Without a pid namespace of its own, nothing ends with init but init.
     if number == signal::KILL && !found.state.own_pid_namespace {
-        return found.state.cgroup.kill_all(number);
+        return members::kill_all(&found.state, number);
     }
     let init = found.state.init.ok_or(Refusal::NotRunning)?;
     let pidfd = init.open()?.ok_or(Refusal::NotRunning)?;

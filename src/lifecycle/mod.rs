@@ -14,6 +14,7 @@ mod inspect;
 mod interfaces;
 mod kill;
 mod launch;
+mod members;
 pub mod mounts;
 mod opener;
 mod pause;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use crate::container::cgroup::Manager;
 use crate::log::Log;
 
 pub use create::{CreateOptions, create, plan};
@@ -49,7 +51,8 @@ pub use update::{Schemata, update};
 pub struct Host<'a> {
     /// The directory that holds a directory for each container.
     pub root: PathBuf,
-    pub cgroup_manager: CgroupManager,
+    /// `--cgroup-manager` and `--systemd-cgroup`.
+    pub cgroup_manager: Manager,
     pub rootless: Rootless,
     /// Where warnings go; errors are returned.
     pub log: &'a Log,
@@ -61,14 +64,6 @@ const OCI_VERSION: &str = "1.3.0";
 /// A signal's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Signal(pub i32);
-
-/// `--cgroup-manager` and `--systemd-cgroup`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CgroupManager {
-    Cgroupfs,
-    Systemd,
-    Disabled,
-}
 
 /// `--rootless`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

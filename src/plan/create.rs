@@ -9,7 +9,7 @@ use oci_spec::runtime::{Linux, Process, Spec};
 
 use super::process::{Draft, Program};
 use super::{Gate, Outside, Plan, Request};
-use crate::container::cgroup::{self, Cgroup};
+use crate::container::cgroup::{self, Cgroup, Manager};
 use crate::container::console::{Console, Node};
 use crate::container::devices::{DevLinks, Device, Nodes};
 use crate::container::hooks::{self, Hook};
@@ -34,7 +34,11 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     let nothing: Linux = serde_json::from_str("{}").context("linux")?;
     let linux = spec.linux().as_ref().unwrap_or(&nothing);
     let process = spec.process().as_ref().context("process: missing")?;
-    let cgroup = cgroup::compile(linux, request.id, false)?.delegated_to(cgroup::owner(spec));
+    let cgroup = match request.cgroup_manager {
+        Manager::Disabled => cgroup::compile_none(linux, request.id)?,
+        Manager::Cgroupfs | Manager::Systemd => cgroup::compile(linux, request.id, false)?,
+    };
+    let cgroup = cgroup.delegated_to(cgroup::owner(spec));
     let namespaces = namespaces::compile(linux.namespaces().as_deref().unwrap_or_default())?;
     let (new, private, shared) = (namespaces.new, namespaces.private, namespaces.shared);
     let has_mounts = new.contains(Kind::Mount) || namespaces.join(Kind::Mount).is_some();
@@ -48,7 +52,8 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         private,
         place: if has_mounts { Place::OwnNamespace } else { Place::RuntimeNamespace },
         rootfs: request.bundle.join(spec.root().as_ref().context("root: missing")?.path()),
-        cgroup: view(&cgroup, new.contains(Kind::Cgroup)),
+        // In a namespace made in the runtime's own cgroup, a mount would hand that over.
+        cgroup: view(&cgroup, new.contains(Kind::Cgroup) && request.cgroup_manager != Manager::Disabled),
     };
     let net_devices = container.net_devices(&namespaces)?;
     let (born_in, joined) = split(namespaces, new)?;
@@ -189,7 +194,9 @@ impl Container<'_> {
             // Before the memory cgroup is joined, where the OOM killer may be at work already.
             draft.add("process.oomScoreAdj", Step::OomScoreAdj(score));
         }
-        draft.add("linux.cgroupsPath", Step::EnterCgroup);
+        if self.request.cgroup_manager != Manager::Disabled {
+            draft.add("linux.cgroupsPath", Step::EnterCgroup);
+        }
         draft.push(Step::AllCpus(cpu_affinity::AllCpus));
         if self.in_new_user_namespace() {
             draft.add("linux.uidMappings", Step::BecomeRoot(BecomeRoot));

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::container::cgroup::Cgroup;
+use crate::container::cgroup::{Cgroup, Manager};
 use crate::container::hooks::Hook;
 use crate::container::id_map::IdMaps;
 use crate::container::intel_rdt::IntelRdt;
@@ -44,6 +44,7 @@ pub enum Gate {
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     pub id: &'a str,
+    pub cgroup_manager: Manager,
     /// The bundle directory, absolute.
     pub bundle: &'a Path,
     pub no_pivot: bool,

@@ -6,6 +6,7 @@ use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 use super::{ExecRequest, Gate, Label, Plan, Request, Saved, StepError, create, exec};
+use crate::container::cgroup::Manager;
 use crate::container::default_spec;
 use crate::init::link::Failure;
 use crate::sys::namespace::Kind;
@@ -57,7 +58,15 @@ fn in_user_namespace() -> Value {
 fn planned(config: &Value, gate: Gate) -> Plan {
     let spec: Spec = serde_json::from_value(config.clone()).unwrap();
     let bundle = Path::new("/bundle");
-    let request = Request { id: "test", bundle, no_pivot: false, no_new_keyring: false, preserve_fds: 0, gate };
+    let request = Request {
+        id: "test",
+        cgroup_manager: Manager::Cgroupfs,
+        bundle,
+        no_pivot: false,
+        no_new_keyring: false,
+        preserve_fds: 0,
+        gate,
+    };
     create(&spec, &request).unwrap()
 }
 
@@ -190,7 +199,15 @@ fn init_waits_for_network_devices() {
     let spec: Spec = serde_json::from_value(config.clone()).unwrap();
     let bundle = Path::new("/bundle");
     let gate = Gate::Socket;
-    let request = Request { id: "test", bundle, no_pivot: false, no_new_keyring: false, preserve_fds: 0, gate };
+    let request = Request {
+        id: "test",
+        cgroup_manager: Manager::Cgroupfs,
+        bundle,
+        no_pivot: false,
+        no_new_keyring: false,
+        preserve_fds: 0,
+        gate,
+    };
     if crate::sys::ids::effective_uid() != 0 {
         let error = create(&spec, &request).err().unwrap().to_string();
         assert!(error.starts_with("linux.netDevices: a runtime that is not root"), "{error}");

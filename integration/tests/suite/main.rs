@@ -23,6 +23,7 @@ mod lifecycle;
 mod mounts;
 mod namespaces;
 mod net_devices;
+mod no_cgroup;
 mod notify;
 mod opener;
 mod output;
@@ -59,6 +60,7 @@ fn main() -> std::process::ExitCode {
         output::TESTS,
         pause::TESTS,
         ps::TESTS,
+        no_cgroup::TESTS,
         resources::TESTS,
         update::TESTS,
         events::TESTS,

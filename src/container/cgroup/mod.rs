@@ -15,6 +15,7 @@ mod file;
 mod inside;
 mod join;
 mod layout;
+mod none;
 mod oom;
 mod path;
 mod paths;
@@ -38,6 +39,7 @@ use oci_spec::runtime::{Linux, LinuxResources};
 pub use create::Created;
 pub use join::{Join, TasksFile};
 pub use layout::Layout;
+pub use none::compile_none;
 pub use paths::Paths;
 pub use view::{HierarchyView, MountView, owner};
 
@@ -48,6 +50,14 @@ use resources::{Missing, Write, Writes};
 use update::Applied;
 
 use crate::sys::bpf::Instruction;
+
+/// Who makes the container's cgroup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
+}
 
 /// A prepared cgroup: every directory and every write. Nothing is touched before [`Cgroup::create`].
 #[derive(Debug)]
