@@ -147,8 +147,7 @@ pub fn undo() {
         for &pid in living {
             kill(pid);
         }
-        // SAFETY: a null status is allowed.
-        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+        reap_zombies();
         if Instant::now() > end {
             break;
         }
@@ -275,6 +274,12 @@ pub fn kill_tree(pid: u32) {
     let below = descendants(pid);
     kill(pid);
     below.into_iter().for_each(kill);
+}
+
+/// Reaps those that were left to this process and have ended, as a shim does all the time.
+pub fn reap_zombies() {
+    // SAFETY: a null status is allowed.
+    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
 }
 
 /// The exit status (128 + signal) of a process that was left to this one, as to a shim; waits ten seconds at most.

@@ -310,6 +310,11 @@ pub fn snoop(seconds: &str) -> Answer {
             if name == "1" || name.parse::<u32>().is_err() {
                 continue;
             }
+            // Who may read this may trace. In the middle of an execve(2) there is but the stack of the new program.
+            let maps = std::fs::read_to_string(entry.path().join("maps")).unwrap_or_default();
+            if maps.contains(" /") && !maps.contains("/probe") {
+                writeln!(io::stdout(), "{name} {}", maps.lines().next().unwrap_or_default())?;
+            }
             let fds = std::fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten().map(|fd| fd.path());
             let fds = fds.filter(|fd| !["0", "1", "2"].iter().any(|number| fd.ends_with(number)));
             for link in ["exe", "root", "cwd"].map(|link| entry.path().join(link)).into_iter().chain(fds) {

@@ -16,6 +16,9 @@ tests![
     delete_killed_at_a_system_call_can_be_repeated,
     create_with_a_failing_system_call_leaves_nothing,
     delete_with_a_failing_system_call_can_be_repeated,
+    exec_killed_at_a_system_call_leaves_the_container_alone,
+    exec_with_a_failing_system_call_leaves_the_container_alone,
+    a_slow_exec_is_not_open_to_the_container,
 ];
 
 /// How long a test looks for accidents; the places are taken from all over the command, the more the faster it goes.
@@ -72,6 +75,11 @@ fn places(first: &str, prepare: impl Fn() -> (Bundle, Call)) -> Vec<Place> {
 }
 
 fn undo(bundle: &Bundle) {
+    // A pid namespace does not end before those who were put into it are reaped, which is our part.
+    if call(["state", &bundle.id]).stdout.contains("\"running\"") {
+        end_others(bundle, "undo");
+    }
+    host::reap_zombies();
     call(["delete", "--force", &bundle.id]).ok();
     host::assert_nothing_left();
 }
@@ -166,4 +174,99 @@ fn delete_with_a_failing_system_call_can_be_repeated() {
         assert!([0, 1].contains(&output.status), "{name} {count}: {output:?}");
         undo(&bundle);
     });
+}
+
+/// A running container, and an exec into it whose process would stay.
+fn execed() -> (Bundle, Call) {
+    let container = bundle().create(probe!(sleep 60));
+    container.start().ok();
+    let file = container.bundle.dir.join("exec-pid").display().to_string();
+    let words = ["exec", "--detach", "--pid-file", &file, container.id()].map(str::to_owned);
+    let call = Call::new(words.into_iter().chain(probe!(sleep 60)));
+    (container.bundle, call)
+}
+
+/// The pids of the container but init; ends them.
+fn end_others(bundle: &Bundle, what: &str) -> usize {
+    let state = call(["state", &bundle.id]).ok().json();
+    assert_eq!(state["status"], "running", "{what}");
+    let pids = call(["ps", "--format", "json", &bundle.id]).ok().json();
+    let others: Vec<u32> = pids
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|pid| **pid != state["pid"])
+        .filter_map(|pid| u32::try_from(pid.as_u64()?).ok())
+        .collect();
+    for pid in &others {
+        host::kill(*pid);
+        host::reap(*pid);
+    }
+    others.len()
+}
+
+/// The process may have come to run; half of one never stays.
+fn exec_killed_at_a_system_call_leaves_the_container_alone() {
+    let places = places("state.json", execed);
+    each(&places, |Place { name, count }| {
+        let (program, _) = traced(&format!("-e inject={name}:signal=KILL:when={count}"));
+        let (bundle, call) = execed();
+        call.program(&program).run();
+        // The process that has no runtime any more ends by itself, unless it has become its program.
+        let begun = Instant::now();
+        while half_made(&bundle) {
+            assert!(begun.elapsed() < Duration::from_secs(5), "{name} {count}: a half-made process stays");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(end_others(&bundle, name) <= 1, "{name} {count}");
+        undo(&bundle);
+    });
+}
+
+/// Whether a process of the container is still one of the runtime's.
+fn half_made(bundle: &Bundle) -> bool {
+    let pids = call(["ps", "--format", "json", &bundle.id]).ok().json();
+    let name = |pid: &serde_json::Value| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    pids.as_array().into_iter().flatten().any(|pid| ["ocirt", "traced", "ocirt:exec"].contains(&name(pid).trim()))
+}
+
+fn exec_with_a_failing_system_call_leaves_the_container_alone() {
+    let places = places("state.json", execed);
+    each(&places, |Place { name, count }| {
+        if NOT_FAILING.contains(&name.as_str()) {
+            return;
+        }
+        let (program, _) = traced(&format!("-e inject={name}:error=ENOSPC:when={count}"));
+        let (bundle, call) = execed();
+        let output: Output = call.program(&program).run();
+        let lines: Vec<_> = output.stderr.lines().collect();
+        let others = end_others(&bundle, name);
+        let pid_file = bundle.dir.join("exec-pid").exists();
+        match output.status {
+            // A call that it can do without.
+            0 => assert!(others == 1 && pid_file, "{name} {count}: {output:?}"),
+            255 => {
+                assert!(lines.len() == 1 && lines[0].starts_with("ocirt: exec "), "{name} {count}: {output:?}");
+                assert!(others == 0 && !pid_file, "{name} {count}: {others} processes, pid file {pid_file}");
+            }
+            _ => panic!("{name} {count}: {output:?}"),
+        }
+        undo(&bundle);
+    });
+}
+
+/// CVE-2016-9962: strace holds the process up where it has joined everything, and is not yet root of the container's
+/// user namespace.
+fn a_slow_exec_is_not_open_to_the_container() {
+    need(Need::Strace, std::process::Command::new("strace").arg("-V").output().is_ok());
+    let container = super::exec_life::snooped().create(probe!(snoop 60));
+    container.start().ok();
+    container.answers(1);
+    let (program, trace) = traced("-f -e trace=setgroups,setns -e inject=setgroups:delay_enter=100000");
+    let words = ["exec", container.id()].map(str::to_owned);
+    Call::new(words.into_iter().chain(probe!(print "x"))).program(&program).run().ok();
+    let trace = std::fs::read_to_string(trace).expect("trace");
+    assert!(trace.contains("setns(") && trace.contains("DELAYED"), "{trace}");
+    let found = container.stdout();
+    assert_eq!(found.lines().count(), 1, "{found}");
 }

@@ -14,6 +14,7 @@ mod deliberate;
 mod engines;
 mod events;
 mod exec;
+mod exec_join;
 mod exec_life;
 mod hooks;
 mod hot_mounts;
@@ -55,6 +56,7 @@ fn main() -> std::process::ExitCode {
         refusals::TESTS,
         security::TESTS,
         exec::TESTS,
+        exec_join::TESTS,
         exec_life::TESTS,
         console::TESTS,
         output::TESTS,
