@@ -4,6 +4,8 @@
 //! Terminology: a *group* (CTRL_MON) has a `schemata` file with what its tasks get; a *monitoring group* is one below
 //! `mon_groups` of it. The filesystem's root is the default group.
 
+pub mod stats;
+
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;

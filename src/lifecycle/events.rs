@@ -11,6 +11,7 @@ use super::interfaces::{self, Interface};
 use super::state::{State, Status};
 use super::{Host, Id, Refusal};
 use crate::container::cgroup::stats::Stats;
+use crate::container::intel_rdt;
 use crate::sys::process;
 
 /// One line of output, as runc's types/events.go has it.
@@ -27,13 +28,10 @@ pub struct Event<'a> {
 pub struct Data {
     #[serde(flatten)]
     cgroup: Stats,
-    intel_rdt: IntelRdt,
+    /// Empty without a resctrl group.
+    intel_rdt: intel_rdt::stats::Stats,
     network_interfaces: Option<Vec<Interface>>,
 }
-
-/// Empty without a resctrl group.
-#[derive(Serialize, Debug)]
-struct IntelRdt {}
 
 /// Tells `print` what the container uses, every `interval`, and each time it has run out of memory; returns when the
 /// container has ended. Without an interval, tells what it uses now, and returns.
@@ -79,6 +77,7 @@ pub fn events(
 
 fn stats(state: &State) -> Result<Event<'_>> {
     let cgroup = Stats::read(&state.cgroup)?;
+    let intel_rdt = state.intel_rdt.as_ref().map(intel_rdt::Groups::stats).unwrap_or_default();
     let network_interfaces = state.init.and_then(|init| interfaces::of(init.pid));
-    Ok(Event { kind: "stats", id: &state.id, data: Some(Data { cgroup, intel_rdt: IntelRdt {}, network_interfaces }) })
+    Ok(Event { kind: "stats", id: &state.id, data: Some(Data { cgroup, intel_rdt, network_interfaces }) })
 }

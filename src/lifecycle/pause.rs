@@ -14,11 +14,13 @@ pub fn pause(host: &Host, id: &Id) -> Result<()> {
         bail!(Refusal::NotRunning);
     }
     found.needs_cgroup()?;
-    match found.state.cgroup.freeze() {
-        // It ended meanwhile, and its cgroup with it: no fault of the freezer's.
-        Err(_) if found.init_has_ended() => bail!(Refusal::NotRunning),
-        result => result,
+    let frozen = found.state.cgroup.freeze();
+    if found.init_has_ended() {
+        // Meanwhile, and perhaps its cgroup with it: no fault of the freezer's, which may have frozen what is empty.
+        found.state.cgroup.thaw()?;
+        bail!(Refusal::NotRunning);
     }
+    frozen
 }
 
 /// Lets the processes of a paused container go on.

@@ -15,6 +15,7 @@ tests![
     a_paused_container_can_be_deleted_by_force,
     every_process_is_paused,
     only_the_container_itself_is_paused,
+    a_container_that_ends_meanwhile_is_not_running,
 ];
 
 fn pause(container: &Container) -> Output {
@@ -134,4 +135,24 @@ fn only_the_container_itself_is_paused() {
     assert!(!gets_on(&one) && gets_on(&other));
     assert_eq!(other.state()["id"], json!(other.id()));
     resume(&one).ok();
+}
+
+/// runc 1.3.2 fixed "cgroup.freeze: no such device", which it said when the container ended at the wrong time.
+fn a_container_that_ends_meanwhile_is_not_running() {
+    for round in 0..25 {
+        let container = Bundle::new().create(probe!(sleep 0.002));
+        container.start().ok();
+        std::thread::sleep(Duration::from_micros(round * 400));
+        let paused = pause(&container);
+        let resumed = resume(&container);
+        if paused.status == 0 {
+            assert!(resumed.status == 0 || resumed.stderr.contains("container not paused"), "{resumed:?}");
+        } else {
+            assert!(paused.stderr.contains("container not running"), "{paused:?}");
+            assert!(resumed.stderr.contains("container not paused"), "{resumed:?}");
+        }
+        container.wait_for("stopped");
+        container.delete().ok();
+    }
+    host::assert_nothing_left();
 }

@@ -231,3 +231,44 @@ fn errors_name_the_field() {
         assert_eq!(resctrl.refused(spec), expected);
     }
 }
+
+#[test]
+fn statistics_have_the_names_of_runc() {
+    let resctrl = Resctrl::new("stats");
+    let file = |name: &str, text: &str| {
+        let path = resctrl.0.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let groups =
+        Groups { group: resctrl.0.join("one"), owned: true, monitoring: Some(resctrl.0.join("one/mon_groups/c")) };
+    resctrl.fill("one");
+    assert_eq!(serde_json::to_value(groups.stats()).unwrap(), json!({}), "a machine that has none of it");
+    for (name, text) in [("cbm_mask", "7ff\n"), ("min_cbm_bits", "1\n"), ("num_closids", "16\n")] {
+        file(&format!("info/L3/{name}"), text);
+    }
+    for (name, text) in
+        [("bandwidth_gran", "10\n"), ("delay_linear", "1\n"), ("min_bandwidth", "10\n"), ("num_closids", "8\n")]
+    {
+        file(&format!("info/MB/{name}"), text);
+    }
+    file("info/L3_MON/mon_features", "llc_occupancy\nmbm_total_bytes\nmbm_local_bytes\n");
+    file("one/schemata", "    L3:0=3;1=7ff\n    MB:0=20;1= 70\n");
+    for (domain, text) in [("mon_L3_00", "5\n"), ("mon_L3_01", "Unavailable\n")] {
+        file(&format!("one/mon_groups/c/mon_data/{domain}/llc_occupancy"), text);
+        file(&format!("one/mon_groups/c/mon_data/{domain}/mbm_total_bytes"), "9\n");
+        file(&format!("one/mon_groups/c/mon_data/{domain}/mbm_local_bytes"), "7\n");
+    }
+    let bandwidth = json!({ "mbm_total_bytes": 9, "mbm_local_bytes": 7 });
+    let expected = json!({
+        "l3_cache_info": { "cbm_mask": "7ff", "min_cbm_bits": 1, "num_closids": 16 },
+        "l3_cache_schema_root": "L3:0=7ff;1=7ff",
+        "l3_cache_schema": "L3:0=3;1=7ff",
+        "mem_bw_info": { "bandwidth_gran": 10, "delay_linear": 1, "min_bandwidth": 10, "num_closids": 8 },
+        "mem_bw_schema_root": "MB:0=100;1= 70",
+        "mem_bw_schema": "MB:0=20;1= 70",
+        "mbm_stats": [bandwidth, bandwidth],
+        "cmt_stats": [{ "llc_occupancy": 5 }, { "llc_occupancy": 0 }],
+    });
+    assert_eq!(serde_json::to_value(groups.stats()).unwrap(), expected);
+}
