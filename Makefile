@@ -16,7 +16,7 @@ ENGINES := containerd docker.io docker-compose docker-registry podman buildah co
 	busybox-static catatonit iproute2 iptables jq socat protobuf-compiler libprotobuf-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help demo build test unit integration conformance engines engines-new bench lint install test-vm test-vm-fast clean
+.PHONY: help demo build test unit integration conformance engines engines-new engines-load deb deb-test bench lint install test-vm test-vm-fast clean
 
 help: ## this text
 	@echo 'ocirt, an OCI container runtime'
@@ -55,6 +55,17 @@ engines: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## Docker, containerd, Podman
 
 engines-new: ## the same with a newer Debian's engines: Docker 26, containerd 1.7, Podman 5
 	@$(MAKE) --no-print-directory engines ARGS="--root $$(scripts/debian trixie) $(ARGS)"
+
+engines-load: build ## a hundred containers through containerd, eight at a time, with ocirt and with runc
+	$(CARGO) run --locked --quiet --package ocirt-engines -- --walks integration/engines/load \
+		--runtime '$(OCIRT)' --runtime /usr/sbin/runc
+
+deb: build ## a Debian package, in .build/deb
+	@packaging/deb '$(OCIRT)'
+
+deb-test: deb ## installs it on a newer Debian, runs a container by it, and removes it
+	DEB="$$(ls $(CURDIR)/.build/deb/*.deb)" $(CARGO) run --locked --quiet --package ocirt-engines -- \
+		--walks packaging/walks --root "$$(scripts/debian trixie)" --runtime '$(OCIRT)'
 
 bench: build ## time, CPU and memory beside crun, runc and a floor program; PEERS="name=path ..."
 	@scripts/needs gcc libc6-dev

@@ -34,7 +34,7 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::lifecycle::{self, Host, Id};
 use crate::log::{self, Log};
@@ -98,6 +98,11 @@ enum Command {
     Spec(spec::Spec),
     Features(features::Features),
     Plan(plan::Plan),
+}
+
+/// The command line as data, for manual pages and shell completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that `arguments` spell, and returns the exit status.

@@ -42,7 +42,8 @@ impl Engine {
         match name {
             "containerd" => engine.containerd(place)?,
             "docker" => engine.docker(place)?,
-            "podman" => podman(place)?,
+            "podman" => podman(&engine, place)?,
+            "none" => {}
             _ => return Err(format!("no engine is called {name}")),
         }
         Ok(engine)
@@ -135,7 +136,7 @@ fn link_cri(place: &Path) -> Result<(), String> {
 }
 
 /// Podman and Buildah have no daemon.
-fn podman(place: &Path) -> Result<(), String> {
+fn podman(engine: &Engine, place: &Path) -> Result<(), String> {
     write("/etc/containers/containers.conf", &readme::snippet("containers.conf")?)?;
     // What a machine without systemd, journald and CAP_SYS_RESOURCE asks for besides.
     let machine = "[containers]\ndefault_ulimits = [\"nofile=20000:20000\", \"nproc=32768:32768\"]\n\
@@ -145,11 +146,7 @@ fn podman(place: &Path) -> Result<(), String> {
     let storage = "[storage]\ndriver = \"overlay\"\nrunroot = \"/run/containers/storage\"\n\
         graphroot = \"/var/lib/containers/storage\"\n";
     write("/etc/containers/storage.conf", storage)?;
-    let engine = Engine {
-        daemons: Vec::new(),
-        environment: vec![("PATH".to_owned(), PATH.to_owned()), ("HOME".to_owned(), place.display().to_string())],
-    };
-    run(&engine, place, "podman load -i box.tar")
+    run(engine, place, "podman load -i box.tar")
 }
 
 fn run(engine: &Engine, place: &Path, line: &str) -> Result<(), String> {

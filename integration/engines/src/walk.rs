@@ -24,6 +24,9 @@ use ocirt_integration::{host, runtime};
 /// How long one command may take; a build on a loaded machine is the longest.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// What a command measured, which is shown in any case.
+const FIGURE: &str = "figure: ";
+
 /// How steps turned out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
@@ -148,6 +151,7 @@ impl Step {
         }
         let (status, output) = call(&self.command, environment, place);
         let lines: Vec<&str> = output.lines().collect();
+        lines.iter().filter(|line| line.starts_with(FIGURE)).for_each(|line| println!("   {line}"));
         let expected: Vec<&str> = self.output.iter().map(String::as_str).collect();
         let holds = status == Some(self.status) && fits(&expected, &lines);
         let except = self.except.iter().find(|(name, _)| name == kind);
