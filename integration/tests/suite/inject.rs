@@ -1,6 +1,6 @@
 //! Every system call as the place of an accident: strace(1) kills the runtime there, or has the call fail.
 
-use ocirt_integration::bundle::Bundle;
+use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::runner::{Need, need};
 use ocirt_integration::runtime::{Call, Output, call, kind, path};
 use ocirt_integration::{host, probe, tests};
@@ -19,6 +19,9 @@ tests![
     exec_killed_at_a_system_call_leaves_the_container_alone,
     exec_with_a_failing_system_call_leaves_the_container_alone,
     a_slow_exec_is_not_open_to_the_container,
+    update_with_a_failing_system_call_is_all_or_nothing,
+    update_killed_at_a_system_call_leaves_the_container_alone,
+    pause_killed_at_a_system_call_can_be_resumed_or_deleted,
 ];
 
 /// How long a test looks for accidents; the places are taken from all over the command, the more the faster it goes.
@@ -269,4 +272,99 @@ fn a_slow_exec_is_not_open_to_the_container() {
     assert!(trace.contains("setns(") && trace.contains("DELAYED"), "{trace}");
     let found = container.stdout();
     assert_eq!(found.lines().count(), 1, "{found}");
+}
+
+const UPDATE: [&str; 5] = ["update", "--memory=96m", "--pids-limit=60", "--cpu-share=300", "--cpu-quota=30000"];
+
+/// A running container with limits, and an update of three of them.
+fn limited() -> Container {
+    let limits = json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 50 }, "cpu": { "shares": 500 } });
+    let container = Bundle::new().set("linux.resources", limits).create(probe!(sleep 60));
+    container.start().ok();
+    container
+}
+
+fn limits(container: &Container) -> [String; 3] {
+    let file = |v1: (&str, &str), v2: &str| match host::is_cgroup2() {
+        true => container.cgroup_file("", v2),
+        false => container.cgroup_file(v1.0, v1.1),
+    };
+    [
+        file(("memory", "memory.limit_in_bytes"), "memory.max"),
+        file(("pids", "pids.max"), "pids.max"),
+        file(("cpu", "cpu.shares"), "cpu.weight"),
+    ]
+}
+
+fn updated() -> (Bundle, Call) {
+    let container = limited();
+    let call = Call::new(UPDATE.into_iter().chain([container.id()]));
+    (container.bundle, call)
+}
+
+/// On an error every limit is as it was; on success every one is new.
+fn update_with_a_failing_system_call_is_all_or_nothing() {
+    let places = places("state.json", updated);
+    let (old, new) = {
+        let container = limited();
+        let old = limits(&container);
+        Call::new(UPDATE.into_iter().chain([container.id()])).run().ok();
+        let new = limits(&container);
+        undo(&container.bundle);
+        (old, new)
+    };
+    assert!(old.iter().zip(&new).all(|(old, new)| old != new), "{old:?} {new:?}");
+    let mut refused = 0;
+    each(&places, |Place { name, count }| {
+        if NOT_FAILING.contains(&name.as_str()) {
+            return;
+        }
+        let (program, _) = traced(&format!("-e inject={name}:error=EIO:when={count}"));
+        let container = limited();
+        let output = Call::new(UPDATE.into_iter().chain([container.id()])).program(&program).run();
+        match output.status {
+            0 => assert_eq!(limits(&container), new, "{name} {count}: {output:?}"),
+            1 => {
+                refused += 1;
+                assert_eq!(limits(&container), old, "{name} {count}: {output:?}");
+            }
+            _ => panic!("{name} {count}: {output:?}"),
+        }
+        assert_eq!(container.status(), "running", "{name} {count}");
+        undo(&container.bundle);
+    });
+    assert!(refused > 5, "{refused} of {} accidents were noticed", places.len());
+}
+
+/// What is left can be updated again, and deleted.
+fn update_killed_at_a_system_call_leaves_the_container_alone() {
+    let places = places("state.json", updated);
+    each(&places, |Place { name, count }| {
+        let (program, _) = traced(&format!("-e inject={name}:signal=KILL:when={count}"));
+        let container = limited();
+        Call::new(UPDATE.into_iter().chain([container.id()])).program(&program).run();
+        assert_eq!(container.status(), "running", "{name} {count}");
+        Call::new(UPDATE.into_iter().chain([container.id()])).run().ok();
+        assert_eq!(limits(&container)[..2], ["100663296", "60"], "{name} {count}");
+        undo(&container.bundle);
+    });
+}
+
+fn pause_killed_at_a_system_call_can_be_resumed_or_deleted() {
+    let places = places("state.json", || {
+        let container = limited();
+        let call = Call::new(["pause", container.id()]);
+        (container.bundle, call)
+    });
+    each(&places, |Place { name, count }| {
+        let (program, _) = traced(&format!("-e inject={name}:signal=KILL:when={count}"));
+        let container = limited();
+        Call::new(["pause", container.id()]).program(&program).run();
+        if count % 2 == 0 && container.status() == "paused" {
+            call(["resume", container.id()]).ok();
+            assert_eq!(container.status(), "running", "{name} {count}");
+        }
+        call(["delete", "--force", container.id()]).ok();
+        host::assert_nothing_left();
+    });
 }

@@ -20,6 +20,7 @@ tests![
     nonsense_is_refused_by_flag_or_field,
     a_limit_below_the_usage_is_refused_when_asked_to,
     unified_keys_can_be_updated,
+    idle_and_real_time_flags_are_written_or_refused,
 ];
 
 fn update(container: &Container, flags: &[&str]) -> Output {
@@ -372,4 +373,26 @@ fn unified_keys_can_be_updated() {
     assert_eq!(container.cgroup_file("", "memory.high"), "50331648");
     update_by(&container, &json!({ "unified": { "nosuch.file": "1" } })).fails("nosuch");
     assert_eq!(container.cgroup_file("", "memory.high"), "50331648");
+}
+
+fn idle_and_real_time_flags_are_written_or_refused() {
+    need(Need::Ocirt, ocirt_integration::runtime::kind() == "ocirt");
+    let container = sleeper();
+    for (flag, value, v1, field) in [
+        ("--cpu-idle", "1", "cpu.idle", "linux.resources.cpu.idle"),
+        ("--cpu-idle", "0", "cpu.idle", "linux.resources.cpu.idle"),
+        ("--cpu-rt-period", "500000", "cpu.rt_period_us", "linux.resources.cpu.realtimePeriod"),
+        ("--cpu-rt-runtime", "1000", "cpu.rt_runtime_us", "linux.resources.cpu.realtimeRuntime"),
+    ] {
+        let before = limit(&container, ("cpu", v1), v1);
+        let output = update(&container, &[flag, value]);
+        match (&before, output.status) {
+            (Some(_), 0) => assert_eq!(limit(&container, ("cpu", v1), v1).as_deref(), Some(value), "{flag}"),
+            // No such file; or the parent has no real-time budget to give.
+            _ => {
+                output.fails(field);
+                assert_eq!(limit(&container, ("cpu", v1), v1), before, "{flag}");
+            }
+        }
+    }
 }
