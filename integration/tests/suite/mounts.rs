@@ -1,7 +1,7 @@
 //! `mounts`: every option and its effect, as the container sees it (config.md, "Mounts").
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::{has, probe, tests};
+use ocirt_integration::{has, host, probe, tests};
 use serde_json::{Value, json};
 
 tests![
@@ -12,6 +12,8 @@ tests![
     clearing_options_of_a_bind_are_honoured,
     recursive_options_reach_submounts,
     of_recursive_options_the_last_wins,
+    recursive_options_clear_what_submounts_have,
+    rro_is_never_less_than_asked_for,
     ro_on_an_rbind_stops_at_the_top,
     a_file_can_be_bound,
     a_relative_source_is_relative_to_the_bundle,
@@ -168,6 +170,49 @@ fn of_recursive_options_the_last_wins() {
         let (top, below) = tree_with(&options);
         assert!(!has(&top["options"], word) && !has(&below["options"], word), "{options:?} {top} {below}");
     }
+}
+
+/// The other half of the recursive options: the source and what is below it have the flags, and lose them.
+fn recursive_options_clear_what_submounts_have() {
+    for (had, option, word) in [
+        ("ro", "rrw", "ro"),
+        ("nosuid", "rsuid", "nosuid"),
+        ("nodev", "rdev", "nodev"),
+        ("noexec", "rexec", "noexec"),
+        ("noatime", "ratime", "noatime"),
+        ("noatime", "rrelatime", "noatime"),
+        ("nodiratime", "rdiratime", "nodiratime"),
+        ("nosymfollow", "rsymfollow", "nosymfollow"),
+        ("strictatime", "rnostrictatime", "strictatime"),
+        ("noatime", "rnorelatime", "noatime"),
+    ] {
+        let bundle = Bundle::new();
+        let source = bundle.host_dir("source");
+        mount_on_host(&["-t", "tmpfs", "top"], &source);
+        let below = bundle.host_dir("source/below");
+        mount_on_host(&["-t", "tmpfs", "-o", had, "below"], &below);
+        mount_on_host(&["-o", &format!("remount,bind,{had}")], &source);
+        let path = source.to_str().expect("UTF-8").to_owned();
+        let kept = bundle.mount("bind", &path, "/kept", &["rbind"]);
+        let output = kept.mount("bind", &path, "/mnt", &["rbind", option]);
+        let output = output.run(probe!(mountof "/kept/below"; mountof "/mnt"; mountof "/mnt/below"));
+        umount_on_host(&source);
+        let answers = output.ok().answers();
+        let has_it = |entry: &Value| has(&entry["options"], word);
+        assert!(had == "strictatime" || has_it(&answers[0]), "{option}: {}", answers[0]);
+        assert!(!has_it(&answers[1]) && !has_it(&answers[2]), "{option}: {} {}", answers[1], answers[2]);
+        assert!(option != "rnostrictatime" || has(&answers[2]["options"], "relatime"), "{}", answers[2]);
+    }
+}
+
+/// Where the kernel, or a seccomp profile around the runtime, has no mount_setattr, nothing runs with less.
+fn rro_is_never_less_than_asked_for() {
+    let bundle = Bundle::new();
+    let source = bundle.host_dir("source").to_str().expect("UTF-8").to_owned();
+    let bundle = bundle.mount("bind", &source, "/mnt", &["rbind", "rro"]).write(probe!(touch "/mnt/new"));
+    let output = bundle.call("run").without(vec![libc::SYS_mount_setattr]).run().fails("mount_setattr");
+    assert_eq!(output.stdout, "");
+    host::assert_nothing_left();
 }
 
 fn ro_on_an_rbind_stops_at_the_top() {

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ocirt_integration::bundle::Bundle;
+use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runtime::kind;
 use ocirt_integration::{has, host, probe, tests};
 use serde_json::json;
 
@@ -18,6 +20,7 @@ tests![
     what_the_host_has_covered_stays_covered,
     a_source_that_is_missing_is_named,
     an_opener_that_is_not_answered_ends_with_the_container,
+    without_the_rights_it_is_an_error_and_nothing_stays,
 ];
 
 const ROOT: u32 = 100_000;
@@ -179,6 +182,23 @@ fn an_opener_that_is_not_answered_ends_with_the_container() {
         std::thread::sleep(std::time::Duration::from_millis(4));
         drop(running.finish());
         host::undo();
+        host::assert_nothing_left();
+    }
+}
+
+/// As below an engine whose own seccomp profile forbids it.
+fn without_the_rights_it_is_an_error_and_nothing_stays() {
+    need(Need::Ocirt, kind() == "ocirt");
+    for (missing, name, options) in [
+        (libc::SYS_setns, "setns", &["bind"][..]),
+        (libc::SYS_mount_setattr, "mount_setattr", &["bind", "idmap"]),
+        (libc::SYS_open_tree, "open_tree", &["bind"]),
+    ] {
+        let bundle = Bundle::new().user_namespace(ROOT);
+        let source = private(&bundle);
+        let bundle = bundle.mount("bind", &text(&source), "/mnt", options).write(probe!(print "it ran"));
+        let output = bundle.call("run").without(vec![missing]).run().fails(name);
+        assert!(!output.stdout.contains("it ran"), "without {name}");
         host::assert_nothing_left();
     }
 }
