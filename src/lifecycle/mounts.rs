@@ -43,6 +43,7 @@ pub fn add(host: &Host, id: &Id, text: &[u8]) -> Result<()> {
         user_namespace: container.user().is_some(),
         network_namespace: container.namespaces.iter().any(|(kind, _)| *kind == Kind::Net),
         cgroup: None,
+        unseen: false,
         id_mappings: (&container.uids, &container.gids),
     };
     let listed = mounts::add(&mounts, &context)?;

@@ -248,6 +248,7 @@ impl Container<'_> {
             user_namespace: self.private.contains(Kind::User),
             network_namespace: self.new.contains(Kind::Net),
             cgroup: Some(&self.cgroup),
+            unseen: self.new.contains(Kind::Mount) && !first.leaves_peers(),
             id_mappings: (
                 self.linux.uid_mappings().as_deref().unwrap_or_default(),
                 self.linux.gid_mappings().as_deref().unwrap_or_default(),

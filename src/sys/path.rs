@@ -112,14 +112,23 @@ impl RootFd {
             let name = Path::new(bytes.get(from..to).unwrap_or_default())?;
             let above = parent.as_ref().map_or(self.as_fd(), |fd| fd.as_fd());
             let prefix = Path::new(bytes.get(..to).unwrap_or_default())?;
-            let found = match self.resolve(prefix.as_cstr(), want.open_flags(), links) {
-                Err(error) if error.errno == Errno::ENOENT => match want.make(above, name.as_cstr()) {
-                    Err(error) if error.errno == Errno::EEXIST && links == Links::Follow => {
-                        return whole.with_link(above, name.as_cstr(), from, to).map(Made::Link);
+            // The whole path was missing a moment ago, so the last component is not looked for again.
+            let there = if last { None } else { Some(self.resolve(prefix.as_cstr(), want.open_flags(), links)) };
+            let found = match there {
+                Some(Err(error)) if error.errno != Errno::ENOENT => return Err(error),
+                Some(Ok(found)) => found,
+                _ => match want.make(above, name.as_cstr()) {
+                    Err(error) if error.errno == Errno::EEXIST => {
+                        match self.resolve(prefix.as_cstr(), want.open_flags(), links) {
+                            Err(error) if error.errno == Errno::ENOENT && links == Links::Follow => {
+                                return whole.with_link(above, name.as_cstr(), from, to).map(Made::Link);
+                            }
+                            // Somebody made it meanwhile.
+                            found => found?,
+                        }
                     }
                     made => made?,
                 },
-                found => found?,
             };
             parent = Some(found);
             start = to;

@@ -30,8 +30,8 @@ pub struct Bind {
     must_be_proc: bool,
     pub(super) id_map: Option<IdMap>,
     symlinks: Symlinks,
-    /// What EPERM means for these flags.
-    locked: CString,
+    /// What EPERM means for these flags, if some of them are taken away.
+    locked: Option<CString>,
     text: String,
 }
 
@@ -80,15 +80,13 @@ impl Bind {
             must_be_proc: false,
             id_map: None,
             symlinks: Symlinks::default(),
-            locked: CString::default(),
+            locked: None,
             text: String::new(),
         })
     }
 
     fn new(source: &Path, request: &Request) -> anyhow::Result<Self> {
         let options = &request.options;
-        let kept = request.text.split(',').filter(|option| !matches!(*option, "bind" | "rbind"));
-        let cleared = request.text.split(',').filter(|option| CLEARING.contains(option)).collect::<Vec<_>>().join(",");
         Ok(Self {
             source: c_path(source).context("source")?,
             depth: Depth::One,
@@ -99,8 +97,8 @@ impl Bind {
             must_be_proc: false,
             id_map: request.id_map,
             symlinks: options.symlinks,
-            locked: CString::new(format!("the source has flags that its user namespace has locked: {cleared}"))?,
-            text: kept.collect::<Vec<_>>().join(","),
+            locked: locked(&request.text)?,
+            text: request.text.clone(),
         })
     }
 
@@ -170,7 +168,7 @@ impl Bind {
             return Ok(());
         }
         set_attributes(tree, flags, depth).map_err(|error| match error.errno {
-            Errno::EPERM => error.about(&self.locked),
+            Errno::EPERM => error.about(self.locked.as_ref().unwrap_or(&self.source)),
             _ => error.about(&self.source),
         })
     }
@@ -202,9 +200,21 @@ const CLEARING: &[&str] = &[
     "rdiratime",
 ];
 
+/// The words for EPERM where `options` have some that take flags away.
+fn locked(options: &str) -> anyhow::Result<Option<CString>> {
+    let cleared: Vec<_> = options.split(',').filter(|option| CLEARING.contains(option)).collect();
+    if cleared.is_empty() {
+        return Ok(None);
+    }
+    let words = format!("the source has flags that its user namespace has locked: {}", cleared.join(","));
+    Ok(Some(CString::new(words)?))
+}
+
 impl fmt::Display for Bind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = self.text.split(',').filter(|option| !matches!(*option, "bind" | "rbind"));
+        let kept = kept.collect::<Vec<_>>().join(",");
         let name = if self.depth == Depth::Tree { "rbind" } else { "bind" };
-        write_mount(f, format_args!("{name} {}", self.source.to_string_lossy()), &self.target, &self.text)
+        write_mount(f, format_args!("{name} {}", self.source.to_string_lossy()), &self.target, &kept)
     }
 }

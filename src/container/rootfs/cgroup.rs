@@ -11,6 +11,7 @@ use anyhow::{Context as _, ensure};
 use super::bind::Bind;
 use super::filesystem::Filesystem;
 use super::mount::{Context, Request, Target, all_flags, propagate, write_mount};
+use crate::sys::file::Umask;
 use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_attributes};
 use crate::sys::path::RootFd;
 use crate::sys::{Errno, Fault, file};
@@ -55,6 +56,8 @@ pub struct V1 {
     /// Where each symlink leads, and its name.
     links: Vec<(CString, CString)>,
     read_only: bool,
+    /// Whether the tmpfs is seen by nobody else before the container runs.
+    unseen: bool,
     propagation: Vec<(Sharing, Depth)>,
     target: Target,
     text: String,
@@ -122,6 +125,7 @@ impl V1 {
             hierarchies: view.hierarchies.iter().map(part).collect::<anyhow::Result<_>>().context("cgroup")?,
             links: links.collect::<anyhow::Result<_>>().context("cgroup")?,
             read_only: wanted & attr::RDONLY != 0,
+            unseen: context.unseen,
             propagation: request.options.propagation,
             target: request.target,
             text: request.text,
@@ -131,12 +135,15 @@ impl V1 {
     fn apply(&self, root: &RootFd) -> Result<(), Fault> {
         // All mount points are in the tmpfs that was just made: nothing of the container is on the way.
         let inside = RootFd::new(self.tmpfs.mount(root, None)?);
+        let umask = Umask::set(0);
         for part in &self.hierarchies {
             match part {
+                Part::Mounted(filesystem) if self.unseen => filesystem.mount_in(inside.as_fd())?,
                 Part::Mounted(filesystem) => filesystem.apply(&inside)?,
                 Part::Bound(bind) => bind.apply(&inside, None)?,
             }
         }
+        drop(umask);
         for (target, name) in &self.links {
             file::symlink_at(target, inside.as_fd(), name).map_err(|error| error.about(name))?;
         }

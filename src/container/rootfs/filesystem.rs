@@ -11,7 +11,7 @@ use super::copy_up::copy_up;
 use super::idmap::{IdMap, UserNamespaces};
 use super::mount::{Request, Target, all_flags, propagate, verify, write_mount};
 use crate::sys::mount::{Attributes, Depth, FsContext, Sharing, attach, attr, legacy, mount_here, set_attributes};
-use crate::sys::path::{Links, RootFd};
+use crate::sys::path::{Links, RootFd, open_itself_at};
 use crate::sys::{Errno, Fault, file};
 
 /// fsconfig(2) takes strings of up to 255 bytes; beyond, as overlay's lists of layers can be, mount(2) has to do.
@@ -126,6 +126,15 @@ impl Filesystem {
         let mount = self.detached(None)?;
         id_map.apply(mount.as_fd(), &self.kind, namespaces)?;
         Ok(Some(mount))
+    }
+
+    /// Mounts it on a new directory in `directory`, which nobody else can see: nothing is on the way there, or can be
+    /// moved away, so that nothing has to be looked up twice. The umask must be 0.
+    pub(super) fn mount_in(&self, directory: BorrowedFd) -> Result<(), Fault> {
+        let about = |error: crate::sys::SysError| error.about(&self.target.path);
+        file::mkdir_at(directory, &self.target.path, 0o755).map_err(about)?;
+        let target = open_itself_at(directory, &self.target.path).map_err(about)?;
+        attach(self.detached(None)?.as_fd(), target.as_fd()).map_err(about)
     }
 
     /// The detached mount, but for filesystems that have nothing of the host's.

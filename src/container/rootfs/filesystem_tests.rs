@@ -16,6 +16,7 @@ fn apply(dir: &Directory, mount: Value) -> Result<(), Fault> {
         user_namespace: false,
         network_namespace: true,
         cgroup: None,
+        unseen: true,
         id_mappings: (&[], &[]),
     };
     Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 0).unwrap().mount.apply(&dir.root(), None)

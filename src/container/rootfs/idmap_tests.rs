@@ -17,6 +17,7 @@ fn compiled(mount: Value, own: &[(u32, u32, u32)]) -> Result<Option<(Option<usiz
         user_namespace: !own.is_empty(),
         network_namespace: true,
         cgroup: None,
+        unseen: true,
         id_mappings: (&own, &own),
     };
     let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 3)?;

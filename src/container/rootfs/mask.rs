@@ -47,12 +47,14 @@ impl MaskPath {
             copy_tree(masks.null_device(root)?, Depth::One).map_err(|error| error.about(&self.path))?
         };
         attach(mask.as_fd(), target.as_fd()).map_err(|error| error.about(&self.path))?;
-        verify(root, &self.path, &file::stat(mask.as_fd())?)?;
-        let masked = if stat.is_directory() { is_empty_tmpfs(mask.as_fd())? } else { is_null(mask.as_fd())? };
+        let mounted = file::stat(mask.as_fd())?;
+        verify(root, &self.path, &mounted)?;
+        let is_directory = stat.is_directory();
+        let masked = if is_directory { is_empty_tmpfs(mask.as_fd())? } else { mounted.is_character(1, 3) };
         if !masked {
             return Err(words("statx", Errno::EPERM, &[self.path.as_bytes(), b" is not masked"]));
         }
-        if stat.is_directory() && masks.empty.is_none() {
+        if is_directory && masks.empty.is_none() {
             masks.empty = Some(mask);
         }
         Ok(())

@@ -35,6 +35,9 @@ pub struct Context<'a> {
     pub network_namespace: bool,
     /// What a mount of type `cgroup` shows; without it, such a mount is an error.
     pub cgroup: Option<&'a CgroupView>,
+    /// Whether nobody else sees what is mounted before the container runs: its mount namespace is new, and its mounts
+    /// are no peers of the host's.
+    pub unseen: bool,
     /// linux.uidMappings and gidMappings.
     pub id_mappings: (&'a [LinuxIdMapping], &'a [LinuxIdMapping]),
 }

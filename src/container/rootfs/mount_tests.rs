@@ -14,6 +14,7 @@ fn context(bundle: &Path) -> Context<'_> {
         user_namespace: false,
         network_namespace: true,
         cgroup: None,
+        unseen: true,
         id_mappings: (&[], &[]),
     }
 }

@@ -31,6 +31,7 @@ fn enter(rootfs: &Path, propagation: Option<&str>, mounts: Value, cgroup: Option
         user_namespace: false,
         network_namespace: true,
         cgroup,
+        unseen: true,
         id_mappings: (&[], &[]),
     };
     for mount in mounts.as_array().unwrap() {

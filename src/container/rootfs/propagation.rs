@@ -53,7 +53,7 @@ impl Propagation {
     }
 
     /// Whether mounts of the container's namespace can still be peers of the host's afterwards.
-    pub(super) fn leaves_peers(&self) -> bool {
+    pub fn leaves_peers(&self) -> bool {
         self.sharing == Sharing::Shared
     }
 }

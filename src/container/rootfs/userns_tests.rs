@@ -37,6 +37,7 @@ fn apply(dir: &Directory, root: &RootFd, mount: Value) -> Result<(), Fault> {
         user_namespace: true,
         network_namespace: false,
         cgroup: None,
+        unseen: true,
         id_mappings: (&[], &[]),
     };
     Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 0).unwrap().mount.apply(root, None)
@@ -90,6 +91,7 @@ fn locked_flags_of_a_source_stay_and_asking_for_less_says_so() {
             user_namespace: false,
             network_namespace: true,
             cgroup: None,
+            unseen: true,
             id_mappings: (&[], &[]),
         };
         let compiled = Mount::compile(&serde_json::from_value(tmpfs).unwrap(), &context, 0).unwrap();
