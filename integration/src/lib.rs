@@ -12,6 +12,7 @@
 
 pub mod agent;
 pub mod bundle;
+pub mod criu;
 pub mod host;
 pub mod runner;
 pub mod runtime;

@@ -117,6 +117,7 @@ pub struct Call {
     root: Option<PathBuf>,
     command: Command,
     stdin: Option<Stdio>,
+    stdout: Option<Stdio>,
     log: PathBuf,
 }
 
@@ -137,6 +138,7 @@ impl Call {
             root: Some(host::root()),
             command: Command::new(path()),
             stdin: None,
+            stdout: None,
             log,
         }
     }
@@ -165,6 +167,12 @@ impl Call {
 
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.stdin = Some(stdin.into());
+        self
+    }
+
+    /// Another standard output than a file of the test's.
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.stdout = Some(stdout.into());
         self
     }
 
@@ -248,7 +256,8 @@ impl Call {
         }
         self.command.args(&self.global).args(&self.words);
         let output = |name: &str| File::create(self.log.with_extension(name)).expect("output file");
-        self.command.stdin(self.stdin.take().unwrap_or_else(Stdio::null)).stdout(output("out")).stderr(output("err"));
+        let stdout = self.stdout.take().unwrap_or_else(|| output("out").into());
+        self.command.stdin(self.stdin.take().unwrap_or_else(Stdio::null)).stdout(stdout).stderr(output("err"));
         let child = self.command.spawn().expect("runtime");
         Running { child, call: self.words.join(" "), log: self.log }
     }

@@ -6,6 +6,7 @@
 
 pub mod args;
 mod bytes;
+mod checkpoint;
 mod create;
 mod delete;
 mod duration;
@@ -20,6 +21,7 @@ mod mounts;
 mod pause;
 mod plan;
 mod ps;
+mod restore;
 mod resume;
 mod run;
 mod select;
@@ -95,6 +97,8 @@ enum Command {
     List(list::List),
     Mounts(mounts::Mounts),
     Ps(ps::Ps),
+    Checkpoint(checkpoint::Checkpoint),
+    Restore(restore::Restore),
     Spec(spec::Spec),
     Features(features::Features),
     Plan(plan::Plan),
@@ -175,6 +179,8 @@ impl Command {
             Self::List(_) => "list",
             Self::Mounts(_) => "mounts",
             Self::Ps(_) => "ps",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Restore(_) => "restore",
             Self::Spec(_) => "spec",
             Self::Features(_) => "features",
             Self::Plan(_) => "plan",
@@ -198,6 +204,8 @@ impl Command {
             Self::Mounts(command) => command.execute(host).map(|()| 0),
             Self::Ps(command) => command.execute(host).map(|()| 0),
             Self::Plan(command) => command.execute(host).map(|()| 0),
+            Self::Checkpoint(command) => command.execute(host).map(|()| 0),
+            Self::Restore(command) => command.execute(host),
             Self::Spec(command) => command.execute().map(|()| 0),
             Self::Features(command) => command.execute().map(|()| 0),
         }

@@ -104,8 +104,11 @@ pub fn of<'a>(names: &Names<'a>) -> Features<'a> {
         hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         mount_options,
         linux: linux(names.seccomp),
-        annotations: std::iter::once(("org.ocirt.version", names.version)).chain(commit).collect(),
-        potentially_unsafe_config_annotations: &[],
+        annotations: [("org.ocirt.version", names.version), ("org.ocirt.checkpoint.enabled", "true")]
+            .into_iter()
+            .chain(commit)
+            .collect(),
+        potentially_unsafe_config_annotations: &["org.criu.config"],
     }
 }
 

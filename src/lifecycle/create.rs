@@ -11,6 +11,7 @@ use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
 use super::{Host, Id, Rootless, protect};
 use crate::container::cgroup::Manager;
+use crate::container::checkpoint::outside::Outside;
 use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::{bundle, cgroup, validate};
 use crate::init::Inherited;
@@ -115,7 +116,7 @@ pub fn plan(host: &Host, id: &Id, options: &CreateOptions) -> Result<String> {
     Ok(compile(host, id, options, &bundle, Gate::Socket)?.to_string())
 }
 
-fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundle, gate: Gate) -> Result<Plan> {
+pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundle, gate: Gate) -> Result<Plan> {
     ensure!(
         host.cgroup_manager != Manager::Systemd,
         "--systemd-cgroup: the systemd cgroup driver is not supported yet"
@@ -139,7 +140,7 @@ fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundl
     Ok(plan)
 }
 
-fn first_state(id: &Id, bundle: &bundle::Bundle, plan: &Plan) -> Result<State> {
+pub fn first_state(id: &Id, bundle: &bundle::Bundle, plan: &Plan) -> Result<State> {
     let spec = &bundle.spec;
     let hooks = spec.hooks().clone().unwrap_or_default();
     Ok(State {
@@ -157,6 +158,7 @@ fn first_state(id: &Id, bundle: &bundle::Bundle, plan: &Plan) -> Result<State> {
         cgroup: plan.cgroup.paths().clone(),
         intel_rdt: plan.intel_rdt.as_ref().map(|intel_rdt| intel_rdt.groups().clone()),
         limits: plan.cgroup.applied(),
+        outside: Outside::of(spec, &bundle.directory),
         poststart: hooks.poststart().clone().unwrap_or_default(),
         poststop: hooks.poststop().clone().unwrap_or_default(),
         start_steps: plan.start_steps(),

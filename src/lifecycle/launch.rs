@@ -97,12 +97,7 @@ impl Init {
 
     /// prestart and createRuntime hooks; then init goes on with the state for its own hooks.
     fn run_hooks(&self, plan: &Plan, state: &State) -> Result<()> {
-        for hook in &plan.runtime_hooks {
-            // Hooks of old take the container for created, as crun and runtime-tools have it.
-            let status = if hook.field.starts_with("hooks.prestart") { Status::Created } else { Status::Creating };
-            let state_text = state.for_hooks(status, Some(self.child.pid))?;
-            hook.run(&state_text, &state.bundle).with_context(|| hook.field.clone())?;
-        }
+        run_runtime_hooks(plan, state, self.child.pid)?;
         let inside = Some(pid_inside(self.child.pid)?);
         let states = [Status::Creating, Status::Created].map(|status| state.for_hooks(status, inside));
         let [creating, created] = states;
@@ -139,6 +134,17 @@ impl Init {
             moved.keep();
         }
     }
+}
+
+/// Runs the prestart and createRuntime hooks of a container whose init is `pid`.
+pub fn run_runtime_hooks(plan: &Plan, state: &State, pid: i32) -> Result<()> {
+    for hook in &plan.runtime_hooks {
+        // Hooks of old take the container for created, as crun and runtime-tools have it.
+        let status = if hook.field.starts_with("hooks.prestart") { Status::Created } else { Status::Creating };
+        let state_text = state.for_hooks(status, Some(pid))?;
+        hook.run(&state_text, &state.bundle).with_context(|| hook.field.clone())?;
+    }
+    Ok(())
 }
 
 /// The pid of process `pid` in its own pid namespace: the last number of `NSpid` (proc_pid_status(5), Linux 4.1).

@@ -4,7 +4,9 @@
 
 mod agent;
 mod announce;
+mod checkpoint;
 mod create;
+mod criu;
 mod delete;
 mod events;
 mod exec;
@@ -19,6 +21,7 @@ pub mod mounts;
 mod opener;
 mod pause;
 mod protect;
+mod restore;
 pub mod root;
 mod run;
 mod start;
@@ -33,6 +36,7 @@ use anyhow::{Result, bail};
 use crate::container::cgroup::Manager;
 use crate::log::Log;
 
+pub use checkpoint::{CheckpointOptions, checkpoint};
 pub use create::{CreateOptions, create, plan};
 pub use delete::delete;
 pub use events::events;
@@ -42,6 +46,7 @@ pub use inspect::{StateView, ids, list, ps, state};
 pub use kill::kill;
 pub use pause::{pause, resume};
 pub use protect::enter as protect;
+pub use restore::{RestoreOptions, restore};
 pub use run::{RunOptions, run};
 pub use start::start;
 pub use state::Status;
@@ -117,6 +122,8 @@ pub enum Refusal {
     ExecPaused,
     ExecCreating,
     DeleteNotStopped(Status),
+    /// runc's words.
+    CheckpointNotRunning(Status),
 }
 
 impl fmt::Display for Refusal {
@@ -134,6 +141,9 @@ impl fmt::Display for Refusal {
             Refusal::ExecStopped => f.write_str("cannot exec in a stopped container"),
             Refusal::ExecPaused => f.write_str("cannot exec in a paused container (use --ignore-paused to override)"),
             Refusal::ExecCreating => f.write_str("cannot exec in a container in the creating state"),
+            Refusal::CheckpointNotRunning(status) => {
+                write!(f, "Container cannot be checkpointed in {status} state")
+            }
             Refusal::DeleteNotStopped(status) => {
                 write!(f, "cannot delete container that is not stopped: {status} (kill it first, or use --force)")
             }
@@ -181,6 +191,8 @@ mod tests {
                 "cannot delete container that is not stopped: created (kill it first, or use --force)",
             ),
         ];
+        let checkpoint = Refusal::CheckpointNotRunning(Status::Stopped).to_string();
+        assert_eq!(checkpoint, "Container cannot be checkpointed in stopped state");
         for (refusal, text) in texts {
             assert_eq!(refusal.to_string(), text);
         }

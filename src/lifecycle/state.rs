@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{Id, Refusal};
 use crate::container::cgroup::Paths;
 use crate::container::cgroup::update::Applied;
+use crate::container::checkpoint::outside::Outside;
 use crate::container::intel_rdt;
 use crate::init::link::Failure;
 use crate::plan::{Label, Saved, StepError};
@@ -86,6 +87,9 @@ pub struct State {
     pub limits: Applied,
     /// The steps that init takes after `start`, so that `start` can word their failures.
     pub start_steps: Vec<Label>,
+    /// What a checkpoint has to know of the configuration.
+    #[serde(default, skip_serializing_if = "Outside::is_empty")]
+    pub outside: Outside,
     #[serde(default)]
     pub poststart: Vec<runtime::Hook>,
     #[serde(default)]
@@ -184,6 +188,10 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::NotFound => bail!(Refusal::DoesNotExist),
             Err(error) => Err(error).with_context(|| format!("state directory {}", path.display())),
         }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads the state file. A directory without one belongs to a `create` that was killed before it wrote anything.

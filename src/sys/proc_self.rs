@@ -1,7 +1,7 @@
 //! What a process changes about itself: its name, session, signals, and which descriptors survive an exec.
 
 use core::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::error::{Errno, Result, SysError, check};
 
@@ -136,6 +136,21 @@ pub fn write_whole(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
     let ret = unsafe { libc::syscall(libc::SYS_write, fd.as_raw_fd(), bytes.as_ptr(), bytes.len()) };
     let written = check("write", ret)?;
     if usize::try_from(written) == Ok(bytes.len()) { Ok(()) } else { Err(SysError::new("write", Errno::EIO)) }
+}
+
+/// Takes over the descriptor number `fd` that the caller of the runtime passed on; EBADF if there is none, or it is not
+/// open for writing.
+pub fn take_writable(fd: u32) -> Result<OwnedFd> {
+    if !is_passed_on(fd) {
+        return Err(SysError::new("fcntl", Errno::EBADF));
+    }
+    // SAFETY: F_GETFL takes no argument and changes nothing.
+    let flags = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFL) };
+    if check("fcntl", flags)? as i32 & libc::O_ACCMODE == libc::O_RDONLY {
+        return Err(SysError::new("write", Errno::EBADF));
+    }
+    // SAFETY: it is open, and not of our making: no `OwnedFd` has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// Whether the descriptor number `fd` came from whoever started this program: it survived an exec, while all of ours are

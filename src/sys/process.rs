@@ -209,6 +209,38 @@ pub fn spawn(path: &CStr, arguments: &Strings, environment: &Strings, stdin: Bor
     }
 }
 
+/// The most descriptors that [`exec_with`] passes on.
+pub const MAX_PASSED: usize = 8;
+
+/// Becomes the program `path`, a stranger but for `passed`, which it gets as descriptors 3, 4 and so on. Returns only if
+/// that is impossible. For a child that was just cloned: no heap.
+pub fn exec_with(path: &CStr, arguments: &Strings, environment: &Strings, passed: &[BorrowedFd]) -> SysError {
+    let mut copies = [const { None::<OwnedFd> }; MAX_PASSED];
+    if passed.len() > MAX_PASSED {
+        return SysError::new("execve", Errno::E2BIG);
+    }
+    if let Err(error) = for_strangers() {
+        return error;
+    }
+    // First above all places, since what is passed may lie in one of them.
+    for (copy, fd) in copies.iter_mut().zip(passed) {
+        // SAFETY: takes integers only.
+        let ret = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3 + MAX_PASSED as i32) };
+        match super::file::owned("fcntl", ret.into()) {
+            Ok(fd) => *copy = Some(fd),
+            Err(error) => return error,
+        }
+    }
+    for (target, fd) in (3..).zip(copies.iter().flatten()) {
+        // SAFETY: takes integers only; what was at the target is of no more use to this process, which is about to go.
+        let ret = unsafe { libc::dup2(fd.as_raw_fd(), target) };
+        if let Err(error) = check("dup2", ret.into()) {
+            return error;
+        }
+    }
+    execve(path, arguments, environment)
+}
+
 /// Has the program of `command` start as a stranger: with the default signals, and no descriptor but the first three.
 ///
 /// std passes our signal mask on, and what our caller left open.

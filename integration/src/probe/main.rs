@@ -88,6 +88,7 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "snoop" => process::snoop(at(0)),
         "sleep" => process::sleep(at(0)),
         "tick" => process::tick(at(0)),
+        "count" => process::count(at(0)),
         "waitfor" => files::wait_for(at(0)),
         "sigwait" => process::sigwait(),
         "raise" => process::raise(at(0)),

@@ -386,3 +386,22 @@ pub fn hook(arguments: &[&str]) -> Answer {
     std::thread::sleep(Duration::from_secs_f64(at(3).parse().unwrap_or(0.0)));
     std::process::exit(at(2).parse().unwrap_or(0))
 }
+
+/// Writes the numbers from 1 into the file `path`, the last one only, one every 10 ms, for ever; with nothing open but
+/// the container's own files.
+pub fn count(path: &str) -> Answer {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    for fd in 0..3 {
+        // SAFETY: takes integers only; nobody owns the first three.
+        check(unsafe { libc::dup2(null.as_raw_fd(), fd) }.into())?;
+    }
+    drop(null);
+    let file = std::fs::File::create(path)?;
+    for number in 1u32.. {
+        file.write_all_at(format!("{number:010}").as_bytes(), 0)?;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(json!("ok"))
+}

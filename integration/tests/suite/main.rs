@@ -8,6 +8,8 @@
 )]
 
 mod cgroups;
+mod checkpoint;
+mod checkpoint_mounts;
 mod console;
 mod crash;
 mod deliberate;
@@ -66,6 +68,8 @@ fn main() -> std::process::ExitCode {
         resources::TESTS,
         update::TESTS,
         events::TESTS,
+        checkpoint::TESTS,
+        checkpoint_mounts::TESTS,
         crash::TESTS,
         inject::TESTS,
         engines::TESTS,

@@ -1,0 +1,292 @@
+//! The requests that CRIU gets, as runc makes them: from the flags, the container's state and configuration.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::flags::Flags;
+use super::image::Point;
+use super::outside::Outside;
+use super::rpc::{CgroupRoot, ExternalMount, InheritFd, JoinNamespace, Kind, Options, PageServer, Request};
+
+pub const DUMP_LOG: &str = "dump.log";
+pub const RESTORE_LOG: &str = "restore.log";
+
+/// The most that CRIU tells: the log is where its errors are explained.
+const LOG_LEVEL: i32 = 4;
+
+/// The first descriptor of CRIU's that is not spoken for: its standard ones, and the socket.
+pub const FIRST_FREE: i32 = 4;
+
+/// Configuration of CRIU for all containers; what is in it comes before what the request says.
+const CONFIG_FILES: [&str; 2] = ["/etc/criu/ocirt.conf", "/etc/criu/runc.conf"];
+
+/// What `checkpoint` alone is told.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DumpFlags {
+    pub parent_path: Option<PathBuf>,
+    pub leave_running: bool,
+    pub tcp_skip_in_flight: bool,
+    pub link_remap: bool,
+    pub page_server: Option<(String, u16)>,
+    pub pre_dump: bool,
+}
+
+/// What `restore` alone is told.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RestoreFlags {
+    pub tcp_close: bool,
+    pub lsm_profile: Option<String>,
+    pub lsm_mount_context: Option<String>,
+}
+
+/// The directories of a request, by our descriptors.
+#[derive(Clone, Copy, Debug)]
+pub struct Directories {
+    pub images: i32,
+    pub work: Option<i32>,
+}
+
+/// The container that is to be saved.
+pub struct Dumped<'a> {
+    pub pid: i32,
+    pub rootfs: &'a Path,
+    pub outside: &'a Outside,
+    pub annotations: &'a HashMap<String, String>,
+    pub freezer: Option<&'a str>,
+    /// None for a pre-dump: memory only.
+    pub points: &'a [Point],
+    pub descriptors: &'a [String],
+}
+
+/// What a restored container is made of.
+pub struct Restored<'a> {
+    /// The rootfs, a mount point.
+    pub root: &'a Path,
+    pub outside: &'a Outside,
+    pub annotations: &'a HashMap<String, String>,
+    /// /proc/PID/cgroup of CRIU, which is in the container's cgroup.
+    pub cgroup: &'a str,
+    /// Names of external mounts, and the paths on the host.
+    pub sources: &'a BTreeMap<String, PathBuf>,
+    pub descriptors: &'a [String],
+}
+
+/// The request that saves a container.
+pub fn dump(flags: &Flags, own: &DumpFlags, directories: Directories, dumped: &Dumped) -> Result<Request> {
+    let mut options = common(flags, directories, dumped.annotations);
+    options.log_file = Some(DUMP_LOG.to_owned());
+    options.root = Some(text(dumped.rootfs)?);
+    options.pid = Some(dumped.pid);
+    options.leave_running = Some(own.leave_running);
+    options.tcp_skip_in_flight = Some(own.tcp_skip_in_flight);
+    options.link_remap = Some(own.link_remap);
+    options.freeze_cgroup = dumped.freezer.map(str::to_owned);
+    options.page_server =
+        own.page_server.clone().map(|(address, port)| PageServer { address: Some(address), port: Some(port.into()) });
+    if let Some(parent) = &own.parent_path {
+        options.parent_img = Some(text(parent)?);
+    }
+    if own.parent_path.is_some() || own.pre_dump {
+        options.track_mem = Some(true);
+    }
+    for (kind, key) in INHERITED {
+        if let Some(path) = dumped.outside.namespaces.get(kind) {
+            let inode = fs::metadata(path).with_context(|| format!("{kind} namespace {}", path.display()))?.ino();
+            options.external.push(format!("{kind}[{inode}]:{key}"));
+        }
+    }
+    options.external.extend(dumped.descriptors.iter().filter(|text| text.starts_with("file[")).cloned());
+    let external = dumped.points.iter().filter_map(|point| Some((point, point.external.as_ref()?)));
+    options.ext_mnt = external.map(|(point, external)| mount(&point.at, &external.name)).collect();
+    let kind = if own.pre_dump { Kind::SinglePreDump } else { Kind::Dump };
+    Ok(Request { options: Some(options), ..Request::new(kind) })
+}
+
+/// The request that restores a container.
+pub fn restore(flags: &Flags, own: &RestoreFlags, directories: Directories, restored: &Restored) -> Result<Request> {
+    let mut options = common(flags, directories, restored.annotations);
+    options.log_file = Some(RESTORE_LOG.to_owned());
+    options.root = Some(text(restored.root)?);
+    options.evasive_devices = Some(true);
+    options.rst_sibling = Some(true);
+    options.tcp_close = Some(own.tcp_close);
+    options.lsm_profile = own.lsm_profile.clone();
+    options.lsm_mount_context = own.lsm_mount_context.clone();
+    options.cg_root = cgroup_roots(restored.cgroup);
+    for (name, source) in restored.sources {
+        options.ext_mnt.push(mount(name, &text(source)?));
+    }
+    for (fd, key) in restored.descriptors.iter().enumerate().take(3) {
+        if key.starts_with("pipe:") || key.starts_with("file[") {
+            options.inherit_fd.push(InheritFd { key: key.clone(), fd: fd as i32 });
+        }
+    }
+    for (index, (_, key, _)) in inherited(restored.outside).enumerate() {
+        options.inherit_fd.push(InheritFd { key: key.to_owned(), fd: FIRST_FREE + index as i32 });
+    }
+    for kind in JOINED {
+        if let Some(path) = restored.outside.namespaces.get(kind) {
+            options.join_ns.push(JoinNamespace { ns: kind.to_owned(), ns_file: text(path)? });
+        }
+    }
+    Ok(Request { options: Some(options), ..Request::new(Kind::Restore) })
+}
+
+/// Namespaces that CRIU leaves alone at a dump, and is given as a descriptor at a restore; with runc's keys.
+const INHERITED: [(&str, &str); 2] = [("net", "extRootNetNS"), ("pid", "extRootPidNS")];
+
+/// Namespaces that it enters by path.
+const JOINED: [&str; 2] = ["uts", "ipc"];
+
+/// Kind, key and path of the namespaces of which CRIU gets descriptors, from [`FIRST_FREE`] on.
+pub fn inherited(outside: &Outside) -> impl Iterator<Item = (&'static str, &'static str, &Path)> {
+    let path = |kind| outside.namespaces.get(kind).map(PathBuf::as_path);
+    INHERITED.into_iter().filter_map(move |(kind, key)| Some((kind, key, path(kind)?)))
+}
+
+/// Refuses what CRIU has no way to restore.
+pub fn check(outside: &Outside) -> Result<()> {
+    ensure!(
+        !outside.new_user_namespace,
+        "linux.namespaces: a container with a user namespace cannot be restored: from inside it, CRIU may not read its images"
+    );
+    let is_known = |kind: &str| JOINED.contains(&kind) || INHERITED.iter().any(|(known, _)| *known == kind);
+    match outside.namespaces.keys().find(|kind| !is_known(kind)) {
+        Some(kind) => bail!("linux.namespaces: a {kind} namespace that is joined by path cannot be restored"),
+        None => Ok(()),
+    }
+}
+
+fn common(flags: &Flags, directories: Directories, annotations: &HashMap<String, String>) -> Options {
+    Options {
+        images_dir_fd: directories.images,
+        work_dir_fd: directories.work,
+        log_level: Some(LOG_LEVEL),
+        manage_cgroups: Some(true),
+        manage_cgroups_mode: Some(flags.cgroups as i32),
+        notify_scripts: Some(true),
+        orphan_pts_master: Some(true),
+        shell_job: Some(flags.shell_job),
+        tcp_established: Some(flags.tcp_established),
+        ext_unix_sk: Some(flags.ext_unix_sk),
+        file_locks: Some(flags.file_locks),
+        auto_dedup: Some(flags.auto_dedup),
+        lazy_pages: Some(flags.lazy_pages),
+        empty_ns: Some(flags.empty_namespaces),
+        network_lock: flags.network_lock.map(|lock| lock as i32),
+        config_file: config_file(annotations, |path| Path::new(path).exists()),
+        ..Options::default()
+    }
+}
+
+/// The annotation `org.criu.config` names CRIU's configuration file; empty, there is none.
+fn config_file(annotations: &HashMap<String, String>, exists: impl Fn(&str) -> bool) -> Option<String> {
+    match annotations.get("org.criu.config") {
+        Some(path) if path.is_empty() => None,
+        Some(path) => Some(path.clone()),
+        None => CONFIG_FILES.into_iter().find(|path| exists(path)).map(str::to_owned),
+    }
+}
+
+/// Where processes are restored, for each line of /proc/PID/cgroup: `ID:CONTROLLERS:PATH`.
+fn cgroup_roots(text: &str) -> Vec<CgroupRoot> {
+    let root = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        Some(CgroupRoot { ctrl: Some(controllers.to_owned()), path: path.to_owned() })
+    };
+    text.lines().filter_map(root).collect()
+}
+
+fn mount(key: &str, val: &str) -> ExternalMount {
+    ExternalMount { key: key.to_owned(), val: val.to_owned() }
+}
+
+fn text(path: &Path) -> Result<String> {
+    Ok(path.to_str().with_context(|| format!("{}: not UTF-8", path.display()))?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::image::{External, Origin};
+    use super::*;
+
+    const DIRECTORIES: Directories = Directories { images: 5, work: None };
+
+    fn outside() -> Outside {
+        let namespaces = [("net", "/proc/self/ns/net"), ("uts", "/proc/self/ns/uts")];
+        let namespaces = namespaces.map(|(kind, path)| (kind.to_owned(), PathBuf::from(path)));
+        Outside { namespaces: namespaces.into(), ..Outside::default() }
+    }
+
+    #[test]
+    fn a_dump_names_external_things_by_numbers() {
+        let external = External { name: "7".to_owned(), origin: Origin::Mount("/data".to_owned()) };
+        let points = [
+            Point { at: "/proc".to_owned(), directory: true, flags: Vec::new(), external: None },
+            Point { at: "/mnt/data".to_owned(), directory: true, flags: Vec::new(), external: Some(external) },
+        ];
+        let dumped = Dumped {
+            pid: 42,
+            rootfs: Path::new("/b/rootfs"),
+            outside: &outside(),
+            annotations: &HashMap::new(),
+            freezer: None,
+            points: &points,
+            descriptors: &["file[1b:3]".to_owned(), "pipe:[9]".to_owned(), "/x".to_owned()],
+        };
+        let request = dump(&Flags::default(), &DumpFlags::default(), DIRECTORIES, &dumped).unwrap();
+        let options = request.options.unwrap();
+        assert_eq!(options.ext_mnt, [mount("/mnt/data", "7")]);
+        let inode = fs::metadata("/proc/self/ns/net").unwrap().ino();
+        assert_eq!(options.external, [format!("net[{inode}]:extRootNetNS"), "file[1b:3]".to_owned()]);
+        assert_eq!((request.kind, options.track_mem), (Kind::Dump as i32, None));
+        let pre_dump = DumpFlags { pre_dump: true, ..DumpFlags::default() };
+        let request = dump(&Flags::default(), &pre_dump, DIRECTORIES, &dumped).unwrap();
+        assert_eq!(request.kind, Kind::SinglePreDump as i32);
+    }
+
+    #[test]
+    fn a_restore_inherits_pipes_and_namespaces() {
+        let sources = BTreeMap::from([("7".to_owned(), PathBuf::from("/host/data"))]);
+        let restored = Restored {
+            root: Path::new("/b/rootfs"),
+            outside: &outside(),
+            annotations: &HashMap::new(),
+            cgroup: "3:cpu,cpuacct:/c1\n1:name=systemd:/a:b\n0::/c2\n",
+            sources: &sources,
+            descriptors: &["/dev/pts/0".to_owned(), "pipe:[9]".to_owned(), "pipe:[9]".to_owned()],
+        };
+        let request = restore(&Flags::default(), &RestoreFlags::default(), DIRECTORIES, &restored).unwrap();
+        let options = request.options.unwrap();
+        assert_eq!(options.ext_mnt, [mount("7", "/host/data")]);
+        let inherited: Vec<_> = options.inherit_fd.iter().map(|fd| (fd.key.as_str(), fd.fd)).collect();
+        assert_eq!(inherited, [("pipe:[9]", 1), ("pipe:[9]", 2), ("extRootNetNS", FIRST_FREE)]);
+        assert_eq!(options.join_ns, [JoinNamespace { ns: "uts".to_owned(), ns_file: "/proc/self/ns/uts".to_owned() }]);
+        let roots: Vec<_> =
+            options.cg_root.iter().map(|root| (root.ctrl.as_deref().unwrap(), root.path.as_str())).collect();
+        assert_eq!(roots, [("cpu,cpuacct", "/c1"), ("name=systemd", "/a:b"), ("", "/c2")]);
+    }
+
+    #[test]
+    fn the_annotation_decides_about_the_configuration_file() {
+        let with = |value: &str| HashMap::from([("org.criu.config".to_owned(), value.to_owned())]);
+        assert_eq!(config_file(&with("/x.conf"), |_| true).as_deref(), Some("/x.conf"));
+        assert_eq!(config_file(&with(""), |_| true), None);
+        assert_eq!(config_file(&HashMap::new(), |_| true).as_deref(), Some(CONFIG_FILES[0]));
+        assert_eq!(config_file(&HashMap::new(), |path| path.contains("runc")).as_deref(), Some(CONFIG_FILES[1]));
+        assert_eq!(config_file(&HashMap::new(), |_| false), None);
+    }
+
+    #[test]
+    fn namespaces_that_criu_cannot_enter_are_refused() {
+        check(&outside()).unwrap();
+        let namespaces = BTreeMap::from([("mnt".to_owned(), PathBuf::from("/x"))]);
+        assert!(check(&Outside { namespaces, ..Outside::default() }).is_err());
+        assert!(check(&Outside { new_user_namespace: true, ..Outside::default() }).is_err());
+    }
+}

@@ -1,0 +1,318 @@
+//! What of the host a restored container gets to see, and where: the sources of its external mounts, their mount points
+//! in the rootfs, and the proof that everything is as it was.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::image::{Origin, Point};
+use super::mounts::{self, DEVICES};
+use super::outside::Outside;
+use crate::sys::file::{self, kind};
+use crate::sys::mount::{self, Attributes, Depth, FsContext, attr};
+use crate::sys::path::{Links, RootFd, open_itself_at};
+use crate::sys::{Errno, SysError};
+
+/// Of the calling thread: tests leave their namespace in one of several.
+const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
+
+/// Something of the host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    pub path: PathBuf,
+    /// Whether config.json wants it read-only.
+    pub read_only: bool,
+}
+
+/// Where on the host an external mount comes from now: by the configuration that is restored, and the new cgroup.
+pub fn source(origin: &Origin, outside: &Outside, cgroups: &BTreeMap<String, String>) -> Result<Source> {
+    match origin {
+        Origin::Mount(destination) => {
+            let bind = outside.binds.iter().find(|bind| bind.destination == Path::new(destination));
+            let bind =
+                bind.with_context(|| format!("mounts: no bind mount on {destination}, as the checkpoint has"))?;
+            Ok(Source { path: bind.source.clone(), read_only: bind.read_only })
+        }
+        Origin::Device(path) => {
+            ensure!(DEVICES.contains(&path.as_str()), "linux.devices: no {path}, as the checkpoint has");
+            Ok(Source { path: PathBuf::from(path), read_only: false })
+        }
+        Origin::Cgroup(names) => {
+            let path = cgroups.get(names);
+            let path = path.with_context(|| format!("cgroup: no hierarchy {names:?}, as the checkpoint has"))?;
+            Ok(Source { path: PathBuf::from(path), read_only: false })
+        }
+    }
+}
+
+/// Makes sure that each mount point is below `root`, and is what the checkpoint had there: a directory or a file, with no
+/// symlink on the way, which would lead CRIU's mount elsewhere. What is missing is made, as by `create`.
+///
+/// External mounts are mounted meanwhile, since other mount points may be in them; what CRIU restores (a tmpfs) brings
+/// its own. For a mount namespace of the caller's own.
+pub fn prepare(root: &RootFd, points: &[Point], sources: &BTreeMap<String, Source>) -> Result<()> {
+    let mut points: Vec<&Point> = points.iter().collect();
+    points.sort_by_key(|point| point.at.matches('/').count());
+    let mut restored: Vec<&str> = Vec::new();
+    for point in points {
+        let at = point.at.as_str();
+        let is_inside = |outer: &&str| at.strip_prefix(*outer).is_some_and(|rest| rest.starts_with('/'));
+        if restored.iter().any(is_inside) {
+            continue;
+        }
+        let target = target(root, point).with_context(|| format!("mount point {at}"))?;
+        match &point.external {
+            None => restored.push(at),
+            Some(external) => {
+                let source = sources.get(&external.name).with_context(|| format!("mount point {at}: no source"))?;
+                let tree = copy(source, point).with_context(|| format!("mount point {at}"))?;
+                mount::attach(tree.as_fd(), target.as_fd()).with_context(|| format!("mount point {at}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Shows every source with its restrictions below `place`, which becomes a tmpfs; the paths there, by the names of the
+/// mounts. For a mount namespace of the caller's own.
+///
+/// CRIU takes a mount that looks like an earlier one for read-only already, although its source is not, and leaves it
+/// writable: so no source of a read-only mount is writable. What is mounted below `place` is the whole mount that the
+/// source is in: CRIU copies the propagation of mounts from it, for which the kernel wants one with a root above theirs
+/// (move_mount(2), MOVE_MOUNT_SET_GROUP).
+pub fn stage(place: &Path, points: &[Point], sources: &BTreeMap<String, Source>) -> Result<BTreeMap<String, PathBuf>> {
+    let tmpfs = FsContext::open(c"tmpfs")?;
+    tmpfs.create()?;
+    let tmpfs = tmpfs.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
+    let path = CString::new(place.as_os_str().as_bytes())?;
+    let mounts = fs::read_to_string(MOUNTINFO).context(MOUNTINFO)?;
+    mount::attach(tmpfs.as_fd(), file::open_directory(&path)?.as_fd())?;
+    let mut staged = BTreeMap::new();
+    for point in points {
+        let Some(external) = &point.external else { continue };
+        let source = sources.get(&external.name).with_context(|| format!("mount point {}: no source", point.at))?;
+        let stage = Stage { tmpfs: &tmpfs, place, mounts: &mounts, name: &external.name };
+        let path = stage.show(source, point).with_context(|| source.path.display().to_string())?;
+        staged.insert(external.name.clone(), path);
+    }
+    Ok(staged)
+}
+
+/// Where a source is shown.
+struct Stage<'a> {
+    tmpfs: &'a OwnedFd,
+    place: &'a Path,
+    mounts: &'a str,
+    name: &'a str,
+}
+
+impl Stage<'_> {
+    fn show(&self, source: &Source, point: &Point) -> Result<PathBuf> {
+        let path = fs::canonicalize(&source.path).map_err(words)?;
+        let shown = file::open_path(&CString::new(path.as_os_str().as_bytes())?)?;
+        let id = file::stat(shown.as_fd())?.mount;
+        let mut mounts = self.mounts.lines().filter_map(mounts::parse);
+        let top = mounts.find(|line| line.id == id).context("not reachable")?.at;
+        let inside = path.strip_prefix(&top).context("not reachable")?;
+        let tree = mount::copy_path(&CString::new(top.as_str())?, Depth::One)?;
+        mount::set_attributes(tree.as_fd(), restrictions(source, point)?, Depth::One)?;
+        let name = CString::new(self.name)?;
+        if file::stat(tree.as_fd())?.is_directory() {
+            file::mkdir_at(self.tmpfs.as_fd(), &name, 0o700)?;
+        } else {
+            drop(file::create_at(self.tmpfs.as_fd(), &name, 0o600)?);
+        }
+        mount::attach(tree.as_fd(), open_itself_at(self.tmpfs.as_fd(), &name)?.as_fd())?;
+        let mut staged = self.place.join(self.name);
+        if !inside.as_os_str().is_empty() {
+            staged.push(inside);
+        }
+        let same = identity(&staged)? == identity(&path)?;
+        ensure!(same, "not reachable: something is mounted over it");
+        Ok(staged)
+    }
+}
+
+fn identity(path: &Path) -> Result<(u64, u64)> {
+    let metadata = fs::metadata(path).map_err(words)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+fn words(error: std::io::Error) -> SysError {
+    SysError::new("stat", Errno::from_raw(error.raw_os_error().unwrap_or_default()))
+}
+
+/// A detached mount of the source.
+fn copy(source: &Source, point: &Point) -> Result<OwnedFd> {
+    let what = || source.path.display().to_string();
+    let metadata = fs::metadata(&source.path).map_err(words).with_context(what)?;
+    let wanted = if point.directory { "a directory" } else { "a file" };
+    ensure!(metadata.is_dir() == point.directory, "{} is no longer {wanted}", what());
+    mount::copy_path(&CString::new(source.path.as_os_str().as_bytes())?, Depth::One).with_context(what)
+}
+
+/// What config.json forbids on the mount, and what was forbidden on it.
+fn restrictions(source: &Source, point: &Point) -> Result<Attributes> {
+    let mut set = if source.read_only { attr::RDONLY } else { 0 };
+    for flag in &point.flags {
+        set |= match flag.as_str() {
+            "ro" => attr::RDONLY,
+            "nosuid" => attr::NOSUID,
+            "nodev" => attr::NODEV,
+            "noexec" => attr::NOEXEC,
+            other => bail!("{other} is no flag of a mount"),
+        };
+    }
+    Ok(Attributes { set, clear: 0 })
+}
+
+/// Fails unless the restored mounts are the saved ones: each in its place, showing the same, with no right more; and
+/// nothing more of the host is shown.
+pub fn compare(saved: &[Point], restored: &[Point], sources: &BTreeMap<String, Source>) -> Result<()> {
+    let origin = |point: &Point| point.external.as_ref().map(|external| external.origin.clone());
+    for point in saved {
+        let found = restored.iter().find(|found| found.at == point.at && origin(found) == origin(point));
+        let found = found.with_context(|| format!("mount point {}: what was there is not restored", point.at))?;
+        let source = point.external.as_ref().and_then(|external| sources.get(&external.name));
+        let read_only = source.is_some_and(|source| source.read_only).then(|| "ro".to_owned());
+        let missing = point.flags.iter().chain(&read_only).find(|flag| !found.flags.contains(flag));
+        ensure!(missing.is_none(), "mount point {}: restored without {}", point.at, missing.map_or("", String::as_str));
+    }
+    let is_new = |point: &&Point| !saved.iter().any(|known| known.at == point.at && origin(known) == origin(point));
+    match restored.iter().filter(|point| point.external.is_some()).find(is_new) {
+        Some(point) => bail!("mount point {}: shows what it did not show", point.at),
+        None => Ok(()),
+    }
+}
+
+fn target(root: &RootFd, point: &Point) -> Result<OwnedFd> {
+    let path = CString::new(point.at.as_str())?;
+    if point.directory {
+        return root.target_dir(&path, Links::Refuse).map_err(link);
+    }
+    let (parent, name) = root.parent(&path, Links::Refuse).map_err(link)?;
+    let found = match open_itself_at(parent.as_fd(), name) {
+        Err(error) if error.errno == Errno::ENOENT => make_file(&parent, name),
+        found => found,
+    }?;
+    match file::stat(found.as_fd())?.kind() {
+        kind::SYMLINK => bail!(LINK),
+        kind::DIRECTORY => bail!("is a directory, not a file"),
+        _ => Ok(found),
+    }
+}
+
+fn make_file(parent: &OwnedFd, name: &CStr) -> crate::sys::Result<OwnedFd> {
+    drop(file::create_at(parent.as_fd(), name, 0o644)?);
+    open_itself_at(parent.as_fd(), name)
+}
+
+const LINK: &str = "a symlink is on the way there, which the checkpoint did not have";
+
+fn link(error: SysError) -> anyhow::Error {
+    match error.errno {
+        Errno::ELOOP | Errno::EEXIST => anyhow::anyhow!(LINK),
+        _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::image::External;
+    use super::super::outside::Bind;
+    use super::*;
+    use crate::sys::scratch::{Directory, in_mount_namespace};
+
+    fn point(at: &str, name: &str, flags: &[&str]) -> Point {
+        let external = External { name: name.to_owned(), origin: Origin::Mount(at.to_owned()) };
+        let flags = flags.iter().map(ToString::to_string).collect();
+        Point { at: at.to_owned(), directory: true, flags, external: Some(external) }
+    }
+
+    fn sources(path: &Path, read_only: bool) -> BTreeMap<String, Source> {
+        BTreeMap::from([("0".to_owned(), Source { path: path.to_owned(), read_only })])
+    }
+
+    #[test]
+    fn the_source_is_the_configurations_never_the_images() {
+        let bind = Bind { destination: "/data".into(), source: "/host/data".into(), read_only: true };
+        let outside = Outside { binds: vec![bind], ..Outside::default() };
+        let cgroups = BTreeMap::from([("pids".to_owned(), "/sys/fs/cgroup/pids/c1".to_owned())]);
+        let of = |origin: Origin| source(&origin, &outside, &cgroups);
+        assert_eq!(
+            of(Origin::Mount("/data".to_owned())).unwrap(),
+            Source { path: "/host/data".into(), read_only: true }
+        );
+        assert_eq!(of(Origin::Device("/dev/zero".to_owned())).unwrap().path, Path::new("/dev/zero"));
+        assert_eq!(of(Origin::Cgroup("pids".to_owned())).unwrap().path, Path::new("/sys/fs/cgroup/pids/c1"));
+        for forged in ["/etc", "/dev/sda", "/data"] {
+            assert!(of(Origin::Device(forged.to_owned())).is_err(), "{forged}");
+        }
+        assert!(of(Origin::Mount("/etc".to_owned())).is_err() && of(Origin::Cgroup("cpu".to_owned())).is_err());
+    }
+
+    #[test]
+    fn a_staged_source_has_all_restrictions() {
+        in_mount_namespace(|| {
+            let scratch = Directory::new();
+            let (host, place) = (scratch.join("host"), scratch.join("place"));
+            fs::create_dir(&host).unwrap();
+            fs::create_dir(&place).unwrap();
+            for (read_only, flags) in [(true, &[][..]), (false, &["ro"])] {
+                let staged = stage(&place, &[point("/data", "0", flags)], &sources(&host, read_only)).unwrap();
+                let refused = fs::write(staged["0"].join("x"), "").unwrap_err();
+                assert_eq!(refused.raw_os_error(), Some(Errno::EROFS as i32));
+                mount::detach(&CString::new(place.as_os_str().as_bytes()).unwrap()).unwrap();
+            }
+            let staged = stage(&place, &[point("/data", "0", &["nosuid"])], &sources(&host, false)).unwrap();
+            fs::write(staged["0"].join("x"), "").unwrap();
+            mount::detach(&CString::new(place.as_os_str().as_bytes()).unwrap()).unwrap();
+            assert!(host.join("x").exists() && !place.join("0").exists());
+        });
+    }
+
+    #[test]
+    fn a_symlink_on_the_way_to_a_mount_point_is_refused() {
+        in_mount_namespace(|| {
+            let scratch = Directory::new();
+            let (host, rootfs) = (scratch.join("host"), scratch.join("rootfs"));
+            fs::create_dir_all(host.join("data")).unwrap();
+            fs::create_dir(&rootfs).unwrap();
+            std::os::unix::fs::symlink(&host, rootfs.join("link")).unwrap();
+            let root = || RootFd::new(file::open_path(&CString::new(rootfs.as_os_str().as_bytes()).unwrap()).unwrap());
+            for at in ["/link", "/link/data", "/link/new"] {
+                let error = prepare(&root(), &[point(at, "0", &[])], &sources(&host, false)).unwrap_err();
+                assert_eq!(format!("{error:#}"), format!("mount point {at}: {LINK}"));
+                let file = Point { directory: false, ..point(at, "0", &[]) };
+                let error = prepare(&root(), &[file], &sources(&host, false)).unwrap_err();
+                assert_eq!(format!("{error:#}"), format!("mount point {at}: {LINK}"));
+            }
+            assert_eq!(fs::read_dir(&host).unwrap().count(), 1);
+            prepare(&root(), &[point("/made/here", "0", &[])], &sources(&host, false)).unwrap();
+            assert!(rootfs.join("made/here/data").exists());
+        });
+    }
+
+    #[test]
+    fn what_is_restored_is_compared_with_what_was_saved() {
+        let saved = [point("/a", "0", &["ro"]), point("/b", "1", &[])];
+        let none = BTreeMap::new();
+        compare(&saved, &[point("/b", "7", &[]), point("/a", "8", &["ro", "nodev"])], &none).unwrap();
+        let words = |restored: &[Point], sources| compare(&saved, restored, sources).unwrap_err().to_string();
+        assert_eq!(
+            words(&[point("/a", "0", &[]), point("/b", "1", &[])], &none),
+            "mount point /a: restored without ro"
+        );
+        assert_eq!(words(&saved[..1], &none), "mount point /b: what was there is not restored");
+        let more = [saved.to_vec(), vec![point("/etc", "2", &[])]].concat();
+        assert_eq!(words(&more, &none), "mount point /etc: shows what it did not show");
+        let config = BTreeMap::from([("1".to_owned(), Source { path: "/x".into(), read_only: true })]);
+        assert_eq!(words(&saved, &config), "mount point /b: restored without ro");
+    }
+}

@@ -1,0 +1,206 @@
+//! checkpoint: saves a running container through CRIU, from the host's side.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::criu::{self, Program};
+use super::inspect::Found;
+use super::state::Status;
+use super::{Host, Id, Refusal, delete};
+use crate::container::checkpoint::flags::Flags;
+use crate::container::checkpoint::image::{self, Point};
+use crate::container::checkpoint::request::{self, Directories, DumpFlags, Dumped};
+use crate::container::checkpoint::rpc::{Features, Notify, Request};
+use crate::container::checkpoint::{descriptors, log, mounts};
+use crate::sys::{ids, proc_self, process};
+
+/// Where the images go when no flag says so, below the working directory: runc's name.
+const DEFAULT_IMAGES: &str = "checkpoint";
+
+/// How long the processes of a saved container may take to disappear, in milliseconds.
+const END_WITHIN: u32 = 10_000;
+
+/// What checkpoint's flags say.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CheckpointOptions {
+    pub flags: Flags,
+    pub dump: DumpFlags,
+    /// A descriptor that the caller passed on; it gets a NUL byte when the server of lazy pages is ready.
+    pub status_fd: Option<u32>,
+}
+
+/// The directories of images and work, open, and where the log will be.
+pub struct Files {
+    pub images: File,
+    pub images_path: PathBuf,
+    work: Option<File>,
+    log_directory: PathBuf,
+}
+
+/// Saves the container, which then ends and is deleted, unless it is left running or only its memory was saved.
+pub fn checkpoint(host: &Host, id: &Id, options: &CheckpointOptions) -> Result<()> {
+    ensure!(ids::effective_uid() == 0, "needs root");
+    let found = Found::open(host, id)?;
+    if !matches!(found.status, Status::Running | Status::Paused) {
+        bail!(Refusal::CheckpointNotRunning(found.status));
+    }
+    ensure!(found.state.intel_rdt.is_none(), "linux.intelRdt: cannot be restored");
+    request::check(&found.state.outside)?;
+    let program = Program::find()?;
+    let status = options
+        .status_fd
+        .map(|fd| proc_self::take_writable(fd).with_context(|| format!("--status-fd: descriptor {fd}")));
+    let mut job = Job { found: &found, options, status: status.transpose()?, points: Vec::new() };
+    program.require(Features {
+        mem_track: (options.dump.pre_dump || options.dump.parent_path.is_some()).then_some(true),
+        lazy_pages: options.flags.lazy_pages.then_some(true),
+    })?;
+    let files = Files::make(&options.flags)?;
+    let request = job.request(&files)?;
+    let dumped = job.dump(&program, &request);
+    if let Err(error) = dumped {
+        image::forget(&files.images_path);
+        return Err(criu::explain(error, || files.log_words(request::DUMP_LOG)));
+    }
+    match options.dump.leave_running || options.dump.pre_dump {
+        true => Ok(()),
+        false => job.delete(host),
+    }
+}
+
+/// One checkpoint at work.
+struct Job<'a> {
+    found: &'a Found,
+    options: &'a CheckpointOptions,
+    status: Option<OwnedFd>,
+    points: Vec<Point>,
+}
+
+impl Job<'_> {
+    fn pid(&self) -> Result<i32> {
+        Ok(self.found.state.init.ok_or(Refusal::NotRunning)?.pid)
+    }
+
+    fn look(&self) -> Result<Vec<Point>> {
+        mounts::of(self.pid()?, &self.found.state.outside, &self.found.state.cgroup.directories)
+    }
+
+    /// The request; what ocirt keeps beside CRIU's images is written by then.
+    fn request(&mut self, files: &Files) -> Result<Request> {
+        let state = &self.found.state;
+        let mut standard = Default::default();
+        if !self.options.dump.pre_dump {
+            self.points = self.look()?;
+            standard = descriptors::of(self.pid()?)?;
+            image::save(&files.images_path, &self.points, &standard)?;
+        }
+        let dumped = Dumped {
+            pid: self.pid()?,
+            rootfs: &state.rootfs,
+            outside: &state.outside,
+            annotations: &state.annotations,
+            freezer: state.cgroup.directory_of("freezer"),
+            points: &self.points,
+            descriptors: &standard,
+        };
+        request::dump(&self.options.flags, &self.options.dump, files.directories(), &dumped)
+    }
+
+    fn dump(&mut self, program: &Program, request: &Request) -> Result<()> {
+        let worker = program.start(None, &[])?;
+        worker.ask(request, |notify, _| self.notified(notify))?;
+        worker.finish()
+    }
+
+    fn notified(&mut self, notify: &Notify) -> Result<()> {
+        match notify.script.as_deref() {
+            // All processes are stopped, as they were when CRIU read their mounts. A container that moved its mount
+            // points between our look and that could have exchanged the names of two mounts.
+            Some("post-dump") if !self.options.dump.pre_dump => {
+                ensure!(self.look()? == self.points, "the container's mounts changed meanwhile");
+                Ok(())
+            }
+            Some("status-ready") => match self.status.take() {
+                Some(status) => proc_self::write_whole(status.as_fd(), b"\0").context("--status-fd"),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// CRIU has ended the processes; the rest goes as in `delete`.
+    fn delete(&self, host: &Host) -> Result<()> {
+        if let Some(pidfd) = self.found.state.init.map(|init| init.open()).transpose()?.flatten() {
+            let is_gone = process::ends_within(pidfd.as_fd(), END_WITHIN).context("poll")?;
+            ensure!(is_gone, "the container is saved, but its init did not end within {} s", END_WITHIN / 1000);
+        }
+        delete::destroy(host, &self.found.directory, &self.found.state)
+    }
+}
+
+impl Files {
+    /// The directories of a checkpoint, made if they are missing (but not those above them).
+    pub fn make(flags: &Flags) -> Result<Self> {
+        let images = flags.image_path.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_IMAGES));
+        make_directory(&images).with_context(|| format!("--image-path {}", images.display()))?;
+        Self::open(flags)
+    }
+
+    /// The directories of a checkpoint that is there.
+    pub fn open(flags: &Flags) -> Result<Self> {
+        let path = flags.image_path.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_IMAGES));
+        let (images, images_path) =
+            open_directory(&path).with_context(|| format!("--image-path {}", path.display()))?;
+        let Some(path) = &flags.work_path else {
+            let log_directory = images_path.clone();
+            return Ok(Self { images, images_path, work: None, log_directory });
+        };
+        let work = make_directory(path).and_then(|()| open_directory(path));
+        let (work, log_directory) = work.with_context(|| format!("--work-path {}", path.display()))?;
+        Ok(Self { images, images_path, work: Some(work), log_directory })
+    }
+
+    pub fn directories(&self) -> Directories {
+        Directories { images: self.images.as_raw_fd(), work: self.work.as_ref().map(AsRawFd::as_raw_fd) }
+    }
+
+    /// What CRIU's log `name` says of a failure.
+    pub fn log_words(&self, name: &str) -> String {
+        log::excerpt(&self.log_directory.join(name))
+    }
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The directory, and its path from `/` on: this process may change its working directory.
+fn open_directory(path: &Path) -> Result<(File, PathBuf)> {
+    let path = std::fs::canonicalize(path)?;
+    let file = File::open(&path)?;
+    ensure!(file.metadata()?.is_dir(), "not a directory");
+    Ok((file, path))
+}
+
+/// The namespaces that CRIU is given, in the order of [`request::inherited`].
+pub fn open_namespaces(outside: &crate::container::checkpoint::outside::Outside) -> Result<Vec<OwnedFd>> {
+    let open = |(kind, _, path): (&str, &str, &Path)| {
+        let name = CString::new(path.as_os_str().as_bytes())?;
+        crate::sys::namespace::open(&name).with_context(|| format!("linux.namespaces: {kind}: {}", path.display()))
+    };
+    request::inherited(outside).map(open).collect()
+}
+
+/// Descriptors as they are passed on.
+pub fn borrowed(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+    descriptors.iter().map(AsFd::as_fd).collect()
+}

@@ -1,0 +1,183 @@
+//! CRIU as a child of the runtime: `criu swrk`, which serves one request on a socket and notifies us on the way.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use crate::container::cgroup;
+use crate::container::checkpoint::rpc::{Features, Kind, Notify, Request, Response};
+use crate::sys::process::{self, Child, Cloned};
+use crate::sys::program::{self, Strings};
+use crate::sys::{Errno, Fault, Text, Words, signal, socket};
+
+/// Where programs are looked for without a PATH: the shells' default.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// More than any message that CRIU sends.
+const LARGEST: usize = 64 * 1024;
+
+/// Where criu is on this host.
+pub struct Program {
+    path: CString,
+}
+
+/// A criu that waits for its request. Dropped, it is killed and reaped.
+pub struct Worker {
+    child: Child,
+    socket: OwnedFd,
+}
+
+/// CRIU gave up, or ended; its log has the reasons, and this an errno at best.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failed(i32);
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            0 => f.write_str("criu failed"),
+            errno => write!(f, "criu failed: {}", Words(Errno::from_raw(errno.abs()))),
+        }
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// A failure of CRIU's own with what its log says; any other as it is.
+pub fn explain(error: anyhow::Error, log: impl FnOnce() -> String) -> anyhow::Error {
+    if error.is::<Failed>() { anyhow!("{error}: {}", log()) } else { error }
+}
+
+impl Program {
+    /// Finds criu in $PATH.
+    pub fn find() -> Result<Self> {
+        let path = std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into());
+        let found = path.as_bytes().split(|byte| *byte == b':').filter(|directory| directory.starts_with(b"/"));
+        let mut files = found.filter_map(|directory| CString::new([directory, b"/criu"].concat()).ok());
+        match files.find(|file| program::check_executable(file).is_ok()) {
+            Some(path) => Ok(Self { path }),
+            None => bail!("criu: executable file not found in $PATH (checkpoint and restore need CRIU 4.1 or newer)"),
+        }
+    }
+
+    /// Refuses a criu, or a kernel, that lacks what is asked for.
+    pub fn require(&self, wanted: Features) -> Result<()> {
+        let request = Request { features: Some(wanted), ..Request::new(Kind::FeatureCheck) };
+        let response = self.start(None, &[])?.ask(&request, |_, _| Ok(())).context("feature check")?;
+        let have = response.features.unwrap_or_default();
+        let lacks = |wanted: Option<bool>, have: Option<bool>| wanted == Some(true) && have != Some(true);
+        ensure!(
+            !lacks(wanted.mem_track, have.mem_track),
+            "criu is missing features: MemTrack (the kernel's CONFIG_MEM_SOFT_DIRTY)"
+        );
+        ensure!(
+            !lacks(wanted.lazy_pages, have.lazy_pages),
+            "criu is missing features: LazyPages (the kernel's CONFIG_USERFAULTFD)"
+        );
+        Ok(())
+    }
+
+    /// Starts criu, in a cgroup if `join` says so, with our standard descriptors, its socket and what `passed` holds.
+    pub fn start(&self, join: Option<&cgroup::Join>, passed: &[BorrowedFd]) -> Result<Worker> {
+        let (ours, theirs) = socket::pair()?;
+        let (started, starting) = socket::pair()?;
+        let arguments = Strings::new([c"criu", c"swrk", c"3"].map(CString::from).into(), 0);
+        let environment = std::env::vars_os().filter_map(|(name, value)| variable(&name, value.into_vec()));
+        let environment = Strings::new(environment.collect(), 0);
+        let mut descriptors = vec![theirs.as_fd()];
+        descriptors.extend(passed);
+        match process::clone_process(0, join.and_then(cgroup::Join::clone_into)).context("criu")? {
+            Cloned::Child => {
+                let fault = match join.map_or(Ok(()), cgroup::Join::apply) {
+                    Err(fault) => fault,
+                    Ok(()) => Fault::from(process::exec_with(&self.path, &arguments, &environment, &descriptors)),
+                };
+                let mut text = Text::default();
+                let _ = core::fmt::write(&mut text, format_args!("{fault}"));
+                // The runtime may be gone; then there is nobody left to tell.
+                let _ = socket::send(starting.as_fd(), text.as_bytes(), &[]);
+                process::exit_now(127)
+            }
+            Cloned::Runtime(child) => {
+                drop(starting);
+                let worker = Worker { child, socket: ours };
+                let mut fault = [0; Text::CAPACITY];
+                // An end of file: it has become criu.
+                match socket::receive(started.as_fd(), &mut fault)?.len {
+                    0 => Ok(worker),
+                    len => Err(anyhow!("{}", String::from_utf8_lossy(fault.get(..len).unwrap_or_default())))
+                        .with_context(|| self.path.to_string_lossy().into_owned()),
+                }
+            }
+        }
+    }
+}
+
+fn variable(name: &OsStr, value: Vec<u8>) -> Option<CString> {
+    // The service manager's: a program that reports to it would report the wrong thing.
+    (name != "NOTIFY_SOCKET").then(|| CString::new([name.as_bytes(), b"=", &value].concat()).ok())?
+}
+
+impl Worker {
+    pub fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    /// Has criu serve `request`; `notified` is called wherever it waits for us, with the descriptors that came along. An
+    /// error there makes criu give up, and is the one that is returned.
+    pub fn ask(
+        &self,
+        request: &Request,
+        mut notified: impl FnMut(&Notify, &mut [Option<OwnedFd>]) -> Result<()>,
+    ) -> Result<Response> {
+        let mut ours = None;
+        self.send(request)?;
+        let response = loop {
+            let (response, mut fds) = match self.receive() {
+                Err(error) => return Err(ours.unwrap_or(error)),
+                Ok(received) => received,
+            };
+            let Some(notify) = response.notify.as_ref().filter(|_| response.kind == Kind::Notify as i32) else {
+                break response;
+            };
+            if ours.is_none() {
+                ours = notified(notify, &mut fds).err();
+            }
+            self.send(&Request::answer(ours.is_none()))?;
+        };
+        if let Some(error) = ours {
+            return Err(error);
+        }
+        ensure!(response.success, Failed(response.errno.unwrap_or_default()));
+        Ok(response)
+    }
+
+    fn send(&self, request: &Request) -> Result<()> {
+        socket::send(self.socket.as_fd(), &request.to_bytes(), &[]).context("request to criu")
+    }
+
+    /// The next message. It comes, or criu ends: nothing else holds the other end of the socket.
+    fn receive(&self) -> Result<(Response, [Option<OwnedFd>; socket::MAX_FDS])> {
+        let mut packet = vec![0; LARGEST];
+        let received = socket::receive(self.socket.as_fd(), &mut packet).context("answer of criu")?;
+        ensure!(received.len > 0, Failed(0));
+        ensure!(received.len < LARGEST, "criu's answer is too long");
+        let response = Response::parse(packet.get(..received.len).unwrap_or_default())?;
+        Ok((response, received.fds))
+    }
+
+    /// Waits until criu has ended, once it has answered; with lazy pages, that is when all pages have been fetched.
+    pub fn finish(&self) -> Result<()> {
+        process::poll([self.child.pidfd.as_fd()], None).context("end of criu")?;
+        Ok(())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Both fail only if it has ended and is reaped.
+        let _ = process::pidfd_send_signal(self.child.pidfd.as_fd(), signal::KILL);
+        let _ = process::wait(self.child.pidfd.as_fd());
+    }
+}
