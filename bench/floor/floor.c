@@ -338,6 +338,8 @@ static void drop_privileges(void) {
   mark("caps");
 }
 
+static char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "HOSTNAME=bench", NULL};
+
 /* The life of the container's first process; `gate` is a listening socket for create, or -1 for run. */
 static void inside(int gate, int ready) {
   mark("clone");
@@ -374,7 +376,6 @@ static void inside(int gate, int ready) {
   }
   MUST(close_range(3, ~0U, CLOSE_RANGE_CLOEXEC));
   print_marks("child");
-  static char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "HOSTNAME=bench", NULL};
   execve(plan.args[0], plan.args, environment);
   die("execve", __LINE__);
 }
@@ -467,13 +468,23 @@ static int ended(int pidfd) {
   return pidfd < 0 || poll(&wait, 1, 0) > 0;
 }
 
+static void find_cgroups(int open_tasks);
+
+static int is_frozen(void) {
+  char path[700], text[16] = "";
+  find_cgroups(0);
+  snprintf(path, sizeof path, "%s/%s", plan.unified ? plan.directory[0] : directory_of("freezer"),
+           plan.unified ? "cgroup.freeze" : "freezer.self_freezing");
+  return read_file(path, text, sizeof text - 1) && *text == '1';
+}
+
 static int state(const char *id) {
   char path[512];
   load(id);
   const char *status = "stopped";
   if (!ended(syscall(SYS_pidfd_open, saved.pid, 0))) {
     state_path(path, sizeof path, id, "gate");
-    status = access(path, F_OK) == 0 ? "created" : "running";
+    status = access(path, F_OK) == 0 ? "created" : is_frozen() ? "paused" : "running";
   }
   printf("{\"ociVersion\":\"1.0.2\",\"id\":\"%s\",\"status\":\"%s\",\"pid\":%d,\"bundle\":\"%s\"}\n", id, status, saved.pid, saved.bundle);
   return 0;
@@ -497,15 +508,83 @@ static int kill_container(const char *id) {
   return 0;
 }
 
-static int delete(const char *id) {
-  char path[512];
-  load(id);
-  if (!ended(syscall(SYS_pidfd_open, saved.pid, 0))) die("still running", __LINE__);
+/* The cgroups of a container that is there: their directories, and for v1 the open `tasks` files. */
+static void find_cgroups(int open_tasks) {
+  char path[700];
   plan.unified = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
   if (plan.unified)
     plan.groups = 1, snprintf(plan.directory[0], sizeof *plan.directory, "/sys/fs/cgroup%s", saved.cgroup);
   else
     name_cgroups_v1(saved.hierarchies, saved.cgroup);
+  for (int i = 0; open_tasks && i < plan.groups; i++) {
+    snprintf(path, sizeof path, "%s%s", plan.directory[i], plan.unified ? "" : "/tasks");
+    plan.tasks[i] = open(path, plan.unified ? O_PATH | O_CLOEXEC : O_WRONLY | O_CLOEXEC);
+    MUST(plan.tasks[i]);
+  }
+}
+
+/* One more process in the container, with the filter and the capabilities of the first. */
+static int exec_process(const char *id, char **args) {
+  load(id);
+  snprintf(plan.bundle, sizeof plan.bundle, "%s", saved.bundle);
+  read_plan();
+  int init = syscall(SYS_pidfd_open, saved.pid, 0), status;
+  MUST(init);
+  find_cgroups(1);
+  MUST(prctl(PR_SET_DUMPABLE, 0));
+  MUST(setns(init, CLONE_NEWPID));
+  struct clone_args arguments = {
+      .flags = plan.unified ? CLONE_INTO_CGROUP : 0,
+      .exit_signal = SIGCHLD,
+      .cgroup = plan.unified ? plan.tasks[0] : 0,
+  };
+  pid_t pid = syscall(SYS_clone3, &arguments, sizeof arguments);
+  MUST(pid);
+  if (pid == 0) {
+    if (!plan.unified)
+      for (int i = 0; i < plan.groups; i++) MUST(write(plan.tasks[i], "0", 1));
+    MUST(setns(init, CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | (plan.unified ? CLONE_NEWCGROUP : 0)));
+    MUST(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, "floor"));
+    MUST(setsid());
+    if (plan.filter.len) MUST(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &plan.filter));
+    drop_privileges();
+    MUST(close_range(3, ~0U, CLOSE_RANGE_CLOEXEC));
+    execve(args[0], args, environment);
+    die("execve", __LINE__);
+  }
+  MUST(waitpid(pid, &status, 0));
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int update(const char *id, const char *limit) {
+  load(id);
+  find_cgroups(0);
+  set(plan.unified ? plan.directory[0] : directory_of("pids"), "pids.max", limit);
+  return 0;
+}
+
+static int freeze(const char *id, int frozen) {
+  char path[700], text[256];
+  load(id);
+  find_cgroups(0);
+  const char *directory = plan.unified ? plan.directory[0] : directory_of("freezer");
+  if (plan.unified) set(directory, "cgroup.freeze", frozen ? "1" : "0");
+  else set(directory, "freezer.state", frozen ? "FROZEN" : "THAWED");
+  const char *done = plan.unified ? "frozen 1" : "FROZEN";
+  snprintf(path, sizeof path, "%s/%s", directory, plan.unified ? "cgroup.events" : "freezer.state");
+  while (frozen) {
+    memset(text, 0, sizeof text);
+    if (!read_file(path, text, sizeof text - 1)) die(path, __LINE__);
+    if (strstr(text, done)) break;
+  }
+  return 0;
+}
+
+static int delete(const char *id) {
+  char path[512];
+  load(id);
+  if (!ended(syscall(SYS_pidfd_open, saved.pid, 0))) die("still running", __LINE__);
+  find_cgroups(0);
   remove_cgroups();
   state_path(path, sizeof path, id, "gate");
   unlink(path);
@@ -526,16 +605,18 @@ static int list(void) {
 }
 
 int main(int count, char **words) {
-  const char *command = NULL, *id = NULL;
+  const char *command = NULL, *id = NULL, *limit = NULL;
   snprintf(plan.root, sizeof plan.root, "/run/floor");
   snprintf(plan.bundle, sizeof plan.bundle, ".");
   for (int i = 1; i < count; i++) {
     if (!strcmp(words[i], "--version")) return printf("floor 1\n") < 0;
     else if (!strcmp(words[i], "--root")) snprintf(plan.root, sizeof plan.root, "%s", words[++i]);
     else if (!strcmp(words[i], "--bundle")) snprintf(plan.bundle, sizeof plan.bundle, "%s", words[++i]);
+    else if (!strcmp(words[i], "--pids-limit")) limit = words[++i];
     else if (*words[i] == '-') continue;
     else if (!command) command = words[i];
     else if (!id) id = words[i];
+    if (id && command && !strcmp(command, "exec")) return exec_process(id, words + i + 1);
   }
   if (!command) return 2;
   if (!strcmp(command, "list")) return list();
@@ -544,6 +625,9 @@ int main(int count, char **words) {
   if (!strcmp(command, "create")) return create(id);
   if (!strcmp(command, "state")) return state(id);
   if (!strcmp(command, "start")) return start(id);
+  if (!strcmp(command, "update") && limit) return update(id, limit);
+  if (!strcmp(command, "pause")) return freeze(id, 1);
+  if (!strcmp(command, "resume")) return freeze(id, 0);
   if (!strcmp(command, "kill")) return kill_container(id);
   if (!strcmp(command, "delete")) return delete(id);
   return 2;

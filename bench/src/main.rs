@@ -31,7 +31,8 @@ use crate::table::Bases;
 /// What the container prints, so that a run is known to have happened.
 pub const GREETING: &str = "hello-from-the-container";
 /// In the table's order.
-pub const OPERATIONS: [&str; 8] = ["run", "create", "start", "state", "kill", "delete", "list", "version"];
+pub const OPERATIONS: [&str; 12] =
+    ["run", "create", "start", "exec", "state", "update", "pause", "resume", "kill", "delete", "list", "version"];
 const EXTRAS: [&str; 4] = ["memory", "binds", "throughput", "syscalls"];
 const FLOOR: &str = "floor";
 

@@ -17,7 +17,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Between commands that move nothing.
 const BREATH: Duration = Duration::from_millis(4);
 
-pub const LIFECYCLE: [&str; 9] = ["create", "state", "list", "start", "update", "pause", "resume", "kill", "delete"];
+pub const LIFECYCLE: [&str; 10] =
+    ["create", "state", "list", "start", "exec", "update", "pause", "resume", "kill", "delete"];
 
 /// The cost of `--version`.
 pub fn version(peer: &Peer) -> Result<Cost> {
@@ -64,6 +65,10 @@ pub fn lifecycle(peer: &Peer, host: &Host, bundle: &Path, id: &str) -> Result<Ve
     start.cpu += reap().1 + cpu_of(init) - before;
     self::state(peer, id, "running", init)?;
 
+    sleep(SETTLE);
+    let exec = peer.measure(&["exec", id, "/bin/echo", GREETING], 0)?.expect_success().context("exec")?;
+    ensure!(exec.output.trim() == GREETING, "exec: the process printed {:?}", exec.output.trim());
+
     sleep(BREATH);
     let update = peer.measure(&["update", "--pids-limit", "4000", id], 0)?.expect_success().context("update")?.cost;
     let cgroup = format!("{}/{}", host.parent, bundle.file_name().unwrap_or_default().to_string_lossy());
@@ -86,7 +91,8 @@ pub fn lifecycle(peer: &Peer, host: &Host, bundle: &Path, id: &str) -> Result<Ve
     let delete = peer.measure(&["delete", id], 0)?.expect_success().context("delete")?.cost;
     ensure!(!host.directories(&cgroup).iter().any(|directory| directory.exists()), "delete: its cgroup is left");
     ensure!(!peer.remembered().iter().any(|name| name == id), "delete: its state is left");
-    Ok(LIFECYCLE.into_iter().zip([create, state, list.cost, start, update, pause, resume, kill, delete]).collect())
+    let costs = [create, state, list.cost, start, exec.cost, update, pause, resume, kill, delete];
+    Ok(LIFECYCLE.into_iter().zip(costs).collect())
 }
 
 fn state(peer: &Peer, id: &str, status: &str, pid: i32) -> Result<Cost> {

@@ -200,9 +200,12 @@ fn count_syscalls(host: &Host, peer: &Peer, results: &mut Results) -> Result<()>
     if let Err(error) = created {
         results.series("state", false, &peer.name).failures.push(format!("{error:#}"));
     } else {
-        for (operation, words) in
-            [("state", &["state", live][..]), ("start", &["start", live]), ("kill", &["kill", live, "KILL"])]
-        {
+        for (operation, words) in [
+            ("state", &["state", live][..]),
+            ("start", &["start", live]),
+            ("exec", &["exec", live, "/bin/true"]),
+            ("kill", &["kill", live, "KILL"]),
+        ] {
             note_syscalls(results, peer, operation, false, extras::syscalls(peer, host, words));
         }
         crate::peer::end_descendants();

@@ -22,12 +22,13 @@ pub struct Apparmor {
 
 /// The prepared profile; none, or an empty one, changes nothing.
 pub fn compile_apparmor(profile: Option<&str>) -> Result<Option<Apparmor>> {
-    apparmor(profile, security::apparmor_is_enabled())
+    // Asked only by those who want one: each question is a look at the file system.
+    apparmor(profile, security::apparmor_is_enabled)
 }
 
-fn apparmor(profile: Option<&str>, enabled: bool) -> Result<Option<Apparmor>> {
+fn apparmor(profile: Option<&str>, enabled: impl Fn() -> bool) -> Result<Option<Apparmor>> {
     let Some(profile) = profile.filter(|profile| !profile.is_empty()) else { return Ok(None) };
-    if !enabled {
+    if !enabled() {
         bail!("process.apparmorProfile: {profile:?}: apparmor is disabled or not supported on this host");
     }
     let command = CString::new(format!("exec {profile}")).context("process.apparmorProfile")?;
@@ -68,12 +69,12 @@ pub struct Selinux {
 
 /// The prepared label; none, or an empty one, changes nothing.
 pub fn compile_selinux(label: Option<&str>) -> Result<Option<Selinux>> {
-    selinux(label, security::selinux_is_enabled())
+    selinux(label, security::selinux_is_enabled)
 }
 
-fn selinux(label: Option<&str>, enabled: bool) -> Result<Option<Selinux>> {
+fn selinux(label: Option<&str>, enabled: impl Fn() -> bool) -> Result<Option<Selinux>> {
     let Some(label) = label.filter(|label| !label.is_empty()) else { return Ok(None) };
-    if !enabled {
+    if !enabled() {
         bail!("process.selinuxLabel: {label:?}: selinux is disabled or not supported on this host");
     }
     Ok(Some(Selinux { label: CString::new(label).context("process.selinuxLabel")? }))
@@ -118,16 +119,16 @@ mod tests {
 
     #[test]
     fn a_label_that_the_host_cannot_give_is_an_error_that_names_it() {
-        let error = apparmor(Some("docker-default"), false).expect_err("disabled").to_string();
+        let error = apparmor(Some("docker-default"), || false).expect_err("disabled").to_string();
         assert!(error.starts_with("process.apparmorProfile: \"docker-default\": "), "{error}");
-        let error = selinux(Some("a:b:c:s0"), false).expect_err("disabled").to_string();
+        let error = selinux(Some("a:b:c:s0"), || false).expect_err("disabled").to_string();
         assert!(error.ends_with("selinux is disabled or not supported on this host"), "{error}");
     }
 
     #[test]
     fn an_empty_label_changes_nothing() {
-        assert_eq!(apparmor(Some(""), false).expect("nothing"), None);
-        assert_eq!(selinux(None, false).expect("nothing"), None);
+        assert_eq!(apparmor(Some(""), || false).expect("nothing"), None);
+        assert_eq!(selinux(None, || false).expect("nothing"), None);
     }
 
     #[test]
@@ -137,7 +138,7 @@ mod tests {
         }
         in_a_child(|| {
             let proc = std::fs::File::open("/proc")?;
-            let profile = apparmor(Some("nope"), true)?.expect("a profile");
+            let profile = apparmor(Some("nope"), || true)?.expect("a profile");
             let fault = heap_free(|| profile.apply(proc.as_fd())).expect_err("no apparmor").to_string();
             assert!(fault.contains("apparmor failed to apply profile: write `/proc/self/attr/"), "{fault}");
             Ok(())
