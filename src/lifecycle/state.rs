@@ -26,6 +26,7 @@ use crate::container::cgroup::update::Applied;
 use crate::container::checkpoint::outside::Outside;
 use crate::container::intel_rdt;
 use crate::init::link::Failure;
+use crate::log;
 use crate::plan::{Label, Saved, StepError};
 use crate::sys::{Errno, process, socket};
 
@@ -215,7 +216,7 @@ impl Directory {
             file.write_all(&serde_json::to_vec(state)?)?;
             fs::rename(&path, self.path.join(STATE_FILE))
         };
-        write().with_context(|| format!("state file {}", path.display()))
+        write().map_err(|error| log::words("write", &error)).with_context(|| format!("state file {}", path.display()))
     }
 
     /// Writes the file for exec. Nobody reads it before the container is created, so it need not be atomic.
@@ -225,7 +226,7 @@ impl Directory {
             let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
             file.write_all(&serde_json::to_vec(saved)?)
         };
-        write().with_context(|| format!("state file {}", path.display()))
+        write().map_err(|error| log::words("write", &error)).with_context(|| format!("state file {}", path.display()))
     }
 
     /// Reads the file for exec.
