@@ -108,7 +108,7 @@ pub fn of<'a>(names: &Names<'a>) -> Features<'a> {
             .into_iter()
             .chain(commit)
             .collect(),
-        potentially_unsafe_config_annotations: &["org.criu.config"],
+        potentially_unsafe_config_annotations: &["org.criu.config", "run.oci."],
     }
 }
 

@@ -6,9 +6,12 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +19,7 @@ use oci_spec::runtime;
 
 use crate::sys::process::{self, Exit};
 use crate::sys::program::Strings;
-use crate::sys::{Errno, Fault, socket};
+use crate::sys::{Errno, Fault, SysError, socket};
 
 /// How long a hook that was killed for its timeout may take to disappear, in milliseconds.
 const KILL_GRACE: u32 = 10_000;
@@ -31,6 +34,32 @@ pub struct Hook {
     environment: Strings,
     /// Milliseconds; `None`: the hook takes as long as it takes.
     timeout: Option<u32>,
+}
+
+/// Where hooks write, if not nowhere: open files of the host.
+#[derive(Debug, Default)]
+pub struct Output {
+    pub stdout: Option<OwnedFd>,
+    pub stderr: Option<OwnedFd>,
+}
+
+impl Output {
+    /// Opens the files, at their ends; what is not there is made, for its owner alone.
+    pub fn open(stdout: Option<&Path>, stderr: Option<&Path>) -> Result<Self> {
+        let open = |path: Option<&Path>, stream: &str| {
+            let open = |path: &Path| {
+                let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+                let file = file.map_err(|error| SysError::io("open", &error));
+                file.with_context(|| format!("annotations.run.oci.hooks.{stream}: {}", path.display()))
+            };
+            path.map(|path| open(path).map(OwnedFd::from)).transpose()
+        };
+        Ok(Self { stdout: open(stdout, "stdout")?, stderr: open(stderr, "stderr")? })
+    }
+
+    fn streams(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [&self.stdout, &self.stderr].map(|stream| stream.as_ref().map(AsFd::as_fd))
+    }
 }
 
 /// Prepares the hooks of one list; `list` is its name in config.json, e.g. `prestart`.
@@ -62,7 +91,7 @@ impl Hook {
     /// Runs the hook as a child of the runtime, with `state` on its standard input, and waits for it.
     ///
     /// An error says how the hook ended and what it last wrote to standard error.
-    pub fn run(&self, state: &[u8], directory: &std::path::Path) -> Result<()> {
+    pub fn run(&self, state: &[u8], directory: &Path, output: &Output) -> Result<()> {
         use std::os::unix::ffi::OsStrExt;
         let os = |text: &std::ffi::CStr| std::ffi::OsStr::from_bytes(text.to_bytes()).to_owned();
         let mut command = Command::new(os(&self.path));
@@ -78,7 +107,12 @@ impl Hook {
             command.env(std::ffi::OsStr::from_bytes(name), std::ffi::OsStr::from_bytes(value));
         }
         let mut errors = socket::sealable_file(c"ocirt:hook-stderr").map(std::fs::File::from)?;
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::from(errors.try_clone()?));
+        let [stdout, stderr] = [&output.stdout, &output.stderr].map(|stream| stream.as_ref().map(OwnedFd::try_clone));
+        command.stdin(Stdio::piped()).stdout(stdout.transpose()?.map_or_else(Stdio::null, Stdio::from));
+        command.stderr(match stderr.transpose()? {
+            Some(file) => Stdio::from(file),
+            None => Stdio::from(errors.try_clone()?),
+        });
         process::start_as_stranger(&mut command);
         let mut child = command.spawn().with_context(|| self.to_string())?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -111,9 +145,9 @@ impl Hook {
     /// Runs the hook as a child of init, with the sealed file `state` as its standard input.
     ///
     /// Errors: what kept it from starting; EIO with the status for one that failed; ETIMEDOUT.
-    pub fn apply(&self, state: BorrowedFd) -> core::result::Result<(), Fault> {
+    pub fn apply(&self, state: BorrowedFd, output: &Output) -> core::result::Result<(), Fault> {
         socket::rewind(state)?;
-        let child = process::spawn(&self.path, &self.arguments, &self.environment, state)?;
+        let child = process::spawn(&self.path, &self.arguments, &self.environment, state, output.streams())?;
         let exit = self.wait_or_kill(child.pidfd.as_fd())?;
         // Killed or not, it is ours to reap.
         let reaped = process::wait(child.pidfd.as_fd())?;

@@ -222,7 +222,7 @@ mod tests {
             ready.1.write_all(b"x")?;
             mapped.0.read_exact(&mut [0])?;
             assert!(crate::sys::testing::wait(writer));
-            crate::container::process::user::BecomeRoot.apply()?;
+            crate::container::process::user::BecomeRoot::default().apply()?;
             assert_eq!(status_line("Uid")?, "0\t0\t0\t0");
             assert_eq!(std::fs::read_to_string("/proc/self/setgroups")?, "deny\n");
             let map = std::fs::read_to_string("/proc/self/gid_map")?;

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 
+pub mod annotations;
 pub mod bundle;
 pub mod cgroup;
 pub mod checkpoint;

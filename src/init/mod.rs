@@ -12,6 +12,7 @@ pub mod step;
 use std::os::fd::OwnedFd;
 
 use crate::container::cgroup::Join;
+use crate::container::hooks::Output;
 use crate::container::rootfs::mask::Masks;
 use crate::sys::path::{ProcFd, RootFd};
 use crate::sys::{self, Errno, Fault};
@@ -31,6 +32,8 @@ pub struct Inherited {
     pub gate: Option<OwnedFd>,
     /// Where the master of the container's terminal is sent.
     pub console: Option<OwnedFd>,
+    /// Where createContainer and startContainer hooks write.
+    pub hook_output: Output,
 }
 
 /// What one step leaves to later ones.

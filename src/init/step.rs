@@ -258,9 +258,12 @@ impl Inside {
     }
 
     /// The descriptors that the last steps use: all are close-on-exec.
-    fn still_needed(&self) -> [Option<BorrowedFd<'_>>; 4] {
+    fn still_needed(&self) -> [Option<BorrowedFd<'_>>; 6] {
         let [creating, created] = self.hook_states.each_ref().map(|state| state.as_ref().map(AsFd::as_fd));
-        [Some(self.link.as_fd()), self.inherited.gate.as_ref().map(AsFd::as_fd), creating, created]
+        let Inherited { gate, hook_output, .. } = &self.inherited;
+        let [gate, stdout, stderr] =
+            [gate, &hook_output.stdout, &hook_output.stderr].map(|fd| fd.as_ref().map(AsFd::as_fd));
+        [Some(self.link.as_fd()), gate, creating, created, stdout, stderr]
     }
 
     fn join_keyring(&self, keyring: &SessionKeyring) -> Result<(), Fault> {
@@ -285,7 +288,7 @@ impl Inside {
             HookState::Created => created,
         };
         let state = state.as_ref().ok_or(Fault::new("recvmsg", Errno::ENOENT, "no state came for the hook"))?;
-        hook.apply(state.as_fd())
+        hook.apply(state.as_fd(), &self.inherited.hook_output)
     }
 
     /// Makes the terminal, and closes the console socket: its other end waits for nothing more.

@@ -13,7 +13,7 @@ use super::{Host, Id, Rootless, protect};
 use crate::container::cgroup::Manager;
 use crate::container::checkpoint::outside::Outside;
 use crate::container::intel_rdt::{self, IntelRdt};
-use crate::container::{bundle, cgroup, validate};
+use crate::container::{annotations, bundle, cgroup, validate};
 use crate::init::Inherited;
 use crate::log;
 use crate::plan::{self, Gate, Plan};
@@ -81,8 +81,14 @@ pub fn build(
         Gate::Socket => Some(directory.make_gate()?),
         Gate::Link => None,
     };
-    let inherited =
-        Inherited { join: cgroup.join()?, mount_namespaces: Vec::new(), opener: plan.opener, gate, console };
+    let inherited = Inherited {
+        join: cgroup.join()?,
+        mount_namespaces: Vec::new(),
+        opener: plan.opener,
+        gate,
+        console,
+        hook_output: state.hook_output()?,
+    };
     let init = Init::launch(&plan, inherited)?;
     state.init = Some(init.identity()?);
     if let Some(groups) = &state.intel_rdt {
@@ -98,7 +104,9 @@ pub fn build(
     state.phase = Phase::Created;
     state.cgroup = cgroup.paths().clone();
     directory.save(&state)?;
-    let pid_file = announce::process(&init.child, options.pidfd_socket.as_deref(), options.pid_file.as_deref())?;
+    let annotated = annotations::compile(&state.annotations)?.pidfd_receiver;
+    let pidfd_socket = options.pidfd_socket.as_deref().or(annotated);
+    let pid_file = announce::process(&init.child, pidfd_socket, options.pid_file.as_deref())?;
     Ok(Created { init, cgroup, intel_rdt, directory, state, plan, pid_file })
 }
 

@@ -75,8 +75,15 @@ pub fn destroy(host: &Host, directory: &Directory, state: &State) -> Result<()> 
     }
     // The spec wants the resources gone first; a failing hook is a warning, and the rest goes on.
     let text = state.for_hooks(Status::Stopped, None)?;
-    for hook in hooks::compile("poststop", &state.poststop)? {
-        if let Err(error) = hook.run(&text, &state.bundle) {
+    let hooks = hooks::compile("poststop", &state.poststop)?;
+    let output = if hooks.is_empty() { Ok(hooks::Output::default()) } else { state.hook_output() };
+    // A file that cannot be opened any more keeps no hook from running.
+    let output = output.unwrap_or_else(|error| {
+        host.log.warn(&format!("{error:#}"));
+        hooks::Output::default()
+    });
+    for hook in hooks {
+        if let Err(error) = hook.run(&text, &state.bundle, &output) {
             host.log.warn(&format!("{}: {error:#}", hook.field));
         }
     }

@@ -13,6 +13,7 @@ use super::inspect::Found;
 use super::state::{State, Status};
 use super::{Host, Id, Refusal, announce, foreground, protect};
 use crate::container::cgroup::{Join, Paths};
+use crate::container::hooks::Output;
 use crate::init::link::{self, Milestone, Report, RuntimeEnd};
 use crate::init::{self, Inherited};
 use crate::plan::{self, ExecPlan, ExecRequest, Saved};
@@ -165,8 +166,8 @@ impl Started {
         }
         if let Ok(Cloned::Child) = cloned {
             drop(link);
-            let (mount_namespaces, opener, gate) = (Vec::new(), false, None);
-            init::run_all(&plan.steps, end, Inherited { join, mount_namespaces, opener, gate, console });
+            let (mount_namespaces, opener, gate, hook_output) = (Vec::new(), false, None, Output::default());
+            init::run_all(&plan.steps, end, Inherited { join, mount_namespaces, opener, gate, console, hook_output });
         }
         drop((end, console));
         let cloned = cloned.map_err(|error| match error.errno {

@@ -138,11 +138,12 @@ impl Init {
 
 /// Runs the prestart and createRuntime hooks of a container whose init is `pid`.
 pub fn run_runtime_hooks(plan: &Plan, state: &State, pid: i32) -> Result<()> {
+    let output = state.hook_output()?;
     for hook in &plan.runtime_hooks {
         // Hooks of old take the container for created, as crun and runtime-tools have it.
         let status = if hook.field.starts_with("hooks.prestart") { Status::Created } else { Status::Creating };
         let state_text = state.for_hooks(status, Some(pid))?;
-        hook.run(&state_text, &state.bundle).with_context(|| hook.field.clone())?;
+        hook.run(&state_text, &state.bundle, &output).with_context(|| hook.field.clone())?;
     }
     Ok(())
 }

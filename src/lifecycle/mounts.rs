@@ -151,7 +151,7 @@ impl Container {
         let root = self.enter(&self.namespaces).map_err(|fault| (0, fault))?;
         if self.user().is_some() {
             // What is made on the way to a mount point is the container's.
-            BecomeRoot.apply().map_err(|fault| (0, fault))?;
+            BecomeRoot::default().apply().map_err(|fault| (0, fault))?;
         }
         for ((index, hot), opened) in items().zip(opened) {
             if let Err(fault) = hot.apply(&root, opened, descriptors.as_fd()) {

@@ -49,8 +49,9 @@ pub fn run_poststart(state: &State) -> Result<()> {
         return Ok(());
     }
     let text = state.for_hooks(Status::Running, state.init.map(|init| init.pid))?;
+    let output = state.hook_output()?;
     for hook in hooks::compile("poststart", &state.poststart)? {
-        if let Err(error) = hook.run(&text, &state.bundle).with_context(|| hook.field.clone()) {
+        if let Err(error) = hook.run(&text, &state.bundle, &output).with_context(|| hook.field.clone()) {
             if let Some(pidfd) = state.init.map(|init| init.open()).transpose()?.flatten() {
                 use std::os::fd::AsFd;
                 // ESRCH: it has ended by itself.

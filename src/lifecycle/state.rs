@@ -24,7 +24,8 @@ use super::{Id, Refusal};
 use crate::container::cgroup::Paths;
 use crate::container::cgroup::update::Applied;
 use crate::container::checkpoint::outside::Outside;
-use crate::container::intel_rdt;
+use crate::container::hooks::Output;
+use crate::container::{annotations, intel_rdt};
 use crate::init::link::Failure;
 use crate::log;
 use crate::plan::{Label, Saved, StepError};
@@ -117,6 +118,12 @@ impl State {
         let (bundle, annotations) = (self.bundle.as_path(), &self.annotations);
         let state = HookState { oci_version: &self.oci_version, id: &self.id, status, pid, bundle, annotations };
         serde_json::to_vec(&state).context("state for hooks")
+    }
+
+    /// Where the container's hooks write.
+    pub fn hook_output(&self) -> Result<Output> {
+        let annotations = annotations::compile(&self.annotations)?;
+        Output::open(annotations.hooks_stdout, annotations.hooks_stderr)
     }
 
     /// The failure of a step that init took after `start`.

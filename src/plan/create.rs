@@ -1,14 +1,16 @@
 //! THE ORDER of a container's creation: what init does from its first instruction to the container's program. Each
 //! block says why it stands where it does; docs/architecture.md has the runtime's side.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
-use oci_spec::runtime::{Linux, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Spec};
 
 use super::process::{Draft, Program};
 use super::{Gate, Outside, Plan, Request};
+use crate::container::annotations::{self, Annotations};
 use crate::container::cgroup::{self, Cgroup, Manager};
 use crate::container::console::{Console, Node};
 use crate::container::devices::{DevLinks, Device, Nodes};
@@ -22,9 +24,11 @@ use crate::container::process::{cpu_affinity, cwd, oom};
 use crate::container::rootfs::cgroup::{CgroupView, Hierarchy};
 use crate::container::rootfs::enter::{EnterRootfs, Place};
 use crate::container::rootfs::mask::{MaskPath, ReadonlyPath, ReadonlyRoot};
+use crate::container::rootfs::mount::Label;
 use crate::container::rootfs::mount::{self, Mount};
 use crate::container::rootfs::pivot::PivotRoot;
 use crate::container::rootfs::propagation::Propagation;
+use crate::container::seccomp::{Extra, Filter, Unknown};
 use crate::container::{keyring, seccomp, sysctl, time_namespace, uts};
 use crate::init::step::{HookState, Step};
 use crate::sys::namespace::{Kind, Kinds};
@@ -34,6 +38,9 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     let nothing: Linux = serde_json::from_str("{}").context("linux")?;
     let linux = spec.linux().as_ref().unwrap_or(&nothing);
     let process = spec.process().as_ref().context("process: missing")?;
+    let none = HashMap::new();
+    let all = spec.annotations().as_ref().unwrap_or(&none);
+    let annotations = annotations::compile(all)?;
     let cgroup = match request.cgroup_manager {
         Manager::Disabled => cgroup::compile_none(linux, request.id)?,
         Manager::Cgroupfs | Manager::Systemd => cgroup::compile(linux, request.id, false)?,
@@ -46,7 +53,8 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         spec,
         linux,
         process,
-        program: program(linux, process, request, new)?,
+        program: program(linux, process, request, new, &annotations)?,
+        annotations,
         request,
         new,
         private,
@@ -59,7 +67,11 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     let (born_in, joined) = split(namespaces, new)?;
     let outside = container.outside()?;
 
-    let mut draft = Draft { warnings: cgroup.warnings().to_vec(), ..Draft::default() };
+    let mut draft = Draft { warnings: annotations::warnings(all), ..Draft::default() };
+    if annotations.keep_original_groups && process.user().additional_gids().iter().flatten().next().is_some() {
+        draft.warnings.push("process.user.additionalGids: no effect with run.oci.keep_original_groups".to_owned());
+    }
+    draft.warnings.extend(cgroup.warnings().iter().cloned());
     let intel_rdt = container.intel_rdt()?;
     container.birth(&mut draft, outside.is_some(), !net_devices.is_empty())?;
     container.namespaces(&mut draft, joined)?;
@@ -82,6 +94,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         runtime_hooks,
         seccomp_agent: container.program.seccomp_agent().cloned(),
         rootfs: container.rootfs,
+        keep_groups: container.program.keep_groups,
         own_pid_namespace: private.contains(Kind::Pid),
         shared,
         warnings: draft.warnings,
@@ -106,7 +119,13 @@ fn split(namespaces: Namespaces, new: Kinds) -> Result<(Vec<Join>, Vec<Join>)> {
     Ok((born_in, joined))
 }
 
-fn program<'a>(linux: &'a Linux, process: &'a Process, request: &Request, new: Kinds) -> Result<Program<'a>> {
+fn program<'a>(
+    linux: &'a Linux,
+    process: &'a Process,
+    request: &Request,
+    new: Kinds,
+    annotations: &Annotations,
+) -> Result<Program<'a>> {
     let maps = Maps {
         uids: linux.uid_mappings().as_deref().unwrap_or_default(),
         gids: linux.gid_mappings().as_deref().unwrap_or_default(),
@@ -115,11 +134,22 @@ fn program<'a>(linux: &'a Linux, process: &'a Process, request: &Request, new: K
         process,
         personality: linux.personality().as_ref(),
         memory_policy: linux.memory_policy().as_ref(),
-        filter: linux.seccomp().as_ref().map(seccomp::compile).transpose()?,
+        filter: filter(linux.seccomp().as_ref(), annotations)?,
         in_user_namespace: new.contains(Kind::User),
         maps: new.contains(Kind::User).then_some(maps),
         preserve_fds: request.preserve_fds,
+        keep_groups: annotations.keep_original_groups,
     })
+}
+
+fn filter(profile: Option<&LinuxSeccomp>, annotations: &Annotations) -> Result<Option<Filter>> {
+    let receiver = annotations.seccomp_receiver;
+    if let Some(data) = annotations.seccomp_bpf_data {
+        let filter = seccomp::compile_raw(data, profile, receiver);
+        return filter.map(Some).context("annotations.run.oci.seccomp_bpf_data");
+    }
+    let unknown = if annotations.seccomp_fail_unknown_syscall { Unknown::Refused } else { Unknown::Skipped };
+    profile.map(|profile| seccomp::compile(profile, &Extra { receiver, unknown })).transpose()
 }
 
 fn view(cgroup: &Cgroup, namespaced: bool) -> CgroupView {
@@ -139,6 +169,7 @@ struct Container<'a> {
     linux: &'a Linux,
     process: &'a Process,
     program: Program<'a>,
+    annotations: Annotations<'a>,
     request: &'a Request<'a>,
     new: Kinds,
     private: Kinds,
@@ -199,7 +230,7 @@ impl Container<'_> {
         }
         draft.push(Step::AllCpus(cpu_affinity::AllCpus));
         if self.in_new_user_namespace() {
-            draft.add("linux.uidMappings", Step::BecomeRoot(BecomeRoot));
+            draft.add("linux.uidMappings", Step::BecomeRoot(BecomeRoot { keep_groups: self.program.keep_groups }));
         }
         Ok(())
     }
@@ -276,7 +307,7 @@ impl Container<'_> {
     }
 
     /// linux.mountLabel, where there is an SELinux to know it.
-    fn mount_label(&self, draft: &mut Draft) -> Option<&str> {
+    fn mount_label(&self, draft: &mut Draft) -> Option<Label<'_>> {
         let label = self.linux.mount_label().as_deref()?;
         if !crate::sys::security::selinux_is_enabled() {
             draft
@@ -284,7 +315,7 @@ impl Container<'_> {
                 .push(format!("linux.mountLabel: SELinux is not enabled on this host, {label:?} has no effect"));
             return None;
         }
-        Some(label)
+        Some(Label { option: self.annotations.mount_context_type.unwrap_or("context"), text: label })
     }
 
     /// Without a mount namespace every mount would be the host's, and stay: as in runc, none is made. What would

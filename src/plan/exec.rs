@@ -47,6 +47,9 @@ pub struct Saved<'a> {
     seccomp: Option<Cow<'a, Filter>>,
     /// Whether the container has a session keyring of its own.
     keyring: bool,
+    /// Whether supplementary groups are the runtime's caller's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    keep_groups: bool,
 }
 
 impl<'a> Saved<'a> {
@@ -65,6 +68,7 @@ impl<'a> Saved<'a> {
             memory_policy: linux.and_then(|linux| linux.memory_policy().as_ref()).map(Cow::Borrowed),
             seccomp: plan.filter().map(Cow::Borrowed),
             keyring,
+            keep_groups: plan.keep_groups,
         })
     }
 
@@ -118,6 +122,7 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
         in_user_namespace: saved.namespaces().contains(Kind::User),
         maps: saved.maps(),
         preserve_fds: request.preserve_fds,
+        keep_groups: saved.keep_groups,
     };
     let affinity = process.exec_cpu_affinity().as_ref().map(cpu_affinity::compile).transpose()?.unwrap_or_default();
     let ExecAffinity { initial, last } = affinity;
@@ -175,7 +180,7 @@ fn join(draft: &mut Draft, program: &Program, saved: &Saved, request: &ExecReque
         draft.add("linux.namespaces", Step::JoinInit(JoinInit::new(init, request.to_join)));
     }
     if program.in_user_namespace {
-        draft.add("linux.uidMappings", Step::BecomeRoot(BecomeRoot));
+        draft.add("linux.uidMappings", Step::BecomeRoot(BecomeRoot { keep_groups: program.keep_groups }));
     }
     if saved.keyring {
         let label = program.process.selinux_label().as_deref();

@@ -83,6 +83,8 @@ pub struct Plan {
     pub runtime_hooks: Vec<Hook>,
     /// Who answers the system calls that the filter notifies.
     pub seccomp_agent: Option<seccomp::Agent>,
+    /// Whether supplementary groups are the runtime's caller's.
+    pub keep_groups: bool,
     pub rootfs: PathBuf,
     /// Whether everything in the container ends with its init.
     pub own_pid_namespace: bool,

@@ -54,6 +54,8 @@ pub struct Program<'a> {
     /// The ids of that namespace, where they are known.
     pub maps: Option<Maps<'a>>,
     pub preserve_fds: u32,
+    /// Whether the supplementary groups stay as they are.
+    pub keep_groups: bool,
 }
 
 /// What is left for the very end.
@@ -161,6 +163,7 @@ impl Program<'_> {
         let (capabilities, left_out) = capabilities::compile(self.process.capabilities().as_ref(), held)?;
         draft.warnings.extend(left_out);
         let user = user::compile(self.process.user(), self.maps)?;
+        let user = if self.keep_groups { user.with_original_groups() } else { user };
         let environment = env::compile(self.process.env().as_deref().unwrap_or_default(), user.uid())?;
         let args = self.process.args().as_deref().unwrap_or_default();
         let program = Rc::new(executable::compile(args, environment.path())?);

@@ -193,14 +193,27 @@ pub fn exec_descriptor(program: BorrowedFd, arguments: &Strings, environment: &S
     SysError::last("execveat")
 }
 
-/// Starts `path` as a child with `stdin` as its standard input. Uses no heap, so init may call it.
-pub fn spawn(path: &CStr, arguments: &Strings, environment: &Strings, stdin: BorrowedFd) -> Result<Child> {
+/// Starts `path` as a child with `stdin` as its standard input, and with `outputs`, where they are given, as output and
+/// error. Uses no heap, so init may call it.
+pub fn spawn(
+    path: &CStr,
+    arguments: &Strings,
+    environment: &Strings,
+    stdin: BorrowedFd,
+    outputs: [Option<BorrowedFd>; 2],
+) -> Result<Child> {
     match clone_process(0, None)? {
         Cloned::Runtime(child) => Ok(child),
         Cloned::Child => {
-            // SAFETY: two descriptors that are open; the copy on 0 is meant to survive exec.
-            let ret = unsafe { libc::dup2(stdin.as_raw_fd(), 0) };
-            if ret == 0 && for_strangers().is_ok() {
+            let [stdout, stderr] = outputs;
+            let mut placed = true;
+            for (fd, number) in [(Some(stdin), 0), (stdout, 1), (stderr, 2)] {
+                let Some(fd) = fd else { continue };
+                // SAFETY: two descriptors, of which one is open; the copy is meant to survive exec.
+                let ret = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+                placed &= ret == number;
+            }
+            if placed && for_strangers().is_ok() {
                 // It is as good as never started.
                 let _ = execve(path, arguments, environment);
             }

@@ -7,6 +7,7 @@
     reason = "rules of the runtime; a test process and its guest exit and spawn as they like"
 )]
 
+mod annotations;
 mod cgroups;
 mod checkpoint;
 mod checkpoint_mounts;
@@ -42,6 +43,7 @@ mod update;
 
 fn main() -> std::process::ExitCode {
     ocirt_integration::runner::main(&[
+        annotations::TESTS,
         lifecycle::TESTS,
         mounts::TESTS,
         rootfs::TESTS,

@@ -15,8 +15,17 @@ const DEFAULT_UMASK: u32 = 0o022;
 pub struct User {
     uid: u32,
     gid: u32,
-    groups: Vec<u32>,
+    groups: Groups,
     umask: u32,
+}
+
+/// The supplementary groups.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Groups {
+    /// Exactly these.
+    Listed(Vec<u32>),
+    /// Those that the process has anyway, its maker's.
+    Original,
 }
 
 /// The id maps of the user namespace the process will be in.
@@ -39,7 +48,7 @@ pub fn compile(spec: &Spec, maps: Option<Maps<'_>>) -> Result<User> {
     if umask > 0o777 {
         bail!("process.user.umask: {umask} is over 511 (octal 777)");
     }
-    Ok(User { uid: spec.uid(), gid: spec.gid(), groups, umask })
+    Ok(User { uid: spec.uid(), gid: spec.gid(), groups: Groups::Listed(groups), umask })
 }
 
 fn check(field: &str, id: u32, map: Option<&[LinuxIdMapping]>) -> Result<()> {
@@ -54,6 +63,11 @@ fn check(field: &str, id: u32, map: Option<&[LinuxIdMapping]>) -> Result<()> {
 }
 
 impl User {
+    /// The same user in the supplementary groups of whoever makes the process.
+    pub fn with_original_groups(self) -> Self {
+        Self { groups: Groups::Original, ..self }
+    }
+
     pub fn uid(&self) -> u32 {
         self.uid
     }
@@ -76,9 +90,10 @@ impl User {
     /// Where setgroups(2) is denied for good (user_namespaces(7), /proc/PID/setgroups), the groups cannot be dropped
     /// either; to ask for some is an error then, to ask for none is not, as in runc.
     fn set_groups(&self) -> Result<(), Fault> {
-        match credentials::set_groups(&self.groups) {
+        let Groups::Listed(groups) = &self.groups else { return Ok(()) };
+        match credentials::set_groups(groups) {
             Ok(()) => Ok(()),
-            Err(SysError { errno: Errno::EPERM, .. }) if self.groups.is_empty() => Ok(()),
+            Err(SysError { errno: Errno::EPERM, .. }) if groups.is_empty() => Ok(()),
             Err(SysError { call, errno: Errno::EPERM }) => {
                 let words = "process.user.additionalGids: the user namespace denies setgroups";
                 Err(Fault::new(call, Errno::EPERM, words))
@@ -92,24 +107,28 @@ impl fmt::Display for User {
     /// `become user 1000:1000, groups 10 20, umask 0022`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "become user {}:{}", self.uid, self.gid)?;
-        if !self.groups.is_empty() {
-            f.write_str(", groups")?;
-        }
-        for gid in &self.groups {
-            write!(f, " {gid}")?;
+        match &self.groups {
+            Groups::Original => f.write_str(", its maker's groups")?,
+            Groups::Listed(groups) => {
+                f.write_str(if groups.is_empty() { "" } else { ", groups" })?;
+                groups.iter().try_for_each(|gid| write!(f, " {gid}"))?;
+            }
         }
         write!(f, ", umask {:04o}", self.umask)
     }
 }
 
 /// Becomes root of the user namespace that the caller has just been put or moved into.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BecomeRoot;
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BecomeRoot {
+    /// Whether the supplementary groups stay.
+    pub keep_groups: bool,
+}
 
 impl BecomeRoot {
     /// The supplementary groups, which are the caller's of the runtime, go where that is allowed.
     pub fn apply(&self) -> Result<(), Fault> {
-        match credentials::set_groups(&[]) {
+        match if self.keep_groups { Ok(()) } else { credentials::set_groups(&[]) } {
             Ok(()) | Err(SysError { errno: Errno::EPERM, .. }) => {}
             Err(error) => return Err(error.into()),
         }

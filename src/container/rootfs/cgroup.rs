@@ -104,7 +104,7 @@ impl V1 {
     fn compile(request: Request, context: &Context, view: &CgroupView) -> anyhow::Result<Self> {
         let wanted = all_flags(&request.options).set;
         let flags = wanted | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        let label = context.label.map(|label| format!("context={label}"));
+        let label = context.label.map(|label| format!("{}={}", label.option, label.text));
         let data: Vec<_> = ["source=tmpfs".to_owned(), "mode=755".to_owned()].into_iter().chain(label).collect();
         let part = |hierarchy: &Hierarchy| {
             let target = Target::plain(&hierarchy.name)?;

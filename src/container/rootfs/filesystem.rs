@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 
 use super::copy_up::copy_up;
 use super::idmap::{IdMap, UserNamespaces};
-use super::mount::{Request, Target, all_flags, propagate, verify, write_mount};
+use super::mount::{Label, Request, Target, all_flags, propagate, verify, write_mount};
 use crate::sys::mount::{Attributes, Depth, FsContext, Sharing, attach, attr, legacy, mount_here, set_attributes};
 use crate::sys::path::{Links, RootFd, open_itself_at};
 use crate::sys::{Errno, Fault, file};
@@ -71,12 +71,12 @@ struct Legacy {
 }
 
 impl Filesystem {
-    pub(super) fn compile(request: Request, label: Option<&str>) -> anyhow::Result<Self> {
+    pub(super) fn compile(request: Request, label: Option<Label>) -> anyhow::Result<Self> {
         let options = &request.options;
         ensure!(!options.copy_up || request.kind == "tmpfs", "options: tmpcopyup: only for a tmpfs");
         // SELinux labels neither /proc nor /sys, and the root of mqueue only afterwards; as runc.
         let mounted_label = label.filter(|_| !matches!(request.kind, "proc" | "sysfs" | "mqueue"));
-        let mounted_label = mounted_label.filter(|_| !options.has_data("context"));
+        let mounted_label = mounted_label.filter(|label| !options.has_data(label.option));
         let flags = all_flags(options).set;
         let is_special = matches!(request.kind, "proc" | "sysfs");
         let links = if is_special { Links::Refuse } else { Links::Follow };
@@ -90,7 +90,7 @@ impl Filesystem {
             is_own_kind: OWN_KINDS.contains(&request.kind),
             inherit_mode: request.kind == "tmpfs" && !options.has_data("mode"),
             legacy: Legacy::compile(&request, mounted_label)?,
-            label: label.filter(|_| request.kind == "mqueue").map(CString::new).transpose()?,
+            label: label.filter(|_| request.kind == "mqueue").map(|label| CString::new(label.text)).transpose()?,
             id_map: request.id_map,
             text: request.text,
             target: Target { links, on_proc: request.kind == "proc" || request.target.on_proc, ..request.target },
@@ -226,7 +226,7 @@ impl Filesystem {
 
 impl Legacy {
     /// The arguments for mount(2), if fsconfig(2) cannot do it.
-    fn compile(request: &Request, label: Option<&str>) -> anyhow::Result<Option<Self>> {
+    fn compile(request: &Request, label: Option<Label>) -> anyhow::Result<Option<Self>> {
         let options = &request.options;
         let source = request.source.map_or(Default::default(), |source| source.to_string_lossy());
         let value_of = |option: &String| option.split_once('=').map_or(0, |(_, value)| value.len());
@@ -237,7 +237,7 @@ impl Legacy {
         ensure!(request.id_map.is_none(), "options: idmap: not together with iversion, silent or long options");
         ensure!(!options.copy_up, "options: tmpcopyup: not together with iversion, silent or long options");
         let mut data = options.data.clone();
-        data.extend(label.map(|label| format!("context=\"{label}\"")));
+        data.extend(label.map(|label| format!("{}=\"{}\"", label.option, label.text)));
         let data = data.join(",");
         ensure!(data.len() < 4096, "options: longer than the page that mount(2) takes");
         let mut flags = options.legacy;
@@ -253,7 +253,7 @@ impl Legacy {
 }
 
 /// All that is configured by fsconfig(2), in order: the source, the flags of the filesystem, its own options.
-fn parameters(request: &Request, label: Option<&str>) -> anyhow::Result<Vec<(CString, Option<CString>)>> {
+fn parameters(request: &Request, label: Option<Label>) -> anyhow::Result<Vec<(CString, Option<CString>)>> {
     let options = &request.options;
     let mut parameters = Vec::new();
     if let Some(source) = request.source.filter(|source| !source.as_os_str().is_empty()) {
@@ -270,7 +270,7 @@ fn parameters(request: &Request, label: Option<&str>) -> anyhow::Result<Vec<(CSt
         parameters.push(parameter(option).context("options")?);
     }
     if let Some(label) = label {
-        parameters.push((c"context".to_owned(), Some(CString::new(label).context("linux.mountLabel")?)));
+        parameters.push((CString::new(label.option)?, Some(CString::new(label.text).context("linux.mountLabel")?)));
     }
     Ok(parameters)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::super::mount::{Context, Mount};
+use super::super::mount::{Context, Label, Mount};
 use crate::sys::Fault;
 use crate::sys::mount::detach;
 use crate::sys::scratch::{Directory, c_path, in_mount_namespace, mount_line};
@@ -153,5 +153,31 @@ fn tmpcopyup_starts_with_what_it_hides() {
         fs::write(dir.join("etc/new"), "").unwrap();
         detach(&c_path(&dir.join("etc"))).unwrap();
         assert!(!dir.join("etc/new").exists());
+    });
+}
+
+/// Without SELinux the kernel refuses the option, and says which it was.
+#[test]
+fn a_label_has_the_option_that_is_asked_for() {
+    if crate::sys::security::selinux_is_enabled() {
+        crate::sys::testing::skip("with SELinux the kernel takes the option");
+        return;
+    }
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        for option in ["context", "rootcontext"] {
+            let context = Context {
+                bundle: dir.path(),
+                label: Some(Label { option, text: "system_u:object_r:svirt_sandbox_file_t:s0" }),
+                user_namespace: false,
+                network_namespace: true,
+                cgroup: None,
+                id_mappings: (&[], &[]),
+                unseen: true,
+            };
+            let mount = serde_json::from_value(json!({ "destination": "/t", "type": "tmpfs" })).unwrap();
+            let fault = Mount::compile(&mount, &context, 0).unwrap().mount.apply(&dir.root(), None).unwrap_err();
+            assert!(fault.to_string().contains(&format!("Unknown parameter '{option}'")), "{fault}");
+        }
     });
 }

@@ -23,12 +23,20 @@ use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_sharing};
 use crate::sys::path::{Links, RootFd, open_itself_at};
 use crate::sys::{Errno, Fault, Text};
 
+/// An SELinux label for filesystems.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Label<'a> {
+    /// Which mount option says it: `context`, `rootcontext`, ….
+    pub option: &'static str,
+    pub text: &'a str,
+}
+
 /// What a mount depends on besides its own entry.
 pub struct Context<'a> {
     /// Where relative sources of bind mounts start: absolute.
     pub bundle: &'a Path,
     /// linux.mountLabel, where SELinux is enabled.
-    pub label: Option<&'a str>,
+    pub label: Option<Label<'a>>,
     /// Whether the container has a user namespace other than the runtime's.
     pub user_namespace: bool,
     /// Whether the container has a network namespace that belongs to its user namespace.

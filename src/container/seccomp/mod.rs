@@ -11,6 +11,7 @@ mod arch;
 mod bpf;
 mod notify;
 mod program;
+mod raw;
 mod rules;
 mod saved;
 mod section;
@@ -20,6 +21,7 @@ mod tests;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{
@@ -73,16 +75,42 @@ const MAX_INSTRUCTIONS: usize = 4096;
 /// A system call has six arguments.
 const ARGUMENTS: usize = 6;
 
+/// What annotations say beside the profile.
+#[derive(Clone, Copy, Default)]
+pub struct Extra<'a> {
+    /// The agent of a profile without listenerPath.
+    pub receiver: Option<&'a Path>,
+    pub unknown: Unknown,
+}
+
+/// What becomes of names that no architecture has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Unknown {
+    /// They are skipped, as runc skips them.
+    #[default]
+    Skipped,
+    Refused,
+}
+
+/// A filter that is compiled already, as base64, with the flags of `spec`. Whether it notifies `sendmsg` nobody knows.
+pub fn compile_raw(program: &str, spec: Option<&LinuxSeccomp>, receiver: Option<&Path>) -> Result<Filter> {
+    let program = raw::program(program)?;
+    let notifies = raw::notifies(&program);
+    let agent = if notifies { Some(notify::of_raw(spec, receiver)?) } else { None };
+    let flags = spec.map_or(Ok(FLAG_SPEC_ALLOW), |spec| flags(spec, notifies))?;
+    Ok(Filter { program, flags, calls: 0, agent, handover: Handover::Taken })
+}
+
 /// The program of a profile; errors name the field.
 ///
 /// A system call of an architecture that the profile does not list kills the thread, as libseccomp has it. The native
 /// architecture is always covered. Names that no architecture has are skipped, as runc skips them.
-pub fn compile(spec: &LinuxSeccomp) -> Result<Filter> {
-    let agent = notify::agent(spec)?;
+pub fn compile(spec: &LinuxSeccomp, extra: &Extra) -> Result<Filter> {
+    let agent = notify::agent(spec, extra.receiver)?;
     let flags = flags(spec, agent.is_some())?;
     let default = default_verdict(spec)?;
     let abis = abis(spec)?;
-    let rules = rules(spec)?;
+    let rules = rules(spec, extra.unknown)?;
     let mut chains = Vec::new();
     let stub = stub(spec.default_action());
     let covered = |listed: &Listed| Coverage {
@@ -233,14 +261,20 @@ fn abis(spec: &LinuxSeccomp) -> Result<Vec<Listed>> {
 }
 
 /// The profile's rules with their names looked up.
-fn rules(spec: &LinuxSeccomp) -> Result<Vec<Rule>> {
+fn rules(spec: &LinuxSeccomp, unknown: Unknown) -> Result<Vec<Rule>> {
     let entries = spec.syscalls().iter().flatten().enumerate();
-    entries.map(|(i, entry)| rule(&format!("linux.seccomp.syscalls[{i}]"), entry)).collect()
+    entries.map(|(i, entry)| rule(&format!("linux.seccomp.syscalls[{i}]"), entry, unknown)).collect()
 }
 
-fn rule(field: &str, entry: &LinuxSyscall) -> Result<Rule> {
+fn rule(field: &str, entry: &LinuxSyscall, unknown: Unknown) -> Result<Rule> {
     if let Some(empty) = entry.names().iter().position(String::is_empty) {
         bail!("{field}.names[{empty}]: empty");
+    }
+    if unknown == Unknown::Refused
+        && let Some((i, name)) =
+            entry.names().iter().enumerate().find(|(_, name)| Found::all(std::slice::from_ref(*name)).is_empty())
+    {
+        bail!("{field}.names[{i}]: no architecture has a system call {name:?}");
     }
     let calls = Found::all(entry.names());
     let verdict = verdict(entry.action(), entry.errno_ret()).with_context(|| format!("{field}.errnoRet"))?;

@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction as Action};
 use serde::{Deserialize, Serialize};
 
@@ -37,14 +37,9 @@ pub enum Handover {
 /// The agent of a profile; None where nothing is notified. A listenerPath is ignored then, as the specification says.
 ///
 /// Refused, in runc's words: the action for all calls, and for `write`.
-pub(super) fn agent(spec: &LinuxSeccomp) -> Result<Option<Agent>> {
+pub(super) fn agent(spec: &LinuxSeccomp, receiver: Option<&Path>) -> Result<Option<Agent>> {
     let is_notify = |action: Action| action == Action::ScmpActNotify;
-    let path = spec.listener_path().as_deref().filter(|path| *path != Path::new(""));
-    let metadata = spec.listener_metadata().as_ref().filter(|metadata| !metadata.is_empty());
-    ensure!(
-        metadata.is_none() || path.is_some(),
-        "linux.seccomp.listenerMetadata: must not be set without listenerPath"
-    );
+    let named = named(spec, receiver)?;
     ensure!(
         !is_notify(spec.default_action()),
         "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be used as default action"
@@ -54,11 +49,31 @@ pub(super) fn agent(spec: &LinuxSeccomp) -> Result<Option<Agent>> {
         anyhow::bail!("linux.seccomp.syscalls[{i}].action: SCMP_ACT_NOTIFY cannot be used for the write syscall");
     }
     let Some((i, _)) = rules().next() else { return Ok(None) };
-    let Some(path) = path else {
+    let Some(agent) = named else {
         anyhow::bail!("linux.seccomp.listenerPath: missing, but linux.seccomp.syscalls[{i}] has SCMP_ACT_NOTIFY")
     };
-    ensure!(path.is_absolute(), "linux.seccomp.listenerPath: {path:?} is not an absolute path");
-    Ok(Some(Agent { path: path.to_owned(), metadata: metadata.cloned() }))
+    ensure!(agent.path.is_absolute(), "linux.seccomp.listenerPath: {:?} is not an absolute path", agent.path);
+    Ok(Some(agent))
+}
+
+/// The agent of a filter that was compiled elsewhere and notifies.
+pub(super) fn of_raw(spec: Option<&LinuxSeccomp>, receiver: Option<&Path>) -> Result<Agent> {
+    let named = match spec {
+        Some(spec) => named(spec, receiver)?,
+        None => receiver.map(|path| Agent { path: path.to_owned(), metadata: None }),
+    };
+    named.context("the program notifies, but there is neither listenerPath nor run.oci.seccomp.receiver")
+}
+
+/// Whom the profile names, or `receiver`.
+fn named(spec: &LinuxSeccomp, receiver: Option<&Path>) -> Result<Option<Agent>> {
+    let path = spec.listener_path().as_deref().filter(|path| *path != Path::new("")).or(receiver);
+    let metadata = spec.listener_metadata().as_ref().filter(|metadata| !metadata.is_empty());
+    ensure!(
+        metadata.is_none() || path.is_some(),
+        "linux.seccomp.listenerMetadata: must not be set without listenerPath"
+    );
+    Ok(path.map(|path| Agent { path: path.to_owned(), metadata: metadata.cloned() }))
 }
 
 /// How a listener leaves a process under these verdicts.

@@ -13,6 +13,7 @@ use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompOperator as Operator};
 use super::super::arch::X32_BIT;
 use super::super::table::Column;
 use super::super::*;
+use super::compile;
 use super::interpreter::{Data, run};
 use super::profiles::{Kind, OPERATORS, Random, allow_list, calls, profile, profile_paths, random_profile};
 use super::reference;

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
+use super::compile;
 use super::profiles::{allow_list, profile};
 use crate::container::seccomp::arch::X32_BIT;
-use crate::container::seccomp::{Filter, compile, explain};
+use crate::container::seccomp::{Filter, explain};
 use crate::sys::seccomp::tests::{End, errno_of, in_child, no_new_privs};
 use crate::sys::{Errno, SysError};
 

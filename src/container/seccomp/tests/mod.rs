@@ -15,6 +15,10 @@ use super::*;
 use interpreter::{Data, run};
 use profiles::{Kind, OPERATORS, Random, allow_list, calls, profile, random_profile};
 
+fn compile(spec: &LinuxSeccomp) -> Result<Filter> {
+    super::compile(spec, &Extra::default())
+}
+
 fn verdict_of(spec: &LinuxSeccomp, token: Arch, number: u32, args: [u64; 6]) -> u32 {
     run(&compile(spec).unwrap().program, &Data { number, token: token as u32, ip: 0, args }).0
 }
@@ -336,4 +340,37 @@ fn a_listener_travels_by_sendmsg_unless_that_is_notified() {
 fn without_a_notified_call_the_agent_is_nobody_and_its_path_is_ignored() {
     let spec = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent" });
     assert_eq!(compile(&profile(spec)).unwrap().agent(), None);
+}
+
+#[test]
+fn unknown_names_are_refused_where_an_annotation_says_so() {
+    let rule = json!({ "names": ["read", "call_of_the_future"], "action": "SCMP_ACT_LOG" });
+    let spec = profile(json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] }));
+    let extra = Extra { unknown: Unknown::Refused, ..Extra::default() };
+    let error = super::compile(&spec, &extra).unwrap_err().to_string();
+    let expected = "linux.seccomp.syscalls[0].names[1]: no architecture has a system call \"call_of_the_future\"";
+    assert_eq!(error, expected);
+    assert!(compile(&spec).is_ok());
+}
+
+#[test]
+fn a_receiver_is_the_agent_where_the_profile_names_none() {
+    let receiver = Some(Path::new("/receiver"));
+    let rule = json!({ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" });
+    let mut spec = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
+    let path = |spec: &Value| {
+        let extra = Extra { receiver, ..Extra::default() };
+        super::compile(&profile(spec.clone()), &extra).unwrap().agent().unwrap().path.clone()
+    };
+    assert_eq!(path(&spec), Path::new("/receiver"));
+    spec["listenerPath"] = json!("/agent");
+    assert_eq!(path(&spec), Path::new("/agent"));
+    // One that notifies has an agent or is refused, and may notify any call.
+    let notifying = compile_raw("BgAAAAAAwH8=", None, receiver).unwrap();
+    assert_eq!(
+        (notifying.handover(), notifying.agent().unwrap().path.as_path()),
+        (Handover::Taken, Path::new("/receiver"))
+    );
+    assert!(compile_raw("BgAAAAAAwH8=", None, None).is_err());
+    assert_eq!(compile_raw("BgAAAAAA/38=", None, receiver).unwrap().agent(), None);
 }
