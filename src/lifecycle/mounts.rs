@@ -113,9 +113,9 @@ impl Container {
         let child = match process::clone_process(0, None)? {
             Cloned::Child => {
                 drop(ours);
-                if self.leave().is_ok() {
-                    // Then until the runtime is done, or gone.
-                    let _ = socket::send(theirs.as_fd(), b"x", &[]);
+                let left = self.leave().and_then(|()| socket::send(theirs.as_fd(), b"x", &[]));
+                if left.is_ok() {
+                    // Until the runtime is done, or gone.
                     let _ = socket::receive(theirs.as_fd(), &mut [0]);
                 }
                 process::exit_now(0)

@@ -84,20 +84,21 @@ pub fn in_a_child(
             if let Err((step, fault)) = work() {
                 // The runtime may be gone; then there is nobody left to tell.
                 let _ = theirs.report(&Report::Failed(Failure::new(step.into(), &fault)));
+                process::exit_now(1)
             }
             process::exit_now(0)
         }
         Cloned::Runtime(child) => Killed(child),
     };
     drop(theirs);
-    let [answered] = process::poll([ours.as_fd()], Some(OPEN_GRACE)).context("poll")?;
-    ensure!(answered, "a source was not opened and mounted within {} s", OPEN_GRACE / 1000);
-    match ours.report().context("report of the opener")? {
-        Some(Report::Failed(failure)) => Err(word(&failure).into()),
-        Some(report) => bail!("the opener says {report:?}"),
-        None => match process::wait(child.0.pidfd.as_fd()).context("opener")? {
-            process::Exit::Status(0) => Ok(()),
-            exit => bail!("the opener ended with status {}", exit.code()),
+    let ended = process::ends_within(child.0.pidfd.as_fd(), OPEN_GRACE).context("poll")?;
+    ensure!(ended, "a source was not opened and mounted within {} s", OPEN_GRACE / 1000);
+    // What it reports is read only if it failed: what it has done is done, whatever happens to us.
+    match process::wait(child.0.pidfd.as_fd()).context("opener")? {
+        process::Exit::Status(0) => Ok(()),
+        exit => match ours.report().context("report of the opener")? {
+            Some(Report::Failed(failure)) => Err(word(&failure).into()),
+            _ => bail!("the opener ended with status {}", exit.code()),
         },
     }
 }
