@@ -35,6 +35,8 @@ tests![
     bad_flags_are_refused,
     a_missing_criu_is_one_error,
     a_failure_quotes_crius_log,
+    a_killed_checkpoint_lets_the_container_go_on,
+    a_killed_restore_is_undone_by_delete,
 ];
 
 fn mounts_of(container: &Container) -> String {
@@ -402,4 +404,56 @@ fn a_failure_quotes_crius_log() {
     fs::write(container.bundle.inside("/count"), format!("{before:010}")).expect("file");
     restore_call(&container.bundle, &["--detach", "--work-path", work]).run().ok();
     assert_counts_on(&container.bundle, before);
+}
+
+/// Kills the call at some moment of its work; false if it had ended by then.
+fn killed_after(call: Call, milliseconds: u64) -> bool {
+    let mut running = call.spawn();
+    std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+    let killed = running.child.try_wait().expect("wait").is_none();
+    running.child.kill().expect("kill");
+    running.child.wait().expect("wait");
+    killed
+}
+
+/// Moments from the start of the program to the end of CRIU's work on this machine.
+const MOMENTS: [u64; 8] = [5, 20, 40, 60, 80, 110, 150, 200];
+
+fn a_killed_checkpoint_lets_the_container_go_on() {
+    required();
+    need(Need::Ocirt, call(["features"]).stdout.contains("org.ocirt.version"));
+    let container = counting(Bundle::new());
+    let path = images();
+    let mut killed = 0;
+    for moment in MOMENTS {
+        let words = ["checkpoint", "--leave-running", "--image-path", path.to_str().expect("UTF-8"), container.id()];
+        killed += u32::from(killed_after(with_criu(Call::new(words)), moment));
+        eventually("no longer frozen", || container.status() == "running");
+        let before = count(&container.bundle);
+        assert_counts_on(&container.bundle, before);
+    }
+    assert!(killed > 0, "no call was killed at work");
+    // Whatever was left half-way: the next one works.
+    eventually("a checkpoint", || checkpoint(container.id(), &["--leave-running"]).status == 0);
+}
+
+fn a_killed_restore_is_undone_by_delete() {
+    required();
+    need(Need::Ocirt, call(["features"]).stdout.contains("org.ocirt.version"));
+    let container = counting(Bundle::new());
+    let mut before = save(&container, &[]);
+    let mut killed = 0;
+    for moment in MOMENTS {
+        killed += u32::from(killed_after(restore_call(&container.bundle, &["--detach"]), moment));
+        call(["delete", "--force", container.id()]).ok();
+        call(["state", container.id()]).fails("does not exist");
+        eventually("nothing is left", || host::cgroups(container.id()).is_empty());
+        let now = count(&container.bundle);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(count(&container.bundle), now, "killed after {moment} ms, it runs on");
+        before = before.max(now);
+    }
+    assert!(killed > 0, "no call was killed at work");
+    restore(&container.bundle).ok();
+    eventually("it counts", || count(&container.bundle) > before);
 }

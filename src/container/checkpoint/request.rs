@@ -212,6 +212,7 @@ fn text(path: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::flags::{CgroupsMode, NetworkLock};
     use super::super::image::{External, Origin};
     use super::*;
 
@@ -270,6 +271,87 @@ mod tests {
         let roots: Vec<_> =
             options.cg_root.iter().map(|root| (root.ctrl.as_deref().unwrap(), root.path.as_str())).collect();
         assert_eq!(roots, [("cpu,cpuacct", "/c1"), ("name=systemd", "/a:b"), ("", "/c2")]);
+    }
+
+    /// Every flag is set, so that one that is forgotten shows as the default.
+    fn all_flags() -> Flags {
+        Flags {
+            tcp_established: true,
+            ext_unix_sk: true,
+            shell_job: true,
+            lazy_pages: true,
+            file_locks: true,
+            auto_dedup: true,
+            cgroups: CgroupsMode::Strict,
+            empty_namespaces: 0x4000_0000,
+            network_lock: Some(NetworkLock::Nftables),
+            ..Flags::default()
+        }
+    }
+
+    fn assert_all(options: &Options) {
+        let switches = [
+            options.tcp_established,
+            options.ext_unix_sk,
+            options.shell_job,
+            options.lazy_pages,
+            options.file_locks,
+            options.auto_dedup,
+        ];
+        assert_eq!(switches, [Some(true); 6]);
+        let numbers = (options.manage_cgroups_mode, options.empty_ns, options.network_lock);
+        assert_eq!(numbers, (Some(5), Some(0x4000_0000), Some(2)));
+        assert_eq!((options.images_dir_fd, options.work_dir_fd), (5, Some(6)));
+    }
+
+    #[test]
+    fn every_flag_reaches_criu() {
+        let directories = Directories { images: 5, work: Some(6) };
+        let (outside, annotations) = (Outside::default(), HashMap::new());
+        let dumped = Dumped {
+            pid: 42,
+            rootfs: Path::new("/b/rootfs"),
+            outside: &outside,
+            annotations: &annotations,
+            freezer: Some("/sys/fs/cgroup/freezer/c1"),
+            points: &[],
+            descriptors: &[],
+        };
+        let own = DumpFlags {
+            parent_path: Some("../first".into()),
+            leave_running: true,
+            tcp_skip_in_flight: true,
+            link_remap: true,
+            page_server: Some(("10.0.0.1".to_owned(), 27)),
+            pre_dump: false,
+        };
+        let options = dump(&all_flags(), &own, directories, &dumped).unwrap().options.unwrap();
+        assert_all(&options);
+        assert_eq!([options.leave_running, options.tcp_skip_in_flight, options.link_remap], [Some(true); 3]);
+        assert_eq!((options.parent_img.as_deref(), options.track_mem), (Some("../first"), Some(true)));
+        let server = options.page_server.unwrap();
+        assert_eq!((server.address.as_deref(), server.port), (Some("10.0.0.1"), Some(27)));
+        assert_eq!(options.freeze_cgroup.as_deref(), Some("/sys/fs/cgroup/freezer/c1"));
+
+        let sources = BTreeMap::new();
+        let (root, cgroup) = (Path::new("/r"), "");
+        let restored = Restored {
+            root,
+            outside: &outside,
+            annotations: &annotations,
+            cgroup,
+            sources: &sources,
+            descriptors: &[],
+        };
+        let own = RestoreFlags {
+            tcp_close: true,
+            lsm_profile: Some("apparmor:x".to_owned()),
+            lsm_mount_context: Some("label".to_owned()),
+        };
+        let options = restore(&all_flags(), &own, directories, &restored).unwrap().options.unwrap();
+        assert_all(&options);
+        let labels = (options.lsm_profile.as_deref(), options.lsm_mount_context.as_deref());
+        assert_eq!((options.tcp_close, labels), (Some(true), (Some("apparmor:x"), Some("label"))));
     }
 
     #[test]
