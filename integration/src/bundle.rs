@@ -1,7 +1,7 @@
 //! A bundle in the test's directory, and the container made from it.
 
-use crate::host;
-use crate::runtime::{Call, Output, Running, call, eventually};
+use crate::runtime::{Call, Output, Running, eventually};
+use crate::{host, user};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,8 @@ pub struct Bundle {
     spec: Value,
     flags: Vec<String>,
     global: Vec<String>,
+    /// Whether the ordinary user runs it, and owns it.
+    as_user: bool,
 }
 
 impl Bundle {
@@ -24,7 +26,17 @@ impl Bundle {
             std::fs::create_dir_all(rootfs.join(name)).expect("rootfs");
         }
         std::fs::hard_link(host::probe(), rootfs.join("probe")).expect("probe in the rootfs");
-        Bundle { dir, id, spec: default_spec(), flags: Vec::new(), global: Vec::new() }
+        Bundle { dir, id, spec: default_spec(), flags: Vec::new(), global: Vec::new(), as_user: false }
+    }
+
+    /// The ordinary user's, with these id mappings: [`user::one_id`] or [`user::range`].
+    pub fn rootless(mut self, map: Value) -> Self {
+        self.as_user = true;
+        let one = map.as_array().is_some_and(|ranges| ranges.len() == 1);
+        if let Some(options) = self.spec["mounts"][2]["options"].as_array_mut().filter(|_| one) {
+            options.retain(|option| option != "gid=5");
+        }
+        self.namespace("user", None).set("linux.uidMappings", map.clone()).set("linux.gidMappings", map)
     }
 
     pub fn rootfs(&self) -> PathBuf {
@@ -156,6 +168,9 @@ impl Bundle {
     pub fn keep_args(self) -> Self {
         let text = serde_json::to_string_pretty(&self.spec).expect("JSON");
         std::fs::write(self.dir.join("config.json"), text).expect("config.json");
+        if self.as_user {
+            user::give(&self.dir);
+        }
         self
     }
 
@@ -164,7 +179,7 @@ impl Bundle {
         let mut words = vec![command.to_owned(), "--bundle".to_owned(), self.dir.display().to_string()];
         words.extend(self.flags.iter().cloned());
         words.push(self.id.clone());
-        Call::new(words).global(self.global.iter().map(String::as_str))
+        Call::new(words).global(self.global.iter().map(String::as_str)).as_user(self.as_user || user::has_suite())
     }
 
     /// `run` in the foreground.
@@ -203,14 +218,20 @@ impl Container {
         &self.bundle.id
     }
 
+    /// A call by whoever made the container.
+    #[track_caller]
+    pub fn call<const N: usize>(&self, words: [&str; N]) -> Output {
+        Call::new(words).as_user(self.bundle.as_user || user::has_suite()).run()
+    }
+
     #[track_caller]
     pub fn start(&self) -> Output {
-        call(["start", self.id()])
+        self.call(["start", self.id()])
     }
 
     #[track_caller]
     pub fn state(&self) -> Value {
-        call(["state", self.id()]).ok().json()
+        self.call(["state", self.id()]).ok().json()
     }
 
     #[track_caller]
@@ -225,12 +246,12 @@ impl Container {
 
     #[track_caller]
     pub fn kill(&self, signal: &str) -> Output {
-        call(["kill", self.id(), signal])
+        self.call(["kill", self.id(), signal])
     }
 
     #[track_caller]
     pub fn delete(&self) -> Output {
-        call(["delete", self.id()])
+        self.call(["delete", self.id()])
     }
 
     #[track_caller]

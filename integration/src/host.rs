@@ -3,7 +3,7 @@
 //! A test process is a subreaper in a mount namespace of its own, so whatever a runtime leaves behind, a process or a
 //! mount, is left in the test that caused it. Cgroups carry the test's tag in their names.
 
-use crate::runtime;
+use crate::{runtime, user};
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::unix::fs::MetadataExt;
@@ -51,7 +51,8 @@ pub fn probe() -> PathBuf {
     suite().join("probe")
 }
 
-fn suite() -> PathBuf {
+/// The directory of this run of the suite.
+pub fn suite() -> PathBuf {
     PathBuf::from(std::env::var_os("OCIRT_SUITE_PLACE").expect("run by the runner"))
 }
 
@@ -75,6 +76,9 @@ pub fn isolate(name: &str) {
     let place = suite().join(name.replace("::", "."));
     std::fs::create_dir_all(&place).expect("test directory");
     shield(&place);
+    if user::has_suite() || name.starts_with("rootless::") {
+        user::introduce(&place);
+    }
     CORNER.set(Corner { place, mounts: mounts() }).ok().expect("isolate() comes once");
 }
 
@@ -121,6 +125,8 @@ fn mounts() -> String {
 pub fn finish() {
     undo();
     assert_nothing_left();
+    // SAFETY: as below, the path is NUL-terminated.
+    unsafe { libc::umount2(c"/etc".as_ptr(), libc::MNT_DETACH) };
     // SAFETY: the path is NUL-terminated; the covered nodes of /dev stay, and end with this process.
     unsafe { libc::umount2(c(&place().join("nodes")).as_ptr(), libc::MNT_DETACH) };
     let _ = std::fs::remove_dir_all(place());

@@ -17,6 +17,7 @@ pub mod host;
 pub mod runner;
 pub mod runtime;
 pub mod terminal;
+pub mod user;
 
 /// Names the tests of a module. A test that is not named here is dead code, which does not compile.
 #[macro_export]

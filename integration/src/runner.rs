@@ -32,6 +32,8 @@ pub enum Need {
     Strace,
     /// A CRIU that works here (scripts/criu fetches one), and a runtime that calls it.
     Criu,
+    /// A user without a cgroup of his own.
+    NoDelegation,
 }
 
 const SKIP_BOUNDS: &[(&str, usize)] = &[
@@ -44,6 +46,7 @@ const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("NetDevices", 7),
     ("Strace", 4),
     ("Criu", 30),
+    ("NoDelegation", 4),
 ];
 
 const SKIPPED: i32 = 77;

@@ -1,6 +1,6 @@
 //! Calls of the runtime under test, each with a deadline.
 
-use crate::host;
+use crate::{host, user};
 use serde_json::Value;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -119,6 +119,7 @@ pub struct Call {
     stdin: Option<Stdio>,
     stdout: Option<Stdio>,
     log: PathBuf,
+    as_user: bool,
 }
 
 /// Where standard output and error of a call went; `create` leaves both to the container.
@@ -140,7 +141,15 @@ impl Call {
             stdin: None,
             stdout: None,
             log,
+            as_user: false,
         }
+        .as_user(user::has_suite())
+    }
+
+    /// Whether the call is the ordinary user's, or root's.
+    pub fn as_user(mut self, is_his: bool) -> Self {
+        self.as_user = is_his;
+        if is_his { self.program(&user::program()) } else { self }
     }
 
     /// More global flags, before the command.
@@ -255,6 +264,12 @@ impl Call {
             self.command.arg("--root").arg(root);
         }
         self.command.args(&self.global).args(&self.words);
+        if self.as_user {
+            self.command.uid(user::USER).gid(user::USER);
+            if self.command.get_envs().all(|(name, _)| name != "XDG_RUNTIME_DIR") {
+                self.command.env("XDG_RUNTIME_DIR", user::runtime_directory(host::place()));
+            }
+        }
         let output = |name: &str| File::create(self.log.with_extension(name)).expect("output file");
         let stdout = self.stdout.take().unwrap_or_else(|| output("out").into());
         self.command.stdin(self.stdin.take().unwrap_or_else(Stdio::null)).stdout(stdout).stderr(output("err"));

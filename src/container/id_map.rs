@@ -1,23 +1,38 @@
 //! `linux.uidMappings` and `linux.gidMappings`: which ids a new user namespace has (user_namespaces(7)).
 
+mod tool;
+
 use std::fmt::{self, Write};
 use std::os::fd::BorrowedFd;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use oci_spec::runtime::LinuxIdMapping;
 
 use crate::sys::namespace::{Kind, Kinds};
-use crate::sys::{Result as SysResult, beneath, proc_self};
+use crate::sys::{beneath, credentials, ids, proc_self};
+use tool::Tool;
 
 /// The most lines of a map (Linux 4.15).
 const MOST: usize = 340;
+/// capabilities(7): to map any id of the parent namespace.
+const CAP_SETGID: u32 = 6;
+const CAP_SETUID: u32 = 7;
 
-/// The texts for /proc/PID/uid_map and gid_map.
+/// The texts for /proc/PID/uid_map and gid_map, and who writes them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IdMaps {
-    uids: String,
-    gids: String,
+    /// Where config.json has them: `linux`, `mounts[1]`.
+    field: String,
+    uids: Map,
+    gids: Map,
     setgroups: Setgroups,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Map {
+    text: String,
+    /// newuidmap or newgidmap, where the runtime may not write it.
+    tool: Option<Tool>,
 }
 
 /// Whether processes of the namespace may set their groups. Without CAP_SETGID in the parent namespace, a gid map is
@@ -28,14 +43,27 @@ pub enum Setgroups {
     Deny,
 }
 
+/// What the runtime may map by itself: any id of its user namespace with the capability, else its own id alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Caller {
+    uid: u32,
+    gid: u32,
+    maps_uids: bool,
+    maps_gids: bool,
+}
+
+impl Caller {
+    fn look() -> Result<Self> {
+        let held = credentials::capabilities()?.effective;
+        let has = |capability: u32| held >> capability & 1 == 1;
+        let (uid, gid) = (ids::effective_uid(), ids::effective_gid());
+        Ok(Self { uid, gid, maps_uids: has(CAP_SETUID), maps_gids: has(CAP_SETGID) })
+    }
+}
+
 /// The prepared maps if `new` has a user namespace. It needs both, with the container's root in them; without it,
 /// mappings are an error.
-pub fn compile(
-    uids: &[LinuxIdMapping],
-    gids: &[LinuxIdMapping],
-    new: Kinds,
-    setgroups: Setgroups,
-) -> Result<Option<IdMaps>> {
+pub fn compile(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping], new: Kinds) -> Result<Option<IdMaps>> {
     if !new.contains(Kind::User) {
         let fields = [("linux.uidMappings", uids), ("linux.gidMappings", gids)];
         if let Some((field, _)) = fields.into_iter().find(|(_, map)| !map.is_empty()) {
@@ -43,14 +71,30 @@ pub fn compile(
         }
         return Ok(None);
     }
-    let (uids, gids) = (text("linux.uidMappings", uids)?, text("linux.gidMappings", gids)?);
-    Ok(Some(IdMaps { uids, gids, setgroups }))
+    compile_for(Caller::look()?, uids, gids).map(Some)
+}
+
+fn compile_for(caller: Caller, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<IdMaps> {
+    let own = |map: &[LinuxIdMapping], id| matches!(map, [one] if one.size() == 1 && one.host_id() == id);
+    let map = |field: &'static str, map: &[LinuxIdMapping], direct: bool, tool| {
+        let text = text(field, map)?;
+        let tool = if direct { None } else { Some(Tool::look_for(tool).context(field)?) };
+        anyhow::Ok(Map { text, tool })
+    };
+    let direct_gids = caller.maps_gids || own(gids, caller.gid);
+    Ok(IdMaps {
+        field: "linux".to_owned(),
+        uids: map("linux.uidMappings", uids, caller.maps_uids || own(uids, caller.uid), "newuidmap")?,
+        gids: map("linux.gidMappings", gids, direct_gids, "newgidmap")?,
+        setgroups: if direct_gids && !caller.maps_gids { Setgroups::Deny } else { Setgroups::Allow },
+    })
 }
 
 /// The maps of a user namespace that is made for an id-mapped mount. Its mappings come from the mount's `field`.
 pub fn compile_for_mount(field: &str, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<IdMaps> {
-    let uids = lines(&format!("{field}.uidMappings"), uids)?;
-    Ok(IdMaps { uids, gids: lines(&format!("{field}.gidMappings"), gids)?, setgroups: Setgroups::Allow })
+    let map = |name, map| lines(&format!("{field}.{name}"), map).map(|text| Map { text, tool: None });
+    let (uids, gids) = (map("uidMappings", uids)?, map("gidMappings", gids)?);
+    Ok(IdMaps { field: field.to_owned(), uids, gids, setgroups: Setgroups::Allow })
 }
 
 /// The map of a container. Root sets it up, so that must be somebody.
@@ -118,14 +162,24 @@ pub fn host_id(map: &[LinuxIdMapping], id: u32) -> Option<u32> {
 }
 
 impl IdMaps {
-    /// Maps the ids of the process whose procfs directory is `process`. The runtime does this from outside, before
+    /// Maps the ids of process `pid`, whose procfs directory is `process`. The runtime does this from outside, before
     /// init takes its first step: each map can be written once.
-    pub fn apply_to(&self, process: BorrowedFd<'_>) -> SysResult<()> {
-        beneath::write_beneath(process, c"uid_map", self.uids.as_bytes())?;
+    pub fn write(&self, pid: i32, process: BorrowedFd<'_>) -> Result<()> {
+        let write = |map: &Map, file| match &map.tool {
+            None => Ok(beneath::write_beneath(process, file, map.text.as_bytes())?),
+            Some(tool) => tool.run(pid, &map.text),
+        };
+        let field = |name| move || format!("{}.{name}: {self}", self.field);
+        write(&self.uids, c"uid_map").with_context(field("uidMappings"))?;
         if self.setgroups == Setgroups::Deny {
-            beneath::write_beneath(process, c"setgroups", b"deny")?;
+            beneath::write_beneath(process, c"setgroups", b"deny").with_context(field("gidMappings"))?;
         }
-        beneath::write_beneath(process, c"gid_map", self.gids.as_bytes())
+        write(&self.gids, c"gid_map").with_context(field("gidMappings"))
+    }
+
+    /// Whether no process of the namespace may ever set its groups: user_namespaces(7).
+    pub fn deny_groups(&self) -> bool {
+        self.setgroups == Setgroups::Deny
     }
 }
 
@@ -133,12 +187,12 @@ impl fmt::Display for IdMaps {
     /// `map uids 0 1000 10, gids 0 1000 10`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lead = "map uids ";
-        for line in self.uids.lines() {
+        for line in self.uids.text.lines() {
             write!(f, "{lead}{line}")?;
             lead = " + ";
         }
         lead = ", gids ";
-        for line in self.gids.lines() {
+        for line in self.gids.text.lines() {
             write!(f, "{lead}{line}")?;
             lead = " + ";
         }
@@ -165,19 +219,35 @@ mod tests {
         serde_json::from_str(&json).expect("map")
     }
 
+    const ROOT: Caller = Caller { uid: 0, gid: 0, maps_uids: true, maps_gids: true };
+
     fn error(lines: &[(u32, u32, u32)]) -> String {
         let (bad, good) = (map(lines), map(&[(0, 0, 1)]));
-        compile(&bad, &good, USER, Setgroups::Allow).expect_err("bad").to_string()
+        compile_for(ROOT, &bad, &good).expect_err("bad").to_string()
+    }
+
+    #[test]
+    fn an_ordinary_user_maps_himself_and_groups_are_denied_then() {
+        let user = Caller { uid: 1000, gid: 100, maps_uids: false, maps_gids: false };
+        let (uid, gid, other) = (map(&[(0, 1000, 1)]), map(&[(5, 100, 1), (0, 7, 1)]), map(&[(0, 100, 1)]));
+        let maps = compile_for(user, &uid, &other).expect("his own ids");
+        assert!(maps.deny_groups() && maps.uids.tool.is_none() && maps.gids.tool.is_none());
+        assert!(!compile_for(ROOT, &uid, &other).expect("any ids").deny_groups());
+        // Anything else takes the tools, whose absence is told by the field.
+        match compile_for(user, &uid, &gid) {
+            Ok(maps) => assert!(!maps.deny_groups() && maps.uids.tool.is_none() && maps.gids.tool.is_some()),
+            Err(error) => assert!(format!("{error:#}").starts_with("linux.gidMappings: newgidmap is not in $PATH")),
+        }
     }
 
     #[test]
     fn mappings_and_a_new_user_namespace_need_each_other() {
         let (some, none) = (map(&[(0, 1000, 1)]), map(&[]));
-        let without = compile(&none, &some, Kinds::NONE, Setgroups::Allow).expect_err("no namespace").to_string();
+        let without = compile(&none, &some, Kinds::NONE).expect_err("no namespace").to_string();
         assert_eq!(without, "linux.gidMappings: needs a new user namespace in linux.namespaces");
-        let unmapped = compile(&some, &none, USER, Setgroups::Allow).expect_err("no gids").to_string();
+        let unmapped = compile(&some, &none, USER).expect_err("no gids").to_string();
         assert!(unmapped.starts_with("linux.gidMappings: a new user namespace needs mappings"), "{unmapped}");
-        assert_eq!(compile(&none, &none, Kinds::NONE, Setgroups::Allow).expect("nothing to do"), None);
+        assert_eq!(compile(&none, &none, Kinds::NONE).expect("nothing to do"), None);
     }
 
     #[test]
@@ -205,7 +275,7 @@ mod tests {
     #[test]
     fn the_kernel_has_the_maps() {
         let ids = map(&[(0, 100_000, 10), (10, 200_000, 5)]);
-        let maps = compile(&ids, &ids, USER, Setgroups::Deny).expect("compiles").expect("a namespace");
+        let maps = IdMaps { setgroups: Setgroups::Deny, ..compile_for(ROOT, &ids, &ids).expect("compiles") };
         assert_eq!(
             maps.to_string(),
             "map uids 0 100000 10 + 10 200000 5, gids 0 100000 10 + 10 200000 5, setgroups denied"
@@ -213,10 +283,11 @@ mod tests {
         // The child of the child writes the maps of its parent.
         in_a_child(|| {
             let (mut ready, mut mapped) = (std::io::pipe()?, std::io::pipe()?);
-            let process = std::fs::File::open(format!("/proc/{}", std::process::id()))?;
+            let pid = std::process::id() as i32;
+            let process = std::fs::File::open(format!("/proc/{pid}"))?;
             let writer = crate::sys::testing::spawn(|| {
                 let told = ready.0.read_exact(&mut [0]).is_ok();
-                told && maps.apply_to(process.as_fd()).is_ok() && mapped.1.write_all(b"x").is_ok()
+                told && maps.write(pid, process.as_fd()).is_ok() && mapped.1.write_all(b"x").is_ok()
             });
             namespace::unshare(USER)?;
             ready.1.write_all(b"x")?;

@@ -23,9 +23,20 @@ pub fn validate(spec: &Spec, directory: &Path) -> Result<()> {
     names(spec, &namespaces)?;
     let Some(linux) = spec.linux() else { return Ok(()) };
     id_maps(linux, process.user(), &namespaces)?;
+    mount_owners(spec.mounts().as_deref().unwrap_or_default(), linux)?;
     paths(linux, &namespaces)?;
     time_offsets(linux, &namespaces)?;
     Ok(())
+}
+
+/// What holds besides for a runtime that is not root: all that it may do, it may in a user namespace of its own.
+pub fn rootless(spec: &Spec) -> Result<()> {
+    let namespaces = Namespaces::of(spec.linux().as_ref())?;
+    check(
+        namespaces.has(LinuxNamespaceType::User),
+        "linux.namespaces",
+        "rootless container requires user namespaces (`ocirt spec --rootless` writes a config.json that has one)",
+    )
 }
 
 fn wrong(field: impl Display, what: impl Display) -> Error {
@@ -164,10 +175,7 @@ fn id_maps(linux: &Linux, user: &User, namespaces: &Namespaces) -> Result<()> {
 
 /// An id outside the map cannot be set: setuid(2) and setgroups(2) would say no more than EINVAL.
 fn user_is_mapped(linux: &Linux, user: &User) -> Result<()> {
-    let has = |map: &Option<Vec<LinuxIdMapping>>, id: u32| {
-        map.iter().flatten().any(|range| id.checked_sub(range.container_id()).is_some_and(|above| above < range.size()))
-    };
-    let check_id = |map, name, field: String, id| check(has(map, id), field, format_args!("{id} is not in {name}"));
+    let check_id = |map, name, field: String, id| check(is_in(map, id), field, format_args!("{id} is not in {name}"));
     check_id(linux.uid_mappings(), "linux.uidMappings", "process.user.uid".into(), user.uid())?;
     check_id(linux.gid_mappings(), "linux.gidMappings", "process.user.gid".into(), user.gid())?;
     for (index, gid) in user.additional_gids().iter().flatten().enumerate() {
@@ -175,6 +183,31 @@ fn user_is_mapped(linux: &Linux, user: &User) -> Result<()> {
         check_id(linux.gid_mappings(), "linux.gidMappings", field, *gid)?;
     }
     Ok(())
+}
+
+/// `uid=` and `gid=` of a filesystem are ids of the container: of one that is not mapped the kernel says EINVAL.
+fn mount_owners(mounts: &[Mount], linux: &Linux) -> Result<()> {
+    let maps =
+        [("uid=", "linux.uidMappings", linux.uid_mappings()), ("gid=", "linux.gidMappings", linux.gid_mappings())];
+    for (mount, entry) in mounts.iter().enumerate() {
+        let options = entry.options().as_deref().unwrap_or_default();
+        if options.iter().any(|option| option == "bind" || option == "rbind") {
+            continue;
+        }
+        for (index, option) in options.iter().enumerate() {
+            for (key, name, map) in maps {
+                let id = option.strip_prefix(key).and_then(|id| id.parse().ok());
+                let allowed = id.is_none_or(|id| map.iter().flatten().next().is_none() || is_in(map, id));
+                let field = format_args!("mounts[{mount}].options[{index}]");
+                check(allowed, field, format_args!("{option}: the id is not in {name}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_in(map: &Option<Vec<LinuxIdMapping>>, id: u32) -> bool {
+    map.iter().flatten().any(|range| id.checked_sub(range.container_id()).is_some_and(|above| above < range.size()))
 }
 
 /// Without a mount namespace of the container's, the host's own files would be hidden.

@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use super::announce::{self, PidFile};
 use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
-use super::{Host, Id, Rootless, protect};
+use super::{Host, Id, protect};
 use crate::container::cgroup::Manager;
 use crate::container::checkpoint::outside::Outside;
 use crate::container::intel_rdt::{self, IntelRdt};
@@ -129,7 +129,6 @@ pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::B
         host.cgroup_manager != Manager::Systemd,
         "--systemd-cgroup: the systemd cgroup driver is not supported yet"
     );
-    ensure!(host.rootless != Rootless::True, "--rootless: rootless containers are not supported yet");
     ensure!(sys::kernel::is_new_enough(), "ocirt needs Linux 5.14 or newer");
     let request = plan::Request {
         id: id.as_str(),
@@ -139,8 +138,12 @@ pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::B
         no_new_keyring: options.no_new_keyring,
         preserve_fds: options.preserve_fds,
         gate,
+        rootless: host.rootless.for_cgroups(),
     };
     validate::validate(&bundle.spec, &bundle.directory)?;
+    if sys::ids::effective_uid() != 0 {
+        validate::rootless(&bundle.spec)?;
+    }
     let plan = plan::create(&bundle.spec, &request)?;
     for warning in bundle.warnings.iter().chain(&plan.warnings) {
         host.log.warn(warning);

@@ -59,7 +59,7 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
 /// Ends and removes what is in the cgroup of a container without cgroupsPath, when nothing tells any more where it is.
 fn remove_by_name(id: &Id) -> Result<()> {
     let nothing = serde_json::from_str("{}").context("linux")?;
-    let cgroup = cgroup::compile(&nothing, id.as_str(), false)?;
+    let cgroup = cgroup::compile(&nothing, id.as_str(), || false)?;
     if cgroup.paths().exists() {
         cgroup.paths().kill_all(signal::KILL)?;
         cgroup.paths().remove()?;

@@ -47,7 +47,7 @@ impl Init {
         let mut init = Self { child, link, mount_namespaces, net_devices: None, kept: false };
         if let Some(outside) = &plan.outside {
             let process = File::open(format!("/proc/{}", init.child.pid)).context("process directory of init")?;
-            outside.maps.apply_to(process.as_fd()).with_context(|| format!("linux.uidMappings: {}", outside.maps))?;
+            outside.maps.write(init.child.pid, process.as_fd())?;
             if let Some(score) = &outside.oom_score_adj {
                 score.apply_to(process.as_fd()).with_context(|| format!("process.oomScoreAdj: {score}"))?;
             }

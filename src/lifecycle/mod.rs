@@ -35,6 +35,7 @@ use anyhow::{Result, bail};
 
 use crate::container::cgroup::Manager;
 use crate::log::Log;
+use crate::sys;
 
 pub use checkpoint::{CheckpointOptions, checkpoint};
 pub use create::{CreateOptions, create, plan};
@@ -76,6 +77,18 @@ pub enum Rootless {
     True,
     False,
     Auto,
+}
+
+impl Rootless {
+    /// Whether errors for want of a right to cgroups are no errors, as runc has it: for every user but root, and for
+    /// root of a user namespace.
+    fn for_cgroups(self) -> fn() -> bool {
+        match self {
+            Rootless::True => || true,
+            Rootless::False => || false,
+            Rootless::Auto => || sys::ids::effective_uid() != 0 || sys::ids::in_a_user_namespace(),
+        }
+    }
 }
 
 /// A container id: letters, digits and `_ + - .`, and neither `.` nor `..`, so that it names one directory entry.

@@ -26,8 +26,7 @@ const OPEN_GRACE: u32 = 60_000;
 
 /// The user namespaces of id-mapped mounts: their maps, each with the field that asks for it.
 pub fn namespaces(maps: &[(String, IdMaps)]) -> Result<Vec<OwnedFd>> {
-    let make = |(field, maps): &(String, IdMaps)| namespace_of(maps).with_context(|| format!("{field}: {maps}"));
-    maps.iter().map(make).collect()
+    maps.iter().map(|(field, maps)| namespace_of(maps).with_context(|| field.clone())).collect()
 }
 
 /// A user namespace with these maps, in which nobody is: the process that it is made with ends at once.
@@ -43,7 +42,7 @@ fn namespace_of(maps: &IdMaps) -> Result<OwnedFd> {
         Cloned::Runtime(child) => Killed(child),
     };
     let directory = format!("/proc/{}", child.0.pid);
-    maps.apply_to(File::open(&directory).context(directory.clone())?.as_fd())?;
+    maps.write(child.0.pid, File::open(&directory).context(directory.clone())?.as_fd())?;
     Ok(File::open(format!("{directory}/ns/user")).context(directory)?.into())
 }
 

@@ -15,7 +15,7 @@ use crate::container::cgroup::{self, Cgroup, Manager};
 use crate::container::console::{Console, Node};
 use crate::container::devices::{DevLinks, Device, Nodes};
 use crate::container::hooks::{self, Hook};
-use crate::container::id_map::{self, Setgroups};
+use crate::container::id_map;
 use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::namespaces::{self, Join, Loopback, Namespaces, Unshare};
 use crate::container::net_devices::{self, NetDevices};
@@ -43,7 +43,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     let annotations = annotations::compile(all)?;
     let cgroup = match request.cgroup_manager {
         Manager::Disabled => cgroup::compile_none(linux, request.id)?,
-        Manager::Cgroupfs | Manager::Systemd => cgroup::compile(linux, request.id, false)?,
+        Manager::Cgroupfs | Manager::Systemd => cgroup::compile(linux, request.id, request.rootless)?,
     };
     let cgroup = cgroup.delegated_to(cgroup::owner(spec));
     let namespaces = namespaces::compile(linux.namespaces().as_deref().unwrap_or_default())?;
@@ -187,7 +187,14 @@ impl Container<'_> {
     fn outside(&self) -> Result<Option<Outside>> {
         let uids = self.linux.uid_mappings().as_deref().unwrap_or_default();
         let gids = self.linux.gid_mappings().as_deref().unwrap_or_default();
-        let Some(maps) = id_map::compile(uids, gids, self.new, Setgroups::Allow)? else { return Ok(None) };
+        let Some(maps) = id_map::compile(uids, gids, self.new)? else { return Ok(None) };
+        let wants_groups = self.process.user().additional_gids().iter().flatten().next().is_some();
+        // Found out late, it would be EPERM of setgroups(2).
+        ensure!(
+            !(wants_groups && maps.deny_groups()),
+            "process.user.additionalGids: cannot set any additional groups in a rootless container whose \
+             linux.gidMappings are one id (the kernel denies setgroups then; newgidmap maps more)"
+        );
         let oom_score_adj = oom::compile(self.process.oom_score_adj())?;
         Ok(Some(Outside { maps, oom_score_adj, rlimits: self.program.rlimits()? }))
     }

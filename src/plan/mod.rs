@@ -51,6 +51,8 @@ pub struct Request<'a> {
     pub no_new_keyring: bool,
     pub preserve_fds: u32,
     pub gate: Gate,
+    /// Whether the runtime may lack the right to make cgroups; asked when it does.
+    pub rootless: fn() -> bool,
 }
 
 /// What only the runtime may do for an init in a new user namespace.

@@ -66,6 +66,7 @@ fn planned(config: &Value, gate: Gate) -> Plan {
         no_new_keyring: false,
         preserve_fds: 0,
         gate,
+        rootless: || false,
     };
     create(&spec, &request).unwrap()
 }
@@ -207,6 +208,7 @@ fn init_waits_for_network_devices() {
         no_new_keyring: false,
         preserve_fds: 0,
         gate,
+        rootless: || false,
     };
     if crate::sys::ids::effective_uid() != 0 {
         let error = create(&spec, &request).err().unwrap().to_string();

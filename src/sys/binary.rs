@@ -19,6 +19,13 @@ pub fn is_read_only(program: BorrowedFd) -> Result<bool> {
     Ok(super::file::is_read_only(program)? || is_sealed()?)
 }
 
+/// Whether the program belongs to root (of the caller's user namespace), and only its owner may write it. The bits of
+/// the group are those of the mask where there is an access control list: acl(5).
+pub fn is_roots_alone(program: BorrowedFd) -> Result<bool> {
+    let stat = super::file::stat(program)?;
+    Ok(stat.uid == 0 && stat.permissions() & 0o022 == 0)
+}
+
 /// Whether the running program is a copy that [`sealed_copy`] made. O_PATH descriptors have no seals to ask for, so it
 /// is opened once more; a file that cannot carry seals is EINVAL.
 fn is_sealed() -> Result<bool> {

@@ -37,6 +37,7 @@ mod ps;
 mod refusals;
 mod resources;
 mod rootfs;
+mod rootless;
 mod seccomp;
 mod security;
 mod update;
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
         lifecycle::TESTS,
         mounts::TESTS,
         rootfs::TESTS,
+        rootless::TESTS,
         hooks::TESTS,
         process::TESTS,
         namespaces::TESTS,

@@ -28,7 +28,9 @@ impl Created {
         for group in &prepared.groups {
             match created.make(prepared, group) {
                 Ok(()) => {}
-                Err(Failed::Forbidden(_)) if prepared.optional && group.writes.iter().all(is_device_rule) => {
+                Err(Failed::Forbidden(_))
+                    if prepared.optional && group.writes.iter().all(is_device_rule) && (prepared.rootless)() =>
+                {
                     created.paths.forget(&group.hierarchy.controllers);
                 }
                 Err(Failed::Forbidden(error)) => return Err(forbidden(group, &error)),
@@ -119,7 +121,7 @@ fn is_device_rule(write: &Write) -> bool {
 struct Maker<'a> {
     root: BorrowedFd<'a>,
     group: &'a Group,
-    rootless: bool,
+    rootless: fn() -> bool,
 }
 
 /// How often to start over when somebody else removes a parent between our two calls.
@@ -288,7 +290,7 @@ impl Maker<'_> {
             let Some((_, file)) = &open else { continue };
             match cgroup::write(file.as_fd(), write.value.as_bytes()) {
                 Err(error) if error.errno == Errno::EINVAL => again.push(write),
-                Err(error) if self.rootless && is_device_rule(write) && file::is_forbidden(&error) => {}
+                Err(error) if is_device_rule(write) && file::is_forbidden(&error) && (self.rootless)() => {}
                 result => result.map_err(|error| refused(write, &write.file, &write.value, &error))?,
             }
         }
@@ -306,7 +308,7 @@ impl Maker<'_> {
         };
         match &write.missing {
             _ if error.errno != Errno::ENOENT => {
-                let tolerable = self.rootless && is_device_rule(write) && file::is_forbidden(&error);
+                let tolerable = is_device_rule(write) && file::is_forbidden(&error) && (self.rootless)();
                 if tolerable { Ok(None) } else { Err(refused(write, &write.file, &write.value, &error)) }
             }
             Missing::Ignore => Ok(None),
@@ -334,7 +336,7 @@ impl Maker<'_> {
     /// to agree.
     fn attach(&self, program: &[bpf::Instruction], is_new: bool) -> Result<()> {
         match self.attach_filter(program, is_new) {
-            Err(error) if self.rootless && file::is_forbidden(&error) => Ok(()),
+            Err(error) if file::is_forbidden(&error) && (self.rootless)() => Ok(()),
             result => result.context("linux.resources.devices"),
         }
     }

@@ -70,7 +70,7 @@ pub struct Cgroup {
     paths: Paths,
     /// Whether a directory that may not be made is left out, since nobody asked for it by name.
     optional: bool,
-    rootless: bool,
+    rootless: fn() -> bool,
     check_before_update: Option<i64>,
     applied: Applied,
     owner: Option<u32>,
@@ -92,15 +92,16 @@ impl Group {
     }
 }
 
-/// Prepares the cgroup of container `id` for this host. `rootless`: the runtime may lack the right to make cgroups;
+/// Prepares the cgroup of container `id` for this host. `rootless` says whether the runtime may lack the right to make
+/// cgroups, and is asked only when it does;
 /// then a container without cgroupsPath and limits goes without, as with runc.
-pub fn compile(linux: &Linux, id: &str, rootless: bool) -> Result<Cgroup> {
+pub fn compile(linux: &Linux, id: &str, rootless: fn() -> bool) -> Result<Cgroup> {
     let place = Place::compile(linux.cgroups_path().as_deref(), id)?;
     let host = Host::look(&place)?;
     compile_for(host, &place, linux, rootless)
 }
 
-fn compile_for(host: Host, place: &Place, linux: &Linux, rootless: bool) -> Result<Cgroup> {
+fn compile_for(host: Host, place: &Place, linux: &Linux, rootless: fn() -> bool) -> Result<Cgroup> {
     let Host { root, layout, hierarchies } = host;
     let none = LinuxResources::default();
     let resources = linux.resources().as_ref().unwrap_or(&none);
@@ -119,7 +120,7 @@ fn compile_for(host: Host, place: &Place, linux: &Linux, rootless: bool) -> Resu
         groups,
         device_filter,
         paths,
-        optional: rootless && matches!(place, Place::Default(_)),
+        optional: matches!(place, Place::Default(_)),
         rootless,
         applied: Applied::new(resources, &rules),
         check_before_update: memory.and_then(|memory| resources::set(memory.limit())),

@@ -51,6 +51,9 @@ impl Bind {
         let source = context.bundle.join(source.context("source: missing")?);
         let mut bind = Self::new(&source, &request)?;
         bind.depth = options.bind.unwrap_or(Depth::One);
+        if bind.shows_cgroups(&source) && bind.flags.set & attr::RDONLY != 0 && context.is_rootless() {
+            bind.tree_flags.add(Attributes { set: attr::RDONLY, clear: 0 });
+        }
         if bind.target.path.as_bytes() == b"/proc" {
             bind.must_be_proc = true;
             bind.target = Target { links: Links::Refuse, on_proc: true, ..bind.target };
@@ -60,8 +63,8 @@ impl Bind {
 
     /// The host's `/sys` in place of a new sysfs, which a user namespace may have only of a network namespace of its
     /// own. Read-only means all of it: the cgroups below are the host's (CVE-2023-25809).
-    pub(super) fn of_host_sysfs(request: Request, context: &Context) -> anyhow::Result<Self> {
-        let mut bind = Self::new(Path::new("/sys"), &request).with_context(|| context.bundle.display().to_string())?;
+    pub(super) fn of_host_sysfs(request: &Request, context: &Context) -> anyhow::Result<Self> {
+        let mut bind = Self::new(Path::new("/sys"), request).with_context(|| context.bundle.display().to_string())?;
         bind.depth = Depth::Tree;
         bind.tree_flags = Attributes { set: bind.flags.set & attr::RDONLY, clear: 0 };
         bind.target.links = Links::Refuse;
@@ -100,6 +103,13 @@ impl Bind {
             locked: locked(&request.text)?,
             text: request.text.clone(),
         })
+    }
+
+    /// Whether it is the whole of the host's `/sys`. In a container whose root is a user of the host, read-only means
+    /// all of it then, although only `rro` would say so: in the cgroups below, that user may have some of his own, and
+    /// no container of his is meant to write them (CVE-2023-25809).
+    fn shows_cgroups(&self, source: &Path) -> bool {
+        source == Path::new("/sys") && self.depth == Depth::Tree
     }
 
     /// Whether the source lies in the directory `path`.

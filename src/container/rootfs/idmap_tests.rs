@@ -24,6 +24,7 @@ fn compiled(mount: Value, own: &[(u32, u32, u32)]) -> Result<Option<(Option<usiz
     let id_map = match &compiled.mount {
         Mount::Bind(bind) => bind.id_map,
         Mount::Filesystem(filesystem) => filesystem.id_map,
+        Mount::Sysfs(sysfs) => sysfs.0.id_map,
         Mount::Remount(_) | Mount::Cgroup(_) => None,
     };
     let text = |list: &[LinuxIdMapping]| {

@@ -21,7 +21,7 @@ use super::remount::Remount;
 use crate::sys::file::{self, Stat, magic};
 use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_sharing};
 use crate::sys::path::{Links, RootFd, open_itself_at};
-use crate::sys::{Errno, Fault, Text};
+use crate::sys::{Errno, Fault, Text, ids};
 
 /// An SELinux label for filesystems.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +67,15 @@ pub enum Mount {
     Filesystem(Filesystem),
     Remount(Remount),
     Cgroup(Box<CgroupMount>),
+    /// A new sysfs, or the host's where the network namespace is of another user namespace than ours.
+    Sysfs(Box<(Filesystem, Bind)>),
+}
+
+impl Context<'_> {
+    /// Whether the container's root is not the host's. Asked only by the mounts that it matters to.
+    pub(super) fn is_rootless(&self) -> bool {
+        self.user_namespace || ids::effective_uid() != 0 || ids::in_a_user_namespace()
+    }
 }
 
 impl Mount {
@@ -102,8 +111,9 @@ impl Mount {
             _ if is_bind => Self::Bind(Bind::compile(request, context, &mut warnings)?),
             "" => bail!("type: missing (only bind mounts do without)"),
             "cgroup" => Self::Cgroup(Box::new(CgroupMount::compile(request, context)?)),
-            "sysfs" if context.user_namespace && !context.network_namespace => {
-                Self::Bind(Bind::of_host_sysfs(request, context)?)
+            "sysfs" if !context.network_namespace => {
+                let bind = Bind::of_host_sysfs(&request, context)?;
+                Self::Sysfs(Box::new((Filesystem::compile(request, context.label)?, bind)))
             }
             _ => {
                 late = request.late_readonly();
@@ -118,6 +128,7 @@ impl Mount {
         match self {
             Self::Bind(bind) => bind.id_map.is_some(),
             Self::Filesystem(filesystem) => filesystem.id_map.is_some(),
+            Self::Sysfs(sysfs) => sysfs.0.id_map.is_some(),
             Self::Remount(_) | Self::Cgroup(_) => false,
         }
     }
@@ -133,6 +144,7 @@ impl Mount {
         match self {
             Self::Bind(bind) => bind.open(namespaces).map(Some),
             Self::Filesystem(filesystem) => filesystem.open(namespaces),
+            Self::Sysfs(sysfs) => sysfs.0.open(namespaces),
             Self::Remount(_) | Self::Cgroup(_) => Ok(None),
         }
     }
@@ -144,6 +156,10 @@ impl Mount {
             Self::Filesystem(filesystem) => filesystem.mount(root, opened).map(drop),
             Self::Remount(remount) => remount.apply(root),
             Self::Cgroup(cgroup) => cgroup.apply(root),
+            Self::Sysfs(sysfs) => match sysfs.0.mount(root, opened) {
+                Err(fault) if fault.errno == Errno::EPERM => sysfs.1.apply(root, None),
+                done => done.map(drop),
+            },
         }
     }
 }
@@ -370,6 +386,7 @@ impl fmt::Display for Mount {
             Self::Filesystem(filesystem) => filesystem.fmt(f),
             Self::Remount(remount) => remount.fmt(f),
             Self::Cgroup(cgroup) => cgroup.fmt(f),
+            Self::Sysfs(sysfs) => sysfs.0.fmt(f),
         }
     }
 }

@@ -263,20 +263,6 @@ fn a_remount_changes_flags_and_options_of_what_is_there() {
     });
 }
 
-#[test]
-fn the_hosts_sys_stands_in_where_a_user_namespace_shares_the_network() {
-    in_mount_namespace(|| {
-        let dir = Directory::new();
-        let mount = json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"] });
-        let context = Context { user_namespace: true, network_namespace: false, ..context(dir.path()) };
-        let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 0).unwrap();
-        assert_eq!(compiled.mount.to_string(), "rbind /sys on /sys (nosuid,ro)");
-        compiled.mount.apply(&root(&dir), None).unwrap();
-        let sub = dir.join("rootfs/sys/fs/cgroup");
-        assert!(mount_line(&sub).is_none_or(|line| line.split(' ').nth(5).unwrap().starts_with("ro")));
-    });
-}
-
 /// Mounts on /a/b while another thread exchanges /a for `other` all the time: every mount is inside the root, or there
 /// was an error.
 fn race(other: impl FnOnce(&Directory) -> PathBuf) {

@@ -44,6 +44,27 @@ fn apply(dir: &Directory, root: &RootFd, mount: Value) -> Result<(), Fault> {
 }
 
 #[test]
+fn the_hosts_sys_stands_in_where_a_user_namespace_shares_the_network() {
+    let explicit =
+        json!({ "destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "ro"] });
+    let new = json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"] });
+    for mount in [new, explicit] {
+        let dir = rootfs();
+        in_user_namespace(|| {
+            let root = enter(&dir);
+            apply(&dir, &root, mount).unwrap();
+            let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let below = dir.join("rootfs/sys").display().to_string();
+            let lines: Vec<_> =
+                text.lines().filter(|line| line.split(' ').nth(4).unwrap().starts_with(&below)).collect();
+            let read_only = |line: &&str| line.split(' ').nth(5).unwrap().starts_with("ro");
+            // /sys itself and what is mounted below it: the host's cgroups (CVE-2023-25809).
+            assert!(!lines.is_empty() && lines.iter().all(read_only), "{lines:#?}");
+        });
+    }
+}
+
+#[test]
 fn a_whole_rootfs_is_set_up_without_privileges_on_the_host() {
     let dir = rootfs();
     in_user_namespace(|| {

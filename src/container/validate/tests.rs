@@ -54,6 +54,32 @@ fn verdict_of(pointer: &str, value: Value) -> String {
 }
 
 #[test]
+fn the_owner_of_a_mount_is_mapped() {
+    let map = json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]);
+    let mount = |options| json!({ "destination": "/d", "type": "devpts", "source": "devpts", "options": options });
+    let with = |options| {
+        let user = json!({ "type": "user" });
+        let maps = ["/linux/uidMappings", "/linux/gidMappings"].map(|field| (field, map.clone()));
+        verdict(&[("/linux/namespaces/-", user), maps[0].clone(), maps[1].clone(), ("/mounts/-", mount(options))])
+    };
+    let error = "mounts[1].options[1]: gid=5: the id is not in linux.gidMappings";
+    assert_eq!(with(json!(["mode=620", "gid=5"])), error);
+    assert_eq!(with(json!(["gid=0", "uid=0"])), "");
+    assert_eq!(with(json!(["bind", "gid=5"])), "");
+    assert_eq!(verdict_of("/mounts/-", mount(json!(["gid=5"]))), "");
+}
+
+#[test]
+fn who_is_not_root_needs_a_user_namespace() {
+    let spec = |config| serde_json::from_value::<Spec>(config).unwrap();
+    let mut config = valid();
+    let error = format!("{:#}", rootless(&spec(config.clone())).unwrap_err());
+    assert!(error.starts_with("linux.namespaces: rootless container requires user namespaces"), "{error}");
+    config["linux"]["namespaces"] = json!([{ "type": "user" }]);
+    assert!(rootless(&spec(config)).is_ok());
+}
+
+#[test]
 fn a_valid_configuration_passes() {
     assert_eq!(verdict(&[]), "");
 }

@@ -33,7 +33,7 @@ impl Ground {
 
     fn compile(&self, name: &str, resources: Value) -> anyhow::Result<Cgroup> {
         let linux = json!({ "cgroupsPath": format!("{}/{name}", self.parent), "resources": resources });
-        super::super::compile(&serde_json::from_value(linux).unwrap(), name, false)
+        super::super::compile(&serde_json::from_value(linux).unwrap(), name, || false)
     }
 
     fn create(&self, name: &str, resources: Value) -> anyhow::Result<Created> {

@@ -226,7 +226,7 @@ fn engines_configurations_compile_on_this_host() {
         }
     }))
     .unwrap();
-    match super::super::compile(&linux, "x", false) {
+    match super::super::compile(&linux, "x", || false) {
         Ok(cgroup) => {
             let view = cgroup.mount_view();
             assert_eq!(view.hierarchies.is_empty(), cgroup.layout == Layout::V2);
