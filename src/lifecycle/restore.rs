@@ -25,7 +25,7 @@ use crate::container::checkpoint::request::{self, RestoreFlags, Restored};
 use crate::container::checkpoint::rpc::{Features, Notify};
 use crate::container::checkpoint::targets::{self, Source};
 use crate::container::{bundle, cgroup};
-use crate::plan::{Gate, Plan};
+use crate::plan::{Gate, Plan, Saved};
 use crate::sys::mount::{self, Depth, Sharing};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::path::RootFd;
@@ -115,6 +115,7 @@ impl Made {
         state.start_steps.clear();
         request::check(&state.outside)?;
         directory.save(&state)?;
+        directory.save_for_exec(&Saved::new(&bundle.spec, &plan, !options.no_new_keyring)?)?;
         let cgroup = plan.cgroup.create()?;
         state.cgroup = cgroup.paths().clone();
         let outside = state.outside.clone();

@@ -1,5 +1,6 @@
 //! `checkpoint` and `restore`: a container goes on where it was saved, and shows no more of the host than before.
 
+use super::exec::exec;
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::criu::{
     assert_counts_on, checkpoint, count, counting, has_feature, images, required, restore, restore_call, save,
@@ -207,6 +208,9 @@ fn a_restored_container_is_in_its_cgroup() {
     std::thread::sleep(std::time::Duration::from_millis(50));
     assert_eq!(count(&container.bundle), before);
     call(["resume", container.id()]).ok();
+    // And so are those that are put into it now.
+    let inside = exec(&container, &[], probe!(read "/proc/self/cgroup")).run().ok().answer();
+    assert_eq!(inside.as_str().map(str::trim), Some(container.proc_file("cgroup").trim()));
 }
 
 fn cgroup_mounts_are_restored() {
