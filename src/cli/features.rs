@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::{json, version};
 use crate::container::features::{self, Names, SeccompNames};
+use crate::container::process::memory_policy;
 use crate::container::rootfs::options;
 use crate::container::seccomp::known;
 
@@ -24,8 +25,14 @@ impl Features {
             architectures: known::ARCHITECTURES,
             flags: known::FLAGS,
         };
-        let names =
-            Names { mount_options: &mount_options, seccomp, version: version::VERSION, commit: version::COMMIT };
+        let names = Names {
+            mount_options: &mount_options,
+            seccomp,
+            memory_policy_modes: memory_policy::known::MODES,
+            memory_policy_flags: memory_policy::known::FLAGS,
+            version: version::VERSION,
+            commit: version::COMMIT,
+        };
         super::print(&(json::indented(&features::of(&names), "    ")? + "\n"))
     }
 }

@@ -9,6 +9,8 @@ pub struct Names<'a> {
     /// The mount options that are not handed to the filesystem.
     pub mount_options: &'a [&'a str],
     pub seccomp: SeccompNames,
+    pub memory_policy_modes: &'static [&'static str],
+    pub memory_policy_flags: &'static [&'static str],
     pub version: &'a str,
     pub commit: Option<&'a str>,
 }
@@ -103,7 +105,7 @@ pub fn of<'a>(names: &Names<'a>) -> Features<'a> {
         oci_version_max: "1.3.0",
         hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         mount_options,
-        linux: linux(names.seccomp),
+        linux: linux(names),
         annotations: [("org.ocirt.version", names.version), ("org.ocirt.checkpoint.enabled", "true")]
             .into_iter()
             .chain(commit)
@@ -112,7 +114,8 @@ pub fn of<'a>(names: &Names<'a>) -> Features<'a> {
     }
 }
 
-fn linux(seccomp: SeccompNames) -> Linux {
+fn linux(names: &Names) -> Linux {
+    let seccomp = names.seccomp;
     Linux {
         namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
         capabilities: &CAPABILITIES,
@@ -128,7 +131,7 @@ fn linux(seccomp: SeccompNames) -> Linux {
         apparmor: Enabled { enabled: true },
         selinux: Enabled { enabled: true },
         intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
-        memory_policy: MemoryPolicy { modes: &POLICY_MODES, flags: &POLICY_FLAGS },
+        memory_policy: MemoryPolicy { modes: names.memory_policy_modes, flags: names.memory_policy_flags },
         mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
         net_devices: Enabled { enabled: true },
     }
@@ -179,18 +182,6 @@ const CAPABILITIES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-/// set_mempolicy(2).
-const POLICY_MODES: [&str; 7] = [
-    "MPOL_DEFAULT",
-    "MPOL_BIND",
-    "MPOL_INTERLEAVE",
-    "MPOL_WEIGHTED_INTERLEAVE",
-    "MPOL_PREFERRED",
-    "MPOL_PREFERRED_MANY",
-    "MPOL_LOCAL",
-];
-const POLICY_FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +189,14 @@ mod tests {
     fn features() -> serde_json::Value {
         let seccomp = SeccompNames { actions: &["SCMP_ACT_LOG"], operators: &[], architectures: &[], flags: &["F"] };
         let mount_options = &["rw", "bind", "rro"];
-        let names = Names { mount_options, seccomp, version: "1.2.3", commit: Some("abc") };
+        let names = Names {
+            mount_options,
+            seccomp,
+            memory_policy_modes: &["MPOL_BIND"],
+            memory_policy_flags: &[],
+            version: "1.2.3",
+            commit: Some("abc"),
+        };
         serde_json::to_value(of(&names)).unwrap()
     }
 

@@ -17,6 +17,7 @@ tests![
     the_version_has_the_lines_engines_parse,
     called_as_runc_the_version_says_runc,
     features_are_json,
+    features_name_what_the_specification_names,
     spec_makes_a_config_that_runs,
     spec_does_not_overwrite,
     flags_work_in_each_spelling,
@@ -144,6 +145,53 @@ fn called_as_runc_the_version_says_runc() {
     std::os::unix::fs::symlink(path(), &link).expect("symlink");
     let output = Call::new(["--version"]).root(None).program(&link).run().ok();
     assert!(output.stdout.starts_with("runc version "), "{}", output.stdout);
+}
+
+/// The schema of runtime-spec is no part of the project; it is looked for in `$OCIRT_SCHEMA` and in
+/// `../shared/spec/schema` beside the checkout.
+fn features_name_what_the_specification_names() {
+    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/spec/schema");
+    let directory = std::env::var_os("OCIRT_SCHEMA").map_or(beside, std::path::PathBuf::from);
+    let text = std::fs::read_to_string(directory.join("defs-linux.json")).unwrap_or_default();
+    let schema: Value = serde_json::from_str(&text).unwrap_or_default();
+    need(Need::EngineConfigs, !schema.is_null());
+    need(Need::Ocirt, kind() == "ocirt");
+    let features = call(["features"]).ok().json();
+    let sorted = |list: &Value| {
+        let mut words: Vec<String> = list.as_array().into_iter().flatten().map(|word| word.to_string()).collect();
+        words.sort();
+        words
+    };
+    for (field, definition) in [
+        ("/linux/namespaces", "NamespaceType"),
+        ("/linux/seccomp/actions", "SeccompAction"),
+        ("/linux/seccomp/operators", "SeccompOperators"),
+        ("/linux/seccomp/knownFlags", "SeccompFlag"),
+        ("/linux/seccomp/supportedFlags", "SeccompFlag"),
+        ("/linux/memoryPolicy/modes", "MemoryPolicyMode"),
+        ("/linux/memoryPolicy/flags", "MemoryPolicyFlag"),
+    ] {
+        let listed = features.pointer(field).unwrap_or(&Value::Null);
+        assert_eq!(sorted(listed), sorted(&schema["definitions"][definition]["enum"]), "{field}");
+    }
+    // Of architectures, only those with this machine's byte order and a table of system calls.
+    let known = sorted(&schema["definitions"]["SeccompArch"]["enum"]);
+    let archs = sorted(&features["linux"]["seccomp"]["archs"]);
+    assert!(archs.len() > 5 && archs.iter().all(|arch| known.contains(arch)), "{archs:?}");
+    for field in [
+        "intelRdt/enabled",
+        "intelRdt/schemata",
+        "intelRdt/monitoring",
+        "netDevices/enabled",
+        "apparmor/enabled",
+        "selinux/enabled",
+        "mountExtensions/idmap/enabled",
+        "cgroup/v1",
+        "cgroup/v2",
+        "cgroup/rdma",
+    ] {
+        assert_eq!(features.pointer(&format!("/linux/{field}")), Some(&json!(true)), "{field}");
+    }
 }
 
 fn features_are_json() {

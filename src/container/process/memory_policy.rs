@@ -66,6 +66,20 @@ fn parse(text: &str) -> Result<[u64; MOST / 64]> {
     Ok(nodes)
 }
 
+/// What `features` lists, in the specification's order.
+pub mod known {
+    pub const MODES: &[&str] = &[
+        "MPOL_DEFAULT",
+        "MPOL_BIND",
+        "MPOL_INTERLEAVE",
+        "MPOL_WEIGHTED_INTERLEAVE",
+        "MPOL_PREFERRED",
+        "MPOL_PREFERRED_MANY",
+        "MPOL_LOCAL",
+    ];
+    pub const FLAGS: &[&str] = &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+}
+
 /// The `MPOL_F_*` bits of linux/mempolicy.h.
 const fn bit(flag: MemoryPolicyFlagType) -> u32 {
     match flag {
@@ -172,5 +186,18 @@ mod tests {
     fn a_policy_reads_as_one_line() {
         let json = r#"{"mode":"MPOL_BIND","nodes":"0-1","flags":["MPOL_F_NUMA_BALANCING"]}"#;
         assert_eq!(compiled(json).expect("policy").to_string(), "set memory policy MPOL_BIND nodes 0-1 flags 0x2000");
+    }
+
+    #[test]
+    fn what_features_lists_is_known() {
+        for mode in known::MODES {
+            for flag in known::FLAGS {
+                let nodes = if matches!(*mode, "MPOL_DEFAULT" | "MPOL_LOCAL") { "" } else { "0" };
+                let text = format!("{{\"mode\":\"{mode}\",\"nodes\":\"{nodes}\",\"flags\":[\"{flag}\"]}}");
+                // Not every pair makes sense to the compiler, but each name is one.
+                let spec: LinuxMemoryPolicy = serde_json::from_str(&text).expect(&text);
+                assert_eq!(serde_json::to_value(spec).expect("JSON")["mode"], *mode);
+            }
+        }
     }
 }
