@@ -78,7 +78,10 @@ impl Program {
         Ok(())
     }
 
-    /// Starts criu, in a cgroup if `join` says so, with our standard descriptors, its socket and what `passed` holds.
+    /// Starts criu with our standard descriptors, its socket and what `passed` holds.
+    ///
+    /// For a restore, `join` is the container's cgroup, and criu ends with us: what it had made so far cannot be ended as
+    /// long as criu traces it. At a dump it ends by itself, and lets the container go first.
     pub fn start(&self, join: Option<&cgroup::Join>, passed: &[BorrowedFd]) -> Result<Worker> {
         let (ours, theirs) = socket::pair()?;
         let (started, starting) = socket::pair()?;
@@ -89,7 +92,7 @@ impl Program {
         descriptors.extend(passed);
         match process::clone_process(0, join.and_then(cgroup::Join::clone_into)).context("criu")? {
             Cloned::Child => {
-                let fault = match join.map_or(Ok(()), cgroup::Join::apply) {
+                let fault = match join.map_or(Ok(()), enter) {
                     Err(fault) => fault,
                     Ok(()) => Fault::from(process::exec_with(&self.path, &arguments, &environment, &descriptors)),
                 };
@@ -112,6 +115,12 @@ impl Program {
             }
         }
     }
+}
+
+/// What the child does before it becomes a criu that restores; no heap.
+fn enter(join: &cgroup::Join) -> Result<(), Fault> {
+    process::die_with_parent()?;
+    join.apply()
 }
 
 fn variable(name: &OsStr, value: Vec<u8>) -> Option<CString> {

@@ -222,6 +222,13 @@ pub fn spawn(
     }
 }
 
+/// Has the kernel kill this process when its parent ends (PR_SET_PDEATHSIG, prctl(2)); holds over an exec.
+pub fn die_with_parent() -> Result<()> {
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    check("prctl", ret.into()).map(drop)
+}
+
 /// The most descriptors that [`exec_with`] passes on.
 pub const MAX_PASSED: usize = 8;
 
