@@ -17,6 +17,7 @@ tests![
     huge_pages_are_limited_or_refused_by_field,
     rdma_is_refused_by_field_without_the_device,
     a_burst_is_written,
+    a_controller_that_create_did_not_need_is_enabled_for_update,
 ];
 
 fn with(field: &str, value: Value) -> Bundle {
@@ -198,4 +199,27 @@ fn a_burst_is_written() {
     // Never more than the quota: nothing changes, not even what comes before it.
     call(["update", "--cpu-share", "77", "--cpu-burst", "90000", container.id()]).fails("linux.resources.cpu.burst");
     assert_eq!(file(&container, "cpu", names).as_deref(), Some("10000"));
+}
+
+fn a_controller_that_create_did_not_need_is_enabled_for_update() {
+    need(Need::Ocirt, kind() == "ocirt");
+    need(Need::CgroupV2, host::is_cgroup2());
+    need(Need::KernelFeature, has_controller("rdma"));
+    // A parent that passes on no more than the usual, which `create` is content with.
+    let parent = Path::new("/sys/fs/cgroup").join(host::tag());
+    std::fs::create_dir(&parent).expect("cgroup");
+    for name in ["cpuset", "cpu", "io", "memory", "pids"] {
+        let _ = std::fs::write("/sys/fs/cgroup/cgroup.subtree_control", format!("+{name} +rdma"));
+        std::fs::write(parent.join("cgroup.subtree_control"), format!("+{name}")).expect("subtree_control");
+    }
+    let path = format!("/{}/one", host::tag());
+    let container = Bundle::new().set("linux.cgroupsPath", json!(path)).create(probe!(sleep 60));
+    assert_eq!(file(&container, "", "rdma.max"), None);
+    // There is no such adapter; but the kernel was asked.
+    let limits = json!({ "rdma": { "nosuch0": { "hcaHandles": 2 } } });
+    update(&container, &limits).fails("linux.resources.rdma[\"nosuch0\"]: write \"nosuch0 hca_handle=2\" to rdma.max");
+    assert_eq!(file(&container, "", "rdma.max").as_deref(), Some(""));
+    update(&container, &json!({ "unified": { "nosuch.max": "1" } })).fails("cgroup controller nosuch is not available");
+    call(["delete", "--force", container.id()]).ok();
+    std::fs::remove_dir(parent).expect("cgroup");
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::create::{has_word, refused};
 use super::device_change::{self, OldDevices};
+use super::layout::ROOT;
 use super::resources::{Missing, Write};
 use super::update::{Update, keyed};
 use super::{DEVICES, Layout, Paths, file};
@@ -32,6 +33,9 @@ impl Changed {
     pub(super) fn make(update: &Update, paths: &Paths) -> Result<Self> {
         if let (Some(limit), Layout::V2) = (update.check_before_update, paths.layout) {
             check_usage(paths, limit)?;
+        }
+        if paths.layout == Layout::V2 {
+            enable_controllers(update);
         }
         let mut changed = Self::default();
         // What is invalid as long as another value is old comes again at the end: a limit of memory above the old one
@@ -154,6 +158,24 @@ fn absent(name: &str, written: &str) -> Option<&'static str> {
         "io.weight" | "io.bfq.weight" => Some("default"),
         _ if name.starts_with("blkio.") && written.contains(':') => Some("0"),
         _ => None,
+    }
+}
+
+/// Makes sure that the controllers of all writes reach the cgroup: `create` enabled those that are usual and those that
+/// it needed. What cannot be had is not missed here, but by the limit that needs it.
+fn enable_controllers(update: &Update) {
+    for (directory, write) in &update.writes {
+        let have = path(directory, "cgroup.controllers").and_then(|path| file::read(cgroup::here(), &path));
+        if write.controller == "cgroup" || have.is_ok_and(|have| has_word(&have, &write.controller)) {
+            continue;
+        }
+        let below = directory.strip_prefix(ROOT).unwrap_or_default();
+        // Each ancestor from the root down has to pass it on.
+        for (end, _) in below.match_indices('/') {
+            let ancestor = format!("{ROOT}{}", below.get(..end).unwrap_or_default());
+            let name = path(&ancestor, "cgroup.subtree_control");
+            let _ = name.and_then(|name| file::write(cgroup::here(), &name, &format!("+{}", write.controller)));
+        }
     }
 }
 
