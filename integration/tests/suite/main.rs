@@ -24,6 +24,8 @@ mod hot_mounts;
 mod idmap;
 mod inject;
 mod lifecycle;
+mod mount_accidents;
+mod mount_links;
 mod mounts;
 mod namespaces;
 mod net_devices;
@@ -55,6 +57,8 @@ fn main() -> std::process::ExitCode {
         idmap::TESTS,
         opener::TESTS,
         hot_mounts::TESTS,
+        mount_accidents::TESTS,
+        mount_links::TESTS,
         seccomp::TESTS,
         notify::TESTS,
         net_devices::TESTS,
