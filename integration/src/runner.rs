@@ -41,7 +41,7 @@ const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("CgroupV2", 20),
     ("CapSysResource", 6),
     ("KernelFeature", 8),
-    ("Ocirt", 75),
+    ("Ocirt", 100),
     ("EngineConfigs", 4),
     ("NetDevices", 7),
     ("Strace", 4),
