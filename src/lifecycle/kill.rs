@@ -14,11 +14,12 @@ use crate::sys::{Errno, process, signal};
 /// A container that has ended is refused, but for `all`: engines clean up with it after init is gone.
 pub fn kill(host: &Host, id: &Id, Signal(number): Signal, all: bool) -> Result<()> {
     let found = Found::open(host, id)?;
-    if all {
-        return members::kill_all(&found.state, number);
-    }
-    if matches!(found.status, Status::Stopped | Status::Creating) {
-        bail!(Refusal::NotRunning);
+    match found.status {
+        // Its processes are those of a `create` that runs; `delete --force` ends that, too.
+        Status::Creating => bail!(Refusal::NotRunning),
+        _ if all => return members::kill_all(&found.state, number),
+        Status::Stopped => bail!(Refusal::NotRunning),
+        _ => {}
     }
     // Without a pid namespace of its own, nothing ends with init but init.
     if number == signal::KILL && !found.state.own_pid_namespace {

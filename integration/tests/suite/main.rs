@@ -42,6 +42,7 @@ mod rootfs;
 mod rootless;
 mod seccomp;
 mod security;
+mod states;
 mod update;
 
 fn main() -> std::process::ExitCode {
@@ -65,6 +66,7 @@ fn main() -> std::process::ExitCode {
         cgroups::TESTS,
         refusals::TESTS,
         security::TESTS,
+        states::TESTS,
         exec::TESTS,
         exec_join::TESTS,
         exec_life::TESTS,

@@ -1,0 +1,141 @@
+//! The documents' claims about tests, checked on the source text: every test that a page names exists, and
+//! docs/security.md has a row for each CVE and advisory of runc, crun and youki.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// The pages whose tables name tests.
+const PAGES: [&str; 4] = ["docs/security.md", "docs/coverage.md", "docs/runc-behavior.md", "docs/kernel.md"];
+
+/// Where tests are.
+const SOURCES: [&str; 4] = ["src", "tests", "integration/src", "integration/tests/suite"];
+
+/// Every CVE and advisory of runc, crun and youki up to November 2026, as GitHub's advisory pages and the release notes
+/// of the three list them.
+const ADVISORIES: [&str; 34] = [
+    "2016-3697",
+    "2016-9962",
+    "2019-5736",
+    "2019-16884",
+    "2019-19921",
+    "2021-30465",
+    "2021-43784",
+    "2022-24769",
+    "2022-27650",
+    "2022-29162",
+    "2023-25809",
+    "2023-27561",
+    "2023-28642",
+    "2024-21626",
+    "2024-45310",
+    "2025-24965",
+    "2025-27612",
+    "2025-31133",
+    "2025-52565",
+    "2025-52881",
+    "2025-54867",
+    "2025-62161",
+    "2025-62596",
+    "2026-30892",
+    "2026-41579",
+    "2026-47766",
+    "2026-84042",
+    "2026-88264",
+    "2026-88265",
+    "2026-115520",
+    "2026-115521",
+    "2026-119101",
+    "GHSA-992m-xc3g-r7rj",
+    "GHSA-3q8j-pf29-vwv8",
+];
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// `name` of each function below `directories`, and `module::name` of those in files of the integration suite.
+fn functions() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut directories: Vec<_> = SOURCES.map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).to_vec();
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
+                for line in fs::read_to_string(&path).unwrap().lines() {
+                    let Some(name) = line.trim_start().strip_prefix("fn ").and_then(|rest| rest.split('(').next())
+                    else {
+                        continue;
+                    };
+                    found.insert(name.to_owned());
+                    found.insert(format!("{module}::{name}"));
+                }
+            }
+        }
+    }
+    assert!(found.len() > 1000, "the sources are here");
+    found
+}
+
+/// The words in backquotes that can be nothing but a test: `module::name`, or four words and more joined by `_`.
+fn names(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_name = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c));
+    let is_test = |word: &&str| {
+        let (module, name) = word.rsplit_once("::").unwrap_or(("", word));
+        !name.is_empty() && (!module.is_empty() || name.matches('_').count() > 2)
+    };
+    quoted.filter(is_name).filter(is_test).collect()
+}
+
+#[test]
+fn every_test_that_a_page_names_exists() {
+    let functions = functions();
+    let mut count = 0;
+    let mut missing = Vec::new();
+    for page in PAGES {
+        let text = read(page);
+        let all = names(&text);
+        count += all.len();
+        // `a::b` in a page may be a module of the product and a name in it; the last two parts are what is looked for.
+        let last_two =
+            |name: &str| name.rsplit("::").take(2).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("::");
+        missing.extend(
+            all.into_iter().filter(|name| !functions.contains(&last_two(name))).map(|name| format!("{page}: {name}")),
+        );
+    }
+    assert!(count > 200, "the pages name {count} tests");
+    assert!(missing.is_empty(), "no such test:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn every_advisory_is_in_the_security_page() {
+    let text = read("docs/security.md");
+    let missing: Vec<_> = ADVISORIES.iter().filter(|id| !text.contains(*id)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_name_that_a_test_is_listed_under_as_failing_exists() {
+    let functions = functions();
+    for kind in ["runc", "crun"] {
+        let text = read(&format!("integration/expected/{kind}.txt"));
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            let (name, reason) = line.split_once(": ").unwrap_or_else(|| panic!("{kind}: no reason in {line}"));
+            assert!(name.starts_with("host::") || functions.contains(name), "{kind}: no test {name}");
+            assert!(!reason.trim().is_empty(), "{kind}: no reason in {line}");
+        }
+    }
+}
+
+#[test]
+fn names_are_found_in_text() {
+    assert_eq!(
+        names("see `a::b`, `src/x.rs` and `four_words_make_one`, `not_a_test`"),
+        ["a::b", "four_words_make_one"]
+    );
+}
