@@ -76,7 +76,7 @@ pub fn isolate(name: &str) {
     let place = suite().join(name.replace("::", "."));
     std::fs::create_dir_all(&place).expect("test directory");
     shield(&place);
-    if user::has_suite() || name.starts_with("rootless::") {
+    if user::has_suite() || name.contains("rootless::") {
         user::introduce(&place);
     }
     CORNER.set(Corner { place, mounts: mounts() }).ok().expect("isolate() comes once");

@@ -55,7 +55,13 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     let (console, relay) = announce::consoles(terminal, options.console_socket.as_deref(), options.detach)?;
     check_preserved(options.preserve_fds)?;
     let place = Place::find(&found, options)?;
-    let to_join = enter_pid_namespace(init.as_fd(), &saved)?;
+    let to_join = match enter_pid_namespace(init.as_fd(), &saved) {
+        // Init still runs our own program, which an ordinary user may execute but not look into, not even in his namespace.
+        Err(error) if found.status == Status::Created && is_forbidden(&error) => {
+            return Err(error.context("only root can enter a container that is not started"));
+        }
+        joined => joined?,
+    };
     let request = ExecRequest {
         id: id.as_str(),
         rootfs: &found.state.rootfs,
@@ -119,6 +125,10 @@ fn enter_pid_namespace(init: BorrowedFd, saved: &Saved) -> Result<Kinds> {
         joined => joined.context("linux.namespaces: join init's pid namespace")?,
     }
     Ok(left)
+}
+
+fn is_forbidden(error: &anyhow::Error) -> bool {
+    error.root_cause().downcast_ref::<SysError>().is_some_and(|error| error.errno == Errno::EPERM)
 }
 
 /// The cgroup of the process.

@@ -3,7 +3,7 @@
 use ocirt_integration::bundle::{Bundle, CAPABILITIES, Container};
 use ocirt_integration::runner::{Need, need};
 use ocirt_integration::runtime::{Call, Output, kind};
-use ocirt_integration::{has, probe, tests};
+use ocirt_integration::{has, probe, tests, user};
 use serde_json::{Value, json};
 
 tests![
@@ -38,7 +38,7 @@ pub fn running(bundle: Bundle) -> Container {
 /// `exec FLAGS ID ARGS`.
 pub fn exec(container: &Container, flags: &[&str], args: Vec<String>) -> Call {
     let words = ["exec"].iter().chain(flags).copied().map(str::to_owned);
-    Call::new(words.chain([container.id().to_owned()]).chain(args))
+    Call::new(words.chain([container.id().to_owned()]).chain(args)).as_user(user::has_suite())
 }
 
 /// Refused with the exit status that tells it from the process's own, and one line.

@@ -19,6 +19,7 @@ mod events;
 mod exec;
 mod exec_join;
 mod exec_life;
+mod exec_rootless;
 mod hooks;
 mod hot_mounts;
 mod idmap;
@@ -70,6 +71,7 @@ fn main() -> std::process::ExitCode {
         exec::TESTS,
         exec_join::TESTS,
         exec_life::TESTS,
+        exec_rootless::TESTS,
         console::TESTS,
         output::TESTS,
         pause::TESTS,
