@@ -13,7 +13,7 @@ SCRIPTS := $(shell grep -rlE '^\#!.*\b(ba)?sh\b' scripts conformance bench integ
 
 # What the walks through engines need, besides what builds them.
 ENGINES := containerd docker.io docker-compose docker-registry podman buildah containernetworking-plugins runc \
-	busybox-static catatonit iproute2 iptables jq socat protobuf-compiler libprotobuf-dev
+	busybox-static catatonit iproute2 iptables jq socat uidmap slirp4netns fuse-overlayfs protobuf-compiler libprotobuf-dev
 
 .DELETE_ON_ERROR:
 .PHONY: help demo build test unit integration conformance engines engines-new engines-load deb deb-test bench lint install test-vm test-vm-fast clean

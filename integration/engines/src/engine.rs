@@ -43,6 +43,7 @@ impl Engine {
             "containerd" => engine.containerd(place)?,
             "docker" => engine.docker(place)?,
             "podman" => podman(&engine, place)?,
+            "podman-rootless" => podman_rootless(&engine, place)?,
             "none" => {}
             _ => return Err(format!("no engine is called {name}")),
         }
@@ -146,7 +147,32 @@ fn podman(engine: &Engine, place: &Path) -> Result<(), String> {
     let storage = "[storage]\ndriver = \"overlay\"\nrunroot = \"/run/containers/storage\"\n\
         graphroot = \"/var/lib/containers/storage\"\n";
     write("/etc/containers/storage.conf", storage)?;
-    run(engine, place, "podman load -i box.tar")
+    run(engine, place, "podman load -i $PLACE/box.tar")
+}
+
+/// Podman as an ordinary user with ids of its own below; `podman` in PATH becomes that user first.
+fn podman_rootless(engine: &Engine, place: &Path) -> Result<(), String> {
+    const SETUP: &str = r#"
+        set -eu
+        grep -q '^roamer:' /etc/passwd || echo "roamer:x:4242:4242::$PLACE/home:/bin/sh" >>/etc/passwd
+        echo roamer:x:4242: >>/etc/group
+        echo roamer:200000:65536 >/etc/subuid
+        echo roamer:200000:65536 >/etc/subgid
+        mkdir -p home /run/user/4242
+        chown 4242:4242 home /run/user/4242
+        chmod 700 /run/user/4242
+        mknod tun c 10 200
+        chmod 666 tun
+        mount --bind tun /dev/net/tun
+        cat >bin/podman <<END
+#!/bin/sh
+cd $PLACE/home
+exec setpriv --reuid=4242 --regid=4242 --clear-groups env HOME=$PLACE/home XDG_RUNTIME_DIR=/run/user/4242 \
+    USER=roamer /usr/bin/podman "\$@"
+END
+        chmod 755 bin/podman"#;
+    run(engine, place, SETUP)?;
+    podman(engine, place)
 }
 
 fn run(engine: &Engine, place: &Path, line: &str) -> Result<(), String> {
