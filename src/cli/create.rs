@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::container::cgroup::Manager;
 use crate::lifecycle::{self, CreateOptions, Host};
 
 /// Create a container
@@ -66,26 +65,21 @@ pub struct Options {
 impl Create {
     pub fn execute(self, host: &Host) -> Result<()> {
         let id = super::id("create", &self.id)?;
-        let options = self.options.check(host).context("create")?;
-        lifecycle::create(host, &id, &options).with_context(|| format!("create {id}"))
+        lifecycle::create(host, &id, &self.options.into()).with_context(|| format!("create {id}"))
     }
 }
 
-impl Options {
-    /// The options as lifecycle has them, unless they ask for what is not there yet.
-    pub fn check(self, host: &Host) -> Result<CreateOptions> {
-        if host.cgroup_manager == Manager::Systemd {
-            bail!("--systemd-cgroup: the systemd cgroup driver is not implemented yet");
+impl From<Options> for CreateOptions {
+    fn from(options: Options) -> Self {
+        Self {
+            bundle: options.bundle,
+            config: options.config,
+            console_socket: options.console_socket,
+            pidfd_socket: options.pidfd_socket,
+            pid_file: options.pid_file,
+            no_pivot: options.no_pivot,
+            no_new_keyring: options.no_new_keyring,
+            preserve_fds: options.preserve_fds,
         }
-        Ok(CreateOptions {
-            bundle: self.bundle,
-            config: self.config,
-            console_socket: self.console_socket,
-            pidfd_socket: self.pidfd_socket,
-            pid_file: self.pid_file,
-            no_pivot: self.no_pivot,
-            no_new_keyring: self.no_new_keyring,
-            preserve_fds: self.preserve_fds,
-        })
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::create::Options;
-use crate::lifecycle::{self, Host};
+use crate::lifecycle::{self, CreateOptions, Host};
 
 /// Print what create would do, step by step
 ///
@@ -35,7 +35,7 @@ pub struct Plan {
 impl Plan {
     pub fn execute(self, host: &Host) -> Result<()> {
         let id = super::id("plan", &self.id)?;
-        let mut options = self.options.check(host).context("plan")?;
+        let mut options = CreateOptions::from(self.options);
         options.bundle = self.directory.unwrap_or(options.bundle);
         super::print(&lifecycle::plan(host, &id, &options).context("plan")?)
     }

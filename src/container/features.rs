@@ -119,7 +119,7 @@ fn linux(names: &Names) -> Linux {
     Linux {
         namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
         capabilities: &CAPABILITIES,
-        cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+        cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
         seccomp: Seccomp {
             enabled: true,
             actions: seccomp.actions,
@@ -221,7 +221,7 @@ mod tests {
     fn what_is_not_implemented_is_not_claimed() {
         let linux = &features()["linux"];
         assert_eq!(linux["mountExtensions"]["idmap"]["enabled"], true);
-        assert_eq!(linux["cgroup"]["systemd"], false);
+        assert_eq!(linux["cgroup"]["systemd"], true);
     }
 
     #[test]

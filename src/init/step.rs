@@ -55,6 +55,8 @@ pub enum Step {
     WaitForIdMaps,
     /// Waits until the runtime has moved network devices here: sysctls may be about them.
     WaitForNetDevices,
+    /// Waits until systemd has moved init into the container's unit.
+    WaitForUnit,
     EnterCgroup,
     /// Only the container's cpuset limits it, and not what the engine was pinned to (runc#4041).
     AllCpus(AllCpus),
@@ -145,7 +147,7 @@ impl Step {
         match self {
             Step::Title(name) => Ok(proc_self::set_name(name)?),
             Step::OomScoreAdj(score) => score.apply(file::open_directory(c"/proc")?.as_fd()),
-            Step::WaitForIdMaps | Step::WaitForNetDevices | Step::WaitForGo => {
+            Step::WaitForIdMaps | Step::WaitForUnit | Step::WaitForNetDevices | Step::WaitForGo => {
                 Ok(inside.link.wait_for_go().map(drop)?)
             }
             Step::EnterCgroup => inside.inherited.join.apply(),
@@ -340,6 +342,7 @@ impl fmt::Display for Step {
             Step::OomScoreAdj(it) => it.fmt(f),
             Step::WaitForIdMaps => f.write_str("wait for the id maps"),
             Step::WaitForNetDevices => f.write_str("wait for the network devices"),
+            Step::WaitForUnit => f.write_str("wait until systemd has started the unit"),
             Step::EnterCgroup => f.write_str("enter the cgroup"),
             Step::AllCpus(it) => it.fmt(f),
             Step::CpuAffinity(it) => it.fmt(f),

@@ -10,7 +10,6 @@ use super::announce::{self, PidFile};
 use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
 use super::{Host, Id, protect};
-use crate::container::cgroup::Manager;
 use crate::container::checkpoint::outside::Outside;
 use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::{annotations, bundle, cgroup, validate};
@@ -75,7 +74,7 @@ pub fn build(
     let directory = Directory::reserve(&host.root, id)?;
     let mut state = first_state(id, &bundle, &plan)?;
     directory.save(&state)?;
-    let cgroup = plan.cgroup.create()?;
+    let mut cgroup = plan.cgroup.create()?;
     let intel_rdt = plan.intel_rdt.as_ref().map(IntelRdt::create).transpose()?.unwrap_or_default();
     let gate = match gate {
         Gate::Socket => Some(directory.make_gate()?),
@@ -100,6 +99,9 @@ pub fn build(
     }
     // While init is at work: it is an exec that will want it.
     directory.save_for_exec(&plan::Saved::new(&bundle.spec, &plan, !options.no_new_keyring)?)?;
+    if plan.cgroup.takes_process() {
+        init.enter_unit(&plan, &mut cgroup)?;
+    }
     init.prepare(&plan, &directory, &mut state)?;
     state.phase = Phase::Created;
     state.cgroup = cgroup.paths().clone();
@@ -125,10 +127,6 @@ pub fn plan(host: &Host, id: &Id, options: &CreateOptions) -> Result<String> {
 }
 
 pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundle, gate: Gate) -> Result<Plan> {
-    ensure!(
-        host.cgroup_manager != Manager::Systemd,
-        "--systemd-cgroup: the systemd cgroup driver is not supported yet"
-    );
     ensure!(sys::kernel::is_new_enough(), "ocirt needs Linux 5.14 or newer");
     let request = plan::Request {
         id: id.as_str(),

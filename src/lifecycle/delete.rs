@@ -1,5 +1,6 @@
 //! delete: removes what create made, and runs the poststop hooks.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, bail};
@@ -28,7 +29,7 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
         Err(error) if force && error.root_cause().is::<serde_json::Error>() => {
             host.log
                 .warn(&format!("{error:#}: what is left of {id} is looked for in the cgroup that is named after it"));
-            remove_by_name(id)?;
+            remove_by_name(id, host.rootless.for_cgroups())?;
             return directory.remove();
         }
         Err(error) => return Err(error),
@@ -57,12 +58,16 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
 }
 
 /// Ends and removes what is in the cgroup of a container without cgroupsPath, when nothing tells any more where it is.
-fn remove_by_name(id: &Id) -> Result<()> {
+fn remove_by_name(id: &Id, rootless: fn() -> bool) -> Result<()> {
     let nothing = serde_json::from_str("{}").context("linux")?;
-    let cgroup = cgroup::compile(&nothing, id.as_str(), || false)?;
-    if cgroup.paths().exists() {
-        cgroup.paths().kill_all(signal::KILL)?;
-        cgroup.paths().remove()?;
+    let cgroup = cgroup::compile(&nothing, id.as_str(), rootless)?;
+    // Where systemd does not run, there is no unit.
+    let unit = cgroup::compile_unit(&nothing, id.as_str(), &HashMap::new(), rootless).ok();
+    for cgroup in std::iter::once(cgroup).chain(unit) {
+        if cgroup.paths().exists() {
+            cgroup.paths().kill_all(signal::KILL)?;
+            cgroup.paths().remove()?;
+        }
     }
     Ok(())
 }

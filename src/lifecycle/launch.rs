@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::agent::Attendance;
 use super::opener;
 use super::state::{Directory, Identity, State, Status};
+use crate::container::cgroup;
 use crate::container::namespaces::Join;
 use crate::container::net_devices::Moved;
 use crate::init::link::{self, Milestone, Report, RuntimeEnd};
@@ -61,6 +62,21 @@ impl Init {
             init.link.go(&[]).context("init")?;
         }
         Ok(init)
+    }
+
+    /// Has systemd move init, which waits, into the container's unit.
+    pub fn enter_unit(&self, plan: &Plan, cgroup: &mut cgroup::Created) -> Result<()> {
+        match cgroup.start(&plan.cgroup, Some(self.child.pid)) {
+            // Of an init that ended before, the reason is its own.
+            Err(error) if process::ends_within(self.child.pidfd.as_fd(), 0)? => match self.link.report() {
+                Ok(Some(Report::Failed(failure))) => bail!(plan.word(&failure)),
+                _ => Err(error),
+            },
+            result => {
+                result?;
+                self.link.go(&[]).context("init")
+            }
+        }
     }
 
     /// Follows init until it is ready to start, running the hooks of the runtime namespace on the way.

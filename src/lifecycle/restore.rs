@@ -135,6 +135,8 @@ impl Made {
         let files = Files::open(&job.options.flags)?;
         let worker = job.program.start(Some(&join), &borrowed(&namespaces))?;
         away.back()?;
+        // A unit of systemd begins with CRIU, as the other cgroups do.
+        self.cgroup.start(&self.plan.cgroup, Some(worker.pid()))?;
         let path = format!("/proc/{}/cgroup", worker.pid());
         let restored = Restored {
             root: &root,

@@ -41,11 +41,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     let none = HashMap::new();
     let all = spec.annotations().as_ref().unwrap_or(&none);
     let annotations = annotations::compile(all)?;
-    let cgroup = match request.cgroup_manager {
-        Manager::Disabled => cgroup::compile_none(linux, request.id)?,
-        Manager::Cgroupfs | Manager::Systemd => cgroup::compile(linux, request.id, request.rootless)?,
-    };
-    let cgroup = cgroup.delegated_to(cgroup::owner(spec));
+    let cgroup = cgroup(spec, linux, request)?;
     let namespaces = namespaces::compile(linux.namespaces().as_deref().unwrap_or_default())?;
     let (new, private, shared) = (namespaces.new, namespaces.private, namespaces.shared);
     let has_mounts = new.contains(Kind::Mount) || namespaces.join(Kind::Mount).is_some();
@@ -73,7 +69,9 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     }
     draft.warnings.extend(cgroup.warnings().iter().cloned());
     let intel_rdt = container.intel_rdt()?;
-    container.birth(&mut draft, outside.is_some(), !net_devices.is_empty())?;
+    let waits =
+        Waits { id_maps: outside.is_some(), net_devices: !net_devices.is_empty(), unit: cgroup.takes_process() };
+    container.birth(&mut draft, waits)?;
     container.namespaces(&mut draft, joined)?;
     container.files(&mut draft)?;
     let runtime_hooks = container.hooks(&mut draft)?;
@@ -99,6 +97,27 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         shared,
         warnings: draft.warnings,
     })
+}
+
+/// What init waits for, since the runtime does it from outside.
+#[derive(Clone, Copy, Debug)]
+struct Waits {
+    id_maps: bool,
+    net_devices: bool,
+    unit: bool,
+}
+
+fn cgroup(spec: &Spec, linux: &Linux, request: &Request) -> Result<Cgroup> {
+    let cgroup = match request.cgroup_manager {
+        Manager::Systemd => {
+            let none = HashMap::new();
+            let annotations = spec.annotations().as_ref().unwrap_or(&none);
+            cgroup::compile_unit(linux, request.id, annotations, request.rootless)?
+        }
+        Manager::Cgroupfs => cgroup::compile(linux, request.id, request.rootless)?,
+        Manager::Disabled => cgroup::compile_none(linux, request.id)?,
+    };
+    Ok(cgroup.delegated_to(cgroup::owner(spec)))
 }
 
 /// The namespaces that init is cloned into: not the cgroup namespace, whose root is the cgroup that its maker is in,
@@ -220,17 +239,22 @@ impl Container<'_> {
     }
 
     /// The first instructions.
-    fn birth(&self, draft: &mut Draft, has_outside: bool, has_net_devices: bool) -> Result<()> {
+    fn birth(&self, draft: &mut Draft, waits: Waits) -> Result<()> {
         draft.push(Step::Title(c"ocirt:init"));
         // One Go is for both.
-        match (has_outside, has_net_devices) {
+        match (waits.id_maps, waits.net_devices) {
             (true, _) => draft.push(Step::WaitForIdMaps),
             (false, true) => draft.add("linux.netDevices", Step::WaitForNetDevices),
             (false, false) => {}
         }
-        if !has_outside && let Some(score) = oom::compile(self.process.oom_score_adj())? {
+        if !waits.id_maps
+            && let Some(score) = oom::compile(self.process.oom_score_adj())?
+        {
             // Before the memory cgroup is joined, where the OOM killer may be at work already.
             draft.add("process.oomScoreAdj", Step::OomScoreAdj(score));
+        }
+        if waits.unit {
+            draft.add("linux.cgroupsPath", Step::WaitForUnit);
         }
         if self.request.cgroup_manager != Manager::Disabled {
             draft.add("linux.cgroupsPath", Step::EnterCgroup);

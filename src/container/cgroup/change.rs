@@ -50,6 +50,14 @@ impl Changed {
         for (directory, write) in again {
             changed.write(directory, write).map_err(|failure| failure.word(directory, write))?;
         }
+        if let Some(unit) = &paths.unit {
+            let limits: Vec<Write> = update.writes.iter().map(|(_, write)| write.clone()).collect();
+            unit.set_limits(&limits)?;
+            // systemd rounds, and has done so by now.
+            for (directory, write) in &update.writes {
+                changed.write(directory, write).map_err(|failure| failure.word(directory, write))?;
+            }
+        }
         if let Some(devices) = &update.devices {
             changed.devices = Some(device_change::make(devices, paths).context(DEVICES)?);
         }

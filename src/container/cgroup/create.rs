@@ -20,11 +20,24 @@ pub struct Created {
     /// In the order in which they were made.
     made: Vec<CString>,
     paths: Paths,
+    /// Whether the paths' unit was started, and not kept.
+    started: bool,
+    /// Where init enters by itself.
+    entered: Paths,
 }
 
 impl Created {
     pub(super) fn new(prepared: &Cgroup) -> Result<Self> {
-        let mut created = Self { made: Vec::new(), paths: prepared.paths.clone() };
+        let paths = prepared.paths.clone();
+        let entered = if prepared.takes_process() { paths.without_those_of_systemd() } else { paths.clone() };
+        let mut created = Self { made: Vec::new(), paths, started: false, entered };
+        if let Some(unit) = &prepared.unit {
+            created.before_the_unit(prepared)?;
+            if !unit.takes_process() {
+                created.start(prepared, None)?;
+            }
+            return Ok(created);
+        }
         for group in &prepared.groups {
             match created.make(prepared, group) {
                 Ok(()) => {}
@@ -33,8 +46,7 @@ impl Created {
                 {
                     created.paths.forget(&group.hierarchy.controllers);
                 }
-                Err(Failed::Forbidden(error)) => return Err(forbidden(group, &error)),
-                Err(Failed::Other(error)) => return Err(error),
+                Err(failed) => return Err(failed.into_error(group)),
             }
         }
         Ok(created)
@@ -42,7 +54,35 @@ impl Created {
 
     /// How init enters: descriptors that it uses before it unshares the cgroup namespace.
     pub fn join(&self) -> Result<Join> {
-        self.paths.join()
+        self.entered.join()
+    }
+
+    /// v1 with systemd: the directories of the hierarchies that init enters by itself.
+    fn before_the_unit(&mut self, prepared: &Cgroup) -> Result<()> {
+        let entered = self.entered.directories.clone();
+        for group in prepared
+            .groups
+            .iter()
+            .filter(|group| prepared.layout != Layout::V2 && entered.contains_key(&group.hierarchy.controllers))
+        {
+            let made = self.directory(prepared, group);
+            made.map_err(|failed| failed.into_error(group))?;
+        }
+        Ok(())
+    }
+
+    /// Starts the unit with this process in it, and writes what systemd has no property for. Nothing is left to do where
+    /// there is no unit, or one that has started without a process.
+    pub fn start(&mut self, prepared: &Cgroup, pid: Option<i32>) -> Result<()> {
+        let Some(unit) = prepared.unit.as_ref().filter(|_| !self.started) else { return Ok(()) };
+        unit.start(pid)?;
+        self.started = true;
+        for group in &prepared.groups {
+            let maker = Maker { root: prepared.root.as_fd(), group, rootless: prepared.rootless };
+            maker.check_exists()?;
+            maker.limit(prepared, false)?;
+        }
+        Ok(())
     }
 
     /// What there is now, for later commands.
@@ -53,10 +93,18 @@ impl Created {
     /// The cgroup stays.
     pub fn keep(&mut self) {
         self.made.clear();
+        self.started = false;
     }
 
     /// One hierarchy: directory, what it needs before it works, limits.
     fn make(&mut self, prepared: &Cgroup, group: &Group) -> core::result::Result<(), Failed> {
+        let is_new = self.directory(prepared, group)?;
+        let maker = Maker { root: prepared.root.as_fd(), group, rootless: prepared.rootless };
+        maker.limit(prepared, is_new).map_err(Failed::Other)
+    }
+
+    /// Makes the directory; whether it is new.
+    fn directory(&mut self, prepared: &Cgroup, group: &Group) -> core::result::Result<bool, Failed> {
         let maker = Maker { root: prepared.root.as_fd(), group, rootless: prepared.rootless };
         let is_new = maker.directories(&mut self.made)?;
         if !is_new {
@@ -65,22 +113,16 @@ impl Created {
         if group.hierarchy.has("cpuset") {
             maker.seed_cpuset(&group.path)?;
         }
-        if prepared.layout != Layout::V2 {
-            return maker.write_all().map_err(Failed::Other);
-        }
-        maker.enable_controllers()?;
-        if let Some(limit) = prepared.check_before_update.filter(|_| !is_new) {
-            maker.check_usage(limit)?;
-        }
-        maker.write_all()?;
-        maker.attach(&prepared.device_filter, is_new)?;
-        maker.delegate(prepared.owner)?;
-        Ok(())
+        Ok(is_new)
     }
 }
 
 impl Drop for Created {
     fn drop(&mut self) {
+        if self.started {
+            // The first error is the one to tell.
+            let _ = self.paths.remove();
+        }
         for directory in self.made.iter().rev() {
             let directory = absolute(&directory.to_string_lossy());
             if self.paths.directories.values().any(|own| *own == directory) {
@@ -103,6 +145,15 @@ enum Failed {
 impl From<anyhow::Error> for Failed {
     fn from(error: anyhow::Error) -> Self {
         Self::Other(error)
+    }
+}
+
+impl Failed {
+    fn into_error(self, group: &Group) -> anyhow::Error {
+        match self {
+            Self::Forbidden(error) => forbidden(group, &error),
+            Self::Other(error) => error,
+        }
     }
 }
 
@@ -131,6 +182,29 @@ const RACES: usize = 16;
 const USUAL: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
 
 impl Maker<'_> {
+    /// Everything but the directory itself.
+    fn limit(&self, prepared: &Cgroup, is_new: bool) -> Result<()> {
+        if prepared.layout != Layout::V2 {
+            return self.write_all();
+        }
+        self.enable_controllers()?;
+        if let Some(limit) = prepared.check_before_update.filter(|_| !is_new) {
+            self.check_usage(limit)?;
+        }
+        self.write_all()?;
+        self.attach(&prepared.device_filter, is_new)?;
+        self.delegate(prepared.owner)
+    }
+
+    /// What systemd said it made is here.
+    fn check_exists(&self) -> Result<()> {
+        if !cgroup::exists(self.root, &self.name(&self.group.path, "")?) {
+            let directory = absolute(&self.group.directory());
+            bail!("linux.cgroupsPath: systemd made the unit, but not at {directory}");
+        }
+        Ok(())
+    }
+
     /// Makes the directory and its missing parents; whether it is new.
     fn directories(&self, made: &mut Vec<CString>) -> core::result::Result<bool, Failed> {
         for _ in 0..RACES {

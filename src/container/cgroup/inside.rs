@@ -86,7 +86,7 @@ mod tests {
 
     fn paths(layout: Layout, controllers: &[&str]) -> Paths {
         let directories = controllers.iter().map(|names| ((*names).to_owned(), format!("/sys/fs/cgroup/{names}/web")));
-        Paths { layout, directories: directories.collect() }
+        Paths { layout, directories: directories.collect(), unit: None }
     }
 
     fn below(paths: &Paths, arguments: &[&str]) -> Result<String> {

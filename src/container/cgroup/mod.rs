@@ -1,5 +1,5 @@
 //! The container's cgroup: `linux.cgroupsPath` and `linux.resources` (config-linux.md, "Control groups"), with the
-//! cgroupfs driver, on cgroup v1, v2 and hybrid hosts.
+//! cgroupfs driver or by way of systemd, on cgroup v1, v2 and hybrid hosts.
 //!
 //! [`compile`] decides everything: which directories in which hierarchies, and which value goes into which file.
 //! [`Cgroup::create`] makes the directories and writes all limits before anybody is in them, so that the container's
@@ -23,6 +23,7 @@ mod resources;
 pub mod stats;
 mod stats_v1;
 mod stats_v2;
+mod systemd;
 pub mod update;
 mod v1;
 mod v2;
@@ -31,9 +32,11 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::{Linux, LinuxResources};
 
 pub use create::Created;
@@ -68,6 +71,8 @@ pub struct Cgroup {
     /// For v2; empty where the device rules are writes of v1.
     device_filter: Vec<Instruction>,
     paths: Paths,
+    /// The unit of systemd that it is.
+    unit: Option<systemd::Prepared>,
     /// Whether a directory that may not be made is left out, since nobody asked for it by name.
     optional: bool,
     rootless: fn() -> bool,
@@ -98,21 +103,48 @@ impl Group {
 pub fn compile(linux: &Linux, id: &str, rootless: fn() -> bool) -> Result<Cgroup> {
     let place = Place::compile(linux.cgroups_path().as_deref(), id)?;
     let host = Host::look(&place)?;
-    compile_for(host, &place, linux, rootless)
+    compile_for(host, &place, linux, rootless, None)
 }
 
-fn compile_for(host: Host, place: &Place, linux: &Linux, rootless: fn() -> bool) -> Result<Cgroup> {
+/// The same as a unit of systemd: the user's with `rootless`, which has to be there. `annotations` have more properties
+/// of it.
+pub fn compile_unit(
+    linux: &Linux,
+    id: &str,
+    annotations: &HashMap<String, String>,
+    rootless: fn() -> bool,
+) -> Result<Cgroup> {
+    let unit = systemd::Prepared::compile(linux.cgroups_path().as_deref(), id, annotations, rootless())?;
+    let place = Place::Root(CgroupPath::clean(Path::new(&unit.cgroup))?);
+    let host = Host::look(&place)?;
+    ensure!(
+        !rootless() || host.layout == Layout::V2,
+        "--systemd-cgroup: a user's systemd manages cgroups on cgroup v2 only"
+    );
+    compile_for(host, &place, linux, rootless, Some(unit))
+}
+
+fn compile_for(
+    host: Host,
+    place: &Place,
+    linux: &Linux,
+    rootless: fn() -> bool,
+    unit: Option<systemd::Prepared>,
+) -> Result<Cgroup> {
     let Host { root, layout, hierarchies } = host;
     let none = LinuxResources::default();
     let resources = linux.resources().as_ref().unwrap_or(&none);
     let writes = if layout == Layout::V2 { v2::compile(resources)? } else { v1::compile(resources)? };
     let Writes { list, warnings } = writes;
     let mut groups: Vec<Group> = hierarchies.into_iter().map(|hierarchy| group(hierarchy, layout, place)).collect();
-    distribute(&mut groups, layout, list)?;
     let rules = Rules::compile(resources.devices().as_deref().unwrap_or_default())?;
+    let unit = unit.map(|unit| unit.with_limits(&list, &rules, layout));
+    distribute(&mut groups, layout, list)?;
     let asked_for = resources.devices().as_ref().is_some_and(|devices| !devices.is_empty());
     let device_filter = device_rules(&mut groups, layout, &rules, asked_for)?;
-    let paths = Paths::new(layout, groups.iter().map(|group| (group.hierarchy.controllers.clone(), group.directory())));
+    let mut paths =
+        Paths::new(layout, groups.iter().map(|group| (group.hierarchy.controllers.clone(), group.directory())));
+    paths.unit = unit.as_ref().map(|unit| unit.unit.clone());
     let memory = resources.memory().filter(|memory| memory.check_before_update() == Some(true));
     Ok(Cgroup {
         root,
@@ -121,6 +153,7 @@ fn compile_for(host: Host, place: &Place, linux: &Linux, rootless: fn() -> bool)
         device_filter,
         paths,
         optional: matches!(place, Place::Default(_)),
+        unit,
         rootless,
         applied: Applied::new(resources, &rules),
         check_before_update: memory.and_then(|memory| resources::set(memory.limit())),
@@ -130,9 +163,14 @@ fn compile_for(host: Host, place: &Place, linux: &Linux, rootless: fn() -> bool)
 }
 
 impl Cgroup {
-    /// Makes the directories and writes the limits.
+    /// Makes the directories and writes the limits; of a scope of systemd, only what is made before it starts.
     pub fn create(&self) -> Result<Created> {
         Created::new(self)
+    }
+
+    /// Whether it begins with a process: init is cloned first, and waits for [`Created::start`].
+    pub fn takes_process(&self) -> bool {
+        self.unit.as_ref().is_some_and(systemd::Prepared::takes_process)
     }
 
     /// What the container's cgroup will be; for the state before it is created. What it became: [`Created::keep`].

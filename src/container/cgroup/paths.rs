@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
+use super::systemd::Unit;
 use super::{Join, Layout, TasksFile, absolute, file};
 use crate::sys::{self, Errno, SysError, cgroup};
 
@@ -17,6 +18,8 @@ const SIGKILL: i32 = 9;
 
 /// How long to wait for processes that were killed: one in uninterruptible sleep dies late or never.
 pub(super) const REMOVE_WITHIN: Duration = Duration::from_secs(10);
+/// How long systemd may take to see that a cgroup is empty.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
 /// How long to follow processes that keep forking while they are killed. The signal is sent by then in any case.
 const KILL_WITHIN: Duration = Duration::from_secs(2);
 /// How long to wait for a freezer; runc's figure for v2.
@@ -28,18 +31,21 @@ const FREEZE_WITHIN: Duration = Duration::from_secs(10);
 pub struct Paths {
     pub layout: Layout,
     pub directories: BTreeMap<String, String>,
+    /// The unit of systemd that they belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { layout: Layout::V2, directories: BTreeMap::new() }
+        Self { layout: Layout::V2, directories: BTreeMap::new(), unit: None }
     }
 }
 
 impl Paths {
     pub(super) fn new(layout: Layout, directories: impl Iterator<Item = (String, String)>) -> Self {
         let directories = directories.map(|(controllers, directory)| (controllers, absolute(&directory))).collect();
-        Self { layout, directories }
+        Self { layout, directories, unit: None }
     }
 
     pub(super) fn forget(&mut self, controllers: &str) {
@@ -176,8 +182,30 @@ impl Paths {
         bail!("{directory} does not freeze within {} s", FREEZE_WITHIN.as_secs())
     }
 
+    /// The hierarchies in which a process of the unit is put by systemd, and does not enter by itself, left out.
+    pub(super) fn without_those_of_systemd(&self) -> Self {
+        let ours = |names: &str| self.layout != Layout::V2 && !names.is_empty() && names != "name=systemd";
+        let directories = self.directories.iter().filter(|(names, _)| ours(names));
+        let directories = directories.map(|(names, directory)| (names.clone(), directory.clone())).collect();
+        Self { layout: self.layout, directories, unit: self.unit.clone() }
+    }
+
     /// Removes the cgroup with every cgroup below it; what still runs there is killed. Success if it is gone already.
     pub fn remove(&self) -> Result<()> {
+        let Some(unit) = &self.unit else { return self.remove_directories() };
+        // systemd would first ask politely, and wait.
+        self.kill_all(SIGKILL)?;
+        let stopped = unit.stop();
+        if stopped.is_err() {
+            // A systemd that cannot be reached sees by itself that all have ended, and removes the cgroup. It must not
+            // be faster removed than seen: then the unit would stay for ever.
+            let deadline = Deadline::after(SEEN_WITHIN);
+            while self.exists() && deadline.pause().is_some() {}
+        }
+        self.remove_directories().map_err(|error| stopped.err().unwrap_or(error))
+    }
+
+    fn remove_directories(&self) -> Result<()> {
         let deadline = Deadline::after(REMOVE_WITHIN);
         let mut first = Ok(());
         for directory in self.directories.values() {

@@ -1,0 +1,126 @@
+//! The client against a server that the test plays, which misbehaves in the ways that a bus can.
+
+use std::os::unix::net::UnixListener;
+
+use super::super::{Unit, with_connection};
+use super::*;
+
+#[test]
+fn addresses_are_read_as_the_specification_has_them() {
+    let read = |text| addresses(text).into_iter().map(|address| address.to_string()).collect::<Vec<_>>();
+    assert_eq!(read("unix:path=/run/user/1000/bus"), ["/run/user/1000/bus"]);
+    assert_eq!(read("unix:path=/a%20b%2fc,guid=0123"), ["/a b/c"]);
+    assert_eq!(read("tcp:host=h;unix:abstract=/tmp/x,guid=1;unix:path=/b"), ["@/tmp/x", "/b"]);
+    assert!(read("unixexec:path=x").is_empty() && read("").is_empty());
+}
+
+/// A server's end that has read what a client says before its first message.
+fn welcome(mut stream: UnixStream, answer: &str) -> UnixStream {
+    let mut greeting = [0; 29];
+    stream.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n");
+    stream.write_all(answer.as_bytes()).unwrap();
+    stream
+}
+
+const WELCOME: &str = "DATA\r\nOK 0123456789abcdef\r\n";
+
+/// An answer to call `serial`: of kind 2, a reply, or 3, an error of that name; with a string in it.
+fn answer(kind: u8, serial: u8, error: &str, text: &str) -> Vec<u8> {
+    let method = Method { destination: "x", path: "/x", interface: "x.x", name: error };
+    let mut bytes = wire::call(&method, 1, &[Value::text(text)]);
+    bytes[1] = kind;
+    // The member's field becomes the error's name, that of the destination the serial number that is answered.
+    let member = bytes.windows(4).position(|field| field == [3, 1, b's', 0]).unwrap();
+    bytes[member] = 4;
+    let destination = bytes.windows(4).position(|field| field == [6, 1, b's', 0]).unwrap();
+    bytes.splice(destination..destination + 16, [5, 1, b'u', 0, serial, 0, 0, 0, 200, 1, b'u', 0, 0, 0, 0, 0]);
+    bytes
+}
+
+/// Runs `client` against a server that treats its connections in this order.
+fn with_server<T>(serve: &[&(dyn Fn(UnixStream) + Sync)], client: impl FnOnce(&Bus) -> T) -> T {
+    let directory = crate::sys::scratch::Directory::new();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| serve.iter().for_each(|serve| serve(listener.accept().unwrap().0)));
+        client(&Bus::User(vec![Address::direct(path.clone())]))
+    })
+}
+
+fn read_call(stream: &mut UnixStream) {
+    let mut bytes = Vec::new();
+    while Message::parse(&bytes).unwrap().is_none() {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        bytes.push(byte[0]);
+    }
+}
+
+fn text(failed: Failed) -> String {
+    format!("{:#}", anyhow::Error::from(failed))
+}
+
+#[test]
+fn a_server_that_refuses_us_is_an_error() {
+    let error = with_server(&[&|stream| drop(welcome(stream, "REJECTED EXTERNAL\r\n"))], |bus| {
+        text(Connection::open(bus).unwrap_err())
+    });
+    assert!(error.ends_with("authentication: REJECTED EXTERNAL"), "{error}");
+}
+
+#[test]
+fn a_connection_that_breaks_is_made_anew() {
+    let breaks = |stream| {
+        let mut stream = welcome(stream, WELCOME);
+        read_call(&mut stream);
+    };
+    let refuses = |stream| {
+        let mut stream = welcome(stream, WELCOME);
+        read_call(&mut stream);
+        stream.write_all(&answer(3, 1, "org.freedesktop.systemd1.NoSuchUnit", "not here")).unwrap();
+    };
+    let call = |connection: &mut Connection| connection.manager("GetUnit", &[Value::text("x")]).map(drop);
+    let failed = with_server(&[&breaks, &refuses], |bus| with_connection(bus, call).unwrap_err());
+    assert!(failed.is(".NoSuchUnit"), "{failed:?}");
+    assert_eq!(text(failed), "systemd: not here");
+    let failed =
+        with_server(&[&breaks as &(dyn Fn(UnixStream) + Sync); 7], |bus| text(with_connection(bus, call).unwrap_err()));
+    assert_eq!(failed, "systemd closed the connection");
+}
+
+#[test]
+fn a_unit_that_is_gone_is_stopped() {
+    let serve = |stream| {
+        let mut stream = welcome(stream, WELCOME);
+        read_call(&mut stream);
+        stream.write_all(&answer(3, 1, "org.freedesktop.systemd1.NoSuchUnit", "not here")).unwrap();
+    };
+    with_server(&[&serve], |bus| Unit { name: "x.scope".into(), bus: bus.clone() }.stop()).unwrap();
+}
+
+#[test]
+fn a_job_that_does_not_end_is_not_waited_for() {
+    let serve = |stream| {
+        let mut stream = welcome(stream, WELCOME);
+        // Until the client goes.
+        let _ = stream.read(&mut [0]);
+    };
+    let result = with_server(&[&serve], |bus| {
+        let mut connection = Connection::open(bus).unwrap();
+        connection.job_result("/job/1", Instant::now() + Duration::from_millis(50)).unwrap()
+    });
+    assert_eq!(result, None);
+}
+
+#[test]
+fn garbage_is_an_error() {
+    let serve = |stream| drop(welcome(stream, &format!("{WELCOME}{}", "B".repeat(64))));
+    let call = |connection: &mut Connection| connection.manager("GetUnit", &[]).map(drop);
+    let error = with_server(&[&serve], |bus| text(with_connection(bus, call).unwrap_err()));
+    assert!(
+        error.contains("D-Bus message") || error.contains("broken pipe") || error.contains("Broken pipe"),
+        "{error}"
+    );
+}
