@@ -1,5 +1,6 @@
 //! A bundle in the test's directory, and the container made from it.
 
+use crate::runner::{Need, need};
 use crate::runtime::{Call, Output, Running, eventually};
 use crate::{host, user};
 use serde_json::{Value, json};
@@ -87,6 +88,10 @@ impl Bundle {
 
     /// Sets the field at a dotted path: `set("linux.maskedPaths", json!(["/secret"]))`; null removes it.
     pub fn set(mut self, field: &str, value: Value) -> Self {
+        if field == "linux.cgroupsPath" {
+            let is_of_systemd = value.as_str().is_none_or(|path| path.split(':').count() == 3);
+            need(Need::Cgroupfs, is_of_systemd || !host::all_with_systemd());
+        }
         let mut place = &mut self.spec;
         let (parents, last) = field.rsplit_once('.').unwrap_or(("", field));
         for name in parents.split('.').filter(|name| !name.is_empty()) {
@@ -179,7 +184,9 @@ impl Bundle {
         let mut words = vec![command.to_owned(), "--bundle".to_owned(), self.dir.display().to_string()];
         words.extend(self.flags.iter().cloned());
         words.push(self.id.clone());
-        Call::new(words).global(self.global.iter().map(String::as_str)).as_user(self.as_user || user::has_suite())
+        let as_user = self.as_user || user::has_suite();
+        let driver = if host::all_with_systemd() && !as_user { Some("--systemd-cgroup") } else { None };
+        Call::new(words).global(driver).global(self.global.iter().map(String::as_str)).as_user(as_user)
     }
 
     /// `run` in the foreground.

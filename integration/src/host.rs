@@ -198,6 +198,7 @@ fn left() -> Vec<String> {
         }
     }
     all.extend(cgroups(&tag()).iter().map(|path| format!("cgroup {}", path.display())));
+    all.extend(units(&tag()).iter().map(|name| format!("systemd unit {name}")));
     let before: BTreeSet<&str> = CORNER.get().map(|corner| corner.mounts.lines().collect()).unwrap_or_default();
     all.extend(mounts().lines().filter(|line| !before.contains(line)).map(|line| format!("mount {line}")));
     all.extend(descendants(std::process::id()).iter().map(|&pid| format!("process {}", describe(pid))));
@@ -373,6 +374,23 @@ pub fn ignores_writes(path: &Path) -> bool {
     let after = std::fs::read_to_string(path).unwrap_or_default();
     let _ = std::fs::write(path, before.trim());
     after.trim() != "1048576"
+}
+
+/// Whether every container is to be made with the systemd driver: `OCIRT_SUITE_SYSTEMD=1`.
+pub fn all_with_systemd() -> bool {
+    std::env::var_os("OCIRT_SUITE_SYSTEMD").is_some_and(|value| value == "1")
+}
+
+/// Whether systemd runs this host.
+pub fn is_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// The names of transient units of systemd that contain `part`, failed ones included.
+pub fn units(part: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/run/systemd/transient").into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.contains(part)).collect()
 }
 
 /// True where /sys/fs/cgroup itself is cgroup v2.

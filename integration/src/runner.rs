@@ -21,6 +21,10 @@ pub type Tests = &'static [(&'static str, fn())];
 pub enum Need {
     CgroupV1,
     CgroupV2,
+    /// The cgroupfs driver: the test is about its form of cgroupsPath.
+    Cgroupfs,
+    /// A host that systemd runs.
+    Systemd,
     CapSysResource,
     KernelFeature,
     Ocirt,
@@ -39,6 +43,8 @@ pub enum Need {
 const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("CgroupV1", 20),
     ("CgroupV2", 20),
+    ("Cgroupfs", 12),
+    ("Systemd", 20),
     ("CapSysResource", 6),
     ("KernelFeature", 8),
     ("Ocirt", 100),

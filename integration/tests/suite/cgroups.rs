@@ -219,8 +219,8 @@ fn a_relative_cgroups_path_is_below_the_runtimes_choice() {
 fn a_parent_cgroup_that_was_there_stays() {
     let base = if host::is_cgroup2() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" };
     let parent = std::path::Path::new(base).join(host::tag());
-    std::fs::create_dir(&parent).expect("cgroup");
     let bundle = Bundle::new().set("linux.cgroupsPath", json!(format!("/{}/one", host::tag())));
+    std::fs::create_dir(&parent).expect("cgroup");
     bundle.run(probe!(print "x")).ok();
     assert!(parent.exists() && !parent.join("one").exists());
     std::fs::remove_dir(&parent).expect("cgroup");
@@ -268,8 +268,9 @@ fn a_limit_the_kernel_refuses_names_the_field() {
 fn a_cgroup_can_be_joined_that_exists() {
     let base = if host::is_cgroup2() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/freezer" };
     let group = std::path::Path::new(base).join(host::tag());
+    let bundle = Bundle::new().set("linux.cgroupsPath", json!(format!("/{}", host::tag())));
     std::fs::create_dir(&group).expect("cgroup");
-    let container = Bundle::new().set("linux.cgroupsPath", json!(format!("/{}", host::tag()))).create(probe!(sleep 60));
+    let container = bundle.create(probe!(sleep 60));
     let text = container.proc_file("cgroup");
     assert!(text.contains(&host::tag()), "{text}");
     call(["delete", "--force", container.id()]).ok();

@@ -61,7 +61,7 @@ fn adjusted(engine: &Value, pod: u32) -> Bundle {
             std::os::unix::fs::chown(bundle.inside(path), owner, owner).expect("chown");
         }
     }
-    let path = format!("/{}", bundle.id);
+    let path = if host::all_with_systemd() { format!(":suite:{}", bundle.id) } else { format!("/{}", bundle.id) };
     if spec["linux"]["cgroupsPath"].is_string() {
         spec["linux"]["cgroupsPath"] = json!(path);
     }

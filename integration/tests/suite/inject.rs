@@ -110,6 +110,11 @@ fn kill_at_each(first: &str, prepare: impl Fn() -> (Bundle, Call)) {
     });
 }
 
+/// What create looks at first that is about the container.
+fn first_of_create() -> &'static str {
+    if host::all_with_systemd() { "/run/systemd/system" } else { "/proc/self/cgroup" }
+}
+
 fn create() -> (Bundle, Call) {
     let bundle = bundle().write(probe!(sleep 60));
     let call = bundle.call("create");
@@ -125,7 +130,7 @@ fn created(words: &[&str]) -> (Bundle, Call) {
 }
 
 fn create_killed_at_a_system_call_is_undone() {
-    kill_at_each("/proc/self/cgroup", create);
+    kill_at_each(first_of_create(), create);
 }
 
 fn start_killed_at_a_system_call_is_undone() {
@@ -137,7 +142,7 @@ fn delete_killed_at_a_system_call_can_be_repeated() {
 }
 
 fn create_with_a_failing_system_call_leaves_nothing() {
-    let places = places("/proc/self/cgroup", create);
+    let places = places(first_of_create(), create);
     each(&places, |Place { name, count }| {
         if NOT_FAILING.contains(&name.as_str()) {
             return;

@@ -44,6 +44,7 @@ mod rootless;
 mod seccomp;
 mod security;
 mod states;
+mod systemd;
 mod update;
 
 fn main() -> std::process::ExitCode {
@@ -79,6 +80,7 @@ fn main() -> std::process::ExitCode {
         no_cgroup::TESTS,
         resources::TESTS,
         update::TESTS,
+        systemd::TESTS,
         events::TESTS,
         checkpoint::TESTS,
         checkpoint_mounts::TESTS,

@@ -120,7 +120,7 @@ fn ps_lists_the_processes() {
 
 fn ps_takes_arguments_for_ps() {
     let container = running();
-    let table = call(["ps", container.id(), "-o", "pid,comm"]).ok().stdout;
+    let table = call(["ps", container.id(), "-e", "-o", "pid,comm"]).ok().stdout;
     let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["PID", "COMMAND"]);
     assert_eq!(rows[1..], [[container.pid().to_string().as_str(), "probe"]]);
