@@ -8,6 +8,7 @@
 )]
 
 mod annotations;
+mod attacks;
 mod cgroups;
 mod checkpoint;
 mod checkpoint_mounts;
@@ -68,6 +69,7 @@ fn main() -> std::process::ExitCode {
         cgroups::TESTS,
         refusals::TESTS,
         security::TESTS,
+        attacks::TESTS,
         states::TESTS,
         exec::TESTS,
         exec_join::TESTS,
