@@ -45,6 +45,7 @@ impl Created {
                     if prepared.optional && group.writes.iter().all(is_device_rule) && (prepared.rootless)() =>
                 {
                     created.paths.forget(&group.hierarchy.controllers);
+                    created.entered.forget(&group.hierarchy.controllers);
                 }
                 Err(failed) => return Err(failed.into_error(group)),
             }
