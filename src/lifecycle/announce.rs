@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::log;
 use crate::sys::process::Child;
 use crate::sys::socket;
 
@@ -31,16 +32,47 @@ impl Drop for PidFile {
     }
 }
 
-/// Sends the process's descriptor to `pidfd_socket`, and writes its pid to `pid_file`.
-pub fn process(child: &Child, pidfd_socket: Option<&Path>, pid_file: Option<&Path>) -> Result<PidFile> {
-    if let Some(path) = pidfd_socket {
-        let words = || format!("--pidfd-socket {}", path.display());
-        let socket = socket::connect_stream(path).with_context(words)?;
-        socket::send(socket.as_fd(), b"pidfd", &[child.pidfd.as_fd()]).with_context(words)?;
+/// Who is to be told of a process.
+pub struct Announcement<'a> {
+    receiver: Option<(OwnedFd, &'a Path)>,
+    pid_file: Option<&'a Path>,
+}
+
+impl<'a> Announcement<'a> {
+    /// Connects to `pidfd_socket`.
+    pub fn open(pidfd_socket: Option<&'a Path>, pid_file: Option<&'a Path>) -> Result<Self> {
+        let connect = |path: &'a Path| {
+            let socket = socket::connect_stream(path).map_err(|error| log::words("connect", &error));
+            Ok::<_, anyhow::Error>((socket.with_context(|| format!("--pidfd-socket {}", path.display()))?, path))
+        };
+        Ok(Self { receiver: pidfd_socket.map(connect).transpose()?, pid_file })
     }
-    let Some(path) = pid_file else { return Ok(PidFile(None)) };
-    write_pid_file(path, child.pid).with_context(|| format!("--pid-file {}", path.display()))?;
-    Ok(PidFile(Some(path.to_owned())))
+
+    /// The same, and an error for a pid file whose directory is not there: before there is a process that would have
+    /// begun its work when the file turns out to be impossible.
+    pub fn prepare(pidfd_socket: Option<&'a Path>, pid_file: Option<&'a Path>) -> Result<Self> {
+        if let Some(directory) = pid_file.and_then(Path::parent).filter(|path| !path.as_os_str().is_empty()) {
+            let found = std::fs::metadata(directory).map_err(|error| log::words("stat", &error));
+            found.with_context(|| pid_file_words(pid_file.unwrap_or(directory)))?;
+        }
+        Self::open(pidfd_socket, pid_file)
+    }
+
+    /// Sends the process's descriptor to the socket, and writes its pid to the file.
+    pub fn tell(&self, child: &Child) -> Result<PidFile> {
+        if let Some((socket, path)) = &self.receiver {
+            let sent = socket::send(socket.as_fd(), b"pidfd", &[child.pidfd.as_fd()]);
+            sent.with_context(|| format!("--pidfd-socket {}", path.display()))?;
+        }
+        let Some(path) = self.pid_file else { return Ok(PidFile(None)) };
+        let written = write_pid_file(path, child.pid).map_err(|error| log::words("write", &error));
+        written.with_context(|| pid_file_words(path))?;
+        Ok(PidFile(Some(path.to_owned())))
+    }
+}
+
+fn pid_file_words(path: &Path) -> String {
+    format!("--pid-file {}", path.display())
 }
 
 /// Writes the pid without a newline, atomically, as engines read it.

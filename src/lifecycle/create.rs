@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::{Result, bail, ensure};
 
-use super::announce::{self, PidFile};
+use super::announce::{self, Announcement, PidFile};
 use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
 use super::{Host, Id, protect};
@@ -108,7 +108,7 @@ pub fn build(
     directory.save(&state)?;
     let annotated = annotations::compile(&state.annotations)?.pidfd_receiver;
     let pidfd_socket = options.pidfd_socket.as_deref().or(annotated);
-    let pid_file = announce::process(&init.child, pidfd_socket, options.pid_file.as_deref())?;
+    let pid_file = Announcement::open(pidfd_socket, options.pid_file.as_deref())?.tell(&init.child)?;
     Ok(Created { init, cgroup, intel_rdt, directory, state, plan, pid_file })
 }
 

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::agent::Attendance;
+use super::announce::{self, Announcement};
 use super::create::check_preserved;
 use super::exec_process::{self, Changes};
 use super::inspect::Found;
 use super::state::{State, Status};
-use super::{Host, Id, Refusal, announce, foreground, protect};
+use super::{Host, Id, Refusal, foreground, protect};
 use crate::container::cgroup::{Join, Paths};
 use crate::container::hooks::Output;
 use crate::init::link::{self, Milestone, Report, RuntimeEnd};
@@ -54,6 +55,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     }
     let (console, relay) = announce::consoles(terminal, options.console_socket.as_deref(), options.detach)?;
     check_preserved(options.preserve_fds)?;
+    let announcement = Announcement::prepare(options.pidfd_socket.as_deref(), options.pid_file.as_deref())?;
     let place = Place::find(&found, options)?;
     let to_join = match enter_pid_namespace(init.as_fd(), &saved) {
         // Init still runs our own program, which an ordinary user may execute but not look into, not even in his namespace.
@@ -78,7 +80,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     // From here on every signal is heard by the relay, which passes it on.
     let signals = if options.detach { None } else { Some(signal::listen()?) };
     let mut process = Started::launch(&plan, &place, console)?;
-    let mut pid_file = announce::process(&process.child, options.pidfd_socket.as_deref(), options.pid_file.as_deref())?;
+    let mut pid_file = announcement.tell(&process.child)?;
     process.follow_to_exec(&plan, init.as_fd(), &found.state)?;
     pid_file.keep();
     process.kept = true;

@@ -61,7 +61,8 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     made.restore(&job, console)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
     let init = made.init.as_ref().map(|init| &init.child);
-    let pid_file = init.map(|init| announce::process(init, None, options.create.pid_file.as_deref())).transpose()?;
+    let announcement = announce::Announcement::open(None, options.create.pid_file.as_deref())?;
+    let pid_file = init.map(|init| announcement.tell(init)).transpose()?;
     made.keep();
     pid_file.into_iter().for_each(|mut file| file.keep());
     let (Some(signals), Some(init)) = (signals, &made.init) else { return Ok(0) };
