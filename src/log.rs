@@ -6,11 +6,14 @@
 
 #![forbid(unsafe_code)]
 
+mod daemon;
 pub mod facts;
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,6 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use crate::sys::{Errno, SysError};
+use daemon::{Daemon, Protocol};
 use facts::Facts;
 
 /// How a line of the log file looks.
@@ -52,7 +56,7 @@ impl Level {
             "error" => Ok(Self::Error),
             "warning" | "warn" => Ok(Self::Warning),
             "info" => Ok(Self::Info),
-            "debug" => Ok(Self::Debug),
+            "debug" | "trace" => Ok(Self::Debug),
             _ => bail!("invalid log-level: {name}"),
         }
     }
@@ -80,6 +84,7 @@ enum Sink {
     /// No file, but lines for a program: `--log-format json` alone, or `--log /dev/stderr`.
     Stderr,
     File(File),
+    Daemon(Daemon),
 }
 
 impl Log {
@@ -88,14 +93,13 @@ impl Log {
         Self { sink: Sink::Console, format: Format::Text, level: Level::Info }
     }
 
-    /// Opens the log as `--log` and its companions say. Lines are appended, each by one write(2): several runtimes of
-    /// one container write to the same file.
-    pub fn open(path: Option<&Path>, format: Format, level: Level) -> Result<Self> {
-        let sink = match path {
-            Some(path) if path == Path::new("/dev/stderr") => Sink::Stderr,
-            Some(path) if !path.as_os_str().is_empty() => Sink::File(append(path)?),
-            _ if format == Format::Json => Sink::Stderr,
-            _ => Sink::Console,
+    /// Opens the log as `--log` and its companions say: a path, or crun's `file:PATH`, `journald:ID` and `syslog:ID`.
+    /// Lines are appended to a file, each by one write(2): several runtimes of one container write to the same one.
+    pub fn open(place: Option<&OsStr>, format: Format, level: Level) -> Result<Self> {
+        let sink = match place.filter(|place| !place.is_empty()) {
+            Some(place) => named(place.as_bytes())?,
+            None if format == Format::Json => Sink::Stderr,
+            None => Sink::Console,
         };
         Ok(Self { sink, format, level })
     }
@@ -112,12 +116,12 @@ impl Log {
         self.line(Level::Debug, message, None);
     }
 
-    /// Writes the error that ends the command `phase`, to the log, and to stderr too when the log is a file: callers
+    /// Writes the error that ends the command `phase`, to the log, and to stderr too when the log is elsewhere: callers
     /// read the one, people the other.
     pub fn error(&self, phase: &str, error: &anyhow::Error) {
         let message = format!("{error:#}");
         self.line(Level::Error, &message, Some(&Facts::of(phase, error)));
-        if let Sink::File(_) = self.sink {
+        if let Sink::File(_) | Sink::Daemon(_) = self.sink {
             to_stderr(&console_line(Level::Error, &message));
         }
     }
@@ -125,6 +129,13 @@ impl Log {
     fn line(&self, level: Level, message: &str, facts: Option<&Facts>) {
         if level > self.level {
             return;
+        }
+        if let Sink::Daemon(daemon) = &self.sink {
+            // Level and time are theirs already; only what else is known about an error needs an object.
+            return match self.format {
+                Format::Text => daemon.send(level, message),
+                Format::Json => daemon.send(level, json_line(&now(), level, message, facts).trim_end()),
+            };
         }
         let line = match (&self.sink, self.format) {
             (Sink::Console, _) => console_line(level, message),
@@ -134,7 +145,7 @@ impl Log {
         match &self.sink {
             // A full disk must not turn a working container into a failing one.
             Sink::File(file) => drop((&mut &*file).write_all(line.as_bytes())),
-            Sink::Console | Sink::Stderr => to_stderr(&line),
+            Sink::Console | Sink::Stderr | Sink::Daemon(_) => to_stderr(&line),
         }
     }
 }
@@ -142,6 +153,16 @@ impl Log {
 /// A failure of std in the words of all others: the call, and strerror(3) in lower case.
 pub fn words(call: &'static str, error: &std::io::Error) -> SysError {
     SysError::new(call, Errno::from_raw(error.raw_os_error().unwrap_or_default()))
+}
+
+fn named(place: &[u8]) -> Result<Sink> {
+    for (prefix, protocol) in [("journald:", Protocol::Journald), ("syslog:", Protocol::Syslog)] {
+        if let Some(id) = place.strip_prefix(prefix.as_bytes()) {
+            return Daemon::connect(protocol, &String::from_utf8_lossy(id)).map(Sink::Daemon);
+        }
+    }
+    let path = Path::new(OsStr::from_bytes(place.strip_prefix(b"file:").unwrap_or(place)));
+    if path == Path::new("/dev/stderr") { Ok(Sink::Stderr) } else { append(path).map(Sink::File) }
 }
 
 fn append(path: &Path) -> Result<File> {

@@ -147,6 +147,11 @@ impl Bundle {
         self.push(&format!("hooks.{kind}"), hook)
     }
 
+    /// Whether the ordinary user makes its container.
+    pub fn as_user(&self) -> bool {
+        self.as_user || user::has_suite()
+    }
+
     pub fn config(mut self, change: impl FnOnce(&mut Value)) -> Self {
         change(&mut self.spec);
         self
@@ -184,7 +189,7 @@ impl Bundle {
         let mut words = vec![command.to_owned(), "--bundle".to_owned(), self.dir.display().to_string()];
         words.extend(self.flags.iter().cloned());
         words.push(self.id.clone());
-        let as_user = self.as_user || user::has_suite();
+        let as_user = self.as_user();
         let driver = if host::all_with_systemd() && !as_user { Some("--systemd-cgroup") } else { None };
         Call::new(words).global(driver).global(self.global.iter().map(String::as_str)).as_user(as_user)
     }
@@ -228,7 +233,7 @@ impl Container {
     /// A call by whoever made the container.
     #[track_caller]
     pub fn call<const N: usize>(&self, words: [&str; N]) -> Output {
-        Call::new(words).as_user(self.bundle.as_user || user::has_suite()).run()
+        Call::new(words).as_user(self.bundle.as_user()).run()
     }
 
     #[track_caller]

@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// What follows a flag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,7 +16,7 @@ pub enum Takes {
 use Takes::{Nothing, Value};
 
 /// Flags before the command.
-const GLOBAL: [(&str, Takes); 11] = [
+const GLOBAL: [(&str, Takes); 12] = [
     ("cgroup-manager", Value),
     ("criu", Value),
     ("debug", Nothing),
@@ -27,6 +27,7 @@ const GLOBAL: [(&str, Takes); 11] = [
     ("root", Value),
     ("rootless", Value),
     ("systemd-cgroup", Nothing),
+    ("systemd-log", Nothing),
     ("version", Nothing),
 ];
 
@@ -108,7 +109,7 @@ const COMMANDS: [(&str, Takes); 74] = [
     ("work-path", Value),
 ];
 
-/// The arguments, the program's name first, in clap's spelling.
+/// The arguments, the program's name first, in clap's spelling. The context of an error is the command, if there is one.
 pub fn normalise(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
     let mut arguments = arguments.into_iter();
     let mut out: Vec<OsString> = arguments.next().into_iter().collect();
@@ -139,7 +140,14 @@ pub fn normalise(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
             Word::Long { name, value } => {
                 let flags = if command.is_some() { COMMANDS.as_slice() } else { GLOBAL.as_slice() };
                 match flags.iter().find(|(flag, _)| flag.as_bytes() == name) {
-                    Some((flag, Nothing)) => switch(&mut out, level, flag, value)?,
+                    Some((flag, Nothing)) => {
+                        let switched = switch(&mut out, level, flag, value);
+                        // The command comes first in the error, as in all others; without one, there is nothing to add.
+                        match &command {
+                            Some(command) => switched.with_context(|| command.display().to_string())?,
+                            None => switched?,
+                        }
+                    }
                     Some((flag, Value)) => {
                         out.push(format!("--{flag}").into());
                         out.extend(value.map(OsStringExt::from_vec).or_else(|| arguments.next()));
@@ -184,11 +192,13 @@ fn stops_parsing(command: Option<&OsStr>) -> bool {
 }
 
 fn short_takes_value(letter: u8, command: Option<&OsStr>) -> bool {
+    let Some(command) = command else { return matches!(letter, b'l' | b'r') };
     match letter {
         b'b' => true,
-        b'f' => command.is_some_and(|command| command != "delete"),
-        b'r' => command.is_some_and(|command| command == "update"),
-        b'c' | b'e' | b'g' | b'p' | b'u' => command.is_some_and(|command| command == "exec"),
+        b'f' => command != "delete",
+        b'r' => command == "update",
+        b'c' | b'p' => ["create", "run", "plan", "exec"].iter().any(|name| command == *name),
+        b'e' | b'g' | b'u' => command == "exec",
         _ => false,
     }
 }
@@ -220,6 +230,7 @@ mod tests {
         assert_eq!(normal("o restore -no-subreaper x"), "o restore --no-subreaper x");
         assert_eq!(normal("o -root=/r -debug state x"), "o --root /r --debug state x");
         assert_eq!(normal("o create -bundle -b x"), "o create --bundle -b x");
+        assert_eq!(normal("o -r /r -s -l /l kill -r x"), "o -r /r -s -l /l kill -r -- x");
     }
 
     #[test]

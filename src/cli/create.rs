@@ -38,7 +38,7 @@ pub struct Options {
     pub config: Option<PathBuf>,
 
     /// Unix socket that receives the master of the console's pseudoterminal
-    #[arg(long, value_name = "SOCKET", allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "SOCKET", allow_hyphen_values = true)]
     pub console_socket: Option<PathBuf>,
 
     /// Unix socket that receives a pidfd of the container's process
@@ -46,7 +46,7 @@ pub struct Options {
     pub pidfd_socket: Option<PathBuf>,
 
     /// File to write the pid of the container's process to
-    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "FILE", allow_hyphen_values = true)]
     pub pid_file: Option<PathBuf>,
 
     /// Do not use pivot_root; for a root filesystem on a ramdisk

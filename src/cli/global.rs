@@ -1,5 +1,6 @@
 //! The flags before the command.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -9,16 +10,23 @@ use crate::container::cgroup::Manager;
 use crate::lifecycle::{Host, Rootless, root};
 use crate::log::{Format, Level, Log};
 
+/// The `--log` that `--systemd-log` means.
+pub const JOURNAL: &str = "journald:ocirt";
+
 #[derive(Args, Debug)]
 pub struct Global {
     /// Directory that holds the containers' states; it should be on a tmpfs
     /// [default: /run/ocirt, or $XDG_RUNTIME_DIR/ocirt for users other than root]
-    #[arg(long, value_name = "DIR", verbatim_doc_comment, allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "DIR", verbatim_doc_comment, allow_hyphen_values = true)]
     pub root: Option<PathBuf>,
 
-    /// File to append log lines to [default: stderr]
-    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
-    pub log: Option<PathBuf>,
+    /// Where log lines go: [file:]PATH to append to, journald:ID or syslog:ID [default: stderr]
+    #[arg(short, long, value_name = "PLACE", allow_hyphen_values = true)]
+    pub log: Option<OsString>,
+
+    /// Log to journald, as youki has it; the same as --log journald:ocirt
+    #[arg(long, hide = true)]
+    pub systemd_log: bool,
 
     /// Format of log lines: text or json [default: text]
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, allow_hyphen_values = true)]
@@ -33,7 +41,7 @@ pub struct Global {
     pub debug: bool,
 
     /// Let systemd make the cgroups; cgroupsPath is slice:prefix:name then
-    #[arg(long)]
+    #[arg(short, long)]
     pub systemd_cgroup: bool,
 
     /// Who makes the cgroups: cgroupfs, systemd or disabled [default: cgroupfs]
@@ -63,7 +71,12 @@ impl Global {
     pub fn log(&self) -> Result<Log> {
         let format = Format::parse(&self.log_format)?;
         let level = if self.debug { Level::Debug } else { Level::parse(&self.log_level)? };
-        Log::open(self.log.as_deref(), format, level)
+        let place = match &self.log {
+            Some(_) if self.systemd_log => bail!("--systemd-log: lines go to one place, and --log names another"),
+            None if self.systemd_log => Some(OsStr::new(JOURNAL)),
+            place => place.as_deref(),
+        };
+        Log::open(place, format, level)
     }
 
     pub fn host<'a>(&self, log: &'a Log) -> Result<Host<'a>> {

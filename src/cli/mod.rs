@@ -14,6 +14,7 @@ mod events;
 mod exec;
 mod features;
 mod global;
+mod info;
 mod json;
 mod kill;
 mod list;
@@ -101,6 +102,7 @@ enum Command {
     Restore(restore::Restore),
     Spec(spec::Spec),
     Features(features::Features),
+    Info(info::Info),
     Plan(plan::Plan),
 }
 
@@ -117,7 +119,10 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     }
     let arguments = match args::normalise(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => return fail(&Log::console(), "usage", &error),
+        Err(error) => {
+            fail(&Log::console(), "usage", &error);
+            return status_of_failure(&error.to_string());
+        }
     };
     match Cli::try_parse_from(&arguments) {
         Ok(cli) => dispatch(cli, &arguments),
@@ -145,6 +150,7 @@ fn execute(global: &Global, log: &Log, command: Command) -> u8 {
     let result = match command {
         Command::Spec(spec) => spec.execute().map(|()| 0),
         Command::Features(features) => features.execute().map(|()| 0),
+        Command::Info(info) => info.execute().map(|()| 0),
         command => global.host(log).context(name).and_then(|host| command.execute(&host)),
     };
     match result {
@@ -183,6 +189,7 @@ impl Command {
             Self::Restore(_) => "restore",
             Self::Spec(_) => "spec",
             Self::Features(_) => "features",
+            Self::Info(_) => "info",
             Self::Plan(_) => "plan",
         }
     }
@@ -208,6 +215,7 @@ impl Command {
             Self::Restore(command) => command.execute(host),
             Self::Spec(command) => command.execute().map(|()| 0),
             Self::Features(command) => command.execute().map(|()| 0),
+            Self::Info(command) => command.execute().map(|()| 0),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! A command line that makes no sense, in one line; and `--help`, which clap treats as such.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
 
 use anyhow::anyhow;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Error};
 
+use super::global::JOURNAL;
 use super::{Cli, fail, finish, print, status_of_failure};
 use crate::log::{Format, Level, Log};
 
@@ -82,10 +82,10 @@ fn text(error: &Error, kind: ContextKind) -> Option<&str> {
 /// The log as far as the arguments make sense: engines look for errors there, not on stderr.
 fn log(arguments: &[OsString]) -> Log {
     let Ok(matches) = Cli::command().ignore_errors(true).try_get_matches_from(arguments) else { return Log::console() };
-    let path = matches.get_one::<PathBuf>("log");
+    let place = matches.get_one::<OsString>("log").map(OsString::as_os_str);
+    let place = if matches.get_one::<bool>("systemd_log") == Some(&true) { Some(OsStr::new(JOURNAL)) } else { place };
     let format = matches.get_one::<String>("log_format").and_then(|name| Format::parse(name).ok());
-    Log::open(path.map(PathBuf::as_path), format.unwrap_or(Format::Text), Level::Info)
-        .unwrap_or_else(|_| Log::console())
+    Log::open(place, format.unwrap_or(Format::Text), Level::Info).unwrap_or_else(|_| Log::console())
 }
 
 #[cfg(test)]

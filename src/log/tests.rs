@@ -65,7 +65,7 @@ fn a_log_file_is_appended_to_and_readable() {
     use std::os::unix::fs::PermissionsExt;
     let path = std::env::temp_dir().join(format!("ocirt-log-{}", std::process::id()));
     std::fs::write(&path, "first\n").unwrap();
-    let log = Log::open(Some(&path), Format::Text, Level::Warning).unwrap();
+    let log = Log::open(Some(path.as_os_str()), Format::Text, Level::Warning).unwrap();
     log.warn("second");
     log.debug("not written");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -73,7 +73,7 @@ fn a_log_file_is_appended_to_and_readable() {
     assert!(text.starts_with("first\ntime=\""), "{text}");
     assert!(text.ends_with("\" level=warning msg=second\n"), "{text}");
 
-    drop(Log::open(Some(&path), Format::Json, Level::Info).unwrap());
+    drop(Log::open(Some(path.as_os_str()), Format::Json, Level::Info).unwrap());
     let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
     std::fs::remove_file(&path).unwrap();
     assert_eq!(mode & 0o600, 0o600);
@@ -82,7 +82,7 @@ fn a_log_file_is_appended_to_and_readable() {
 
 #[test]
 fn an_unwritable_log_names_itself() {
-    let error = Log::open(Some(Path::new("/nonexistent/log")), Format::Text, Level::Info).err().unwrap();
+    let error = Log::open(Some(OsStr::new("/nonexistent/log")), Format::Text, Level::Info).err().unwrap();
     assert_eq!(format!("{error:#}"), "--log \"/nonexistent/log\": open: no such file or directory");
 }
 
@@ -92,4 +92,16 @@ fn unknown_formats_and_levels_are_refused() {
     assert_eq!(Format::parse("json").unwrap(), Format::Json);
     assert_eq!(Level::parse("loud").unwrap_err().to_string(), "invalid log-level: loud");
     assert!(Level::parse("debug").unwrap() > Level::parse("warning").unwrap());
+}
+
+#[test]
+fn a_place_may_be_a_file_by_name() {
+    let path = std::env::temp_dir().join(format!("ocirt-log-file-{}", std::process::id()));
+    let log = Log::open(Some(OsStr::new(&format!("file:{}", path.display()))), Format::Text, Level::Info).unwrap();
+    log.warn("said");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(text.contains("msg=said"), "{text}");
+    let error = Log::open(Some(OsStr::new("file:")), Format::Text, Level::Info).err().unwrap();
+    assert_eq!(format!("{error:#}"), "--log \"\": open: no such file or directory");
 }

@@ -21,6 +21,7 @@ mod exec;
 mod exec_join;
 mod exec_life;
 mod exec_rootless;
+mod flags;
 mod hooks;
 mod hot_mounts;
 mod idmap;
@@ -77,6 +78,7 @@ fn main() -> std::process::ExitCode {
         exec_rootless::TESTS,
         console::TESTS,
         output::TESTS,
+        flags::TESTS,
         pause::TESTS,
         ps::TESTS,
         no_cgroup::TESTS,
