@@ -1,5 +1,5 @@
-//! The documents' claims about tests, checked on the source text: every test that a page names exists, and
-//! docs/security.md has a row for each CVE and advisory of runc, crun and youki.
+//! The documents' claims about tests, checked on the source text: every test that a page names exists, docs/security.md
+//! has a row for each CVE and advisory of runc, crun and youki, and its table of who falls is what the lists say.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -130,6 +130,72 @@ fn every_name_that_a_test_is_listed_under_as_failing_exists() {
             assert!(!reason.trim().is_empty(), "{kind}: no reason in {line}");
         }
     }
+}
+
+/// The modules of the suite that are attacks from the first test to the last.
+const ATTACKS: [&str; 2] = ["security", "attacks"];
+
+/// The text of a module of the suite; none where there is no such module.
+fn suite(module: &str) -> Option<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("integration/tests/suite/{module}.rs"));
+    fs::read_to_string(path).ok()
+}
+
+/// The attacks, as `module::name`: all of [`ATTACKS`], and what the tables of CVEs in `page` name from other modules.
+fn attacks(page: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for module in ATTACKS {
+        let text = suite(module).expect("a module of attacks");
+        let list = text.split_once("tests![").and_then(|(_, rest)| rest.split_once(']')).expect("a list of tests").0;
+        found.extend(
+            list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(|name| format!("{module}::{name}")),
+        );
+    }
+    let (_, tables) = page.split_once("## CVEs of").expect("the tables of CVEs");
+    let rows = tables.split("## Who falls").next().expect("text").lines().filter(|line| line.starts_with('|'));
+    let named: BTreeSet<_> =
+        rows.flat_map(names).filter_map(|name| name.split_once("::").map(|parts| (name, parts.0))).collect();
+    found.extend(
+        named
+            .into_iter()
+            .filter(|(_, module)| !ATTACKS.contains(module) && suite(module).is_some())
+            .map(|(name, _)| name.to_owned()),
+    );
+    found
+}
+
+/// Whether a test asks for what `kind` does not have, by itself or in a function of its module that it calls.
+fn skipped(kind: &str, test: &str) -> bool {
+    let (module, name) = test.split_once("::").expect("module::name");
+    let text = suite(module).expect("a module");
+    let functions: Vec<_> = text.split("\nfn ").skip(1).filter_map(|text| text.split_once('(')).collect();
+    let body = |wanted: &str| functions.iter().find(|(name, _)| *name == wanted).map_or("", |(_, body)| body);
+    // Debian's crun is built without CRIU.
+    let asks = |body: &str| body.contains("need(Need::Ocirt") || kind == "crun" && body.contains("    required();");
+    let body = body(name);
+    assert!(!body.is_empty(), "{test} has a body");
+    asks(body) || functions.iter().any(|(name, text)| asks(text) && body.contains(&format!("{name}(")) && body != *text)
+}
+
+/// What the list of differences of `kind` says of a test.
+fn verdict(kind: &str, expected: &str, test: &str) -> String {
+    let line = expected.lines().find_map(|line| line.strip_prefix(test)?.strip_prefix(": "));
+    let Some(reason) = line else { return if skipped(kind, test) { "skipped" } else { "pass" }.to_owned() };
+    let (often, reason) = reason.strip_prefix("sometimes: ").map_or(("", reason), |rest| ("sometimes ", rest));
+    format!("{often}{}", if reason.starts_with("falls: ") { "falls" } else { "differs" })
+}
+
+#[test]
+fn the_table_of_who_falls_is_what_the_lists_say() {
+    let page = read("docs/security.md");
+    let lists = ["runc", "crun"].map(|kind| (kind, read(&format!("integration/expected/{kind}.txt"))));
+    let mut table = "| test | ocirt | runc 1.1.5 | crun 1.8.1 |\n|---|---|---|---|\n".to_owned();
+    for test in attacks(&page) {
+        let [runc, crun] = lists.each_ref().map(|(kind, list)| verdict(kind, list, &test));
+        table += &format!("| `{test}` | pass | {runc} | {crun} |\n");
+    }
+    assert!(table.contains("| falls |") && table.contains("| skipped |"), "{table}");
+    assert!(page.contains(&format!("\n\n{table}\n")), "docs/security.md, \"Who falls\", should be\n{table}");
 }
 
 #[test]
