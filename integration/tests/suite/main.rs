@@ -48,6 +48,7 @@ mod security;
 mod states;
 mod systemd;
 mod update;
+mod wrong_values;
 
 fn main() -> std::process::ExitCode {
     ocirt_integration::runner::main(&[
@@ -79,6 +80,7 @@ fn main() -> std::process::ExitCode {
         console::TESTS,
         output::TESTS,
         flags::TESTS,
+        wrong_values::TESTS,
         pause::TESTS,
         ps::TESTS,
         no_cgroup::TESTS,
