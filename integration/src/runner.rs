@@ -38,6 +38,8 @@ pub enum Need {
     Criu,
     /// A user without a cgroup of his own.
     NoDelegation,
+    /// AppArmor in the kernel, and apparmor_parser(8).
+    Apparmor,
 }
 
 const SKIP_BOUNDS: &[(&str, usize)] = &[
@@ -53,6 +55,7 @@ const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("Strace", 4),
     ("Criu", 30),
     ("NoDelegation", 4),
+    ("Apparmor", 4),
 ];
 
 const SKIPPED: i32 = 77;

@@ -8,6 +8,7 @@
 )]
 
 mod annotations;
+mod apparmor;
 mod attacks;
 mod cgroups;
 mod checkpoint;
@@ -53,6 +54,7 @@ mod wrong_values;
 fn main() -> std::process::ExitCode {
     ocirt_integration::runner::main(&[
         annotations::TESTS,
+        apparmor::TESTS,
         lifecycle::TESTS,
         mounts::TESTS,
         rootfs::TESTS,
