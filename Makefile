@@ -9,7 +9,7 @@ OCIRT   := $(CURDIR)/target/$(TRIPLE)/release/ocirt
 # The runtime under test: RUNTIME=/usr/sbin/runc make integration
 RUNTIME ?= $(OCIRT)
 ARGS    ?=
-SCRIPTS := $(shell grep -rlE '^\#!.*\b(ba)?sh\b' scripts conformance bench integration .ci --include='*' 2>/dev/null)
+SCRIPTS := $(shell grep -rlE '^\#!.*\b(ba)?sh\b' scripts conformance bench integration packaging .ci --exclude='*.rs' 2>/dev/null)
 
 # What the walks through engines need, besides what builds them.
 ENGINES := containerd docker.io docker-compose docker-registry podman buildah containernetworking-plugins runc \

@@ -116,11 +116,11 @@ fn a_job_that_does_not_end_is_not_waited_for() {
 
 #[test]
 fn garbage_is_an_error() {
-    let serve = |stream| drop(welcome(stream, &format!("{WELCOME}{}", "B".repeat(64))));
-    let call = |connection: &mut Connection| connection.manager("GetUnit", &[]).map(drop);
-    let error = with_server(&[&serve], |bus| text(with_connection(bus, call).unwrap_err()));
-    assert!(
-        error.contains("D-Bus message") || error.contains("broken pipe") || error.contains("Broken pipe"),
-        "{error}"
-    );
+    let serve = |stream| {
+        let mut stream = welcome(stream, &format!("{WELCOME}{}", "B".repeat(64)));
+        // Until the client goes: it reads the garbage, whoever is faster.
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    };
+    let error = with_server(&[&serve], |bus| text(Connection::open(bus).unwrap().manager("GetUnit", &[]).unwrap_err()));
+    assert_eq!(error, "D-Bus message is not little endian");
 }
