@@ -110,7 +110,7 @@ pub fn of<'a>(names: &Names<'a>) -> Features<'a> {
             .into_iter()
             .chain(commit)
             .collect(),
-        potentially_unsafe_config_annotations: &["org.criu.config", "run.oci."],
+        potentially_unsafe_config_annotations: &["org.criu.config", "org.systemd.property.", "run.oci."],
     }
 }
 
@@ -218,10 +218,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_implemented_is_not_claimed() {
+    fn what_is_implemented_is_claimed() {
         let linux = &features()["linux"];
         assert_eq!(linux["mountExtensions"]["idmap"]["enabled"], true);
-        assert_eq!(linux["cgroup"]["systemd"], true);
+        let cgroup = serde_json::json!({ "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true });
+        assert_eq!(linux["cgroup"], cgroup);
+    }
+
+    /// What engines keep from those who may not change the host, each as features.md has it: a name, or the beginning
+    /// of names up to a dot.
+    #[test]
+    fn annotations_that_reach_beyond_the_container_are_named() {
+        let named = serde_json::json!(["org.criu.config", "org.systemd.property.", "run.oci."]);
+        assert_eq!(features()["potentiallyUnsafeConfigAnnotations"], named);
     }
 
     #[test]

@@ -188,6 +188,8 @@ fn features_name_what_the_specification_names() {
         "mountExtensions/idmap/enabled",
         "cgroup/v1",
         "cgroup/v2",
+        "cgroup/systemd",
+        "cgroup/systemdUser",
         "cgroup/rdma",
     ] {
         assert_eq!(features.pointer(&format!("/linux/{field}")), Some(&json!(true)), "{field}");
