@@ -1,12 +1,20 @@
-//! Every command that takes an id, in every status a container can have: one table of what happens then.
+//! Every command in every status that a container can have: one table of what happens then.
+
+mod table;
 
 use ocirt_integration::bundle::{Bundle, Container};
+use ocirt_integration::criu;
+use ocirt_integration::runner::{Need, need};
 use ocirt_integration::runtime::{Call, Output, Running, call, eventually, kind};
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::{host, probe, tests, user};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
+use table::{Row, STATUSES, TABLE};
 
 tests![
+    every_command_is_a_row,
     no_command_knows_an_absent_container,
     a_container_that_is_being_created_is_left_alone,
     what_a_created_container_may_be_told,
@@ -15,9 +23,6 @@ tests![
     what_a_stopped_container_may_be_told,
 ];
 
-/// The columns of the table, in this order.
-const STATUSES: [&str; 6] = ["absent", "creating", "created", "running", "paused", "stopped"];
-
 /// What a command does in a status.
 #[derive(Clone, Copy, Debug)]
 enum Cell {
@@ -25,100 +30,31 @@ enum Cell {
     No(&'static str),
     /// Succeeds, and the status is this one soon after; `absent` where nothing is left of the container.
     To(&'static str),
-    /// Not asked: another test is about it.
+    /// Succeeds, and changes nothing.
+    Same,
+    /// Goes on until it is ended, and the status stays.
+    Follows,
+    /// Not asked: it has nothing to do with containers.
     Skip,
 }
 
-use Cell::{No, Skip, To};
+use Cell::{Follows, No, Same, Skip, To};
 
-/// A command without the id, what follows the id, and a cell for each of [`STATUSES`].
-type Row = (&'static [&'static str], &'static [&'static str], [Cell; 6]);
+/// What the parser has and the table has are the same, so that no command is forgotten.
+fn every_command_is_a_row() {
+    need(Need::Ocirt, kind() == "ocirt");
+    let help = call(["--help"]).ok().stdout;
+    let (_, list) = help.split_once("Commands:\n").expect("a list of commands");
+    let commands =
+        list.lines().take_while(|line| !line.trim().is_empty()).filter_map(|line| line.split_whitespace().next());
+    let commands: BTreeSet<_> = commands.collect();
+    let rows: BTreeSet<_> = TABLE.iter().map(|row| command(row)).collect();
+    assert!(commands.len() > 15, "{help}");
+    assert_eq!(commands, rows);
+}
 
-const ABSENT: Cell = No("container does not exist");
-
-/// The rows.
-fn table() -> Vec<Row> {
-    vec![
-        (&["state"], &[], [ABSENT, To("creating"), To("created"), To("running"), To("paused"), To("stopped")]),
-        (&["start"], &[], [ABSENT, No("creating"), To("running"), No("running"), No("paused"), No("stopped")]),
-        (
-            &["kill"],
-            &["0"],
-            [ABSENT, No("not running"), To("created"), To("running"), To("paused"), No("container not running")],
-        ),
-        (
-            &["kill"],
-            &["KILL"],
-            [ABSENT, No("not running"), To("stopped"), To("stopped"), To("stopped"), No("container not running")],
-        ),
-        (
-            &["kill", "--all"],
-            &["KILL"],
-            [ABSENT, No("not running"), To("stopped"), To("stopped"), To("stopped"), To("stopped")],
-        ),
-        (&["delete"], &[], [ABSENT, No("creating"), To("absent"), No("not stopped"), No("not stopped"), To("absent")]),
-        (&["delete", "--force"], &[], [To("absent"), Skip, To("absent"), To("absent"), To("absent"), To("absent")]),
-        (
-            &["pause"],
-            &[],
-            [ABSENT, No("not running"), To("paused"), To("paused"), No("not running"), No("not running")],
-        ),
-        (
-            &["resume"],
-            &[],
-            [ABSENT, No("not paused"), No("not paused"), No("not paused"), To("running"), No("not paused")],
-        ),
-        (
-            &["update", "--pids-limit", "77"],
-            &[],
-            [ABSENT, No("not running"), To("created"), To("running"), To("paused"), No("not running")],
-        ),
-        (
-            &["events", "--stats"],
-            &[],
-            [ABSENT, No("not running"), To("created"), To("running"), To("paused"), No("not running")],
-        ),
-        (&["ps"], &[], [ABSENT, To("creating"), To("created"), To("running"), To("paused"), To("stopped")]),
-        (
-            &["exec"],
-            &["/probe", "print", "x"],
-            [ABSENT, No("creating"), To("created"), To("running"), No("paused"), No("stopped")],
-        ),
-        (
-            &["mounts", "add"],
-            &["FILE"],
-            [ABSENT, No("not running"), To("created"), To("running"), To("paused"), No("not running")],
-        ),
-        (
-            &["mounts", "remove"],
-            &["FILE"],
-            [ABSENT, No("not running"), No("/new"), No("/new"), No("/new"), No("not running")],
-        ),
-        (
-            &["create", "--bundle", "BUNDLE"],
-            &[],
-            [
-                Skip,
-                No("already exists"),
-                No("already exists"),
-                No("already exists"),
-                No("already exists"),
-                No("already exists"),
-            ],
-        ),
-        (
-            &["run", "--bundle", "BUNDLE"],
-            &[],
-            [
-                Skip,
-                No("already exists"),
-                No("already exists"),
-                No("already exists"),
-                No("already exists"),
-                No("already exists"),
-            ],
-        ),
-    ]
+fn command(row: &Row) -> &'static str {
+    row.0.split(' ').next().unwrap_or_default()
 }
 
 /// A container in one of the statuses, made anew for each row.
@@ -141,12 +77,12 @@ impl Subject {
         subject
     }
 
-    /// Lets a `create` that waits go on, and proves that it was not disturbed.
-    fn release(mut self) {
+    /// Lets a `create` that waits go on, and proves that it was not disturbed; or was, if the container is gone.
+    fn release(mut self, is_gone: bool) {
         if let Some((mut create, gate)) = self.creating.take() {
             std::fs::write(gate, "").expect("gate");
-            create.finish().ok();
-            assert_eq!(status(&self.id), "created");
+            let output = create.finish();
+            assert_eq!((output.status == 0, status(&self.id) == "created"), (!is_gone, !is_gone), "{output:?}");
         }
         call(["delete", "--force", &self.id]).ok();
         host::assert_nothing_left();
@@ -210,12 +146,12 @@ fn facts(id: &str) -> Vec<String> {
     facts
 }
 
-fn ask(row: &Row, subject: &Subject) -> Output {
-    let bundle = host::place().join("other");
-    let file = bundle.join("mounts.json").display().to_string();
-    let words = row.0.iter().copied().chain([subject.id.as_str()]).chain(row.1.iter().copied());
-    let fill = |word: &str| word.replace("BUNDLE", &bundle.display().to_string()).replace("FILE", &file);
-    Call::new(words.map(fill)).run()
+fn ask(row: &Row, subject: &Subject) -> Call {
+    let (bundle, images) = (host::place().join("other"), host::place().join(format!("images-{}", subject.id)));
+    let path = |path: PathBuf| path.display().to_string();
+    let (bundle, images) = (path(bundle), path(images));
+    let fill = |word: &str| word.replace("BUNDLE", &bundle).replace("IMAGES", &images).replace("ID", &subject.id);
+    criu::with_criu(Call::new(row.0.split(' ').map(fill)))
 }
 
 /// The bundle of the rows that name one, so that only the id can be wrong.
@@ -223,6 +159,9 @@ fn other_bundle() {
     let other = Bundle::new().write(probe!(print "it ran"));
     let mounts = json!([{ "destination": "/new", "type": "tmpfs", "source": "tmpfs" }]);
     std::fs::write(other.dir.join("mounts.json"), mounts.to_string()).expect("mounts.json");
+    let images = other.host_dir("images");
+    std::fs::write(images.join("mounts.json"), "[]").expect("mounts.json");
+    std::fs::write(images.join("descriptors.json"), r#"["", "", ""]"#).expect("descriptors.json");
     std::fs::rename(&other.dir, host::place().join("other")).expect("bundle");
 }
 
@@ -231,58 +170,92 @@ fn column(name: &str) {
     other_bundle();
     let index = STATUSES.iter().position(|status| *status == name).expect("a status");
     let mut wrong = Vec::new();
-    for row in table() {
-        if matches!(row.2[index], Skip) || lacks(&kind(), row.0[0]) {
+    for row in TABLE {
+        let expected = here(row, row.1[index]);
+        if matches!(expected, Skip) || lacks(&kind(), row) {
             continue;
         }
         let subject = Subject::new(name);
-        wrong.extend(
-            cell(&row, row.2[index], &subject).err().map(|error| format!("{} {}: {error}", row.0.join(" "), name)),
-        );
-        subject.release();
+        wrong.extend(cell(row, expected, &subject).err().map(|error| format!("{} {name}: {error}", row.0)));
+        subject.release(matches!(expected, To("absent")));
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// Commands that the runtimes of distributions do not have yet, or never will.
-fn lacks(kind: &str, command: &str) -> bool {
-    command == "mounts" && kind != "ocirt" || command == "events" && kind == "crun"
+/// Commands and flags that the runtimes of distributions do not have yet, or never will.
+fn lacks(kind: &str, row: &Row) -> bool {
+    // CRIU cannot save standard output to a file of the host without help, which only ocirt gives.
+    let only_ocirt = ["mounts", "info", "plan", "features", "spec", "checkpoint", "restore"];
+    kind != "ocirt" && only_ocirt.contains(&command(row))
+        // Its halves of a frozen exec are nobody's to reap.
+        || kind == "runc" && ["--regex", "--ignore-paused"].iter().any(|flag| row.0.contains(flag))
+        || kind == "crun" && command(row) == "events"
+}
+
+/// What a machine without CRIU, or an ordinary user, gets instead of a checkpoint.
+fn here(row: &Row, cell: Cell) -> Cell {
+    let is_saved = command(row) == "checkpoint" && matches!(cell, To(_) | Same) || command(row) == "restore";
+    match is_saved {
+        true if user::has_suite() => No("needs root"),
+        true if criu::directory().is_none() => No("criu: executable file not found in $PATH"),
+        _ => cell,
+    }
 }
 
 /// One cell: what is asked, and what is then.
 fn cell(row: &Row, expected: Cell, subject: &Subject) -> Result<(), String> {
-    let before = facts(&subject.id);
-    let output = ask(row, subject);
+    let (before, old) = (facts(&subject.id), status(&subject.id));
+    let mut running = ask(row, subject).spawn();
+    if matches!(expected, Follows) {
+        std::thread::sleep(Duration::from_millis(200));
+        let is_at_work = running.child.try_wait().expect("wait").is_none();
+        host::kill(running.child.id());
+        let output = running.finish();
+        let now = status(&subject.id);
+        end_execs(&subject.id);
+        return if is_at_work && now == old { Ok(()) } else { Err(format!("is {now} and not {old}: {output:?}")) };
+    }
+    let output = running.finish();
     let said = format!("status {} {:?} {:?}", output.status, output.stdout, output.stderr);
     match expected {
-        Skip => Ok(()),
+        To(_) | Same if output.status != 0 => Err(format!("refused: {said}")),
         To(next) => {
-            if output.status != 0 {
-                return Err(format!("refused: {said}"));
-            }
             for _ in 0..200 {
                 if status(&subject.id) == next {
                     return Ok(());
                 }
-                std::thread::sleep(std::time::Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(10));
             }
             Err(format!("is {} and not {next}", status(&subject.id)))
         }
-        No(words) => {
-            let lines = output.stderr.trim_end().lines().count();
-            // The exit status of exec's own failures, to tell them from those of its process.
-            let failure = if row.0[0] == "exec" { 255 } else { 1 };
-            if output.status != failure
-                || !output.stderr.contains(words)
-                || lines != 1
-                || output.stdout.contains("it ran")
-            {
-                return Err(format!("wants {words:?}: {said}"));
-            }
+        No(words) if !is_refusal(row, &output, words) => Err(format!("wants {words:?}: {said}")),
+        _ => {
             let after = facts(&subject.id);
             if before == after { Ok(()) } else { Err(format!("changed\n{before:#?}\n{after:#?}")) }
         }
     }
+}
+
+/// Lets a process of an exec that waits frozen go on to its end, and reaps it, as its runtime would have.
+fn end_execs(id: &str) {
+    call(["resume", id]);
+    let processes = || call(["ps", "--format", "json", id]).json().as_array().map_or(0, Vec::len);
+    eventually("only init is left", || {
+        host::reap_zombies();
+        processes() < 2
+    });
+}
+
+/// One line with `words`; of ours it begins with the command, and nothing else was printed.
+fn is_refusal(row: &Row, output: &Output, words: &str) -> bool {
+    // The exit status of exec's own failures, to tell them from those of its process.
+    let failure = if command(row) == "exec" { 255 } else { 1 };
+    let is_ours = output.stdout.is_empty() && output.stderr.starts_with(&format!("ocirt: {} ", command(row)));
+    output.status == failure
+        && output.stderr.contains(words)
+        && output.stderr.trim_end().lines().count() == 1
+        && !output.stdout.contains("it ran")
+        && (is_ours || kind() != "ocirt")
 }
 
 fn no_command_knows_an_absent_container() {
