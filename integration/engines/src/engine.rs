@@ -31,6 +31,7 @@ impl Engine {
     pub fn start(name: &str, runtime: &[u8], place: &Path) -> Result<Self, String> {
         install(runtime, place)?;
         image::archive(place)?;
+        terminal(place)?;
         link_cri(place)?;
         let path = format!("{}:{PATH}", place.join("bin").display());
         let here = place.display().to_string();
@@ -124,6 +125,18 @@ fn install(runtime: &[u8], place: &Path) -> Result<(), String> {
         crate::sandbox::bind(&own, &usual);
     }
     Ok(())
+}
+
+/// `terminal COMMAND` runs it on a terminal whose input stays silent until the command ends. An end of input there makes
+/// an engine's client leave, sometimes before it has shown anything.
+fn terminal(place: &Path) -> Result<(), String> {
+    const SETUP: &str = r#"mkfifo silence &&
+        printf '#!/bin/sh\nexec script -qec "$1" /dev/null <>"$PLACE/silence"\n' >bin/terminal && chmod 755 bin/terminal"#;
+    let output = Command::new("sh").arg("-c").arg(SETUP).current_dir(place).output();
+    match output.map_err(|error| error.to_string())? {
+        output if output.status.success() => Ok(()),
+        output => Err(format!("terminal: {}", String::from_utf8_lossy(&output.stderr))),
+    }
 }
 
 /// The client of Kubernetes' API, which is built by itself: it is in target/TRIPLE/debug of its own directory.

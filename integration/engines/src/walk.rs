@@ -183,8 +183,6 @@ fn call(command: &str, environment: &[(String, String)], place: &Path) -> (Optio
         host::kill_tree(child.id());
     }
     let output = String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default()).replace('\r', "");
-    // What a terminal echoes of script(1)'s end of input.
-    let output = output.replace("^@", "").replace("^D\x08\x08", "");
     (status.map(|status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))), output)
 }
 
