@@ -1,5 +1,6 @@
 //! `linux.uidMappings` and `linux.gidMappings`: which ids a new user namespace has (user_namespaces(7)).
 
+pub mod existing;
 mod tool;
 
 use std::fmt::{self, Write};

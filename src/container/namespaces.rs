@@ -81,7 +81,7 @@ const fn kind(kind: LinuxNamespaceType) -> Kind {
 }
 
 /// The namespace at `path`, and whether it is the one the runtime is in.
-fn open(kind: Kind, path: &Path) -> Result<(Join, bool)> {
+pub fn open(kind: Kind, path: &Path) -> Result<(Join, bool)> {
     use std::os::unix::ffi::OsStrExt;
     if !path.is_absolute() {
         bail!("{} is not absolute", path.display());
@@ -112,6 +112,10 @@ impl Join {
 
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Moves the caller there; of a pid namespace, only the processes that it makes afterwards.

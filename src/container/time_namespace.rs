@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Result, bail};
 use oci_spec::runtime::LinuxTimeOffset;
 
 use crate::sys::namespace::{self, Kind, Kinds};
-use crate::sys::{Fault, beneath};
+use crate::sys::{Fault, beneath, file};
 
 /// A new time namespace, with the text for /proc/PID/timens_offsets.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +51,22 @@ impl TimeNamespace {
         }
         let mine = beneath::open_own_namespace(proc, c"time_for_children")?;
         Ok(namespace::join(mine.as_fd(), Kind::Time)?)
+    }
+
+    /// The caller's file of offsets, for [`TimeNamespace::apply_to_children`]: of a process that is undumpable, only the
+    /// host's root may open it.
+    pub fn open_offsets(proc: BorrowedFd<'_>) -> Result<OwnedFd, Fault> {
+        beneath::writable_own(proc, c"timens_offsets").map_err(|error| error.about(c"/proc/self/timens_offsets"))
+    }
+
+    /// Has the caller's children be born in the new namespace.
+    pub fn apply_to_children(&self, offsets: BorrowedFd<'_>) -> Result<(), Fault> {
+        namespace::unshare(Kinds::NONE.with(Kind::Time))?;
+        if !self.offsets.is_empty() {
+            let written = file::write(offsets, self.offsets.as_bytes());
+            written.map_err(|error| error.about(c"/proc/self/timens_offsets"))?;
+        }
+        Ok(())
     }
 }
 

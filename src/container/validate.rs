@@ -120,8 +120,6 @@ impl<'a> Namespaces<'a> {
             check(!all.has(typ), &place, format_args!("duplicate namespace {}", spec_name(typ)))?;
             if let Some(path) = path {
                 absolute(path, format_args!("{place}.path"))?;
-                let implemented = typ != LinuxNamespaceType::User;
-                check(implemented, format_args!("{place}.path"), "joining a user namespace is not implemented yet")?;
             }
             all.0.push((typ, path));
         }
@@ -160,17 +158,18 @@ fn names(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
 }
 
 fn id_maps(linux: &Linux, user: &User, namespaces: &Namespaces) -> Result<()> {
-    let new_user_namespace = namespaces.has(LinuxNamespaceType::User);
+    let has_one = namespaces.has(LinuxNamespaceType::User);
+    let is_new = has_one && !namespaces.joins(LinuxNamespaceType::User);
     let maps = [("linux.uidMappings", linux.uid_mappings()), ("linux.gidMappings", linux.gid_mappings())];
     for (field, map) in maps {
         let map = map.as_deref().unwrap_or_default();
-        check(new_user_namespace || map.is_empty(), field, "needs a user namespace in linux.namespaces")?;
-        check(!new_user_namespace || !map.is_empty(), field, "missing, but linux.namespaces has a new user namespace")?;
+        check(has_one || map.is_empty(), field, "needs a user namespace in linux.namespaces")?;
+        check(!is_new || !map.is_empty(), field, "missing, but linux.namespaces has a new user namespace")?;
         for (index, mapping) in map.iter().enumerate() {
             check(mapping.size() > 0, format_args!("{field}[{index}].size"), "must be greater than zero")?;
         }
     }
-    if new_user_namespace { user_is_mapped(linux, user) } else { Ok(()) }
+    if has_one { user_is_mapped(linux, user) } else { Ok(()) }
 }
 
 /// An id outside the map cannot be set: setuid(2) and setgroups(2) would say no more than EINVAL.

@@ -9,6 +9,7 @@
 //!          'L', with the descriptor of a seccomp listener; the sender waits for Go
 //!          'L' number:u32     the same, but the listener will be that descriptor of the sender
 //!          'N' step:u16                                          (little endian)
+//!          'B' pid:u32, with a pidfd: of init, by whoever made it in place of the runtime
 //!          'F' step:u16 errno:i32 call_len:u8 call… detail…      (little endian)
 //! go:      'G' step:u16…, with up to MAX_FDS descriptors; the steps are theirs, where init needs them for some
 //! ```
@@ -40,6 +41,8 @@ pub enum Report {
     ListenerAt(u32),
     /// Only the runtime may open what this step needs.
     Needs(u16),
+    /// Init's pid, which came with its pidfd.
+    Born(u32),
     Failed(Failure),
 }
 
@@ -152,6 +155,13 @@ impl InitEnd {
         socket::send(self.0.as_fd(), b"L", &[listener])
     }
 
+    /// Reports that the process `pid` was made: [`Report::Born`].
+    pub fn report_born(&self, pid: u32, pidfd: BorrowedFd) -> sys::Result<()> {
+        let mut bytes = Message::default();
+        encode(&Report::Born(pid), &mut bytes);
+        socket::send(self.0.as_fd(), bytes.as_bytes(), &[pidfd])
+    }
+
     /// Waits for the runtime's Go and returns what came with it. EPIPE: the runtime is gone.
     pub fn wait_for_go(&self) -> sys::Result<[Option<OwnedFd>; MAX_FDS]> {
         let mut buffer = [0; 1];
@@ -236,6 +246,10 @@ fn encode(report: &Report, message: &mut Message) {
             message.push(b"N");
             message.push(&step.to_le_bytes());
         }
+        Report::Born(pid) => {
+            message.push(b"B");
+            message.push(&pid.to_le_bytes());
+        }
         Report::Failed(failure) => {
             let call = failure.call.as_bytes();
             message.push(b"F");
@@ -257,6 +271,7 @@ fn parse(bytes: &[u8]) -> Option<Report> {
         [b'L'] => Some(Report::Listener),
         [b'L', number @ ..] => Some(Report::ListenerAt(u32::from_le_bytes(number.try_into().ok()?))),
         [b'N', low, high] => Some(Report::Needs(u16::from_le_bytes([*low, *high]))),
+        [b'B', pid @ ..] => Some(Report::Born(u32::from_le_bytes(pid.try_into().ok()?))),
         [b'F', rest @ ..] => {
             let (step, rest) = rest.split_first_chunk()?;
             let (errno, rest) = rest.split_first_chunk()?;
@@ -344,7 +359,9 @@ mod tests {
 
     #[test]
     fn junk_is_an_error_and_never_a_panic() {
-        for junk in [&b"R"[..], b"Rx", b"F", b"F\0\0", b"F\0\0\0\0\0\0\xffabc", b"X", b"R\0\0", b"L\0", b"N", b"Nx"] {
+        for junk in
+            [&b"R"[..], b"Rx", b"F", b"F\0\0", b"F\0\0\0\0\0\0\xffabc", b"X", b"R\0\0", b"L\0", b"N", b"Nx", b"Bxyz"]
+        {
             assert_eq!(parse(junk), None, "{junk:?}");
         }
     }

@@ -9,10 +9,11 @@ use anyhow::{Result, bail, ensure};
 use super::announce::{self, Announcement, PidFile};
 use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
-use super::{Host, Id, protect};
+use super::{Host, Id, protect, user_namespace};
+use crate::container::bundle::{self, Bundle};
 use crate::container::checkpoint::outside::Outside;
 use crate::container::intel_rdt::{self, IntelRdt};
-use crate::container::{annotations, bundle, cgroup, validate};
+use crate::container::{annotations, cgroup, validate};
 use crate::init::Inherited;
 use crate::log;
 use crate::plan::{self, Gate, Plan};
@@ -65,12 +66,12 @@ pub fn build(
     host: &Host,
     id: &Id,
     options: &CreateOptions,
-    bundle: bundle::Bundle,
+    mut bundle: Bundle,
     console: Option<OwnedFd>,
     gate: Gate,
 ) -> Result<Created> {
     check_preserved(options.preserve_fds)?;
-    let plan = compile(host, id, options, &bundle, gate)?;
+    let plan = compile(host, id, options, &mut bundle, gate)?;
     let directory = Directory::reserve(&host.root, id)?;
     let mut state = first_state(id, &bundle, &plan)?;
     directory.save(&state)?;
@@ -122,12 +123,14 @@ pub fn check_preserved(count: u32) -> Result<()> {
 
 /// The step list of a bundle as text, with nothing done.
 pub fn plan(host: &Host, id: &Id, options: &CreateOptions) -> Result<String> {
-    let bundle = bundle::load(&options.bundle, options.config.as_deref())?;
-    Ok(compile(host, id, options, &bundle, Gate::Socket)?.to_string())
+    let mut bundle = bundle::load(&options.bundle, options.config.as_deref())?;
+    Ok(compile(host, id, options, &mut bundle, Gate::Socket)?.to_string())
 }
 
-pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundle, gate: Gate) -> Result<Plan> {
+/// The plan of a bundle. Which user namespace its configuration means by a path is settled in the bundle as well.
+pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &mut Bundle, gate: Gate) -> Result<Plan> {
     ensure!(sys::kernel::is_new_enough(), "ocirt needs Linux 5.14 or newer");
+    let user_namespace = user_namespace::settle(&mut bundle.spec)?;
     let request = plan::Request {
         id: id.as_str(),
         cgroup_manager: host.cgroup_manager,
@@ -143,13 +146,14 @@ pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::B
         validate::rootless(&bundle.spec)?;
     }
     let plan = plan::create(&bundle.spec, &request)?;
+    user_namespace.iter().try_for_each(|settled| user_namespace::verify(settled, &plan))?;
     for warning in bundle.warnings.iter().chain(&plan.warnings) {
         host.log.warn(warning);
     }
     Ok(plan)
 }
 
-pub fn first_state(id: &Id, bundle: &bundle::Bundle, plan: &Plan) -> Result<State> {
+pub fn first_state(id: &Id, bundle: &Bundle, plan: &Plan) -> Result<State> {
     let spec = &bundle.spec;
     let hooks = spec.hooks().clone().unwrap_or_default();
     Ok(State {

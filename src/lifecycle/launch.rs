@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::agent::Attendance;
 use super::opener;
 use super::state::{Directory, Identity, State, Status};
+use super::user_namespace;
 use crate::container::cgroup;
 use crate::container::namespaces::Join;
 use crate::container::net_devices::Moved;
@@ -37,14 +38,17 @@ impl Init {
         let (link, end) = link::pair()?;
         let cgroup = inherited.join.clone_into();
         let away = Away::go(&plan.born_in)?;
-        let cloned = process::clone_process(plan.clone_flags, cgroup);
+        let cloned = match &plan.entrance {
+            None => process::clone_process(plan.clone_flags, cgroup).context("init"),
+            Some(entrance) => user_namespace::clone_init(entrance, plan.clone_flags, cgroup),
+        };
         if let Ok(Cloned::Child) = cloned {
             drop(link);
             init::run_all(&plan.steps, end, inherited);
         }
         drop((end, away));
         let mount_namespaces = if plan.opener { inherited.mount_namespaces } else { Vec::new() };
-        let Cloned::Runtime(child) = cloned.context("init")? else { unreachable!("the child never returns") };
+        let Cloned::Runtime(child) = cloned? else { unreachable!("the child never returns") };
         let mut init = Self { child, link, mount_namespaces, net_devices: None, kept: false };
         if let Some(outside) = &plan.outside {
             let process = File::open(format!("/proc/{}", init.child.pid)).context("process directory of init")?;
@@ -90,6 +94,7 @@ impl Init {
                 }
                 Some(Report::Reached(Milestone::Ready)) => return self.limit(plan),
                 Some(Report::Reached(Milestone::Starting)) => bail!("init starts without being told"),
+                Some(Report::Born(_)) => bail!("init reports a process of its own"),
                 Some(report @ (Report::Listener | Report::ListenerAt(_))) => {
                     attendance.serve(report, &state.for_hooks(Status::Creating, Some(self.child.pid))?)?;
                 }
@@ -104,8 +109,7 @@ impl Init {
 
     /// Limits that a process in a user namespace cannot raise by itself.
     fn limit(&self, plan: &Plan) -> Result<()> {
-        let limits = plan.outside.iter().flat_map(|outside| &outside.rlimits);
-        for limit in limits {
+        for limit in &plan.rlimits {
             limit.apply_to(self.child.pid).with_context(|| format!("process.rlimits: {limit}"))?;
         }
         Ok(())

@@ -27,6 +27,7 @@ mod run;
 mod start;
 mod state;
 mod update;
+mod user_namespace;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -9,13 +9,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 
 use super::inspect::Found;
 use super::opener::{self, Killed};
 use super::state::Status;
 use super::{Host, Id, Refusal, protect};
 use crate::container::bundle;
+use crate::container::id_map::existing::{self, Existing};
 use crate::container::process::user::BecomeRoot;
 use crate::container::rootfs::hot::{HotMount, Unmount};
 use crate::container::rootfs::idmap::UserNamespaces;
@@ -44,7 +44,7 @@ pub fn add(host: &Host, id: &Id, text: &[u8]) -> Result<()> {
         network_namespace: container.namespaces.iter().any(|(kind, _)| *kind == Kind::Net),
         cgroup: None,
         unseen: false,
-        id_mappings: (&container.uids, &container.gids),
+        id_mappings: (&container.maps.uids, &container.maps.gids),
     };
     let listed = mounts::add(&mounts, &context)?;
     for warning in &listed.warnings {
@@ -70,8 +70,7 @@ struct Container {
     bundle: PathBuf,
     /// The user namespace last: whoever joins it has no rights over the others that are not below it.
     namespaces: Vec<(Kind, OwnedFd)>,
-    uids: Vec<LinuxIdMapping>,
-    gids: Vec<LinuxIdMapping>,
+    maps: Existing,
 }
 
 /// The item that failed, and why.
@@ -95,11 +94,10 @@ impl Container {
         }
         let has = |wanted| namespaces.iter().any(|(kind, _)| *kind == wanted);
         ensure!(has(Kind::Mount), "the container has no mount namespace of its own");
-        let maps = |name| if has(Kind::User) { id_map(init.pid, name) } else { Ok(Vec::new()) };
-        let (uids, gids) = (maps("uid_map")?, maps("gid_map")?);
+        let maps = if has(Kind::User) { existing::read(init.pid)? } else { Existing::default() };
         // All that was opened by its pid is the container's only if it has not ended.
         ensure!(!process::ends_within(pidfd.as_fd(), 0)?, Refusal::NotRunning);
-        Ok(Self { bundle: found.state.bundle, namespaces, uids, gids })
+        Ok(Self { bundle: found.state.bundle, namespaces, maps })
     }
 
     fn user(&self) -> Option<&OwnedFd> {
@@ -188,16 +186,4 @@ impl Container {
         }
         Ok(RootFd::new(file::open_directory(c"/")?))
     }
-}
-
-/// The id map of process `pid`, in the runtime's ids: user_namespaces(7).
-fn id_map(pid: i32, name: &str) -> Result<Vec<LinuxIdMapping>> {
-    let path = format!("/proc/{pid}/{name}");
-    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    let parse = |line: &str| {
-        let numbers = line.split_ascii_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>()?;
-        let [inside, outside, size] = numbers[..] else { bail!("not three numbers: {line}") };
-        Ok(LinuxIdMappingBuilder::default().container_id(inside).host_id(outside).size(size).build()?)
-    };
-    text.lines().map(parse).collect::<Result<_>>().context(path)
 }

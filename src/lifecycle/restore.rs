@@ -45,7 +45,7 @@ pub struct RestoreOptions {
 /// Restores the container and returns its exit status, 128 and the signal for one that was killed; zero when detached.
 pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     ensure!(ids::effective_uid() == 0, "needs root");
-    let bundle = bundle::load(&options.create.bundle, None)?;
+    let mut bundle = bundle::load(&options.create.bundle, None)?;
     let program = Program::find()?;
     let (points, descriptors) = image::load(&Files::open(&options.flags)?.images_path)?;
     let (console, relay) =
@@ -56,7 +56,7 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     }
     // From here on no signal ends us before the container is cleaned up.
     let signals = if options.run.detach { None } else { Some(signal::listen()?) };
-    let mut made = Made::reserve(host, id, &options.create, &bundle)?;
+    let mut made = Made::reserve(host, id, &options.create, &mut bundle)?;
     let job = Job { program: &program, options, points: &points, descriptors: &descriptors };
     made.restore(&job, console)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
@@ -107,7 +107,7 @@ struct Made {
 }
 
 impl Made {
-    fn reserve(host: &Host, id: &Id, options: &CreateOptions, bundle: &bundle::Bundle) -> Result<Self> {
+    fn reserve(host: &Host, id: &Id, options: &CreateOptions, bundle: &mut bundle::Bundle) -> Result<Self> {
         let plan = create::compile(host, id, options, bundle, Gate::Link)?;
         ensure!(plan.intel_rdt.is_none(), "linux.intelRdt: cannot be restored");
         let directory = Directory::reserve(&host.root, id)?;

@@ -8,8 +8,9 @@ use std::rc::Rc;
 use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Spec};
 
+use super::birth::{self, Split};
 use super::process::{Draft, Program};
-use super::{Gate, Outside, Plan, Request};
+use super::{Entrance, Gate, Outside, Plan, Request};
 use crate::container::annotations::{self, Annotations};
 use crate::container::cgroup::{self, Cgroup, Manager};
 use crate::container::console::{Console, Node};
@@ -49,7 +50,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         spec,
         linux,
         process,
-        program: program(linux, process, request, new, &annotations)?,
+        program: program(linux, process, request, private, &annotations)?,
         annotations,
         request,
         new,
@@ -60,8 +61,12 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         cgroup: view(&cgroup, new.contains(Kind::Cgroup) && request.cgroup_manager != Manager::Disabled),
     };
     let net_devices = container.net_devices(&namespaces)?;
-    let (born_in, joined) = split(namespaces, new)?;
+    let Split { user, born_in, joined } = birth::split(namespaces)?;
     let outside = container.outside()?;
+    let (entrance, born_in) = match user {
+        Some(user) => (Some(container.entrance(user, born_in)?), Vec::new()),
+        None => (None, born_in),
+    };
 
     let mut draft = Draft { warnings: annotations::warnings(all), ..Draft::default() };
     if annotations.keep_original_groups && process.user().additional_gids().iter().flatten().next().is_some() {
@@ -81,9 +86,11 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
 
     Ok(Plan {
         steps: draft.steps,
-        clone_flags: u64::from(cloned(new).flags()),
+        clone_flags: u64::from(birth::cloned(new).flags()),
         born_in,
+        entrance,
         outside,
+        rlimits: if container.in_user_namespace() { container.program.rlimits()? } else { Vec::new() },
         mount_maps: draft.mount_maps,
         opener: private.contains(Kind::User) && crate::sys::ids::effective_uid() == 0,
         net_devices,
@@ -120,29 +127,11 @@ fn cgroup(spec: &Spec, linux: &Linux, request: &Request) -> Result<Cgroup> {
     Ok(cgroup.delegated_to(cgroup::owner(spec)))
 }
 
-/// The namespaces that init is cloned into: not the cgroup namespace, whose root is the cgroup that its maker is in,
-/// and not the time namespace, whose offsets can be set only while nobody is in it.
-fn cloned(new: Kinds) -> Kinds {
-    new.without(Kind::Cgroup).without(Kind::Time)
-}
-
-/// Which namespaces the runtime must be in when it clones init, and which init joins by itself. A process is born in
-/// its pid namespace; and from inside a new user namespace there is no way into one of the host's.
-fn split(namespaces: Namespaces, new: Kinds) -> Result<(Vec<Join>, Vec<Join>)> {
-    let outside_only = |join: &Join| join.kind() == Kind::Pid || new.contains(Kind::User);
-    let (born_in, joined): (Vec<_>, Vec<_>) = namespaces.joined.into_iter().partition(outside_only);
-    ensure!(
-        !born_in.iter().any(|join| join.kind() == Kind::Mount),
-        "linux.namespaces: an existing mount namespace cannot be joined from a new user namespace"
-    );
-    Ok((born_in, joined))
-}
-
 fn program<'a>(
     linux: &'a Linux,
     process: &'a Process,
     request: &Request,
-    new: Kinds,
+    private: Kinds,
     annotations: &Annotations,
 ) -> Result<Program<'a>> {
     let maps = Maps {
@@ -154,8 +143,8 @@ fn program<'a>(
         personality: linux.personality().as_ref(),
         memory_policy: linux.memory_policy().as_ref(),
         filter: filter(linux.seccomp().as_ref(), annotations)?,
-        in_user_namespace: new.contains(Kind::User),
-        maps: new.contains(Kind::User).then_some(maps),
+        in_user_namespace: private.contains(Kind::User),
+        maps: private.contains(Kind::User).then_some(maps),
         preserve_fds: request.preserve_fds,
         keep_groups: annotations.keep_original_groups,
     })
@@ -198,12 +187,26 @@ struct Container<'a> {
 }
 
 impl Container<'_> {
-    fn in_new_user_namespace(&self) -> bool {
-        self.new.contains(Kind::User)
+    fn in_user_namespace(&self) -> bool {
+        self.private.contains(Kind::User)
     }
 
-    /// What the runtime does from outside while init waits: only a user namespace asks for it.
+    fn joins_user_namespace(&self) -> bool {
+        self.in_user_namespace() && !self.new.contains(Kind::User)
+    }
+
+    /// The way into a user namespace that is there already.
+    fn entrance(&self, user: Join, others: Vec<Join>) -> Result<Entrance> {
+        let oom_score_adj = oom::compile(self.process.oom_score_adj())?;
+        let time = time_namespace::compile(self.linux.time_offsets().as_ref(), self.new)?;
+        Ok(Entrance { oom_score_adj, user, others, time })
+    }
+
+    /// What the runtime does from outside while init waits: only a new user namespace asks for it.
     fn outside(&self) -> Result<Option<Outside>> {
+        if self.joins_user_namespace() {
+            return Ok(None);
+        }
         let uids = self.linux.uid_mappings().as_deref().unwrap_or_default();
         let gids = self.linux.gid_mappings().as_deref().unwrap_or_default();
         let Some(maps) = id_map::compile(uids, gids, self.new)? else { return Ok(None) };
@@ -215,7 +218,7 @@ impl Container<'_> {
              linux.gidMappings are one id (the kernel denies setgroups then; newgidmap maps more)"
         );
         let oom_score_adj = oom::compile(self.process.oom_score_adj())?;
-        Ok(Some(Outside { maps, oom_score_adj, rlimits: self.program.rlimits()? }))
+        Ok(Some(Outside { maps, oom_score_adj }))
     }
 
     /// The groups of resctrl, which is looked for only if somebody asks.
@@ -247,7 +250,7 @@ impl Container<'_> {
             (false, true) => draft.add("linux.netDevices", Step::WaitForNetDevices),
             (false, false) => {}
         }
-        if !waits.id_maps
+        if !self.in_user_namespace()
             && let Some(score) = oom::compile(self.process.oom_score_adj())?
         {
             // Before the memory cgroup is joined, where the OOM killer may be at work already.
@@ -260,7 +263,7 @@ impl Container<'_> {
             draft.add("linux.cgroupsPath", Step::EnterCgroup);
         }
         draft.push(Step::AllCpus(cpu_affinity::AllCpus));
-        if self.in_new_user_namespace() {
+        if self.in_user_namespace() {
             draft.add("linux.uidMappings", Step::BecomeRoot(BecomeRoot { keep_groups: self.program.keep_groups }));
         }
         Ok(())
@@ -268,7 +271,9 @@ impl Container<'_> {
 
     /// Namespaces that clone3 did not make: joined ones, the cgroup namespace now that its root is ours, and time.
     fn namespaces(&self, draft: &mut Draft, joined: Vec<Join>) -> Result<()> {
-        if let Some(time) = time_namespace::compile(self.linux.time_offsets().as_ref(), self.new)? {
+        if !self.joins_user_namespace()
+            && let Some(time) = time_namespace::compile(self.linux.time_offsets().as_ref(), self.new)?
+        {
             // While dumpable: the file of the offsets is ours only then.
             draft.add("linux.timeOffsets", Step::TimeNamespace(time));
         }

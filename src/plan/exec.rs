@@ -78,7 +78,6 @@ impl<'a> Saved<'a> {
     }
 
     fn maps(&self) -> Option<Maps<'_>> {
-        // Of a user namespace that was joined by its path, nothing is known.
         (!self.uid_mappings.is_empty()).then(|| Maps { uids: &self.uid_mappings, gids: &self.gid_mappings })
     }
 }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod birth;
 mod create;
 mod exec;
 pub mod mounts;
@@ -23,6 +24,7 @@ use crate::container::net_devices::NetDevices;
 use crate::container::process::oom::OomScoreAdj;
 use crate::container::process::rlimits::Rlimit;
 use crate::container::seccomp;
+use crate::container::time_namespace::TimeNamespace;
 use crate::init::link::Failure;
 use crate::init::step::{Planned, Step};
 use crate::sys::namespace::Kinds;
@@ -60,8 +62,19 @@ pub struct Request<'a> {
 pub struct Outside {
     pub maps: IdMaps,
     pub oom_score_adj: Option<OomScoreAdj>,
-    /// Set when init is ready: they are the program's.
-    pub rlimits: Vec<Rlimit>,
+}
+
+/// How init comes into a user namespace that is joined by its path. It is born inside, since its new namespaces are to
+/// belong to that one.
+#[derive(Debug)]
+pub struct Entrance {
+    /// Adjusted before: inside, nobody may go below the inherited value.
+    pub oom_score_adj: Option<OomScoreAdj>,
+    pub user: Join,
+    /// Other existing namespaces, in the order of [`Kind::ALL`](crate::sys::namespace::Kind::ALL).
+    pub others: Vec<Join>,
+    /// A new time namespace.
+    pub time: Option<TimeNamespace>,
 }
 
 /// Everything that will happen, decided.
@@ -71,8 +84,12 @@ pub struct Plan {
     pub clone_flags: u64,
     /// Existing namespaces in which init is born, since it could not join them itself.
     pub born_in: Vec<Join>,
+    /// The same with a user namespace, from which the runtime would not come back.
+    pub entrance: Option<Entrance>,
     /// What the runtime does before init takes its first step.
     pub outside: Option<Outside>,
+    /// Limits for the runtime to set from outside, when init is ready: they are the program's.
+    pub rlimits: Vec<Rlimit>,
     /// The user namespaces to be made for id-mapped mounts, each with the field that asks for it.
     pub mount_maps: Vec<(String, IdMaps)>,
     /// Whether init may lack the runtime's rights over files of the host, so that the runtime opens some for it.

@@ -1,5 +1,6 @@
 //! THE ORDER, as text: who changes it sees here what moves. Compiling needs no privileges, so neither do these tests.
 
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use oci_spec::runtime::Spec;
@@ -9,7 +10,8 @@ use super::{ExecRequest, Gate, Label, Plan, Request, Saved, StepError, create, e
 use crate::container::cgroup::Manager;
 use crate::container::default_spec;
 use crate::init::link::Failure;
-use crate::sys::namespace::Kind;
+use crate::sys::namespace::{self, Kind, Kinds};
+use crate::sys::testing::in_a_child;
 use crate::sys::{Errno, Fault};
 
 fn default_config() -> Value {
@@ -445,10 +447,40 @@ fn the_runtime_has_its_own_hooks_and_the_container_its_own() {
 fn what_only_the_host_may_do_for_a_user_namespace_is_done_from_outside() {
     let plan = planned(&in_user_namespace(), Gate::Socket);
     let outside = plan.outside.as_ref().unwrap();
-    assert_eq!((outside.oom_score_adj.is_some(), outside.rlimits.len()), (true, 1));
+    assert_eq!((outside.oom_score_adj.is_some(), plan.rlimits.len()), (true, 1));
     let text = plan.to_string();
     assert!(!text.contains("oom score") && !text.contains("rlimit"), "{text}");
-    assert!(planned(&rich_config(), Gate::Socket).outside.is_none());
+    let plain = planned(&rich_config(), Gate::Socket);
+    assert!(plain.outside.is_none() && plain.rlimits.is_empty());
+}
+
+#[test]
+fn init_is_born_in_a_user_namespace_that_is_joined() {
+    in_a_child(|| {
+        // What was our own is another one then, and has every id.
+        let other = std::fs::File::open("/proc/self/ns/user")?;
+        namespace::unshare(Kinds::NONE.with(Kind::User))?;
+        let mut config = in_user_namespace();
+        let path = format!("/proc/self/fd/{}", other.as_raw_fd());
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "user" && namespace["type"] != "ipc");
+        namespaces.push(json!({ "type": "user", "path": path }));
+        namespaces.push(json!({ "type": "ipc", "path": "/proc/self/ns/ipc" }));
+        let plan = planned(&config, Gate::Socket);
+        let entrance = plan.entrance.as_ref().unwrap();
+        assert_eq!(entrance.user.kind(), Kind::User);
+        // Where it is already it does not go: it might have no right to.
+        assert_eq!((entrance.others.len(), plan.born_in.len()), (0, 0));
+        assert!(entrance.time.is_some() && entrance.oom_score_adj.is_some() && plan.outside.is_none());
+        assert_eq!(plan.rlimits.len(), 1);
+        assert!(!Kinds::from_flags(plan.clone_flags as u32).contains(Kind::User));
+        let text = plan.to_string();
+        for absent in ["wait for the id maps", "oom score", "rlimit", "unshare time", "join ipc"] {
+            assert!(!text.contains(absent), "{absent}: {text}");
+        }
+        assert_order(&text, "become root of the user namespace", "undumpable");
+        Ok(())
+    });
 }
 
 #[test]

@@ -29,8 +29,11 @@ fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resolve: u64) -
 /// Writes `value` in one call to the existing kernel file `path` below `dir`, a procfs or sysfs directory. What is
 /// mounted or linked in the way is refused (CVE-2025-52881).
 pub fn write_beneath(dir: BorrowedFd<'_>, path: &CStr, value: &[u8]) -> Result<()> {
-    let file = openat2(dir, path, libc::O_WRONLY | libc::O_NOCTTY, KERNEL_FILE)?;
-    write_whole(file.as_fd(), value)
+    write_whole(writable(dir, path)?.as_fd(), value)
+}
+
+fn writable(dir: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+    openat2(dir, path, libc::O_WRONLY | libc::O_NOCTTY, KERNEL_FILE)
 }
 
 /// Opens the caller's own directory in `proc`, the root of a procfs. Its "self" is a plain link to a number.
@@ -43,6 +46,11 @@ fn own_directory(proc: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// [`write_beneath`] does: `oom_score_adj`, `attr/exec`.
 pub fn write_own(proc: BorrowedFd<'_>, path: &CStr, value: &[u8]) -> Result<()> {
     write_beneath(own_directory(proc)?.as_fd(), path, value)
+}
+
+/// Opens the file `path` of the caller's own directory in `proc` for writing, with the rights that the caller has now.
+pub fn writable_own(proc: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+    writable(own_directory(proc)?.as_fd(), path)
 }
 
 /// Opens the namespace file `ns/NAME` of the caller in `proc`, the root of a procfs. A magic link by nature, so the

@@ -169,7 +169,12 @@ pub fn is_own(fd: BorrowedFd<'_>, kind: Kind) -> Result<bool> {
         Kind::Cgroup => c"/proc/self/ns/cgroup",
         Kind::Time => c"/proc/self/ns/time",
     })?;
-    Ok(identity(own.as_fd())? == identity(fd)?)
+    is_same(own.as_fd(), fd)
+}
+
+/// Whether both descriptors are of one namespace.
+pub fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool> {
+    Ok(identity(one)? == identity(other)?)
 }
 
 /// The device and inode of `fd`, which tell namespaces apart (namespaces(7)).

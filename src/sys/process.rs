@@ -46,12 +46,22 @@ impl Exit {
 ///
 /// What runs in the child before it execs must not use the heap: see `init`.
 pub fn clone_process(flags: u64, into_cgroup: Option<BorrowedFd>) -> Result<Cloned> {
+    clone(flags, libc::SIGCHLD as u64, into_cgroup)
+}
+
+/// As [`clone_process`], but the copy is a child of the caller's parent, which hears of its end as it would of the
+/// caller's.
+pub fn clone_sibling(flags: u64, into_cgroup: Option<BorrowedFd>) -> Result<Cloned> {
+    clone(flags | libc::CLONE_PARENT as u64, 0, into_cgroup)
+}
+
+fn clone(flags: u64, exit_signal: u64, into_cgroup: Option<BorrowedFd>) -> Result<Cloned> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: clone_args is plain data, for which all zeroes is a valid value.
     let mut args: libc::clone_args = unsafe { zeroed() };
     args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.exit_signal = exit_signal;
     if let Some(cgroup) = into_cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;

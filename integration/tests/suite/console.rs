@@ -36,7 +36,7 @@ fn with_terminal() -> Bundle {
 }
 
 /// Creates and starts with a console socket, and reads the first line from the terminal.
-fn on_console(bundle: Bundle, args: Vec<String>) -> (Value, String) {
+pub fn on_console(bundle: Bundle, args: Vec<String>) -> (Value, String) {
     let receiver = receiver();
     let bundle = bundle.flags(&["--console-socket", receiver.path.to_str().expect("UTF-8")]);
     let container = bundle.create(args);

@@ -49,6 +49,7 @@ mod security;
 mod states;
 mod systemd;
 mod update;
+mod userns_path;
 mod wrong_values;
 
 fn main() -> std::process::ExitCode {
@@ -62,6 +63,7 @@ fn main() -> std::process::ExitCode {
         hooks::TESTS,
         process::TESTS,
         namespaces::TESTS,
+        userns_path::TESTS,
         idmap::TESTS,
         opener::TESTS,
         hot_mounts::TESTS,

@@ -2,7 +2,6 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::kind;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -16,7 +15,6 @@ tests![
     time_offsets_are_set,
     a_user_namespace_maps_ids,
     a_user_namespace_keeps_the_rootfs_usable,
-    a_user_namespace_can_be_joined_by_path,
     a_user_namespace_maps_several_ranges,
     the_host_name_is_set,
     the_domain_name_is_set,
@@ -156,24 +154,6 @@ fn a_user_namespace_keeps_the_rootfs_usable() {
     assert_eq!((&answers[0], &answers[1], &answers[2]["uid"]), (&json!("/new"), &json!("ok"), &json!(0)));
     assert_eq!((&answers[3]["type"], &answers[4]["type"]), (&json!("proc"), &json!("sysfs")));
     assert!(answers[5].is_string());
-}
-
-fn a_user_namespace_can_be_joined_by_path() {
-    let donor = Bundle::new().user_namespace(100_000).create(probe!(sleep 60));
-    let pid = donor.pid();
-    let mut bundle = Bundle::new().user_namespace(100_000).namespace("user", Some(&format!("/proc/{pid}/ns/user")));
-    // The specification lets mappings and a path exclude each other.
-    bundle = bundle.set("linux.uidMappings", Value::Null).set("linux.gidMappings", Value::Null);
-    let inside = bundle.run(probe!(ns; id));
-    if kind() == "ocirt" {
-        // Until it can be done, it must not be ignored.
-        inside.fails("linux.namespaces[5].path: joining a user namespace is not implemented yet");
-        return;
-    }
-    let inside = inside.ok();
-    let expected = std::fs::read_link(format!("/proc/{pid}/ns/user")).expect("ns");
-    assert_eq!(inside.answers()[0]["user"], json!(expected.to_str()));
-    assert_eq!(inside.answers()[1]["uid"], json!([0, 0, 0]));
 }
 
 fn a_user_namespace_maps_several_ranges() {

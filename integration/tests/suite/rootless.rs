@@ -1,6 +1,7 @@
 //! Containers of an ordinary user: his user namespace, what he may map, no right to cgroups, nothing of the host's
 //! writable. The user is [`ocirt_integration::user`].
 
+use super::userns_path::{self, inode, pause, sharing};
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::runner::{Need, need};
 use ocirt_integration::runtime::{Call, Output, kind};
@@ -16,6 +17,7 @@ tests![
     one_id_is_mapped_and_groups_are_denied,
     several_ranges_are_mapped_by_the_tools,
     ids_that_the_user_does_not_have_are_refused,
+    a_user_namespace_of_his_is_joined_by_path,
     the_tools_are_the_hosts_and_have_an_end,
     additional_groups_need_several_ids,
     without_a_user_namespace_it_is_refused,
@@ -109,6 +111,23 @@ fn ids_that_the_user_does_not_have_are_refused() {
     assert!(output.stderr.contains("newgidmap"), "the tool's own words: {}", output.stderr);
     let another = json!([{ "containerID": 0, "hostID": USER + 1, "size": 1 }]);
     one().set("linux.uidMappings", another).refused("newuidmap");
+}
+
+/// A pod of his; [`super::userns_path`] has what root's are.
+fn a_user_namespace_of_his_is_joined_by_path() {
+    one().namespace("user", Some("/proc/1/ns/user")).refused("/proc/1/ns/user");
+    for map in [user::one_id(), user::range()] {
+        let infra = pause(Bundle::new().rootless(map.clone()));
+        let bundle = Bundle::new().rootless(map).namespace("user", Some(&userns_path::path(&infra, "user")));
+        let container = pause(sharing(bundle, &infra, &[("network", "net"), ("ipc", "ipc"), ("uts", "uts")]));
+        for kind in ["user", "net", "ipc", "uts"] {
+            assert_eq!(inode(&container, kind), inode(&infra, kind), "{kind}");
+        }
+        assert_eq!(json!(userns_path::owner(&userns_path::path(&container, "pid"))), inode(&infra, "user"));
+        let exec = super::exec::exec(&container, &[], probe!(id; ns)).as_user(true);
+        let answers = exec.run().ok().answers();
+        assert_eq!((&answers[0]["uid"], &answers[1]["user"]), (&json!([0, 0, 0]), &inode(&infra, "user")));
+    }
 }
 
 /// A program of the rootfs, or one that a relative PATH leads to, is none of the host's.
