@@ -1,9 +1,5 @@
-//! Parse, call, print one error, choose the exit status: all of it in [`ocirt::cli`].
+//! The program: parse, call, print one error, choose the exit status, all of it in [`ocirt::cli`].
 
-#![forbid(unsafe_code)]
+#![no_main]
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    ExitCode::from(ocirt::cli::main(std::env::args_os().collect()))
-}
+ocirt::program!(ocirt::cli::main);

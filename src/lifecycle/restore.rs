@@ -50,6 +50,7 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     let (points, descriptors) = image::load(&Files::open(&options.flags)?.images_path)?;
     let (console, relay) =
         announce::consoles(bundle.has_terminal(), options.create.console_socket.as_deref(), options.run.detach)?;
+    let announcement = announce::Announcement::prepare(None, options.create.pid_file.as_deref())?;
     program.require(Features { lazy_pages: options.flags.lazy_pages.then_some(true), ..Features::default() })?;
     if !options.run.detach && !options.run.no_subreaper {
         process::set_child_subreaper().context("--no-subreaper")?;
@@ -61,7 +62,6 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     made.restore(&job, console)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
     let init = made.init.as_ref().map(|init| &init.child);
-    let announcement = announce::Announcement::open(None, options.create.pid_file.as_deref())?;
     let pid_file = init.map(|init| announcement.tell(init)).transpose()?;
     made.keep();
     pid_file.into_iter().for_each(|mut file| file.keep());

@@ -31,6 +31,7 @@ pub mod seccomp;
 pub mod security;
 pub mod signal;
 pub mod socket;
+pub mod start;
 pub mod terminal;
 #[cfg(test)]
 pub mod testing;

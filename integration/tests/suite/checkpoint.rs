@@ -347,6 +347,8 @@ fn what_is_no_checkpoint_is_refused() {
     // One of which CRIU's half is broken.
     let container = counting(bundle);
     save(&container, &[]);
+    restore_call(&container.bundle, &["--detach", "--pid-file", "/nope/pid"]).run().fails("--pid-file /nope/pid");
+    call(["state", container.id()]).fails("does not exist");
     fs::write(images().join("pstree.img"), "broken").expect("file");
     restore(&container.bundle).fails("restore.log");
     call(["state", container.id()]).fails("does not exist");

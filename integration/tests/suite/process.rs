@@ -3,7 +3,7 @@
 use ocirt_integration::bundle::{Bundle, CAPABILITIES};
 use ocirt_integration::host;
 use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::Output;
+use ocirt_integration::runtime::{self, Output};
 use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};
 
@@ -29,6 +29,7 @@ tests![
     the_personality_is_set,
     the_memory_policy_is_set,
     only_stdio_is_open,
+    a_closed_standard_stream_is_dev_null,
     preserved_descriptors_arrive,
     preserved_descriptors_must_exist,
     signals_are_as_in_a_fresh_process,
@@ -289,6 +290,19 @@ fn only_stdio_is_open() {
     let host: std::os::fd::OwnedFd = std::fs::File::open("/").expect("/").into();
     let output = bundle.call("run").descriptors(vec![null(), host, null()]).run().ok();
     assert_eq!(open(&output), ["0", "1", "2"]);
+}
+
+/// Else the runtime's next file would be taken for the container's standard input.
+fn a_closed_standard_stream_is_dev_null() {
+    let bundle = Bundle::new().write(probe!(fds));
+    let program = bundle.dir.join("closed");
+    let text = format!("#!/bin/sh\nexec '{}' \"$@\" <&- 2>&-\n", runtime::path().display());
+    std::fs::write(&program, text).expect("script");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("script");
+    let output = bundle.call("run").program(&program).run().ok();
+    let answer = output.answer();
+    assert_eq!(open(&output), ["0", "1", "2"]);
+    assert_eq!((&answer["0"], &answer["2"]), (&json!("/dev/null"), &json!("/dev/null")));
 }
 
 fn preserved_descriptors_arrive() {
