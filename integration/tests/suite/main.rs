@@ -48,6 +48,7 @@ mod seccomp;
 mod security;
 mod states;
 mod systemd;
+mod systemd_update;
 mod update;
 mod userns_path;
 mod wrong_values;
@@ -91,6 +92,7 @@ fn main() -> std::process::ExitCode {
         resources::TESTS,
         update::TESTS,
         systemd::TESTS,
+        systemd_update::TESTS,
         events::TESTS,
         checkpoint::TESTS,
         checkpoint_mounts::TESTS,

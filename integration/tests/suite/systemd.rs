@@ -1,17 +1,16 @@
 //! The systemd driver: the container is a unit of systemd, which knows its limits; and it is one for no longer than it
 //! has to. On a host without systemd most of this is skipped.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ocirt_integration::bundle::{Bundle, Container};
+use ocirt_integration::bundle::Bundle;
 use ocirt_integration::runner::{Need, need};
 use ocirt_integration::runtime::{Call, call, eventually, kind};
 use ocirt_integration::{host, probe, tests};
-use serde_json::{Value, json};
+use serde_json::json;
 
 tests![
     without_systemd_the_flag_is_refused,
@@ -31,7 +30,6 @@ tests![
     delete_needs_no_systemd,
     create_without_a_connection_is_refused,
     the_system_bus_will_do,
-    an_update_reaches_systemd_and_survives_a_reload,
     later_commands_need_no_flag,
     a_refused_limit_leaves_no_unit,
     systemd_may_be_executed_anew_meanwhile,
@@ -43,7 +41,7 @@ fn systemd(bundle: Bundle) -> Bundle {
 }
 
 /// A bundle for the driver, in the system's slice, and the name of its unit.
-fn bundle() -> (Bundle, String) {
+pub fn bundle() -> (Bundle, String) {
     need(Need::Systemd, host::is_systemd());
     let bundle = systemd(Bundle::new());
     let unit = format!("suite-{}.scope", bundle.id);
@@ -52,7 +50,7 @@ fn bundle() -> (Bundle, String) {
 }
 
 /// What systemctl prints; tried again while systemd is executed anew by another test.
-fn systemctl(words: &[&str]) -> String {
+pub fn systemctl(words: &[&str]) -> String {
     let run = || Command::new("systemctl").args(words).stdin(Stdio::null()).output().expect("systemctl");
     let mut text = String::new();
     eventually("systemctl", || {
@@ -64,12 +62,12 @@ fn systemctl(words: &[&str]) -> String {
 }
 
 /// A property of a unit as `systemctl show` has it.
-fn show(unit: &str, property: &str) -> String {
+pub fn show(unit: &str, property: &str) -> String {
     systemctl(&["show", "--value", "--property", property, unit])
 }
 
 #[track_caller]
-fn shows(unit: &str, properties: &[(&str, &str)]) {
+pub fn shows(unit: &str, properties: &[(&str, &str)]) {
     for (property, value) in properties {
         assert_eq!(show(unit, property), *value, "{property}");
     }
@@ -344,34 +342,6 @@ fn the_system_bus_will_do() {
     shows(&unit, &[("LoadState", "not-found")]);
 }
 
-/// `update` with these resources.
-fn update(container: &Container, resources: &Value) {
-    let file = container.bundle.dir.join("resources.json");
-    std::fs::write(&file, resources.to_string()).expect("resources");
-    call(["update", "--resources", file.to_str().expect("UTF-8"), container.id()]).ok();
-}
-
-fn an_update_reaches_systemd_and_survives_a_reload() {
-    let (bundle, unit) = bundle();
-    need(Need::CgroupV2, host::is_cgroup2());
-    let fuse = json!({ "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw" });
-    let container = bundle.push("linux.resources.devices", fuse).create(probe!(sleep 60));
-    // systemd turns their order around when it is reloaded.
-    let devices = || show(&unit, "DeviceAllow").lines().map(str::to_owned).collect::<BTreeSet<_>>();
-    let before = devices();
-    let limits = json!({ "memory": { "limit": 50_331_648 }, "pids": { "limit": 20 }, "cpu": { "quota": 30_500, "period": 100_000 } });
-    update(&container, &limits);
-    for _ in 0..2 {
-        shows(&unit, &[("MemoryMax", "50331648"), ("TasksMax", "20"), ("CPUQuotaPerSecUSec", "310ms")]);
-        assert_eq!(devices(), before, "devices are not touched");
-        assert_eq!(container.cgroup_file("", "memory.max"), "50331648");
-        assert_eq!(container.cgroup_file("", "pids.max"), "20");
-        if kind() == "ocirt" && show(&unit, "NeedDaemonReload") == "no" {
-            systemctl(&["daemon-reload"]);
-        }
-    }
-}
-
 fn later_commands_need_no_flag() {
     let (bundle, unit) = bundle();
     let container = bundle.create(probe!(tick 100000));
@@ -381,7 +351,7 @@ fn later_commands_need_no_flag() {
     assert_eq!(container.status(), "paused");
     call(["resume", container.id()]).ok();
     container.answers(3);
-    update(&container, &json!({ "pids": { "limit": 33 } }));
+    call(["update", "--pids-limit", "33", container.id()]).ok();
     shows(&unit, &[("TasksMax", "33")]);
     let list = call(["ps", "--format", "json", container.id()]).ok().json();
     assert_eq!(list, json!([container.pid()]));

@@ -1,5 +1,5 @@
-//! Writing other limits into a cgroup that is in use, all or nothing: what a file had before is read before it is
-//! written, and written back if a later one fails.
+//! Writing other limits into a cgroup that is in use, all or nothing: what a file or a property of systemd had before is
+//! read before it is changed, and is back if a later one fails.
 
 use std::ffi::CString;
 
@@ -9,6 +9,7 @@ use super::create::{has_word, refused};
 use super::device_change::{self, OldDevices};
 use super::layout::ROOT;
 use super::resources::{Missing, Write};
+use super::systemd::OldLimits;
 use super::update::{Update, keyed};
 use super::{DEVICES, Layout, Paths, file};
 use crate::sys::{self, Errno, SysError, cgroup};
@@ -19,6 +20,7 @@ use crate::sys::{self, Errno, SysError, cgroup};
 pub struct Changed {
     /// In the order in which they were written.
     old: Vec<Old>,
+    unit: Option<OldLimits>,
     devices: Option<OldDevices>,
 }
 
@@ -52,7 +54,11 @@ impl Changed {
         }
         if let Some(unit) = &paths.unit {
             let limits: Vec<Write> = update.writes.iter().map(|(_, write)| write.clone()).collect();
-            unit.set_limits(&limits)?;
+            // A call that fails may have come through.
+            changed.unit = unit.limits(&limits)?;
+            if changed.unit.is_some() {
+                unit.set_limits(&limits)?;
+            }
             // systemd rounds, and has done so by now.
             for (directory, write) in &update.writes {
                 changed.write(directory, write).map_err(|failure| failure.word(directory, write))?;
@@ -67,6 +73,7 @@ impl Changed {
     /// The new limits stay.
     pub fn keep(mut self) {
         self.old.clear();
+        self.unit = None;
         self.devices = None;
     }
 
@@ -87,6 +94,10 @@ impl Drop for Changed {
     fn drop(&mut self) {
         if let Some(devices) = self.devices.take() {
             devices.restore();
+        }
+        // Before the files: systemd writes to them, and rounds.
+        if let Some(unit) = self.unit.take() {
+            unit.restore();
         }
         // From the last to the first, since a file may have been written more than once; then again, for values that
         // depend on each other. The first error is the one to tell.

@@ -316,13 +316,29 @@ impl Connection {
 
     /// A property that is a string, of any object.
     pub fn property(&mut self, path: &str, interface: &str, name: &str) -> Answer<String> {
-        let get = Method { destination: SYSTEMD, path, interface: "org.freedesktop.DBus.Properties", name: "Get" };
-        let answer = self.call(&get, &[Value::text(interface), Value::text(name)])?;
+        let answer = self.get(path, interface, name)?;
         let mut body = answer.body();
         match body.signature()?.as_str() {
             "s" => Ok(body.text()?),
-            other => Err(Failed::Other(anyhow!("property {name} of systemd is of type {other:?}"))),
+            other => Err(unexpected(name, other)),
         }
+    }
+
+    /// A property that is a limit, of any object: a number, or a set as a bit mask.
+    pub fn limit(&mut self, path: &str, interface: &str, name: &str) -> Answer<Value> {
+        let answer = self.get(path, interface, name)?;
+        let mut body = answer.body();
+        match body.signature()?.as_str() {
+            "t" => Ok(Value::Uint64(body.u64()?)),
+            "ay" => Ok(Value::Array("y".to_owned(), body.bytes()?.iter().copied().map(Value::Byte).collect())),
+            other => Err(unexpected(name, other)),
+        }
+    }
+
+    /// The answer's body is a property's value, as a variant.
+    fn get(&mut self, path: &str, interface: &str, name: &str) -> Answer<Message> {
+        let get = Method { destination: SYSTEMD, path, interface: "org.freedesktop.DBus.Properties", name: "Get" };
+        self.call(&get, &[Value::text(interface), Value::text(name)])
     }
 
     /// Waits for the end of `job` and returns its result, or `None` once `deadline` is over.
@@ -337,6 +353,10 @@ impl Connection {
             }
         }
     }
+}
+
+fn unexpected(name: &str, signature: &str) -> Failed {
+    Failed::Other(anyhow!("property {name} of systemd is of type {signature:?}"))
 }
 
 fn job_end(body: &mut Reader) -> Result<JobEnd> {

@@ -4,6 +4,7 @@
 
 mod bus;
 mod gvariant;
+mod limits;
 mod name;
 mod properties;
 mod wire;
@@ -19,6 +20,7 @@ use super::device_rules::Rules;
 use super::layout::Layout;
 use super::resources::Write;
 use bus::{Bus, Connection, Failed};
+pub use limits::OldLimits;
 use name::Name;
 use properties::Property;
 use wire::Value;
@@ -153,7 +155,7 @@ impl Unit {
         let mut version = None;
         let mut reset = false;
         let started = with_connection(&self.bus, |connection| {
-            let list = known(properties, connection, &mut version)?;
+            let list = argument(known(properties, connection, &mut version)?);
             loop {
                 match self.start_once(connection, &list, deadline) {
                     // Of a start that broke off: it may have come through.
@@ -232,38 +234,29 @@ impl Unit {
         });
         stopped.map_err(anyhow::Error::from).with_context(|| format!("systemd unit {}", self.name))
     }
-
-    /// Tells systemd of new limits, until the next boot. Device rules are none of them: systemd would apply its own in
-    /// between.
-    pub fn set_limits(&self, writes: &[Write]) -> Result<()> {
-        let properties = properties::of_limits(writes);
-        if properties.is_empty() {
-            return Ok(());
-        }
-        let mut version = None;
-        let set = with_connection(&self.bus, |connection| {
-            let list = known(&properties, connection, &mut version)?;
-            self.manager_call(connection, "SetUnitProperties", &[Value::Bool(true), list])?;
-            // systemd writes to the cgroup after it has answered, but before it answers the next call.
-            connection.manager_property("Version").map(drop)
-        });
-        set.map_err(anyhow::Error::from).with_context(|| format!("systemd unit {}", self.name))
-    }
 }
 
 type Answer<T> = core::result::Result<T, Failed>;
 
-/// The properties that this systemd knows, as an argument. Its version is asked for only where it matters.
-fn known(properties: &[Property], connection: &mut Connection, version: &mut Option<u32>) -> Answer<Value> {
+/// The properties that this systemd knows. Its version is asked for only where it matters.
+fn known<'a>(
+    properties: &'a [Property],
+    connection: &mut Connection,
+    version: &mut Option<u32>,
+) -> Answer<Vec<&'a Property>> {
     if version.is_none() && properties.iter().any(|property| property.since > 0) {
         *version = Some(parse_version(&connection.manager_property("Version")?)?);
     }
     let version = version.unwrap_or_default();
-    let list = properties.iter().filter(|property| property.since <= version);
+    Ok(properties.iter().filter(|property| property.since <= version).collect())
+}
+
+/// Properties as the argument of a method.
+fn argument<'a>(properties: impl IntoIterator<Item = &'a Property>) -> Value {
     let pair = |property: &Property| {
         Value::Struct(vec![Value::text(property.name.as_str()), Value::Variant(Box::new(property.value.clone()))])
     };
-    Ok(Value::Array("(sv)".to_owned(), list.map(pair).collect()))
+    Value::Array("(sv)".to_owned(), properties.into_iter().map(pair).collect())
 }
 
 /// `257.9-1~deb13u1` and `v245` are both names of a release.

@@ -270,6 +270,18 @@ impl Reader<'_> {
         Ok(u32::from_le_bytes(bytes.try_into()?))
     }
 
+    pub fn u64(&mut self) -> Result<u64> {
+        self.align(8);
+        let bytes = self.take(8)?;
+        Ok(u64::from_le_bytes(bytes.try_into()?))
+    }
+
+    /// An array of bytes.
+    pub fn bytes(&mut self) -> Result<&[u8]> {
+        let length = self.u32()? as usize;
+        self.take(length)
+    }
+
     /// A string or an object path.
     pub fn text(&mut self) -> Result<String> {
         let length = self.u32()? as usize;
@@ -321,16 +333,20 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_read_and_a_part_is_waited_for() {
-        let arguments = [Value::Uint32(5), Value::text("x"), Value::ObjectPath("/job/1".into())];
+        let mask = Value::Array("y".into(), vec![Value::Byte(3), Value::Byte(1)]);
+        let arguments =
+            [Value::Uint32(5), Value::text("x"), Value::ObjectPath("/job/1".into()), mask, Value::Uint64(u64::MAX)];
         let bytes = call(&METHOD, 1, &arguments);
         for length in 0..bytes.len() {
             assert_eq!(Message::parse(&bytes[..length]).unwrap(), None, "{length}");
         }
         let (message, length) = Message::parse(&[bytes.clone(), vec![1, 2, 3]].concat()).unwrap().unwrap();
-        assert_eq!((length, message.kind, message.signature.as_str()), (bytes.len(), Kind::Call, "uso"));
+        assert_eq!((length, message.kind, message.signature.as_str()), (bytes.len(), Kind::Call, "usoayt"));
         let mut body = message.body();
         assert_eq!((body.u32().unwrap(), body.text().unwrap().as_str()), (5, "x"));
         assert_eq!(body.text().unwrap(), "/job/1");
+        assert_eq!(body.bytes().unwrap(), [3, 1]);
+        assert_eq!(body.u64().unwrap(), u64::MAX);
         assert!(body.u32().is_err(), "the end");
     }
 

@@ -25,10 +25,10 @@ fn welcome(mut stream: UnixStream, answer: &str) -> UnixStream {
 
 const WELCOME: &str = "DATA\r\nOK 0123456789abcdef\r\n";
 
-/// An answer to call `serial`: of kind 2, a reply, or 3, an error of that name; with a string in it.
-fn answer(kind: u8, serial: u8, error: &str, text: &str) -> Vec<u8> {
+/// An answer to call `serial`: of kind 2, a reply, or 3, an error of that name; with a value in it.
+fn answer(kind: u8, serial: u8, error: &str, value: Value) -> Vec<u8> {
     let method = Method { destination: "x", path: "/x", interface: "x.x", name: error };
-    let mut bytes = wire::call(&method, 1, &[Value::text(text)]);
+    let mut bytes = wire::call(&method, 1, &[value]);
     bytes[1] = kind;
     // The member's field becomes the error's name, that of the destination the serial number that is answered.
     let member = bytes.windows(4).position(|field| field == [3, 1, b's', 0]).unwrap();
@@ -49,13 +49,21 @@ fn with_server<T>(serve: &[&(dyn Fn(UnixStream) + Sync)], client: impl FnOnce(&B
     })
 }
 
-fn read_call(stream: &mut UnixStream) {
+fn read_call(stream: &mut UnixStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     while Message::parse(&bytes).unwrap().is_none() {
         let mut byte = [0];
         stream.read_exact(&mut byte).unwrap();
         bytes.push(byte[0]);
     }
+    bytes
+}
+
+/// Reads a call and answers it with `value`; returns the call.
+fn reply(stream: &mut UnixStream, serial: u8, value: Value) -> Vec<u8> {
+    let call = read_call(stream);
+    stream.write_all(&answer(2, serial, "x", value)).unwrap();
+    call
 }
 
 fn text(failed: Failed) -> String {
@@ -79,7 +87,7 @@ fn a_connection_that_breaks_is_made_anew() {
     let refuses = |stream| {
         let mut stream = welcome(stream, WELCOME);
         read_call(&mut stream);
-        stream.write_all(&answer(3, 1, "org.freedesktop.systemd1.NoSuchUnit", "not here")).unwrap();
+        stream.write_all(&answer(3, 1, "org.freedesktop.systemd1.NoSuchUnit", Value::text("not here"))).unwrap();
     };
     let call = |connection: &mut Connection| connection.manager("GetUnit", &[Value::text("x")]).map(drop);
     let failed = with_server(&[&breaks, &refuses], |bus| with_connection(bus, call).unwrap_err());
@@ -95,7 +103,7 @@ fn a_unit_that_is_gone_is_stopped() {
     let serve = |stream| {
         let mut stream = welcome(stream, WELCOME);
         read_call(&mut stream);
-        stream.write_all(&answer(3, 1, "org.freedesktop.systemd1.NoSuchUnit", "not here")).unwrap();
+        stream.write_all(&answer(3, 1, "org.freedesktop.systemd1.NoSuchUnit", Value::text("not here"))).unwrap();
     };
     with_server(&[&serve], |bus| Unit { name: "x.scope".into(), bus: bus.clone() }.stop()).unwrap();
 }
@@ -123,4 +131,34 @@ fn garbage_is_an_error() {
     };
     let error = with_server(&[&serve], |bus| text(Connection::open(bus).unwrap().manager("GetUnit", &[]).unwrap_err()));
     assert_eq!(error, "D-Bus message is not little endian");
+}
+
+/// systemd takes new limits, and the connection breaks before it has written them: the old ones are set back.
+#[test]
+fn limits_that_may_have_come_through_are_set_back() {
+    let resources = serde_json::from_value(serde_json::json!({ "pids": { "limit": 20 } })).unwrap();
+    let writes = crate::container::cgroup::v2::compile(&resources).unwrap().list;
+    let tells = |stream| {
+        let mut stream = welcome(stream, WELCOME);
+        reply(&mut stream, 1, Value::ObjectPath("/unit".into()));
+        reply(&mut stream, 2, Value::Variant(Box::new(Value::Uint64(0x7777))));
+    };
+    let takes = |stream, limit: u64| {
+        let mut stream = welcome(stream, WELCOME);
+        let call = reply(&mut stream, 1, Value::text(""));
+        assert!(call.windows(8).any(|bytes| bytes == b"TasksMax"));
+        assert!(call.windows(8).any(|bytes| bytes == limit.to_le_bytes()), "{limit}");
+        stream
+    };
+    let breaks = |stream| drop(takes(stream, 20));
+    let obeys = |stream| drop(reply(&mut takes(stream, 0x7777), 2, Value::Variant(Box::new(Value::text("257")))));
+    let mut serve: Vec<&(dyn Fn(UnixStream) + Sync)> = vec![&tells];
+    serve.extend([&breaks as &(dyn Fn(UnixStream) + Sync); 7]);
+    serve.push(&obeys);
+    with_server(&serve, |bus| {
+        let unit = Unit { name: "x.scope".into(), bus: bus.clone() };
+        let old = unit.limits(&writes).unwrap().unwrap();
+        unit.set_limits(&writes).unwrap_err();
+        old.restore();
+    });
 }

@@ -1,0 +1,65 @@
+//! Other limits for a unit that is there: the properties are read before they are set, so that an update that fails
+//! elsewhere can set the old ones back.
+
+use anyhow::{Context, Result};
+
+use super::properties::{self, Property};
+use super::wire::Value;
+use super::{Answer, Connection, Unit, argument, known, with_connection};
+use crate::container::cgroup::resources::Write;
+
+/// The properties of a unit as they were before an update.
+#[derive(Debug)]
+pub struct OldLimits {
+    unit: Unit,
+    properties: Vec<Property>,
+}
+
+impl Unit {
+    /// What an update by these writes is going to change; None where systemd has no property for any of it.
+    pub fn limits(&self, writes: &[Write]) -> Result<Option<OldLimits>> {
+        let properties = properties::of_limits(writes);
+        if properties.is_empty() {
+            return Ok(None);
+        }
+        let mut version = None;
+        let old = with_connection(&self.bus, |connection| {
+            let list = known(&properties, connection, &mut version)?;
+            let path = self.manager_call(connection, "GetUnit", &[])?.body().text()?;
+            list.into_iter().map(|property| self.read(connection, &path, property)).collect()
+        });
+        let properties = old.map_err(anyhow::Error::from).with_context(|| format!("systemd unit {}", self.name))?;
+        Ok(Some(OldLimits { unit: self.clone(), properties }))
+    }
+
+    /// The same property with the value that the unit has.
+    fn read(&self, connection: &mut Connection, path: &str, property: &Property) -> Answer<Property> {
+        let kind = if self.name.ends_with(".slice") { "Slice" } else { "Scope" };
+        let interface = format!("org.freedesktop.systemd1.{kind}");
+        Ok(Property { value: connection.limit(path, &interface, &property.name)?, ..property.clone() })
+    }
+
+    /// Tells systemd of new limits, until the next boot. Device rules are none of them: systemd would apply its own in
+    /// between.
+    pub fn set_limits(&self, writes: &[Write]) -> Result<()> {
+        self.set(&properties::of_limits(writes)).with_context(|| format!("systemd unit {}", self.name))
+    }
+
+    fn set(&self, properties: &[Property]) -> Result<()> {
+        let mut version = None;
+        let set = with_connection(&self.bus, |connection| {
+            let list = argument(known(properties, connection, &mut version)?);
+            self.manager_call(connection, "SetUnitProperties", &[Value::Bool(true), list])?;
+            // systemd writes to the cgroup after it has answered, but before it answers the next call.
+            connection.manager_property("Version").map(drop)
+        });
+        Ok(set?)
+    }
+}
+
+impl OldLimits {
+    /// Sets the properties back. It is the undoing of something that failed already, whose error is the one to tell.
+    pub fn restore(self) {
+        let _ = self.unit.set(&self.properties);
+    }
+}
