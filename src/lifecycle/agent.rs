@@ -2,9 +2,11 @@
 //! process state (config-linux.md, "The Container Process State").
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Serialize;
+use oci_spec::runtime;
+use serde::{Deserialize, Serialize};
 
 use crate::container::seccomp::Agent;
 use crate::init::link::{Report, RuntimeEnd};
@@ -42,12 +44,7 @@ impl<'a> Attendance<'a> {
     pub fn report(&mut self) -> Result<Option<Report>> {
         if let (true, Some(agent)) = (self.served, self.agent) {
             let [spoke] = process::poll([self.link.as_fd()], Some(ANSWER_PATIENCE))?;
-            ensure!(
-                spoke,
-                "{}: the agent has not answered for {} s, and init cannot go on",
-                place(agent),
-                ANSWER_PATIENCE / 1000
-            );
+            ensure!(spoke, no_answer(&agent.path));
         }
         let received = self.link.report_with_descriptor().context("report of init")?;
         Ok(received.map(|(report, descriptor)| {
@@ -88,8 +85,52 @@ impl<'a> Attendance<'a> {
     }
 }
 
+/// What init depends on after the start gate: the agent that has its listener since `create`.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Dependence {
+    pub agent: PathBuf,
+    /// How long the startContainer hooks may take, in seconds; None: at least one takes as long as it takes.
+    pub hooks: Option<u32>,
+}
+
+impl Dependence {
+    pub fn new(agent: &Agent, hooks: &[runtime::Hook]) -> Self {
+        let seconds: Option<i64> = hooks.iter().map(runtime::Hook::timeout).sum();
+        Self { agent: agent.path.clone(), hooks: seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)) }
+    }
+
+    /// Waits until init, whose process is `pid`, speaks or is gone. While it has a child, a hook without a timeout is
+    /// what it waits for.
+    pub fn wait(&self, link: &RuntimeEnd, pid: i32) -> Result<()> {
+        let mut left = self.hooks.unwrap_or_default().saturating_add(ANSWER_PATIENCE / 1000);
+        while left > 0 {
+            let [spoke] = process::poll([link.as_fd()], Some(1000))?;
+            if spoke {
+                return Ok(());
+            }
+            if self.hooks.is_some() || !has_child(pid) {
+                left -= 1;
+            }
+        }
+        bail!(no_answer(&self.agent))
+    }
+}
+
+/// Whether the process has a child; so it is taken for a kernel that does not tell (CONFIG_PROC_CHILDREN).
+fn has_child(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).map_or(true, |pids| !pids.trim().is_empty())
+}
+
+fn no_answer(path: &Path) -> String {
+    format!("{}: the agent has not answered for {} s, and init cannot go on", field(path), ANSWER_PATIENCE / 1000)
+}
+
 fn place(agent: &Agent) -> String {
-    format!("linux.seccomp.listenerPath: {}", agent.path.display())
+    field(&agent.path)
+}
+
+fn field(path: &Path) -> String {
+    format!("linux.seccomp.listenerPath: {}", path.display())
 }
 
 /// Sends the agent one container process state and the listener, over a connection of its own.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::{Result, bail, ensure};
 
+use super::agent::Dependence;
 use super::announce::{self, Announcement, PidFile};
 use super::launch::Init;
 use super::state::{Directory, Identity, Phase, Reserved, State};
@@ -175,6 +176,10 @@ pub fn first_state(id: &Id, bundle: &Bundle, plan: &Plan) -> Result<State> {
         poststart: hooks.poststart().clone().unwrap_or_default(),
         poststop: hooks.poststop().clone().unwrap_or_default(),
         start_steps: plan.start_steps(),
+        depends_on: plan.seccomp_agent.as_ref().map(|agent| {
+            let hooks = hooks.start_container().as_deref().unwrap_or_default();
+            Dependence::new(agent, hooks)
+        }),
     })
 }
 

@@ -47,6 +47,6 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
 /// Gives init the word, and follows it until it has become its program.
 fn begin(created: &Created) -> Result<()> {
     created.init.link.go(&[]).context("init")?;
-    start::follow_to_exec(&created.init.link, |failure| created.plan.word(failure))?;
+    start::follow_to_exec(&created.state, &created.init.link, |failure| created.plan.word(failure))?;
     start::run_poststart(&created.state)
 }

@@ -1,5 +1,7 @@
 //! start: lets a created container's init go on to its program.
 
+use std::os::fd::AsFd;
+
 use anyhow::{Context, Result, bail};
 
 use super::inspect::Found;
@@ -8,7 +10,7 @@ use super::{Host, Id, Refusal};
 use crate::container::hooks;
 use crate::init::link::{Failure, Milestone, Report, RuntimeEnd};
 use crate::plan::StepError;
-use crate::sys::signal;
+use crate::sys::{process, signal};
 
 /// Runs the startContainer hooks and the container's program, then the poststart hooks. The error of a hook or of the
 /// program's execve is start's error.
@@ -24,22 +26,40 @@ pub fn start(host: &Host, id: &Id) -> Result<()> {
     let Some(connection) = found.directory.connect_gate()? else { bail!(Refusal::AlreadyStarted) };
     let link = RuntimeEnd::from_gate(connection);
     // Init takes one connection; of two starts at once, the other one hears nothing.
+    wait(&found.state, &link)?;
     let Some(Report::Reached(Milestone::Starting)) = link.report().context("init at the start gate")? else {
         bail!(Refusal::AlreadyStarted);
     };
     found.directory.remove_gate()?;
-    follow_to_exec(&link, |failure| found.state.word(failure))?;
+    follow_to_exec(&found.state, &link, |failure| found.state.word(failure))?;
     run_poststart(&found.state)
 }
 
 /// Waits until init has become the container's program: an end of file, since its end of the link is close-on-exec.
 /// `word` tells which step a failure is about.
-pub fn follow_to_exec(link: &RuntimeEnd, word: impl Fn(&Failure) -> StepError) -> Result<()> {
+pub fn follow_to_exec(state: &State, link: &RuntimeEnd, word: impl Fn(&Failure) -> StepError) -> Result<()> {
+    wait(state, link)?;
     match link.report().context("init on its way to exec")? {
         None => Ok(()),
         Some(Report::Failed(failure)) => Err(word(&failure).into()),
         Some(report) => bail!("init says {report:?} on its way to exec"),
     }
+}
+
+/// Waits for init's next report. If it depends on an agent, the wait has an end, and so has init then: nobody would
+/// notice if it went on later.
+fn wait(state: &State, link: &RuntimeEnd) -> Result<()> {
+    let (Some(dependence), Some(init)) = (&state.depends_on, state.init) else { return Ok(()) };
+    dependence.wait(link, init.pid).or_else(|error| kill(state).and(Err(error)))
+}
+
+/// Ends init.
+fn kill(state: &State) -> Result<()> {
+    if let Some(pidfd) = state.init.map(|init| init.open()).transpose()?.flatten() {
+        // ESRCH: it has ended by itself.
+        let _ = process::pidfd_send_signal(pidfd.as_fd(), signal::KILL);
+    }
+    Ok(())
 }
 
 /// Runs the poststart hooks. One that fails makes `start` fail and ends the container (runtime-spec 1.3.0, runtime.md
@@ -52,11 +72,7 @@ pub fn run_poststart(state: &State) -> Result<()> {
     let output = state.hook_output()?;
     for hook in hooks::compile("poststart", &state.poststart)? {
         if let Err(error) = hook.run(&text, &state.bundle, &output).with_context(|| hook.field.clone()) {
-            if let Some(pidfd) = state.init.map(|init| init.open()).transpose()?.flatten() {
-                use std::os::fd::AsFd;
-                // ESRCH: it has ended by itself.
-                let _ = crate::sys::process::pidfd_send_signal(pidfd.as_fd(), signal::KILL);
-            }
+            kill(state)?;
             return Err(error);
         }
     }

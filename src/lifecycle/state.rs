@@ -20,6 +20,7 @@ use procfs::FromRead;
 use procfs::process::Stat;
 use serde::{Deserialize, Serialize};
 
+use super::agent::Dependence;
 use super::{Id, Refusal};
 use crate::container::cgroup::Paths;
 use crate::container::cgroup::update::Applied;
@@ -89,6 +90,9 @@ pub struct State {
     pub limits: Applied,
     /// The steps that init takes after `start`, so that `start` can word their failures.
     pub start_steps: Vec<Label>,
+    /// The seccomp agent on whose answers init depends, for `start`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depends_on: Option<Dependence>,
     /// What a checkpoint has to know of the configuration.
     #[serde(default, skip_serializing_if = "Outside::is_empty")]
     pub outside: Outside,

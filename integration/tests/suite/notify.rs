@@ -2,12 +2,15 @@
 
 use crate::exec::{exec, refused, running};
 use ocirt_integration::agent::{Agent, Answer};
-use ocirt_integration::bundle::Bundle;
+use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host;
 use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{eventually, kind};
+use ocirt_integration::runtime::{Call, call, eventually, kind, wait};
 use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 tests![
     an_agent_answers_what_is_notified,
@@ -20,6 +23,7 @@ tests![
     a_profile_that_would_hang_is_refused,
     an_agent_that_is_not_there_is_an_error,
     an_agent_that_does_not_take_the_state_is_not_waited_for_for_ever,
+    an_agent_that_never_answers_is_not_waited_for_for_ever,
 ];
 
 const GETSID: i64 = libc::SYS_getsid;
@@ -207,4 +211,48 @@ fn an_agent_that_does_not_take_the_state_is_not_waited_for_for_ever() {
     let output = with(&json!(path), &["getsid"]).refused("linux.seccomp.listenerPath");
     assert!(output.stderr.contains("connect: resource temporarily unavailable"), "{}", output.stderr);
     let _ = std::fs::remove_file(path);
+}
+
+/// One that accepts no connection, and one that reads nothing: the kernel keeps state and listener for both, and nobody
+/// answers. All is waited for at once, since it takes a minute. Hooks may take longer, beside an agent that answers.
+fn an_agent_that_never_answers_is_not_waited_for_for_ever() {
+    need(Need::Ocirt, kind() == "ocirt");
+    let [idle, deaf] = ["idle", "deaf"].map(|name| host::socket().with_extension(name));
+    let _idle = UnixListener::bind(&idle).expect("a socket");
+    let accepting = UnixListener::bind(&deaf).expect("a socket");
+    std::thread::spawn(move || accepting.incoming().for_each(std::mem::forget));
+    let agent = Agent::start(|_| Answer::Continue);
+    let slow = json!({ "path": "/probe", "args": ["probe", "hook", "/log", "slow", "0", "64"] });
+    let created = |path: &Path, hook: Option<Value>| {
+        let bundle = with(&json!(path), &["execve"]);
+        let bundle = hook.into_iter().fold(bundle, |bundle, hook| bundle.hook("startContainer", hook));
+        bundle.create(probe!(print "it ran"))
+    };
+    let (hanging, patient) = ([created(&idle, None), created(&deaf, None)], created(&agent.path, Some(slow)));
+    let begun = Instant::now();
+    let start = |container: &Container| Call::new(["start", container.id()]).spawn();
+    let mut starts = hanging.each_ref().map(start);
+    let mut patient_start = start(&patient);
+    let names = |command: &str| if command == "create" { ["capset", "setgid"] } else { ["getsid", "execve"] };
+    // Without no_new_privs the filter is loaded early.
+    let bundle = |command| with(&json!(deaf), &names(command)).set("process.noNewPrivileges", json!(false));
+    let bundles = ["create", "run"].map(|command| bundle(command).write(probe!(print "it ran")));
+    let mut undone = [bundles[0].call("create").spawn(), bundles[1].call("run").spawn()];
+    let words = |path: &Path| format!("linux.seccomp.listenerPath: {}: the agent has not answered", path.display());
+    for (call, path) in starts.iter_mut().chain(&mut undone).zip([&idle, &deaf, &deaf, &deaf]) {
+        wait(&mut call.child, Duration::from_secs(75));
+        let output = call.finish().fails(&words(path));
+        assert!(output.stderr.lines().count() == 1 && !output.stdout.contains("it ran"), "{output:?}");
+    }
+    assert!(begun.elapsed() > Duration::from_secs(55), "{:?}", begun.elapsed());
+    for container in hanging {
+        assert_eq!((container.status().as_str(), container.stdout().as_str()), ("stopped", ""));
+        container.delete().ok();
+    }
+    for bundle in bundles {
+        call(["state", &bundle.id]).fails("does not exist");
+    }
+    wait(&mut patient_start.child, Duration::from_secs(20));
+    patient_start.finish().ok();
+    assert_eq!(patient.answers(1), [json!("it ran")]);
 }
