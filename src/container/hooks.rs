@@ -4,10 +4,10 @@
 //! prestart, createRuntime, poststart and poststop run as children of the runtime; createContainer and startContainer
 //! run as children of init, in the container's namespaces.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -23,6 +23,10 @@ use crate::sys::{Errno, Fault, SysError, socket};
 
 /// How long a hook that was killed for its timeout may take to disappear, in milliseconds.
 const KILL_GRACE: u32 = 10_000;
+
+/// The name of a file for what a hook says on standard error, and how much of it an error has, in bytes.
+const KEPT: &CStr = c"ocirt:hook-stderr";
+const SAID: usize = 4096;
 
 /// One hook, ready to be started from either side.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub struct Hook {
 pub struct Output {
     pub stdout: Option<OwnedFd>,
     pub stderr: Option<OwnedFd>,
+    /// Whether `stderr` is a file of ours, for the error of a hook that fails.
+    is_kept: bool,
 }
 
 impl Output {
@@ -54,7 +60,22 @@ impl Output {
             };
             path.map(|path| open(path).map(OwnedFd::from)).transpose()
         };
-        Ok(Self { stdout: open(stdout, "stdout")?, stderr: open(stderr, "stderr")? })
+        Ok(Self { stdout: open(stdout, "stdout")?, stderr: open(stderr, "stderr")?, is_kept: false })
+    }
+
+    /// The same for hooks that init runs: their nowhere is the host's /dev/null, and what they say on standard error is
+    /// kept for the runtime.
+    pub fn for_init(self) -> Result<Self> {
+        let is_kept = self.stderr.is_none();
+        let null = || OpenOptions::new().write(true).open("/dev/null").context("/dev/null").map(OwnedFd::from);
+        let stdout = self.stdout.map_or_else(null, Ok)?;
+        let stderr = self.stderr.map_or_else(|| socket::sealable_file(KEPT), Ok)?;
+        Ok(Self { stdout: Some(stdout), stderr: Some(stderr), is_kept })
+    }
+
+    /// What is kept of the last hook.
+    pub fn kept(&self) -> Option<BorrowedFd<'_>> {
+        self.stderr.as_ref().filter(|_| self.is_kept).map(AsFd::as_fd)
     }
 
     fn streams(&self) -> [Option<BorrowedFd<'_>>; 2] {
@@ -93,7 +114,7 @@ impl Hook {
     /// An error says how the hook ended and what it last wrote to standard error.
     pub fn run(&self, state: &[u8], directory: &Path, output: &Output) -> Result<()> {
         use std::os::unix::ffi::OsStrExt;
-        let os = |text: &std::ffi::CStr| std::ffi::OsStr::from_bytes(text.to_bytes()).to_owned();
+        let os = |text: &CStr| std::ffi::OsStr::from_bytes(text.to_bytes()).to_owned();
         let mut command = Command::new(os(&self.path));
         let mut arguments = self.arguments.iter().map(os);
         if let Some(name) = arguments.next() {
@@ -106,7 +127,7 @@ impl Hook {
             let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
             command.env(std::ffi::OsStr::from_bytes(name), std::ffi::OsStr::from_bytes(value));
         }
-        let mut errors = socket::sealable_file(c"ocirt:hook-stderr").map(std::fs::File::from)?;
+        let errors = socket::sealable_file(KEPT)?;
         let [stdout, stderr] = [&output.stdout, &output.stderr].map(|stream| stream.as_ref().map(OwnedFd::try_clone));
         command.stdin(Stdio::piped()).stdout(stdout.transpose()?.map_or_else(Stdio::null, Stdio::from));
         command.stderr(match stderr.transpose()? {
@@ -128,15 +149,11 @@ impl Hook {
         if status.success() {
             return Ok(());
         }
-        let mut said = String::new();
-        std::io::Seek::rewind(&mut errors)?;
-        // What the hook said is a help, not the error: it may not be UTF-8.
-        let _ = errors.take(4096).read_to_string(&mut said);
         let how = match (status.code(), status.signal()) {
             (Some(code), _) => format!("exit status {code}"),
             (None, signal) => format!("killed by signal {}", signal.unwrap_or_default()),
         };
-        match said.trim() {
+        match said(errors.as_fd()).as_str() {
             "" => bail!("{self}: {how}"),
             said => bail!("{self}: {how}: {said}"),
         }
@@ -147,6 +164,7 @@ impl Hook {
     /// Errors: what kept it from starting; EIO with the status for one that failed; ETIMEDOUT.
     pub fn apply(&self, state: BorrowedFd, output: &Output) -> core::result::Result<(), Fault> {
         socket::rewind(state)?;
+        output.kept().map_or(Ok(()), socket::empty)?;
         let child = process::spawn(&self.path, &self.arguments, &self.environment, state, output.streams())?;
         let exit = self.wait_or_kill(child.pidfd.as_fd())?;
         // Killed or not, it is ours to reap.
@@ -180,8 +198,37 @@ impl Hook {
     }
 }
 
+/// What a hook said on standard error, from the start of the file that was kept of it: its first 4096 bytes. A hook may be
+/// the container's own: nothing of it reaches a terminal but printable text.
+pub fn said(file: BorrowedFd) -> String {
+    let mut bytes = [0; SAID];
+    // It is a help, not the error. What is no file in memory might keep us waiting.
+    let length = if socket::is_in_memory(file) { socket::read_from_start(file, &mut bytes) } else { Ok(0) };
+    let text = String::from_utf8_lossy(bytes.get(..length.unwrap_or_default()).unwrap_or_default());
+    let plain = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    text.trim().chars().map(plain).collect()
+}
+
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "hook {}", self.path.to_string_lossy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_hook_said_is_read_from_files_in_memory_only() {
+        let kept = socket::sealable_file(KEPT).unwrap();
+        let mut file = std::fs::File::from(kept.try_clone().unwrap());
+        file.write_all(b" first\nsecond\x1b\xff\n").unwrap();
+        assert_eq!(said(kept.as_fd()), "first\nsecond\\u{1b}\u{fffd}");
+        socket::empty(kept.as_fd()).unwrap();
+        assert_eq!(said(kept.as_fd()), "");
+        // On this, a read would wait for ever.
+        let (reader, _writer) = std::io::pipe().unwrap();
+        assert_eq!(said(reader.as_fd()), "");
     }
 }

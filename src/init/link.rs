@@ -11,6 +11,7 @@
 //!          'N' step:u16                                          (little endian)
 //!          'B' pid:u32, with a pidfd: of init, by whoever made it in place of the runtime
 //!          'F' step:u16 errno:i32 call_len:u8 call… detail…      (little endian)
+//!             of a hook with a file of what it said, as a descriptor
 //! go:      'G' step:u16…, with up to MAX_FDS descriptors; the steps are theirs, where init needs them for some
 //! ```
 
@@ -148,6 +149,13 @@ impl InitEnd {
         let mut bytes = Message::default();
         encode(report, &mut bytes);
         socket::send(self.0.as_fd(), bytes.as_bytes(), &[])
+    }
+
+    /// Reports a failure, with the file of what was said about it, if there is one.
+    pub fn report_failure(&self, failure: Failure, said: Option<BorrowedFd>) -> sys::Result<()> {
+        let mut bytes = Message::default();
+        encode(&Report::Failed(failure), &mut bytes);
+        socket::send(self.0.as_fd(), bytes.as_bytes(), said.as_slice())
     }
 
     /// Reports a seccomp listener: [`Report::Listener`].

@@ -9,7 +9,7 @@
 pub mod link;
 pub mod step;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::container::cgroup::Join;
 use crate::container::hooks::Output;
@@ -17,8 +17,8 @@ use crate::container::rootfs::mask::Masks;
 use crate::sys::path::{ProcFd, RootFd};
 use crate::sys::{self, Errno, Fault};
 
-use link::{Failure, InitEnd, Opened, Report};
-use step::Planned;
+use link::{Failure, InitEnd, Opened};
+use step::{Planned, Step};
 
 /// The descriptors that init brings from the runtime.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub fn run_all(steps: &[Planned], link: InitEnd, inherited: Inherited) -> ! {
         inside.step = index as u16;
         if let Err(fault) = planned.step.run(&mut inside) {
             // The runtime may be gone; then there is nobody left to tell.
-            let _ = inside.link.report(&Report::Failed(Failure::new(index, &fault)));
+            let _ = inside.link.report_failure(Failure::new(index, &fault), inside.said(&planned.step));
             break;
         }
     }
@@ -75,6 +75,11 @@ pub fn run_all(steps: &[Planned], link: InitEnd, inherited: Inherited) -> ! {
 }
 
 impl Inside {
+    /// What is kept of a hook that fails.
+    fn said(&self, step: &Step) -> Option<BorrowedFd<'_>> {
+        matches!(step, Step::Hook(..)).then(|| self.inherited.hook_output.kept()).flatten()
+    }
+
     /// The container's root; there is one from EnterRootfs on.
     pub fn root(&self) -> Result<&RootFd, Fault> {
         self.root.as_ref().ok_or(Fault::new("openat2", Errno::ENOENT, "no rootfs entered yet"))

@@ -53,6 +53,11 @@ impl<'a> Attendance<'a> {
         }))
     }
 
+    /// What came with the last report, once.
+    pub fn descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptor.take()
+    }
+
     /// Hands the listener over that `report` is about. `state` is the container's, as JSON.
     pub fn serve(&mut self, report: Report, state: &[u8]) -> Result<()> {
         let agent = self.agent.context("init has a seccomp listener that nobody asked for")?;

@@ -13,6 +13,7 @@ use super::state::{Directory, Identity, Phase, Reserved, State};
 use super::{Host, Id, protect, user_namespace};
 use crate::container::bundle::{self, Bundle};
 use crate::container::checkpoint::outside::Outside;
+use crate::container::hooks::Output;
 use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::{annotations, cgroup, validate};
 use crate::init::Inherited;
@@ -88,7 +89,7 @@ pub fn build(
         opener: plan.opener,
         gate,
         console,
-        hook_output: state.hook_output()?,
+        hook_output: if plan.has_hooks_in_init() { state.hook_output()?.for_init()? } else { Output::default() },
     };
     let init = Init::launch(&plan, inherited)?;
     state.init = Some(init.identity()?);

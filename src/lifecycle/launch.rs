@@ -101,7 +101,7 @@ impl Init {
                 Some(Report::Needs(step)) => {
                     opener::serve(&self.child, &self.link, plan, step, &self.mount_namespaces)?;
                 }
-                Some(Report::Failed(failure)) => bail!(plan.word(&failure)),
+                Some(Report::Failed(failure)) => bail!(plan.word(&failure).with_said(attendance.descriptor())),
                 None => return Err(self.death()),
             }
         }

@@ -39,10 +39,10 @@ pub fn start(host: &Host, id: &Id) -> Result<()> {
 /// `word` tells which step a failure is about.
 pub fn follow_to_exec(state: &State, link: &RuntimeEnd, word: impl Fn(&Failure) -> StepError) -> Result<()> {
     wait(state, link)?;
-    match link.report().context("init on its way to exec")? {
+    match link.report_with_descriptor().context("init on its way to exec")? {
         None => Ok(()),
-        Some(Report::Failed(failure)) => Err(word(&failure).into()),
-        Some(report) => bail!("init says {report:?} on its way to exec"),
+        Some((Report::Failed(failure), said)) => Err(word(&failure).with_said(said).into()),
+        Some((report, _)) => bail!("init says {report:?} on its way to exec"),
     }
 }
 

@@ -11,12 +11,13 @@ mod process;
 mod tests;
 
 use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::container::cgroup::{Cgroup, Manager};
-use crate::container::hooks::Hook;
+use crate::container::hooks::{self, Hook};
 use crate::container::id_map::IdMaps;
 use crate::container::intel_rdt::IntelRdt;
 use crate::container::namespaces::Join;
@@ -127,6 +128,11 @@ impl Plan {
         })
     }
 
+    /// Whether init runs hooks itself: createContainer and startContainer.
+    pub fn has_hooks_in_init(&self) -> bool {
+        self.steps.iter().any(|planned| matches!(planned.step, Step::Hook(..)))
+    }
+
     /// The steps that are taken after the word to start.
     pub fn start_steps(&self) -> Vec<Label> {
         let labels = self.steps.iter().enumerate().map(|(index, planned)| (planned, Label::new(index as u16, planned)));
@@ -180,6 +186,8 @@ pub struct StepError {
     pub call: String,
     pub errno: Errno,
     pub detail: Text,
+    /// What a hook said on standard error.
+    pub said: String,
 }
 
 impl StepError {
@@ -188,7 +196,20 @@ impl StepError {
             Some(label) => (label.field.clone(), label.what.clone()),
             None => (String::new(), format!("step {}", failure.step)),
         };
-        Self { field, what, call: failure.call.to_string(), errno: failure.errno, detail: failure.detail }
+        Self {
+            field,
+            what,
+            call: failure.call.to_string(),
+            errno: failure.errno,
+            detail: failure.detail,
+            said: String::new(),
+        }
+    }
+
+    /// The error with what a hook said, which came with the report as a file.
+    pub fn with_said(self, file: Option<OwnedFd>) -> Self {
+        let said = file.map(|file| hooks::said(file.as_fd())).unwrap_or_default();
+        Self { said, ..self }
     }
 }
 
@@ -198,7 +219,10 @@ impl fmt::Display for StepError {
             write!(f, "{}: ", self.field)?;
         }
         write!(f, "{}: {}: {}", self.what, self.call, crate::sys::Words(self.errno))?;
-        if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
+        if !self.detail.is_empty() {
+            write!(f, " ({})", self.detail)?;
+        }
+        if self.said.is_empty() { Ok(()) } else { write!(f, ": {}", self.said) }
     }
 }
 

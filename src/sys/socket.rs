@@ -267,6 +267,28 @@ pub fn sealed_file(name: &CStr, bytes: &[u8]) -> Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// Makes the file empty, and its offset 0.
+pub fn empty(fd: BorrowedFd) -> Result<()> {
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::ftruncate(fd.as_raw_fd(), 0) };
+    check("ftruncate", ret.into())?;
+    rewind(fd)
+}
+
+/// Whether it is a file as memfd_create(2) makes them, on which no read waits for anybody.
+pub fn is_in_memory(fd: BorrowedFd) -> bool {
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) };
+    ret >= 0
+}
+
+/// Reads the beginning of the file, wherever its offset is; returns how much.
+pub fn read_from_start(fd: BorrowedFd, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: `buffer` has that many bytes.
+    let ret = unsafe { libc::pread(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    check("pread", ret as libc::c_long).map(|length| length as usize)
+}
+
 /// Sets the file offset back to the start: the next reader sees the whole file.
 pub fn rewind(fd: BorrowedFd) -> Result<()> {
     // SAFETY: no pointers.

@@ -18,6 +18,7 @@ tests![
     a_hook_gets_its_arguments,
     a_failing_hook_before_start_undoes_the_container,
     a_failing_start_container_hook_fails_start,
+    what_a_failing_hook_says_is_in_the_error,
     a_failing_poststart_hook_fails_start,
     a_failing_poststop_hook_is_a_warning,
     a_hook_past_its_timeout_is_killed,
@@ -191,6 +192,39 @@ fn a_failing_start_container_hook_fails_start() {
     container.wait_for("stopped");
     assert_eq!(container.stdout(), "");
     container.delete().ok();
+    host::assert_nothing_left();
+}
+
+/// A hook that says `words` on standard error, and something else on standard output.
+fn saying(kind: &str, words: &str, exit: &str) -> Value {
+    let path = if kind == "startContainer" { "/probe".into() } else { host::probe() };
+    json!({ "path": path, "args": ["probe", "print", "its output", "+", "eprint", words, "+", "exit", exit] })
+}
+
+/// Also of those that init runs, which have no other way to be heard; the container's own output is not theirs.
+fn what_a_failing_hook_says_is_in_the_error() {
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"] {
+        if runtime::kind() != "ocirt" && ["startContainer", "poststart"].contains(&kind) {
+            continue;
+        }
+        let fails = |words: &str| {
+            let bundle = Bundle::new().hook(kind, saying(kind, "what another said", "0"));
+            let bundle = bundle.hook(kind, saying(kind, words, "3"));
+            let output = bundle.run(probe!(sleep 60)).fails("exit status 3");
+            assert!(!output.stdout.contains("its output"), "{kind}: {output:?}");
+            assert!(!output.stderr.contains("what another said"), "{kind}: {output:?}");
+            output.stderr
+        };
+        let stderr = fails("its last words");
+        assert!(stderr.contains("its last words"), "{kind}: {stderr}");
+        if runtime::kind() != "ocirt" {
+            continue;
+        }
+        assert!(stderr.ends_with(": its last words\n"), "{kind}: {stderr}");
+        let long = fails(&"x".repeat(20_000));
+        assert!(long.contains(&"x".repeat(4000)) && long.len() < 5000, "{kind}: {} bytes", long.len());
+        assert!(fails("a\u{1b}[31m\u{7}b").contains("a\\u{1b}[31m\\u{7}b"), "{kind}");
+    }
     host::assert_nothing_left();
 }
 
