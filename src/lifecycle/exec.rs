@@ -86,7 +86,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     process.kept = true;
     let Some(signals) = signals else { return Ok(0) };
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
-    Ok(foreground::follow(&process.child, &signals, terminal)?.code())
+    Ok(foreground::follow(host, &process.child, &signals, terminal)?.code())
 }
 
 /// The container's first process, if one more may be put beside it.

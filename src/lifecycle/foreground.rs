@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
 
+use super::Host;
 use crate::sys::process::{self, Child, Exit, Ready};
 use crate::sys::signal::{self, Signals};
 use crate::sys::terminal::{self, Flow};
@@ -12,6 +13,8 @@ use crate::sys::{Errno, socket};
 /// How often the terminal is read once more after the container's end: what init wrote has to come out, what others
 /// of a shared pid namespace go on writing has not.
 const LAST_READS: usize = 64;
+/// How long a killed process may take to end, in milliseconds.
+const KILL_GRACE: u32 = 10_000;
 
 /// Our own terminal joined to the container's.
 pub struct Terminal {
@@ -79,8 +82,22 @@ impl Terminal {
     }
 }
 
-/// Stays until `child` ends: forwards signals, relays the terminal, and reaps orphans that are given to us.
-pub fn follow(child: &Child, signals: &Signals, mut terminal: Option<Terminal>) -> Result<Exit> {
+/// Stays until `child` ends: forwards signals, relays the terminal, and reaps orphans that are given to us. After an error
+/// it has been ended as well: nobody would be there for it.
+pub fn follow(host: &Host, child: &Child, signals: &Signals, terminal: Option<Terminal>) -> Result<Exit> {
+    let exit = stay(host, child, signals, terminal);
+    if exit.is_err() {
+        let pidfd = child.pidfd.as_fd();
+        // All fail only if it has ended and is reaped; and the first error is the one to tell.
+        let _ = process::pidfd_send_signal(pidfd, signal::KILL);
+        if process::ends_within(pidfd, KILL_GRACE) == Ok(true) {
+            let _ = process::wait(pidfd);
+        }
+    }
+    exit
+}
+
+fn stay(host: &Host, child: &Child, signals: &Signals, mut terminal: Option<Terminal>) -> Result<Exit> {
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     loop {
         let wants = terminal.as_ref().map_or([None, None], |relay| relay.wants(stdin.as_fd(), stdout.as_fd()));
@@ -94,7 +111,7 @@ pub fn follow(child: &Child, signals: &Signals, mut terminal: Option<Terminal>) 
             terminal = None;
         }
         while let Some(number) = signals.next()? {
-            forward(child, number, terminal.as_ref())?;
+            forward(host, child, number, terminal.as_ref())?;
         }
         if ended {
             if let Some(relay) = &mut terminal {
@@ -105,8 +122,9 @@ pub fn follow(child: &Child, signals: &Signals, mut terminal: Option<Terminal>) 
     }
 }
 
-/// Passes a signal on to the container, but for those that are about ourselves.
-fn forward(child: &Child, number: i32, terminal: Option<&Terminal>) -> Result<()> {
+/// Passes a signal on to the container, but for those that are about ourselves. One that the kernel does not take, as
+/// when too many are queued, is a warning: the container goes on.
+fn forward(host: &Host, child: &Child, number: i32, terminal: Option<&Terminal>) -> Result<()> {
     match number {
         signal::CHLD => reap_orphans(child),
         // The Go runtime of some callers sends itself this one.
@@ -119,10 +137,15 @@ fn forward(child: &Child, number: i32, terminal: Option<&Terminal>) -> Result<()
             }
             None => Ok(()),
         },
-        _ => match process::pidfd_send_signal(child.pidfd.as_fd(), number) {
-            Err(error) if error.errno != Errno::ESRCH => Err(error).with_context(|| format!("forward signal {number}")),
-            _ => Ok(()),
-        },
+        _ => {
+            match process::pidfd_send_signal(child.pidfd.as_fd(), number) {
+                Err(error) if error.errno != Errno::ESRCH => {
+                    host.log.warn(&format!("forward signal {number}: {error}"));
+                }
+                _ => {}
+            }
+            Ok(())
+        }
     }
 }
 

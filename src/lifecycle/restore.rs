@@ -66,9 +66,10 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     made.keep();
     pid_file.into_iter().for_each(|mut file| file.keep());
     let (Some(signals), Some(init)) = (signals, &made.init) else { return Ok(0) };
-    let exit = foreground::follow(&init.child, &signals, terminal)?;
-    delete::destroy(host, &made.directory, &made.state)?;
-    Ok(exit.code())
+    let exit = foreground::follow(host, &init.child, &signals, terminal);
+    let destroyed = delete::destroy(host, &made.directory, &made.state);
+    let code = exit?.code();
+    destroyed.map(|()| code)
 }
 
 /// What is restored, and how.

@@ -37,11 +37,10 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
     begin(&created)?;
     created.keep_all();
-    let exit = foreground::follow(&created.init.child, &signals, terminal)?;
-    if !run.keep {
-        delete::destroy(host, &created.directory, &created.state)?;
-    }
-    Ok(exit.code())
+    let exit = foreground::follow(host, &created.init.child, &signals, terminal);
+    let destroyed = if run.keep { Ok(()) } else { delete::destroy(host, &created.directory, &created.state) };
+    let code = exit?.code();
+    destroyed.map(|()| code)
 }
 
 /// Gives init the word, and follows it until it has become its program.

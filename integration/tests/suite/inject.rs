@@ -16,12 +16,14 @@ tests![
     delete_killed_at_a_system_call_can_be_repeated,
     create_with_a_failing_system_call_leaves_nothing,
     delete_with_a_failing_system_call_can_be_repeated,
+    run_with_a_failing_system_call_leaves_nothing_that_runs,
     exec_killed_at_a_system_call_leaves_the_container_alone,
     exec_with_a_failing_system_call_leaves_the_container_alone,
     a_slow_exec_is_not_open_to_the_container,
     update_with_a_failing_system_call_is_all_or_nothing,
     update_killed_at_a_system_call_leaves_the_container_alone,
-    pause_killed_at_a_system_call_can_be_resumed_or_deleted,
+    pause_or_resume_killed_at_a_system_call_can_be_repeated_or_deleted,
+    pause_or_resume_with_a_failing_system_call_can_be_repeated,
 ];
 
 /// How long a test looks for accidents; the places are taken from all over the command, the more the faster it goes.
@@ -182,6 +184,47 @@ fn delete_with_a_failing_system_call_can_be_repeated() {
         assert!([0, 1].contains(&output.status), "{name} {count}: {output:?}");
         undo(&bundle);
     });
+}
+
+/// From the start of its program on: what comes before is as in `create`. What cannot be removed is left to `delete`.
+fn run_with_a_failing_system_call_leaves_nothing_that_runs() {
+    let prepare = || {
+        let bundle = bundle().write(probe!(sleep 0.2));
+        let call = bundle.call("run");
+        (bundle, call)
+    };
+    let places = places("\"G\"", prepare);
+    let (mut noticed, mut last) = (0, Vec::new());
+    each(&places, |Place { name, count }| {
+        if NOT_FAILING.contains(&name.as_str()) {
+            return;
+        }
+        let (program, _) = traced(&format!("-e inject={name}:error=EIO:when={count}"));
+        let (bundle, run) = prepare();
+        let output: Output = run.program(&program).run();
+        let lines: Vec<_> = output.stderr.lines().collect();
+        match output.status {
+            // A call that it can do without.
+            0 => {}
+            1 => {
+                noticed += 1;
+                assert!(lines.len() == 1 && lines[0].starts_with("ocirt: run "), "{name} {count}: {output:?}");
+            }
+            _ => panic!("{name} {count}: {output:?}"),
+        }
+        last.push(name.clone());
+        let state = call(["state", &bundle.id]);
+        if state.status == 0 {
+            let expected = output.status == 1 && state.json()["status"] == "stopped" && name != "waitid";
+            assert!(expected, "{name} {count}: {output:?} {state:?}");
+            call(["delete", &bundle.id]).ok();
+        } else if output.status == 1 {
+            // The directory alone may be there.
+            call(["delete", "--force", &bundle.id]).ok();
+        }
+        host::assert_nothing_left();
+    });
+    assert!(noticed > 0 && last.iter().any(|name| name == "waitid"), "{noticed} noticed of {last:?}");
 }
 
 /// A running container, and an exec into it whose process would stay.
@@ -355,21 +398,72 @@ fn update_killed_at_a_system_call_leaves_the_container_alone() {
     });
 }
 
-fn pause_killed_at_a_system_call_can_be_resumed_or_deleted() {
-    let places = places("state.json", || {
-        let container = limited();
-        let call = Call::new(["pause", container.id()]);
+/// A container that runs, or that is paused, and the command that turns it into the other.
+fn freezing(command: &str) -> (Container, Call) {
+    let container = limited();
+    if command == "resume" {
+        call(["pause", container.id()]).ok();
+    }
+    let call = Call::new([command, container.id()]);
+    (container, call)
+}
+
+fn places_of(command: &str) -> Vec<Place> {
+    places("state.json", || {
+        let (container, call) = freezing(command);
         (container.bundle, call)
-    });
-    each(&places, |Place { name, count }| {
-        let (program, _) = traced(&format!("-e inject={name}:signal=KILL:when={count}"));
-        let container = limited();
-        Call::new(["pause", container.id()]).program(&program).run();
-        if count % 2 == 0 && container.status() == "paused" {
-            call(["resume", container.id()]).ok();
-            assert_eq!(container.status(), "running", "{name} {count}");
-        }
-        call(["delete", "--force", container.id()]).ok();
-        host::assert_nothing_left();
-    });
+    })
+}
+
+/// What is left can be paused and resumed, or deleted.
+fn pause_or_resume_killed_at_a_system_call_can_be_repeated_or_deleted() {
+    for command in ["pause", "resume"] {
+        each(&places_of(command), |Place { name, count }| {
+            let (program, _) = traced(&format!("-e inject={name}:signal=KILL:when={count}"));
+            let (container, killed) = freezing(command);
+            killed.program(&program).run();
+            if count % 2 == 0 {
+                goes_on(&container, &format!("{command} killed at {name} {count}"));
+            }
+            call(["delete", "--force", container.id()]).ok();
+            host::assert_nothing_left();
+        });
+    }
+}
+
+/// The container is as it was, or as it should be; and whichever it is, the next command works.
+fn pause_or_resume_with_a_failing_system_call_can_be_repeated() {
+    for (command, old, new) in [("pause", "running", "paused"), ("resume", "paused", "running")] {
+        let (places, mut refused) = (places_of(command), 0);
+        each(&places, |Place { name, count }| {
+            if NOT_FAILING.contains(&name.as_str()) {
+                return;
+            }
+            let (program, _) = traced(&format!("-e inject={name}:error=EIO:when={count}"));
+            let (container, call) = freezing(command);
+            let output = call.program(&program).run();
+            let status = container.status();
+            match output.status {
+                0 => assert_eq!(status, new, "{name} {count}: {output:?}"),
+                1 => {
+                    refused += 1;
+                    assert_eq!(status, old, "{name} {count}: {output:?}");
+                }
+                _ => panic!("{name} {count}: {output:?}"),
+            }
+            goes_on(&container, &format!("{command} failing at {name} {count}"));
+            undo(&container.bundle);
+        });
+        assert!(refused > 0, "{refused} of {} accidents of {command} were noticed", places.len());
+    }
+}
+
+/// The container can be paused and resumed from where it is.
+fn goes_on(container: &Container, what: &str) {
+    let commands: &[&str] = if container.status() == "paused" { &["resume"] } else { &["pause", "resume"] };
+    for command in commands {
+        let output = call([command, container.id()]);
+        assert_eq!(output.status, 0, "{command} after {what}: {output:?}");
+    }
+    assert_eq!(container.status(), "running", "{what}");
 }
