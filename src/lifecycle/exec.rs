@@ -60,7 +60,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     let to_join = match enter_pid_namespace(init.as_fd(), &saved) {
         // Init still runs our own program, which an ordinary user may execute but not look into, not even in his namespace.
         Err(error) if found.status == Status::Created && is_forbidden(&error) => {
-            return Err(error.context("only root can enter a container that is not started"));
+            return Err(error.context(super::ONLY_ROOT_ENTERS));
         }
         joined => joined?,
     };

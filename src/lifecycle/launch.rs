@@ -17,7 +17,7 @@ use crate::init::{self, Inherited};
 use crate::plan::Plan;
 use crate::sys::namespace::{self, Kind};
 use crate::sys::process::{self, Child, Cloned};
-use crate::sys::{signal, socket};
+use crate::sys::{ids, signal, socket};
 
 /// The container's first process before its program runs. Dropped, it is killed and reaped, and its namespaces go.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Init {
     pub link: RuntimeEnd,
     /// The user namespaces of id-mapped mounts, where the runtime maps them.
     mount_namespaces: Vec<OwnedFd>,
+    /// Where the opener works, of an init that an ordinary user cannot look into later.
+    view: Option<opener::View>,
     /// The host's network devices that init has now.
     net_devices: Option<Moved>,
     kept: bool,
@@ -49,13 +51,16 @@ impl Init {
         drop((end, away));
         let mount_namespaces = if plan.opener { inherited.mount_namespaces } else { Vec::new() };
         let Cloned::Runtime(child) = cloned? else { unreachable!("the child never returns") };
-        let mut init = Self { child, link, mount_namespaces, net_devices: None, kept: false };
+        let mut init = Self { child, link, mount_namespaces, view: None, net_devices: None, kept: false };
         if let Some(outside) = &plan.outside {
             let process = File::open(format!("/proc/{}", init.child.pid)).context("process directory of init")?;
             outside.maps.write(init.child.pid, process.as_fd())?;
             if let Some(score) = &outside.oom_score_adj {
                 score.apply_to(process.as_fd()).with_context(|| format!("process.oomScoreAdj: {score}"))?;
             }
+        }
+        if plan.opener && ids::effective_uid() != 0 {
+            init.view = Some(opener::View::of(init.child.pid)?);
         }
         if !plan.net_devices.is_empty() {
             let namespace = format!("/proc/{}/ns/net", init.child.pid);
@@ -99,7 +104,9 @@ impl Init {
                     attendance.serve(report, &state.for_hooks(Status::Creating, Some(self.child.pid))?)?;
                 }
                 Some(Report::Needs(step)) => {
-                    opener::serve(&self.child, &self.link, plan, step, &self.mount_namespaces)?;
+                    let view = if self.view.is_none() { Some(opener::View::of(self.child.pid)?) } else { None };
+                    let view = self.view.as_ref().or(view.as_ref()).context("namespaces of init")?;
+                    opener::serve(view, &self.link, plan, step, &self.mount_namespaces)?;
                 }
                 Some(Report::Failed(failure)) => bail!(plan.word(&failure).with_said(attendance.descriptor())),
                 None => return Err(self.death()),

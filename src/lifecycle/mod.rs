@@ -65,6 +65,9 @@ pub struct Host<'a> {
     pub log: &'a Log,
 }
 
+/// Init runs our own program until it starts, which an ordinary user may execute but not look into.
+const ONLY_ROOT_ENTERS: &str = "only root can enter a container that is not started";
+
 /// The version of runtime-spec that `state` names.
 const OCI_VERSION: &str = "1.3.0";
 

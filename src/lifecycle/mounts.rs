@@ -5,6 +5,7 @@
 //! becomes its root. It joins no pid namespace, so that nobody inside sees it.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -27,7 +28,7 @@ use crate::sys::mount::{Depth, Sharing, set_sharing};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::path::RootFd;
 use crate::sys::process::{self, Cloned};
-use crate::sys::{Fault, SysError, file, proc_self, socket};
+use crate::sys::{self, Fault, SysError, file, proc_self, socket};
 
 /// How long preparing may take, in milliseconds.
 const GRACE: u32 = 60_000;
@@ -87,7 +88,12 @@ impl Container {
         let mut namespaces = Vec::new();
         for kind in [Kind::Ipc, Kind::Net, Kind::Mount, Kind::User] {
             let path = format!("/proc/{}/ns/{kind}", init.pid);
-            let namespace = File::open(&path).context(path)?;
+            let namespace = match File::open(&path) {
+                Err(error) if found.status == Status::Created && error.kind() == ErrorKind::PermissionDenied => {
+                    return Err(error).context(path).context(super::ONLY_ROOT_ENTERS);
+                }
+                opened => opened.context(path)?,
+            };
             if !namespace::is_own(namespace.as_fd(), kind)? {
                 namespaces.push((kind, namespace.into()));
             }
@@ -141,13 +147,18 @@ impl Container {
         let first = |error: SysError| (0, Fault::from(error));
         proc_self::set_undumpable().map_err(first)?;
         let descriptors = file::open_directory(c"/proc/self/fd").map_err(first)?;
-        namespace::join(outside.as_fd(), Kind::Mount).map_err(first)?;
-        let namespaces = UserNamespaces { listed: maps, container: self.user().map(AsFd::as_fd) };
+        let user = self.user().map(AsFd::as_fd);
+        let is_inside = opener::join_mounts(outside.as_fd(), user).map_err(first)?;
+        let namespaces = UserNamespaces { listed: maps, container: user };
         let items = || (0..).zip(&listed.items);
         let opened = items().map(|(index, hot)| hot.open(namespaces).map_err(|fault| (index, fault)));
         let opened = opened.collect::<Result<Vec<_>, _>>()?;
-        let root = self.enter(&self.namespaces).map_err(|fault| (0, fault))?;
-        if self.user().is_some() {
+        let left = self.namespaces.iter().filter(|(kind, _)| !is_inside || *kind != Kind::User);
+        for (kind, namespace) in left {
+            namespace::join(namespace.as_fd(), *kind).map_err(first)?;
+        }
+        let root = root().map_err(first)?;
+        if user.is_some() {
             // What is made on the way to a mount point is the container's.
             BecomeRoot::default().apply().map_err(|fault| (0, fault))?;
         }
@@ -168,8 +179,10 @@ impl Container {
         let first = |error: SysError| (0, Fault::from(error));
         proc_self::set_undumpable().map_err(first)?;
         let descriptors = file::open_directory(c"/proc/self/fd").map_err(first)?;
-        let mounts: Vec<_> = self.namespaces.iter().filter(|(kind, _)| *kind == Kind::Mount).collect();
-        let root = self.enter(mounts).map_err(|fault| (0, fault))?;
+        if let Some((_, mounts)) = self.namespaces.iter().find(|(kind, _)| *kind == Kind::Mount) {
+            opener::join_mounts(mounts.as_fd(), self.user().map(AsFd::as_fd)).map_err(first)?;
+        }
+        let root = root().map_err(first)?;
         let find = |(index, unmount): (u16, &Unmount)| unmount.find(&root).map_err(|fault| (index, fault));
         let found = (0..).zip(&listed.items).map(find).collect::<Result<Vec<_>, _>>()?;
         let found: Vec<_> = (0..).zip(&listed.items).zip(found).collect();
@@ -178,12 +191,9 @@ impl Container {
         }
         Ok(())
     }
+}
 
-    /// Joins `namespaces`, and returns the root of the mount namespace among them.
-    fn enter<'a>(&self, namespaces: impl IntoIterator<Item = &'a (Kind, OwnedFd)>) -> Result<RootFd, Fault> {
-        for (kind, namespace) in namespaces {
-            namespace::join(namespace.as_fd(), *kind)?;
-        }
-        Ok(RootFd::new(file::open_directory(c"/")?))
-    }
+/// The root of the mount namespace that this process has joined.
+fn root() -> sys::Result<RootFd> {
+    file::open_directory(c"/").map(RootFd::new)
 }

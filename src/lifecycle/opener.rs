@@ -19,7 +19,7 @@ use crate::plan::{Plan, StepError};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
 use crate::sys::socket::{self, MAX_FDS};
-use crate::sys::{Errno, Fault, SysError, proc_self, signal};
+use crate::sys::{self, Errno, Fault, SysError, proc_self, signal};
 
 /// How long opening may take, in milliseconds: a source can lie on a network filesystem that answers late.
 const OPEN_GRACE: u32 = 60_000;
@@ -57,18 +57,43 @@ impl Drop for Killed {
     }
 }
 
+/// The namespaces in which init sees files.
+#[derive(Debug)]
+pub struct View {
+    mounts: File,
+    user: File,
+}
+
+impl View {
+    /// Those of process `pid`; for an ordinary user only as long as the process is dumpable.
+    pub fn of(pid: i32) -> Result<Self> {
+        let open = |name: &str| {
+            let path = format!("/proc/{pid}/ns/{name}");
+            File::open(&path).context(path)
+        };
+        Ok(Self { mounts: open("mnt")?, user: open("user")? })
+    }
+}
+
 /// Lets init, which is at `step`, go on with what this step needs, and with what later ones will need as well.
 ///
 /// `listed` are the user namespaces of the plan's id-mapped mounts.
-pub fn serve(init: &Child, link: &RuntimeEnd, plan: &Plan, step: u16, listed: &[OwnedFd]) -> Result<()> {
-    let open = |name: &str| {
-        let path = format!("/proc/{}/ns/{name}", init.pid);
-        File::open(&path).context(path)
-    };
-    let (mounts, user) = (open("mnt")?, open("user")?);
-    let namespaces = UserNamespaces { listed, container: Some(user.as_fd()) };
+pub fn serve(view: &View, link: &RuntimeEnd, plan: &Plan, step: u16, listed: &[OwnedFd]) -> Result<()> {
+    let namespaces = UserNamespaces { listed, container: Some(view.user.as_fd()) };
     let wanted = Wanted { plan, step, namespaces };
-    in_a_child(|failure| plan.word(failure), || wanted.open_and_pass(mounts.as_fd(), link))
+    in_a_child(|failure| plan.word(failure), || wanted.open_and_pass(view.mounts.as_fd(), link))
+}
+
+/// Joins the mount namespace of a container, and returns whether that took joining its user namespace too: only there
+/// has an ordinary user rights over it. He stays who he is outside, and may open what he may.
+pub fn join_mounts(mounts: BorrowedFd, user: Option<BorrowedFd>) -> sys::Result<bool> {
+    match (namespace::join(mounts, Kind::Mount), user) {
+        (Err(error), Some(user)) if error.errno == Errno::EPERM => {
+            namespace::join(user, Kind::User)?;
+            namespace::join(mounts, Kind::Mount).map(|()| true)
+        }
+        (joined, _) => joined.map(|()| false),
+    }
 }
 
 /// Does `work` in a process of its own and waits for it; `word` tells which step or item failed.
@@ -112,7 +137,8 @@ impl Wanted<'_> {
     /// Opens in the mount namespace `mounts`, and passes on to init.
     fn open_and_pass(&self, mounts: BorrowedFd, link: &RuntimeEnd) -> std::result::Result<(), (u16, Fault)> {
         let at_step = |error: SysError| (self.step, error.into());
-        proc_self::set_undumpable().and_then(|()| namespace::join(mounts, Kind::Mount)).map_err(at_step)?;
+        proc_self::set_undumpable().map_err(at_step)?;
+        join_mounts(mounts, self.namespaces.container).map_err(at_step)?;
         let opened = self.open()?;
         let steps: Vec<_> = opened.iter().map(|(step, _)| *step).collect();
         let fds: Vec<_> = opened.iter().map(|(_, fd)| fd.as_fd()).collect();

@@ -32,6 +32,7 @@ use crate::container::rootfs::propagation::Propagation;
 use crate::container::seccomp::{Extra, Filter, Unknown};
 use crate::container::{keyring, seccomp, sysctl, time_namespace, uts};
 use crate::init::step::{HookState, Step};
+use crate::sys::ids;
 use crate::sys::namespace::{Kind, Kinds};
 
 /// Plans the creation of a container from a validated configuration.
@@ -92,7 +93,8 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         outside,
         rlimits: if container.in_user_namespace() { container.program.rlimits()? } else { Vec::new() },
         mount_maps: draft.mount_maps,
-        opener: private.contains(Kind::User) && crate::sys::ids::effective_uid() == 0,
+        opener: private.contains(Kind::User)
+            && (ids::effective_uid() == 0 || new.contains(Kind::User) && new.contains(Kind::Mount)),
         net_devices,
         intel_rdt,
         cgroup,
