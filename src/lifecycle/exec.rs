@@ -1,6 +1,8 @@
 //! exec: runs one more process in a container, from the host's side. All that it needs was saved by `create`; config.json
 //! is not read again.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -15,12 +17,13 @@ use super::state::{State, Status};
 use super::{Host, Id, Refusal, foreground, protect};
 use crate::container::cgroup::{Join, Paths};
 use crate::container::hooks::Output;
+use crate::container::process::oom::OomScoreAdj;
 use crate::init::link::{self, Milestone, Report, RuntimeEnd};
 use crate::init::{self, Inherited};
 use crate::plan::{self, ExecPlan, ExecRequest, Saved};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
-use crate::sys::{Errno, SysError, proc_self, signal};
+use crate::sys::{Errno, SysError, ids, proc_self, signal};
 
 /// What exec's flags say, besides [`Changes`] of the process.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -57,6 +60,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     check_preserved(options.preserve_fds)?;
     let announcement = Announcement::prepare(options.pidfd_socket.as_deref(), options.pid_file.as_deref())?;
     let place = Place::find(&found, options)?;
+    let own_score = process.oom_score_adj().map_or(Ok(None), |_| OwnScore::open())?;
     let to_join = match enter_pid_namespace(init.as_fd(), &saved) {
         // Init still runs our own program, which an ordinary user may execute but not look into, not even in his namespace.
         Err(error) if found.status == Status::Created && is_forbidden(&error) => {
@@ -69,6 +73,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
         rootfs: &found.state.rootfs,
         init: init.try_clone().context("pidfd of init")?,
         to_join,
+        is_scored_by_runtime: own_score.is_some(),
         preserve_fds: options.preserve_fds,
         is_placed_when_ready: found.state.intel_rdt.is_some(),
     };
@@ -79,7 +84,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     }
     // From here on every signal is heard by the relay, which passes it on.
     let signals = if options.detach { None } else { Some(signal::listen()?) };
-    let mut process = Started::launch(&plan, &place, console)?;
+    let mut process = Started::launch(&plan, &place, console, own_score)?;
     let mut pid_file = announcement.tell(&process.child)?;
     process.follow_to_exec(&plan, init.as_fd(), &found.state)?;
     pid_file.keep();
@@ -156,6 +161,39 @@ impl Place {
     }
 }
 
+/// The runtime's own OOM score adjustment. An ordinary user can open its file only as long as he is dumpable, and so
+/// could his process: it is born with its score instead.
+struct OwnScore {
+    file: File,
+    before: String,
+}
+
+impl OwnScore {
+    /// None for root, whose process adjusts itself.
+    fn open() -> Result<Option<Self>> {
+        const PATH: &str = "/proc/self/oom_score_adj";
+        if ids::effective_uid() == 0 {
+            return Ok(None);
+        }
+        let mut file = File::options().read(true).write(true).open(PATH).context(PATH)?;
+        let mut before = String::new();
+        file.read_to_string(&mut before).context(PATH)?;
+        Ok(Some(Self { file, before }))
+    }
+
+    /// Adjusts the runtime, and so its children, until this is dropped.
+    fn adjust(&mut self, score: &OomScoreAdj) -> Result<()> {
+        score.write_to(self.file.as_fd()).with_context(|| format!("process.oomScoreAdj: {score}"))
+    }
+}
+
+impl Drop for OwnScore {
+    fn drop(&mut self) {
+        // No lower than it was, so it is allowed.
+        let _ = self.file.write_all(self.before.as_bytes());
+    }
+}
+
 /// The process before and after its program runs. Dropped, it is killed and reaped, unless it is kept.
 struct Started {
     child: Child,
@@ -165,11 +203,19 @@ struct Started {
 
 impl Started {
     /// Clones the process, which begins to run the plan's steps.
-    fn launch(plan: &ExecPlan, place: &Place, console: Option<OwnedFd>) -> Result<Self> {
+    fn launch(
+        plan: &ExecPlan,
+        place: &Place,
+        console: Option<OwnedFd>,
+        mut own_score: Option<OwnScore>,
+    ) -> Result<Self> {
         let (link, end) = link::pair()?;
         let mut join = place.join()?;
         if let Some(cpus) = &plan.born_on {
             cpus.apply().with_context(|| format!("process.execCPUAffinity.initial: {cpus}"))?;
+        }
+        if let (Some(own), Some(score)) = (&mut own_score, &plan.born_with) {
+            own.adjust(score)?;
         }
         let mut cloned = process::clone_process(0, join.clone_into());
         if let (Err(SysError { errno: Errno::EBUSY | Errno::EOPNOTSUPP, .. }), Some(pid)) = (&cloned, place.instead) {

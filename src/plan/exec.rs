@@ -16,7 +16,7 @@ use crate::container::console::{Console, Node};
 use crate::container::keyring;
 use crate::container::namespaces::JoinInit;
 use crate::container::process::cpu_affinity::{self, AllCpus, CpuList, ExecAffinity};
-use crate::container::process::oom;
+use crate::container::process::oom::{self, OomScoreAdj};
 use crate::container::process::rlimits::Rlimit;
 use crate::container::process::user::{BecomeRoot, Maps};
 use crate::container::rootfs::enter::{EnterRootfs, Place};
@@ -92,6 +92,8 @@ pub struct ExecRequest<'a> {
     pub init: OwnedFd,
     /// What the process is not born in already.
     pub to_join: Kinds,
+    /// Whether the process cannot adjust its OOM score, and is born with it.
+    pub is_scored_by_runtime: bool,
     pub preserve_fds: u32,
     /// Whether the runtime has to put the ready process somewhere, say into groups of resctrl.
     pub is_placed_when_ready: bool,
@@ -102,6 +104,8 @@ pub struct ExecPlan {
     pub steps: Vec<Planned>,
     /// The CPUs on which the process is born, process.execCPUAffinity.initial.
     pub born_on: Option<CpuList>,
+    /// process.oomScoreAdj, where the process is born with it.
+    pub born_with: Option<OomScoreAdj>,
     /// Who answers the system calls that the filter notifies.
     pub seccomp_agent: Option<Agent>,
     /// Limits for the runtime to set from outside, when the process is ready and waits for Go.
@@ -126,7 +130,9 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
     let affinity = process.exec_cpu_affinity().as_ref().map(cpu_affinity::compile).transpose()?.unwrap_or_default();
     let ExecAffinity { initial, last } = affinity;
     let mut draft = Draft::default();
-    birth(&mut draft, &program, last)?;
+    let score = oom::compile(program.process.oom_score_adj())?;
+    let (born_with, score) = if request.is_scored_by_runtime { (score, None) } else { (None, score) };
+    birth(&mut draft, score, last);
     join(&mut draft, &program, saved, &request)?;
     root(&mut draft, &program, saved, &request)?;
     program.settings(&mut draft)?;
@@ -143,6 +149,7 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
     Ok(ExecPlan {
         steps: draft.steps,
         born_on: initial,
+        born_with,
         seccomp_agent: program.seccomp_agent().cloned(),
         rlimits,
         waits: is_limited || is_placed,
@@ -151,9 +158,9 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
 }
 
 /// While it is still the host's process: what the container's would have no right to.
-fn birth(draft: &mut Draft, program: &Program, cpus: Option<CpuList>) -> Result<()> {
+fn birth(draft: &mut Draft, score: Option<OomScoreAdj>, cpus: Option<CpuList>) {
     draft.push(Step::Title(c"ocirt:exec"));
-    if let Some(score) = oom::compile(program.process.oom_score_adj())? {
+    if let Some(score) = score {
         // Before the memory cgroup is joined, where the OOM killer may be at work already.
         draft.add("process.oomScoreAdj", Step::OomScoreAdj(score));
     }
@@ -163,7 +170,6 @@ fn birth(draft: &mut Draft, program: &Program, cpus: Option<CpuList>) -> Result<
         Some(cpus) => draft.add("process.execCPUAffinity.final", Step::CpuAffinity(cpus)),
         None => draft.push(Step::AllCpus(AllCpus)),
     }
-    Ok(())
 }
 
 /// Into the container's namespaces.

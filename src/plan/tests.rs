@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
-use super::{ExecRequest, Gate, Label, Plan, Request, Saved, StepError, create, exec};
+use super::{ExecPlan, ExecRequest, Gate, Label, Plan, Request, Saved, StepError, create, exec};
 use crate::container::cgroup::Manager;
 use crate::container::default_spec;
 use crate::init::link::Failure;
@@ -500,6 +500,12 @@ fn a_failed_step_reads_from_the_field_to_the_reason() {
 
 /// The steps of an exec of the container's own process, from what is saved of the container.
 fn exec_steps(config: &Value) -> String {
+    let text = exec_plan(config, false).to_string();
+    let lines = text.lines().map(|line| line.split_once(" bounding=").map_or(line, |(step, _)| step));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+fn exec_plan(config: &Value, is_scored_by_runtime: bool) -> ExecPlan {
     let spec: Spec = serde_json::from_value(config.clone()).unwrap();
     let plan = planned(config, Gate::Socket);
     let text = serde_json::to_string(&Saved::new(&spec, &plan, true).unwrap()).unwrap();
@@ -509,12 +515,19 @@ fn exec_steps(config: &Value) -> String {
         rootfs: Path::new("/bundle/rootfs"),
         init: std::fs::File::open("/dev/null").unwrap().into(),
         to_join: saved.namespaces().without(Kind::Pid),
+        is_scored_by_runtime,
         preserve_fds: 0,
         is_placed_when_ready: false,
     };
-    let text = exec(&saved.process, &saved, request).unwrap().to_string();
-    let lines = text.lines().map(|line| line.split_once(" bounding=").map_or(line, |(step, _)| step));
-    lines.map(|line| format!("{line}\n")).collect()
+    exec(&saved.process, &saved, request).unwrap()
+}
+
+#[test]
+fn the_score_is_the_processs_own_step_or_the_runtimes_part() {
+    let text = |plan: &ExecPlan| plan.to_string().contains("oom score adjustment 100");
+    let (own, born) = (exec_plan(&rich_config(), false), exec_plan(&rich_config(), true));
+    assert!(text(&own) && own.born_with.is_none());
+    assert!(!text(&born) && born.born_with.is_some());
 }
 
 #[test]

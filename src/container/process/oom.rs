@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::{Result, bail};
 
-use crate::sys::{Fault, Result as SysResult, beneath};
+use crate::sys::{Fault, Result as SysResult, beneath, proc_self};
 
 /// The adjustment, as the kernel file takes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +32,11 @@ impl OomScoreAdj {
     /// which has no right to go below the inherited value.
     pub fn apply_to(&self, process: BorrowedFd<'_>) -> SysResult<()> {
         beneath::write_beneath(process, c"oom_score_adj", self.0.as_bytes())
+    }
+
+    /// Writes it to an open file of that kind.
+    pub fn write_to(&self, file: BorrowedFd<'_>) -> SysResult<()> {
+        proc_self::write_whole(file, self.0.as_bytes())
     }
 }
 
