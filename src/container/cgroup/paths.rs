@@ -14,7 +14,7 @@ use super::systemd::Unit;
 use super::{Join, Layout, TasksFile, absolute, file};
 use crate::sys::{self, Errno, SysError, cgroup};
 
-const SIGKILL: i32 = 9;
+pub(super) const SIGKILL: i32 = 9;
 
 /// How long to wait for processes that were killed: one in uninterruptible sleep dies late or never.
 pub(super) const REMOVE_WITHIN: Duration = Duration::from_secs(10);

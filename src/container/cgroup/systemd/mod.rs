@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::device_rules::Rules;
 use super::layout::Layout;
 use super::resources::Write;
+use crate::sys::cgroup;
 use bus::{Bus, Connection, Failed};
 pub use limits::OldLimits;
 use name::Name;
@@ -175,6 +176,11 @@ impl Unit {
             // Whatever there is of it is not wanted; the first error is the one to tell.
             let exists = matches!(&started, Err(error) if error.is(".UnitExists"));
             if !exists {
+                if let Some(pid) = pid {
+                    // It would only be asked to end, and the first of a pid namespace does not hear that: systemd would
+                    // wait for TimeoutStopSec. It may have ended by itself.
+                    let _ = cgroup::kill(pid, super::paths::SIGKILL);
+                }
                 let _ = self.stop();
             }
         }
