@@ -150,7 +150,7 @@ impl Step {
             Step::WaitForIdMaps | Step::WaitForUnit | Step::WaitForNetDevices | Step::WaitForGo => {
                 Ok(inside.link.wait_for_go().map(drop)?)
             }
-            Step::EnterCgroup => inside.inherited.join.apply(),
+            Step::EnterCgroup => inside.enter_cgroup(),
             Step::AllCpus(cpus) => cpus.apply(),
             Step::CpuAffinity(cpus) => cpus.apply(),
             Step::BecomeRoot(root) => root.apply(),
@@ -266,6 +266,13 @@ impl Inside {
         let [gate, stdout, stderr] =
             [gate, &hook_output.stdout, &hook_output.stderr].map(|fd| fd.as_ref().map(AsFd::as_fd));
         [Some(self.link.as_fd()), gate, creating, created, stdout, stderr]
+    }
+
+    fn enter_cgroup(&self) -> Result<(), Fault> {
+        if self.inherited.join.waits() {
+            self.link.wait_for_go()?;
+        }
+        self.inherited.join.apply()
     }
 
     fn join_keyring(&self, keyring: &SessionKeyring) -> Result<(), Fault> {

@@ -141,18 +141,20 @@ fn is_forbidden(error: &anyhow::Error) -> bool {
 /// The cgroup of the process.
 struct Place {
     paths: Paths,
+    /// The container's.
+    own: Paths,
     /// Whose cgroup does as well, where nobody can enter the container's own any more.
     instead: Option<i32>,
 }
 
 impl Place {
     fn find(found: &Found, options: &ExecOptions) -> Result<Self> {
-        let own = &found.state.cgroup;
+        let own = found.state.cgroup.clone();
         if options.cgroups.is_empty() {
-            return Ok(Self { paths: own.clone(), instead: found.state.init.map(|init| init.pid) });
+            return Ok(Self { paths: own.clone(), own, instead: found.state.init.map(|init| init.pid) });
         }
         found.needs_cgroup().context("--cgroup")?;
-        Ok(Self { paths: own.below(&options.cgroups).context("--cgroup")?, instead: None })
+        Ok(Self { paths: own.below(&options.cgroups).context("--cgroup")?, own, instead: None })
     }
 
     fn join(&self) -> Result<Join> {
@@ -222,6 +224,11 @@ impl Started {
             join = place.paths.join_like(pid)?;
             cloned = process::clone_process(0, join.clone_into());
         }
+        let is_moved = matches!(cloned, Err(SysError { errno: Errno::EACCES, .. })) && place.paths.unit.is_some();
+        if is_moved {
+            join = Join::Moved;
+            cloned = process::clone_process(0, None);
+        }
         if let Ok(Cloned::Child) = cloned {
             drop(link);
             let (mount_namespaces, opener, gate, hook_output) = (Vec::new(), false, None, Output::default());
@@ -233,7 +240,12 @@ impl Started {
             _ => error.into(),
         })?;
         let Cloned::Runtime(child) = cloned else { unreachable!("the child never returns") };
-        Ok(Self { child, link, kept: false })
+        let started = Self { child, link, kept: false };
+        if is_moved {
+            place.paths.move_in(&place.own, started.child.pid, place.instead)?;
+            started.link.go(&[]).context("process")?;
+        }
+        Ok(started)
     }
 
     /// Follows the process until it has become its program: an end of file, since its end of the link is close-on-exec.

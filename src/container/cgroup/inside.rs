@@ -47,6 +47,29 @@ impl Paths {
     /// and enabled controllers there has moved its processes down: nobody can enter its own any more (cgroups(7), "no
     /// internal processes").
     pub fn join_like(&self, pid: i32) -> Result<Join> {
+        self.like(pid)?.join()
+    }
+
+    /// Has systemd move process `pid` into these cgroups, which are a unit's `own` or below them; into that of `instead`
+    /// where nobody can enter. A user whose process is outside of what is delegated to him may not enter by himself
+    /// (cgroups(7), "Delegation containment"), but his systemd has it done by the system's.
+    pub fn move_in(&self, own: &Self, pid: i32, instead: Option<i32>) -> Result<()> {
+        let unit = self.unit.as_ref().context("the container is no unit of systemd")?;
+        let below = |paths: &Self| {
+            let [to, own] = [paths, own].map(|paths| paths.directories.get("").map_or("", String::as_str));
+            to.strip_prefix(own).unwrap_or_default().to_owned()
+        };
+        match (unit.attach(&below(self), pid), instead) {
+            (Err(error), Some(other)) => {
+                let below = below(&self.like(other)?);
+                if below.is_empty() { Err(error) } else { unit.attach(&below, pid) }
+            }
+            (attached, _) => attached,
+        }
+    }
+
+    /// The same, but for the cgroup v2 that process `pid` is in.
+    fn like(&self, pid: i32) -> Result<Self> {
         let name = format!("/proc/{pid}/cgroup");
         let text = file::read_to_end(cgroup::here(), &CString::new(name.as_str())?).context(name.clone())?;
         let path = layout::own_v2(&text).context(name)?;
@@ -56,7 +79,7 @@ impl Paths {
                 if self.layout == Layout::V2 { ROOT.to_owned() } else { format!("{ROOT}/{}", layout::UNIFIED) };
             *directory = path.under(&unified);
         }
-        paths.join()
+        Ok(paths)
     }
 }
 

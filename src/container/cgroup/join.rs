@@ -16,6 +16,8 @@ pub enum Join {
     Directory(OwnedFd),
     /// Both.
     Hybrid { tasks: Vec<TasksFile>, directory: OwnedFd },
+    /// systemd moves the process, which waits for the runtime's Go.
+    Moved,
     /// The container has no cgroup of its own.
     None,
 }
@@ -43,7 +45,7 @@ impl Join {
     pub fn apply(&self) -> Result<(), sys::Fault> {
         let tasks = match self {
             Self::Tasks(tasks) | Self::Hybrid { tasks, .. } => tasks.as_slice(),
-            Self::Directory(_) | Self::None => &[],
+            Self::Directory(_) | Self::Moved | Self::None => &[],
         };
         for tasks in tasks {
             cgroup::write(tasks.file.as_fd(), b"0").map_err(|error| error.about(&tasks.path))?;
@@ -51,11 +53,16 @@ impl Join {
         Ok(())
     }
 
+    /// Whether the process waits until it was moved.
+    pub fn waits(&self) -> bool {
+        matches!(self, Self::Moved)
+    }
+
     /// The v2 directory that clone3 is to start the process in.
     pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Directory(directory) | Self::Hybrid { directory, .. } => Some(directory.as_fd()),
-            Self::Tasks(_) | Self::None => None,
+            Self::Tasks(_) | Self::Moved | Self::None => None,
         }
     }
 }

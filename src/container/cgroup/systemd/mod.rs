@@ -240,6 +240,15 @@ impl Unit {
         });
         stopped.map_err(anyhow::Error::from).with_context(|| format!("systemd unit {}", self.name))
     }
+
+    /// Moves a process into the unit, into its cgroup `below`: nothing, or a path that begins with a slash.
+    pub fn attach(&self, below: &str, pid: i32) -> Result<()> {
+        let pids = Value::Array("u".to_owned(), vec![Value::Uint32(pid.unsigned_abs())]);
+        let attached = with_connection(&self.bus, |connection| {
+            self.manager_call(connection, "AttachProcessesToUnit", &[Value::text(below), pids.clone()]).map(drop)
+        });
+        attached.map_err(anyhow::Error::from).with_context(|| format!("systemd unit {}", self.name))
+    }
 }
 
 type Answer<T> = core::result::Result<T, Failed>;
