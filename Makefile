@@ -71,8 +71,9 @@ bench: build ## time, CPU and memory beside crun, runc and a floor program; PEER
 	@scripts/needs gcc libc6-dev
 	OCIRT='$(OCIRT)' $(CARGO) run --release --locked --quiet --package ocirt-bench -- $(ARGS)
 
-test-vm: ## the tests in a guest with cgroup v2, then with pure cgroup v1; builds the guest once
-	@scripts/test vm-unit vm-integration vm-conformance vm1-integration vm1-conformance
+test-vm: ## the tests in a guest: cgroup v2, systemd, rootless, pure cgroup v1; builds the guest once
+	@scripts/test vm-unit vm-integration vm-conformance vm-systemd-integration vm-rootless-integration \
+		vm1-integration vm1-conformance
 
 test-vm-fast: ## the part of test-vm that CI runs: unit and integration on cgroup v2
 	@scripts/test vm-unit vm-integration

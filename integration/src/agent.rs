@@ -1,7 +1,7 @@
 //! A seccomp agent: takes the listeners that a runtime hands over, and answers what the kernel notifies
 //! (seccomp_unotify(2); config-linux.md, "The Container Process State").
 
-use crate::host;
+use crate::{host, user};
 use serde_json::Value;
 use std::io::Read;
 use std::mem::{size_of, zeroed};
@@ -37,6 +37,7 @@ impl Agent {
         let path = host::socket().with_extension("agent");
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).expect("socket of the agent");
+        user::give_in_suite(&path);
         let agent = Agent { path, states: Arc::default(), calls: Arc::default(), closed: Arc::default() };
         let (states, calls, closed) = (agent.states.clone(), agent.calls.clone(), agent.closed.clone());
         let answer = Arc::new(answer);

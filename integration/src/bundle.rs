@@ -13,6 +13,7 @@ pub struct Bundle {
     spec: Value,
     flags: Vec<String>,
     global: Vec<String>,
+    env: Vec<(String, String)>,
     /// Whether the ordinary user runs it, and owns it.
     as_user: bool,
 }
@@ -27,7 +28,9 @@ impl Bundle {
             std::fs::create_dir_all(rootfs.join(name)).expect("rootfs");
         }
         std::fs::hard_link(host::probe(), rootfs.join("probe")).expect("probe in the rootfs");
-        Bundle { dir, id, spec: default_spec(), flags: Vec::new(), global: Vec::new(), as_user: false }
+        let (flags, global, env) = (Vec::new(), Vec::new(), Vec::new());
+        let bundle = Bundle { dir, id, spec: default_spec(), flags, global, env, as_user: false };
+        if user::has_suite() { bundle.rootless(user::range()) } else { bundle }
     }
 
     /// The ordinary user's, with these id mappings: [`user::one_id`] or [`user::range`].
@@ -53,6 +56,7 @@ impl Bundle {
     pub fn host_dir(&self, name: &str) -> PathBuf {
         let path = self.dir.join(name);
         std::fs::create_dir_all(&path).expect("directory in the bundle");
+        user::give_in_suite(&path);
         path
     }
 
@@ -121,17 +125,45 @@ impl Bundle {
     }
 
     /// Adds a namespace, or replaces the one of that type.
-    pub fn namespace(self, kind: &str, path: Option<&str>) -> Self {
-        let mut bundle = self.without_namespace(kind);
-        let list = bundle.spec["linux"]["namespaces"].as_array_mut().expect("a list");
+    pub fn namespace(mut self, kind: &str, path: Option<&str>) -> Self {
+        self.forget_namespace(kind);
+        let list = self.spec["linux"]["namespaces"].as_array_mut().expect("a list");
         list.push(path.map_or_else(|| json!({ "type": kind }), |path| json!({ "type": kind, "path": path })));
-        bundle
+        self
     }
 
+    /// In the user's suite, in the user namespace of process `pid`: without it he may join no other namespace of it.
+    pub fn beside(self, pid: u32) -> Self {
+        if !user::has_suite() {
+            return self;
+        }
+        let bundle = self.namespace("user", Some(&format!("/proc/{pid}/ns/user")));
+        bundle.set("linux.uidMappings", Value::Null).set("linux.gidMappings", Value::Null)
+    }
+
+    /// In the user's suite with the host's mount in place of one that takes a namespace of one's own: what engines do.
     pub fn without_namespace(mut self, kind: &str) -> Self {
+        let destination = match kind {
+            "pid" => "/proc",
+            "ipc" => "/dev/mqueue",
+            _ => "",
+        };
+        let mounts = self.spec["mounts"].as_array_mut().expect("a list");
+        if let Some(index) = mounts.iter().position(|mount| user::has_suite() && mount["destination"] == destination) {
+            mounts.remove(index);
+            if Path::new(destination).exists() {
+                let options = json!(["rbind"]);
+                let bind = json!({ "source": destination, "destination": destination, "options": options });
+                mounts.insert(index, bind);
+            }
+        }
+        self.forget_namespace(kind);
+        self
+    }
+
+    fn forget_namespace(&mut self, kind: &str) {
         let list = self.spec["linux"]["namespaces"].as_array_mut().expect("a list");
         list.retain(|namespace| namespace["type"] != kind);
-        self
     }
 
     /// A user namespace whose root is `host_id`, and a rootfs that belongs to it.
@@ -169,6 +201,12 @@ impl Bundle {
         self
     }
 
+    /// An environment variable of `create` and `run`.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Writes config.json with these args.
     pub fn write(self, args: Vec<String>) -> Self {
         self.set("process.args", json!(args)).keep_args()
@@ -191,7 +229,8 @@ impl Bundle {
         words.push(self.id.clone());
         let as_user = self.as_user();
         let driver = if host::all_with_systemd() && !as_user { Some("--systemd-cgroup") } else { None };
-        Call::new(words).global(driver).global(self.global.iter().map(String::as_str)).as_user(as_user)
+        let call = Call::new(words).global(driver).global(self.global.iter().map(String::as_str)).as_user(as_user);
+        self.env.iter().fold(call, |call, (name, value)| call.env(name, value))
     }
 
     /// `run` in the foreground.

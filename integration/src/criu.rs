@@ -1,7 +1,7 @@
 //! Checkpoint and restore as an engine asks for it, with a CRIU that works on this kernel.
 
 use crate::bundle::{Bundle, Container};
-use crate::runner::{Need, need};
+use crate::runner::{Need, need, need_root};
 use crate::runtime::{Call, Output, call, eventually};
 use crate::{host, probe};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,8 @@ fn succeeds(program: &Path, arguments: &[&str]) -> bool {
 /// Skips the test where nothing can be checkpointed.
 pub fn required() {
     need(Need::Criu, directory().is_some() && call(["checkpoint", "--help"]).status == 0);
+    // CRIU itself needs root's capabilities.
+    need_root();
 }
 
 /// `call` with criu in its PATH.

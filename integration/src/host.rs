@@ -18,6 +18,9 @@ struct Corner {
     mounts: String,
 }
 
+/// Where cgroups are mounted.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
+
 static CORNER: OnceLock<Corner> = OnceLock::new();
 
 /// Part of each container id of this test, and so of each cgroup's name.
@@ -79,6 +82,9 @@ pub fn isolate(name: &str) {
     if user::has_suite() || name.contains("rootless::") {
         user::introduce(&place);
     }
+    if user::has_suite() && is_cgroup2() {
+        user::delegate();
+    }
     CORNER.set(Corner { place, mounts: mounts() }).ok().expect("isolate() comes once");
 }
 
@@ -125,6 +131,7 @@ fn mounts() -> String {
 pub fn finish() {
     undo();
     assert_nothing_left();
+    user::undelegate();
     // SAFETY: as below, the path is NUL-terminated.
     unsafe { libc::umount2(c"/etc".as_ptr(), libc::MNT_DETACH) };
     // SAFETY: the path is NUL-terminated; the covered nodes of /dev stay, and end with this process.
@@ -166,6 +173,7 @@ pub fn sweep() {
     for path in cgroups(&tag()).iter().rev() {
         let _ = std::fs::remove_dir(path);
     }
+    user::undelegate();
 }
 
 /// Panics with the list of what is left of this test's containers: state, cgroups, mounts, processes.
@@ -226,7 +234,7 @@ pub fn cgroups(part: &str) -> Vec<PathBuf> {
         }
     }
     let mut found = Vec::new();
-    walk(Path::new("/sys/fs/cgroup"), part, 5, &mut found);
+    walk(Path::new(CGROUPS), part, 5, &mut found);
     found
 }
 
@@ -395,7 +403,7 @@ pub fn units(part: &str) -> Vec<String> {
 
 /// True where /sys/fs/cgroup itself is cgroup v2.
 pub fn is_cgroup2() -> bool {
-    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+    Path::new(CGROUPS).join("cgroup.controllers").exists()
 }
 
 #[cfg(test)]

@@ -40,13 +40,17 @@ pub enum Need {
     NoDelegation,
     /// AppArmor in the kernel, and apparmor_parser(8).
     Apparmor,
+    /// A systemd of the tests' user.
+    UserManager,
+    /// A runtime that root calls: the kernel lets nobody else do what the test is about ([`need_root`]).
+    Root,
 }
 
 const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("CgroupV1", 20),
     ("CgroupV2", 20),
     ("Cgroupfs", 12),
-    ("Systemd", 20),
+    ("Systemd", 26),
     ("CapSysResource", 6),
     ("KernelFeature", 8),
     ("Ocirt", 100),
@@ -56,6 +60,8 @@ const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("Criu", 30),
     ("NoDelegation", 4),
     ("Apparmor", 4),
+    ("UserManager", 8),
+    ("Root", 60),
 ];
 
 const SKIPPED: i32 = 77;
@@ -70,6 +76,11 @@ pub fn need(what: Need, met: bool) {
         host::finish();
         std::process::exit(SKIPPED);
     }
+}
+
+/// Ends this test, visibly, if the suite is the ordinary user's: for what the kernel gives to root alone.
+pub fn need_root() {
+    need(Need::Root, !crate::user::has_suite());
 }
 
 #[derive(Clone, PartialEq)]

@@ -26,6 +26,16 @@ pub fn path() -> PathBuf {
     built.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("no ocirt in {}", target.display())).clone()
 }
 
+/// The program as whoever calls it in this suite can reach it.
+pub fn reachable() -> PathBuf {
+    if user::has_suite() { user::program() } else { path() }
+}
+
+/// In the user's suite root traces what the user runs: only so do programs with a set-user-ID bit work.
+pub fn strace_flags() -> &'static str {
+    if user::has_suite() { "-u tester" } else { "" }
+}
+
 /// The first word of `--version`: runc, crun, ocirt.
 pub fn ask_kind(runtime: &Path) -> String {
     let output = Command::new(runtime).arg("--version").output().expect("runtime --version");
@@ -196,6 +206,12 @@ impl Call {
         self
     }
 
+    /// By way of `script`, which has strace(1) run [`reachable`] with [`strace_flags`].
+    pub fn traced(mut self, script: &Path) -> Self {
+        self.as_user = false;
+        self.program(script)
+    }
+
     /// Passes `descriptors` as 3, 4, …
     pub fn descriptors(mut self, descriptors: Vec<OwnedFd>) -> Self {
         use std::os::fd::AsRawFd;
@@ -265,7 +281,7 @@ impl Call {
         }
         self.command.args(&self.global).args(&self.words);
         if self.as_user {
-            self.command.uid(user::USER).gid(user::USER);
+            become_user(&mut self.command);
             if self.command.get_envs().all(|(name, _)| name != "XDG_RUNTIME_DIR") {
                 self.command.env("XDG_RUNTIME_DIR", user::runtime_directory(host::place()));
             }
@@ -281,6 +297,21 @@ impl Call {
     #[track_caller]
     pub fn run(self) -> Output {
         self.spawn().finish()
+    }
+}
+
+/// Behind all else that is done after the fork: what only root may do is done by then. Groups stay.
+fn become_user(command: &mut Command) {
+    // SAFETY: after the fork, plain system calls without memory.
+    unsafe {
+        command.pre_exec(|| {
+            for (call, id) in [(libc::SYS_setresgid, user::USER), (libc::SYS_setresuid, user::USER)] {
+                if libc::syscall(call, id, id, id) != 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
     }
 }
 

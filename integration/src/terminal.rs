@@ -1,6 +1,7 @@
 //! Terminals: a pty of the test's own, and the console socket that receives one.
 
 use crate::runtime::eventually;
+use crate::user;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -48,6 +49,7 @@ impl Receiver {
     pub fn new(path: &Path) -> Self {
         let listener = UnixListener::bind(path).expect("socket");
         listener.set_nonblocking(true).expect("socket");
+        user::give_in_suite(path);
         Receiver { path: path.to_owned(), listener }
     }
 

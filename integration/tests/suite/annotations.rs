@@ -5,7 +5,7 @@ use ocirt_integration::bundle::Bundle;
 use ocirt_integration::runner::{Need, need};
 use ocirt_integration::runtime::{call, kind};
 use ocirt_integration::terminal::Receiver;
-use ocirt_integration::{has, host, probe, tests};
+use ocirt_integration::{has, host, probe, tests, user};
 use serde_json::{Value, json};
 
 use crate::exec::{exec, running};
@@ -38,8 +38,10 @@ fn the_groups_of_the_caller_can_be_kept() {
     let group: libc::gid_t = 4242;
     // SAFETY: one id, which outlives the call; the test is a process of its own.
     assert_eq!(unsafe { libc::setgroups(1, &raw const group) }, 0);
+    // The user's container does not know it.
+    let group = if user::has_suite() { 65534 } else { group };
     let name = "run.oci.keep_original_groups";
-    for (value, expected) in [("1", json!([4242])), ("0", json!([]))] {
+    for (value, expected) in [("1", json!([group])), ("0", json!([]))] {
         if value == "0" && kind() != "ocirt" {
             continue;
         }
@@ -50,7 +52,7 @@ fn the_groups_of_the_caller_can_be_kept() {
         annotated(Bundle::new(), name, "yes").refused("annotations.run.oci.keep_original_groups");
     }
     let container = running(annotated(Bundle::new(), name, "1"));
-    assert_eq!(exec(&container, &[], probe!(id)).run().ok().answer()["groups"], json!([4242]));
+    assert_eq!(exec(&container, &[], probe!(id)).run().ok().answer()["groups"], json!([group]));
 }
 
 fn hooks_write_where_they_are_told() {
@@ -140,6 +142,10 @@ fn a_compiled_filter_may_notify() {
     let agent = Agent::start(|_| Answer::Value(31));
     let bundle = annotated(Bundle::new(), "run.oci.seccomp_bpf_data", &data);
     let bundle = annotated(bundle, "run.oci.seccomp.receiver", agent.path.to_str().expect("UTF-8"));
+    if user::has_suite() {
+        // What may be notified is not known, so no call may be made to hand the listener over (decision 0004).
+        return drop(bundle.refused("pidfd_getfd: operation not permitted"));
+    }
     assert_eq!(bundle.run(probe!(call GETSID, 0)).ok().answer(), json!(31));
 }
 

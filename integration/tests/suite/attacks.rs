@@ -32,7 +32,7 @@ fn cve_2016_9962_init_in_a_shared_pid_namespace_cannot_be_looked_into() {
         spy.answers(1);
         let shared = format!("/proc/{}/ns/pid", spy.pid());
         for _ in 0..20 {
-            let victim = Bundle::new().namespace("pid", Some(&shared)).create(probe!(print "x"));
+            let victim = Bundle::new().beside(spy.pid()).namespace("pid", Some(&shared)).create(probe!(print "x"));
             let pid = victim.pid();
             call(["delete", "--force", victim.id()]).ok();
             // The spy's pid namespace ends with its last zombie.

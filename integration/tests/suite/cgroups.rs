@@ -1,9 +1,9 @@
 //! `linux.cgroupsPath` and `linux.resources`: the limits as the host sees them, and as the container feels them.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::{Need, need, need_root};
 use ocirt_integration::runtime::call;
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 
 tests![
@@ -147,6 +147,8 @@ fn spare_device() -> Option<(u32, u32)> {
 }
 
 fn devices_are_denied_and_allowed() {
+    // On v2 only root may load the filter.
+    need_root();
     let spare = spare_device();
     need(Need::KernelFeature, spare.is_some());
     let (major, minor) = spare.unwrap_or_default();
@@ -170,6 +172,7 @@ fn devices_are_denied_and_allowed() {
 }
 
 fn devices_that_every_container_needs_work_under_deny_all() {
+    need_root();
     let bundle = with("devices", json!([{ "allow": false, "access": "rwm" }]));
     let names = ["null", "zero", "full", "random", "urandom", "ptmx"];
     let mut words = vec!["/probe".to_owned()];
@@ -185,8 +188,20 @@ fn devices_that_every_container_needs_work_under_deny_all() {
     assert_eq!((&answers[names.len()], &answers[names.len() + 1]["error"]), (&json!("ok"), &json!("EPERM")));
 }
 
+/// An absolute cgroupsPath of this test's own.
+fn own_path(name: &str) -> String {
+    format!("{}/{}{name}", user::cgroup_prefix(), host::tag())
+}
+
+/// The directory of `own_path("")`, in one hierarchy.
+fn own_directory(controller: &str) -> std::path::PathBuf {
+    let base = std::path::Path::new(host::CGROUPS);
+    let base = if host::is_cgroup2() { base.to_owned() } else { base.join(controller) };
+    base.join(own_path("").trim_start_matches('/'))
+}
+
 fn the_cgroups_path_is_used_and_removed() {
-    let path = format!("/{}/deep/one", host::tag());
+    let path = own_path("/deep/one");
     let container = Bundle::new().set("linux.cgroupsPath", json!(path)).create(probe!(sleep 60));
     let controller = if host::is_cgroup2() { "" } else { "pids" };
     let base = container.cgroup(controller);
@@ -217,10 +232,9 @@ fn a_relative_cgroups_path_is_below_the_runtimes_choice() {
 }
 
 fn a_parent_cgroup_that_was_there_stays() {
-    let base = if host::is_cgroup2() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" };
-    let parent = std::path::Path::new(base).join(host::tag());
-    let bundle = Bundle::new().set("linux.cgroupsPath", json!(format!("/{}/one", host::tag())));
-    std::fs::create_dir(&parent).expect("cgroup");
+    let parent = own_directory("pids");
+    let bundle = Bundle::new().set("linux.cgroupsPath", json!(own_path("/one")));
+    user::make_cgroup(&parent);
     bundle.run(probe!(print "x")).ok();
     assert!(parent.exists() && !parent.join("one").exists());
     std::fs::remove_dir(&parent).expect("cgroup");
@@ -250,8 +264,8 @@ fn subgroup(container: &Container) -> std::path::PathBuf {
 fn subgroups_of_the_container_are_removed() {
     let container = Bundle::new().create(probe!(sleep 60));
     container.start().ok();
-    std::fs::create_dir(subgroup(&container)).expect("cgroup");
-    std::fs::create_dir(subgroup(&container).join("sub")).expect("cgroup");
+    user::make_cgroup(&subgroup(&container));
+    user::make_cgroup(&subgroup(&container).join("sub"));
     call(["delete", "--force", container.id()]).ok();
     host::assert_nothing_left();
 }
@@ -266,10 +280,9 @@ fn a_limit_the_kernel_refuses_names_the_field() {
 }
 
 fn a_cgroup_can_be_joined_that_exists() {
-    let base = if host::is_cgroup2() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/freezer" };
-    let group = std::path::Path::new(base).join(host::tag());
-    let bundle = Bundle::new().set("linux.cgroupsPath", json!(format!("/{}", host::tag())));
-    std::fs::create_dir(&group).expect("cgroup");
+    let group = own_directory("freezer");
+    let bundle = Bundle::new().set("linux.cgroupsPath", json!(own_path("")));
+    user::make_cgroup(&group);
     let container = bundle.create(probe!(sleep 60));
     let text = container.proc_file("cgroup");
     assert!(text.contains(&host::tag()), "{text}");

@@ -170,11 +170,12 @@ fn two_hundred_runs_leave_nothing() {
 /// conmon and shims end `create` before anything else happens.
 fn the_death_of_the_caller_does_not_end_a_created_container() {
     let bundle = Bundle::new().write(probe!(sleep 60));
-    let script = "\"$@\" </dev/null >/dev/null 2>&1; exit 0";
-    let mut command = std::process::Command::new("/bin/sh");
-    command.args(["-c", script, "sh"]).arg(ocirt_integration::runtime::path()).arg("--root").arg(host::root());
-    command.args(["create", "--bundle"]).arg(&bundle.dir).arg(&bundle.id);
-    assert!(command.status().expect("sh").success());
+    let program = ocirt_integration::runtime::reachable();
+    let script = bundle.dir.join("caller");
+    let text = format!("#!/bin/sh\n{} \"$@\" </dev/null >/dev/null 2>&1; exit 0\n", program.display());
+    std::fs::write(&script, text).expect("script");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    bundle.call("create").program(&script).run().ok();
     assert_eq!(call(["state", &bundle.id]).ok().json()["status"], "created");
     call(["start", &bundle.id]).ok();
 }

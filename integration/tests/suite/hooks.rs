@@ -2,6 +2,7 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::host;
+use ocirt_integration::runner::need_root;
 use ocirt_integration::runtime::{self, call, eventually};
 use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};
@@ -285,6 +286,8 @@ fn no_descriptor_of_the_runtime_reaches_a_hook() {
 
 /// What CNI and Docker's libnetwork do: a create hook enters the network namespace through the pid of the state.
 fn a_hook_may_join_the_network_namespace_of_the_state() {
+    // Init is not dumpable before it starts, so its directory in /proc is root's; crun's as well.
+    need_root();
     let bundle = Bundle::new();
     let mark = bundle.dir.join("mark");
     let mark = mark.to_str().expect("UTF-8");

@@ -2,8 +2,8 @@
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{Call, Output, call, kind, path};
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::runtime::{Call, Output, call, kind, reachable, strace_flags};
+use ocirt_integration::{host, probe, tests, user};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -48,7 +48,9 @@ struct Place {
 /// The runtime under strace with `options`, and where strace writes.
 fn traced(options: &str) -> (PathBuf, PathBuf) {
     let (program, trace) = (host::place().join("traced"), host::place().join("trace"));
-    let text = format!("#!/bin/sh\nexec strace -qq -o {} {options} {} \"$@\"\n", trace.display(), path().display());
+    let (flags, runtime) = (strace_flags(), reachable());
+    let command = format!("strace {flags} -qq -o {} {options} {}", trace.display(), runtime.display());
+    let text = format!("#!/bin/sh\nexec {command} \"$@\"\n");
     std::fs::write(&program, text).expect("script");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("script");
     (program, trace)
@@ -61,7 +63,7 @@ fn places(first: &str, prepare: impl Fn() -> (Bundle, Call)) -> Vec<Place> {
     need(Need::Strace, has_strace);
     let (program, trace) = traced("");
     let (bundle, call) = prepare();
-    call.program(&program).run().ok();
+    call.traced(&program).run().ok();
     undo(&bundle);
     let mut counts = BTreeMap::new();
     let mut all = Vec::new();
@@ -107,7 +109,7 @@ fn kill_at_each(first: &str, prepare: impl Fn() -> (Bundle, Call)) {
     each(&places, |Place { name, count }| {
         let (program, _) = traced(&format!("-e inject={name}:signal=KILL:when={count}"));
         let (bundle, call) = prepare();
-        call.program(&program).run();
+        call.traced(&program).run();
         undo(&bundle);
     });
 }
@@ -149,9 +151,11 @@ fn create_with_a_failing_system_call_leaves_nothing() {
         if NOT_FAILING.contains(&name.as_str()) {
             return;
         }
+        // To be seen if it hangs.
+        eprintln!("{name} {count}");
         let (program, _) = traced(&format!("-e inject={name}:error=ENOSPC:when={count}"));
         let (bundle, call) = create();
-        let output: Output = call.program(&program).run();
+        let output: Output = call.traced(&program).run();
         let lines: Vec<_> = output.stderr.lines().collect();
         match output.status {
             // A call that the container can do without.
@@ -168,7 +172,7 @@ fn delete_with_a_failing_system_call_can_be_repeated() {
     // Not below the default cgroup, where it would be found by its name.
     let prepare = || {
         let bundle = bundle();
-        let path = format!("/{}-elsewhere", bundle.id);
+        let path = format!("{}/{}-elsewhere", user::cgroup_prefix(), bundle.id);
         let container = bundle.set("linux.cgroupsPath", json!(path)).create(probe!(sleep 60));
         let call = Call::new(["delete", "--force", container.id()]);
         (container.bundle, call)
@@ -180,7 +184,7 @@ fn delete_with_a_failing_system_call_can_be_repeated() {
         }
         let (program, _) = traced(&format!("-e inject={name}:error=EMFILE:when={count}"));
         let (bundle, call) = prepare();
-        let output = call.program(&program).run();
+        let output = call.traced(&program).run();
         assert!([0, 1].contains(&output.status), "{name} {count}: {output:?}");
         undo(&bundle);
     });
@@ -262,7 +266,7 @@ fn exec_killed_at_a_system_call_leaves_the_container_alone() {
     each(&places, |Place { name, count }| {
         let (program, _) = traced(&format!("-e inject={name}:signal=KILL:when={count}"));
         let (bundle, call) = execed();
-        call.program(&program).run();
+        call.traced(&program).run();
         // The process that has no runtime any more ends by itself, unless it has become its program.
         let begun = Instant::now();
         while half_made(&bundle) {
@@ -289,7 +293,7 @@ fn exec_with_a_failing_system_call_leaves_the_container_alone() {
         }
         let (program, _) = traced(&format!("-e inject={name}:error=ENOSPC:when={count}"));
         let (bundle, call) = execed();
-        let output: Output = call.program(&program).run();
+        let output: Output = call.traced(&program).run();
         let lines: Vec<_> = output.stderr.lines().collect();
         let others = end_others(&bundle, name);
         let pid_file = bundle.dir.join("exec-pid").exists();
@@ -315,7 +319,7 @@ fn a_slow_exec_is_not_open_to_the_container() {
     container.answers(1);
     let (program, trace) = traced("-f -e trace=setgroups,setns -e inject=setgroups:delay_enter=100000");
     let words = ["exec", container.id()].map(str::to_owned);
-    Call::new(words.into_iter().chain(probe!(print "x"))).program(&program).run().ok();
+    Call::new(words.into_iter().chain(probe!(print "x"))).traced(&program).run().ok();
     let trace = std::fs::read_to_string(trace).expect("trace");
     assert!(trace.contains("setns(") && trace.contains("DELAYED"), "{trace}");
     let found = container.stdout();
@@ -369,7 +373,7 @@ fn update_with_a_failing_system_call_is_all_or_nothing() {
         }
         let (program, _) = traced(&format!("-e inject={name}:error=EIO:when={count}"));
         let container = limited();
-        let output = Call::new(UPDATE.into_iter().chain([container.id()])).program(&program).run();
+        let output = Call::new(UPDATE.into_iter().chain([container.id()])).traced(&program).run();
         match output.status {
             0 => assert_eq!(limits(&container), new, "{name} {count}: {output:?}"),
             1 => {
@@ -390,7 +394,7 @@ fn update_killed_at_a_system_call_leaves_the_container_alone() {
     each(&places, |Place { name, count }| {
         let (program, _) = traced(&format!("-e inject={name}:signal=KILL:when={count}"));
         let container = limited();
-        Call::new(UPDATE.into_iter().chain([container.id()])).program(&program).run();
+        Call::new(UPDATE.into_iter().chain([container.id()])).traced(&program).run();
         assert_eq!(container.status(), "running", "{name} {count}");
         Call::new(UPDATE.into_iter().chain([container.id()])).run().ok();
         assert_eq!(limits(&container)[..2], ["100663296", "60"], "{name} {count}");
@@ -421,7 +425,7 @@ fn pause_or_resume_killed_at_a_system_call_can_be_repeated_or_deleted() {
         each(&places_of(command), |Place { name, count }| {
             let (program, _) = traced(&format!("-e inject={name}:signal=KILL:when={count}"));
             let (container, killed) = freezing(command);
-            killed.program(&program).run();
+            killed.traced(&program).run();
             if count % 2 == 0 {
                 goes_on(&container, &format!("{command} killed at {name} {count}"));
             }
@@ -441,7 +445,7 @@ fn pause_or_resume_with_a_failing_system_call_can_be_repeated() {
             }
             let (program, _) = traced(&format!("-e inject={name}:error=EIO:when={count}"));
             let (container, call) = freezing(command);
-            let output = call.program(&program).run();
+            let output = call.traced(&program).run();
             let status = container.status();
             match output.status {
                 0 => assert_eq!(status, new, "{name} {count}: {output:?}"),

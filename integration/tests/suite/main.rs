@@ -11,6 +11,7 @@ mod annotations;
 mod apparmor;
 mod attacks;
 mod cgroups;
+mod cgroups_rootless;
 mod checkpoint;
 mod checkpoint_mounts;
 mod console;
@@ -31,6 +32,7 @@ mod lifecycle;
 mod mount_accidents;
 mod mount_links;
 mod mounts;
+mod mounts_rootless;
 mod namespaces;
 mod net_devices;
 mod no_cgroup;
@@ -48,6 +50,7 @@ mod seccomp;
 mod security;
 mod states;
 mod systemd;
+mod systemd_rootless;
 mod systemd_update;
 mod update;
 mod userns_path;
@@ -59,6 +62,7 @@ fn main() -> std::process::ExitCode {
         apparmor::TESTS,
         lifecycle::TESTS,
         mounts::TESTS,
+        mounts_rootless::TESTS,
         rootfs::TESTS,
         rootless::TESTS,
         hooks::TESTS,
@@ -74,6 +78,7 @@ fn main() -> std::process::ExitCode {
         notify::TESTS,
         net_devices::TESTS,
         cgroups::TESTS,
+        cgroups_rootless::TESTS,
         refusals::TESTS,
         security::TESTS,
         attacks::TESTS,
@@ -92,6 +97,7 @@ fn main() -> std::process::ExitCode {
         resources::TESTS,
         update::TESTS,
         systemd::TESTS,
+        systemd_rootless::TESTS,
         systemd_update::TESTS,
         events::TESTS,
         checkpoint::TESTS,

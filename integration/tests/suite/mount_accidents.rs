@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{Call, call, kind, path};
+use ocirt_integration::runtime::{Call, call, kind, reachable, strace_flags};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 
@@ -16,7 +16,8 @@ const ROOT: u32 = 100_000;
 fn accident(name: &str, how: &str, count: u32) -> std::path::PathBuf {
     let script = host::place().join("traced");
     let inject = format!("-f -qq -o /dev/null -e inject={name}:{how}:when={count}");
-    let text = format!("#!/bin/sh\nexec strace {inject} {} \"$@\"\n", path().display());
+    let (flags, runtime) = (strace_flags(), reachable());
+    let text = format!("#!/bin/sh\nexec strace {flags} {inject} {} \"$@\"\n", runtime.display());
     std::fs::write(&script, text).expect("script");
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("chmod");
     script
@@ -55,7 +56,7 @@ fn create_with_an_accident_at_any_call_leaves_nothing() {
         let script = accident(name, how, count);
         // It follows the container's process too, and ends with the last.
         let bundle = bundle.write(probe!(print "it ran"));
-        let output = bundle.call("run").program(&script).run();
+        let output = bundle.call("run").traced(&script).run();
         if how == "error=ENOSPC" && output.status == 1 {
             assert!(output.stderr.starts_with("ocirt: run "), "{name} {count}: {}", output.stderr);
             host::assert_nothing_left();
@@ -111,7 +112,7 @@ fn mounts_with_a_failing_system_call_are_all_or_none() {
             break;
         }
         let script = accident(name, "error=ENOSPC", count);
-        let output = Call::new(["mounts", "add", container.id(), file]).program(&script).run();
+        let output = Call::new(["mounts", "add", container.id(), file]).traced(&script).run();
         if output.status == 0 {
             call(["mounts", "remove", container.id(), file]).ok();
         } else {

@@ -3,7 +3,7 @@
 //! The host's network namespace is one that the test has made; its devices are pairs of virtual Ethernet.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::{Need, need, need_root};
 use ocirt_integration::runtime::{Output, kind};
 use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};
@@ -22,6 +22,8 @@ tests![
 /// A network namespace for this test and the runtimes that it starts, with a pair of devices.
 fn with_devices() {
     need(Need::Ocirt, kind() == "ocirt");
+    // Devices of the host's network namespace are root's.
+    need_root();
     // SAFETY: no memory is passed; the test is a process of its own.
     let own = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
     let made = own && try_ip("link add ve0 type veth peer name ve1");

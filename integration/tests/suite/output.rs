@@ -3,7 +3,7 @@
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::runner::{Need, need};
 use ocirt_integration::runtime::{Call, call, kind, path};
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 
 tests![
@@ -55,6 +55,11 @@ fn state_has_the_fields_engines_read() {
     assert!(bare["annotations"].is_null() || bare["annotations"] == json!({}));
 }
 
+/// Whoever calls the runtime.
+fn owner() -> &'static str {
+    if user::has_suite() { "tester" } else { "root" }
+}
+
 fn list_is_a_table() {
     let empty = call(["list"]).ok();
     let words: Vec<_> = empty.stdout.split_whitespace().collect();
@@ -63,7 +68,7 @@ fn list_is_a_table() {
     let table = call(["list"]).ok();
     let row: Vec<_> = table.stdout.lines().nth(1).expect("a row").split_whitespace().collect();
     assert_eq!(row[..3], [container.id(), &container.pid().to_string(), "running"]);
-    assert_eq!((row[3], row[5]), (container.bundle.dir.to_str().expect("UTF-8"), "root"));
+    assert_eq!((row[3], row[5]), (container.bundle.dir.to_str().expect("UTF-8"), owner()));
     // Columns line up, as in runc's table.
     let (head, line) = (table.stdout.lines().next().expect("a head"), table.stdout.lines().nth(1).expect("a row"));
     assert_eq!(head.find("STATUS"), line.find("running"));
@@ -80,7 +85,7 @@ fn list_is_json() {
         let mut state = container.state();
         let entry = all.iter().find(|entry| entry["id"] == container.id()).expect("an entry").clone();
         state["owner"] = entry["owner"].clone();
-        assert_eq!((&entry, &entry["owner"]), (&state, &json!("root")));
+        assert_eq!((&entry, &entry["owner"]), (&state, &json!(owner())));
     }
     call(["list", "--format", "yaml"]).fails("format");
 }
@@ -222,7 +227,9 @@ fn features_are_json() {
 
 fn spec_makes_a_config_that_runs() {
     let bundle = Bundle::new();
-    Call::new(["spec"]).cwd(&bundle.dir).run().ok();
+    user::give_in_suite(&bundle.dir);
+    let rootless = user::has_suite().then_some("--rootless");
+    Call::new(["spec"].into_iter().chain(rootless)).cwd(&bundle.dir).run().ok();
     let file = bundle.dir.join("config.json");
     let mut spec: Value = serde_json::from_str(&std::fs::read_to_string(&file).expect("config.json")).expect("JSON");
     assert_eq!(
@@ -325,10 +332,13 @@ fn the_default_root_is_used() {
     std::fs::create_dir_all(&directory).expect("directory");
     let output = Call::new(["list", "-q"]).root(None).env("XDG_RUNTIME_DIR", directory.to_str().expect("UTF-8")).run();
     assert_eq!(output.status, 0, "{}", output.stderr);
-    let default = format!("/run/{}", kind());
+    let default = match user::has_suite() {
+        true => user::runtime_directory(host::place()).join(kind()),
+        false => format!("/run/{}", kind()).into(),
+    };
     let bundle = Bundle::new().write(probe!(sleep 60));
     bundle.call("create").root(None).run().ok();
-    let there = std::path::Path::new(&default).join(&bundle.id).exists();
+    let there = default.join(&bundle.id).exists();
     Call::new(["delete", "--force", &bundle.id]).root(None).run().ok();
-    assert!(there, "no state below {default}");
+    assert!(there, "no state below {}", default.display());
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::runner::{Need, need};
 use ocirt_integration::runtime::{Call, Output, call, kind};
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 
 tests![
@@ -206,14 +206,16 @@ fn a_controller_that_create_did_not_need_is_enabled_for_update() {
     need(Need::CgroupV2, host::is_cgroup2());
     need(Need::KernelFeature, has_controller("rdma"));
     // A parent that passes on no more than the usual, which `create` is content with.
-    let parent = Path::new("/sys/fs/cgroup").join(host::tag());
-    std::fs::create_dir(&parent).expect("cgroup");
+    let path = format!("{}/{}/one", user::cgroup_prefix(), host::tag());
+    let bundle = Bundle::new().set("linux.cgroupsPath", json!(path));
+    let above = Path::new(host::CGROUPS).join(user::cgroup_prefix().trim_start_matches('/'));
+    let parent = above.join(host::tag());
+    user::make_cgroup(&parent);
     for name in ["cpuset", "cpu", "io", "memory", "pids"] {
-        let _ = std::fs::write("/sys/fs/cgroup/cgroup.subtree_control", format!("+{name} +rdma"));
+        let _ = std::fs::write(above.join("cgroup.subtree_control"), format!("+{name} +rdma"));
         std::fs::write(parent.join("cgroup.subtree_control"), format!("+{name}")).expect("subtree_control");
     }
-    let path = format!("/{}/one", host::tag());
-    let container = Bundle::new().set("linux.cgroupsPath", json!(path)).create(probe!(sleep 60));
+    let container = bundle.create(probe!(sleep 60));
     assert_eq!(file(&container, "", "rdma.max"), None);
     // There is no such adapter; but the kernel was asked.
     let limits = json!({ "rdma": { "nosuch0": { "hcaHandles": 2 } } });

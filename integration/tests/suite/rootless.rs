@@ -223,6 +223,7 @@ fn spec_rootless_is_as_runcs() {
 
 /// Where the user has no cgroup of his own to make others in.
 fn has_no_right_to_cgroups() {
+    user::undelegate();
     need(Need::NoDelegation, !user::has_cgroup());
 }
 

@@ -2,7 +2,7 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::runtime::{Call, call, path};
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -302,6 +302,7 @@ fn cve_2023_25809_the_cgroup_mount_is_not_writable() {
 fn cve_2022_29162_capabilities_are_not_inheritable() {
     let directory = host::place().join("spec");
     std::fs::create_dir_all(&directory).expect("directory");
+    user::give_in_suite(&directory);
     Call::new(["spec"]).cwd(&directory).run().ok();
     let spec: Value =
         serde_json::from_str(&std::fs::read_to_string(directory.join("config.json")).expect("config.json"))

@@ -1,7 +1,7 @@
 //! `update`: other limits for a container that exists, as the host sees them and as the container feels them.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::{Need, need, need_root};
 use ocirt_integration::runtime::{Call, Output, call};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -268,6 +268,8 @@ fn attempt(container: &Container, round: usize) -> (String, String) {
 }
 
 fn devices_change_for_a_container_that_runs() {
+    // Only root may load the filter.
+    need_root();
     need(Need::Ocirt, ocirt_integration::runtime::kind() == "ocirt");
     let container = opener(fuse("").1);
     let pair = |read: &str, write: &str| (read.to_owned(), write.to_owned());

@@ -3,14 +3,15 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host::{self, reap};
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::{Need, need, need_root};
 use ocirt_integration::runtime::{eventually, kind};
-use ocirt_integration::{has, probe, tests};
+use ocirt_integration::{has, probe, tests, user};
 use serde_json::{Value, json};
 
 tests![
@@ -177,6 +178,7 @@ fn a_pod_shares_user_network_ipc_and_uts() {
 
 /// The ones take the runtime's rights, and to the others the user namespace gives the right.
 fn namespaces_of_both_the_host_and_the_user_namespace_are_joined() {
+    need_root();
     let (inside, outside) = (donor(), pause(Bundle::new()));
     let bundle = sharing(member(&inside), &inside, &[("pid", "pid"), ("cgroup", "cgroup"), ("ipc", "ipc")]);
     let container = pause(sharing(bundle, &outside, &[("network", "net"), ("uts", "uts")]));
@@ -294,6 +296,10 @@ fn sources_are_opened_and_mapped_for_it() {
     std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o700)).expect("chmod");
     std::fs::write(source.join("file"), "from outside").expect("file");
     let path = source.to_str().expect("UTF-8").to_owned();
+    if user::has_suite() {
+        // An ordinary user cannot look into an init that has joined it, and opens nothing for it.
+        return drop(bundle.mount("bind", &path, "/mnt", &["bind"]).run(probe!(print "x")).fails("permission denied"));
+    }
     let bundle = bundle.mount("bind", &path, "/mnt", &["bind"]).mount("bind", &path, "/mapped", &["bind", "idmap"]);
     let answers = bundle.run(probe!(read "/mnt/file"; stat "/mnt/file"; stat "/mapped/file"; stat "/dev/null"));
     let answers = answers.ok().answers();
@@ -327,7 +333,11 @@ struct Made(Child);
 
 impl Made {
     fn new(flags: &[&str]) -> Self {
-        let child = Command::new("unshare").arg("--user").args(flags).args(["sleep", "60"]).spawn().expect("unshare");
+        let mut command = Command::new("unshare");
+        if user::has_suite() {
+            command.uid(user::USER).gid(user::USER);
+        }
+        let child = command.arg("--user").args(flags).args(["sleep", "60"]).spawn().expect("unshare");
         let made = Self(child);
         let own = std::fs::read_link("/proc/self/ns/user").expect("ns");
         eventually("it is in the namespace", || std::fs::read_link(made.path("user")).is_ok_and(|ns| ns != own));
@@ -367,6 +377,9 @@ fn one_without_a_root_is_refused() {
 /// setns(2) refuses the one that the caller is in.
 fn the_runtimes_own_user_namespace_is_none() {
     let own = || Bundle::new().namespace("user", Some("/proc/self/ns/user"));
+    if user::has_suite() {
+        return drop(without_maps(own()).refused("rootless container requires user namespaces"));
+    }
     let answers = own().run(probe!(ns; id; mountof "/dev/null"; stat "/dev/null")).ok().answers();
     let user = std::fs::read_link("/proc/self/ns/user").expect("ns");
     assert_eq!((&answers[0]["user"], &answers[1]["uid"]), (&json!(user), &json!([0, 0, 0])));
@@ -390,6 +403,7 @@ fn groups_stay_denied_where_they_are() {
 
 fn a_container_of_it_cannot_be_checkpointed() {
     need(Need::Ocirt, kind() == "ocirt");
+    need_root();
     let donor = donor();
     let container = pause(member(&donor));
     let image = container.bundle.host_dir("image");
