@@ -297,6 +297,17 @@ pub fn reap_zombies() {
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
 }
 
+/// Waits until a container's init is the only living process below this one, and reaps the others: pid namespaces do not
+/// end before those who were put into them are reaped.
+#[track_caller]
+pub fn reap_all_but_init() {
+    runtime::eventually("only init is left", || {
+        let is_alone = descendants(std::process::id()).len() < 2;
+        reap_zombies();
+        is_alone
+    });
+}
+
 /// The exit status (128 + signal) of a process that was left to this one, as to a shim; waits ten seconds at most.
 #[track_caller]
 pub fn reap(pid: u32) -> i32 {

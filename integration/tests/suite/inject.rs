@@ -82,9 +82,9 @@ fn places(first: &str, prepare: impl Fn() -> (Bundle, Call)) -> Vec<Place> {
 }
 
 fn undo(bundle: &Bundle) {
-    // A pid namespace does not end before those who were put into it are reaped, which is our part.
     if call(["state", &bundle.id]).stdout.contains("\"running\"") {
         end_others(bundle, "undo");
+        host::reap_all_but_init();
     }
     host::reap_zombies();
     call(["delete", "--force", &bundle.id]).ok();

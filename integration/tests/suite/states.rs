@@ -244,11 +244,7 @@ fn cell(row: &Row, expected: Cell, subject: &Subject) -> Result<(), String> {
 /// Lets a process of an exec that waits frozen go on to its end, and reaps it, as its runtime would have.
 fn end_execs(id: &str) {
     call(["resume", id]);
-    eventually("only init is left", || {
-        let is_alone = host::descendants(std::process::id()).len() < 2;
-        host::reap_zombies();
-        is_alone
-    });
+    host::reap_all_but_init();
 }
 
 /// One line with `words`; of ours it begins with the command, and nothing else was printed.
