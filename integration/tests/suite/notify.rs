@@ -231,6 +231,7 @@ fn an_agent_that_never_answers_is_not_waited_for_for_ever() {
     let [idle, deaf] = ["idle", "deaf"].map(|name| host::socket().with_extension(name));
     let _idle = UnixListener::bind(&idle).expect("a socket");
     let accepting = UnixListener::bind(&deaf).expect("a socket");
+    [&idle, &deaf].into_iter().for_each(|path| user::give_in_suite(path));
     std::thread::spawn(move || accepting.incoming().for_each(std::mem::forget));
     let agent = Agent::start(|_| Answer::Continue);
     let slow = json!({ "path": "/probe", "args": ["probe", "hook", "/log", "slow", "0", "64"] });
