@@ -7,6 +7,7 @@ use crate::{runtime, user};
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -142,7 +143,12 @@ pub fn finish() {
 /// Deletes each container below `root()`, and kills all that this process ever started.
 pub fn undo() {
     for entry in std::fs::read_dir(root()).into_iter().flatten().flatten() {
-        let mut command = Command::new(runtime::path());
+        // Of what is the ordinary user's, nothing is root's to undo.
+        let is_his = std::fs::symlink_metadata(entry.path()).is_ok_and(|meta| meta.uid() == user::USER);
+        let mut command = Command::new(if is_his { user::program() } else { runtime::path() });
+        if is_his {
+            command.uid(user::USER).gid(user::USER);
+        }
         command.arg("--root").arg(root()).args(["delete", "--force"]).arg(entry.file_name());
         command
             .stdin(std::process::Stdio::null())

@@ -8,8 +8,9 @@ use anyhow::{Result, bail, ensure};
 
 use super::agent::Dependence;
 use super::announce::{self, Announcement, PidFile};
+use super::identity::Identity;
 use super::launch::Init;
-use super::state::{Directory, Identity, Phase, Reserved, State};
+use super::state::{Directory, Phase, Reserved, State};
 use super::{Host, Id, protect, user_namespace};
 use crate::container::bundle::{self, Bundle};
 use crate::container::checkpoint::outside::Outside;

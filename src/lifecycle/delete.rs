@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::inspect::Found;
 use super::state::{Directory, State, Status};
+use super::trusted::Distrust;
 use super::{Host, Id, Refusal};
 use crate::container::{cgroup, hooks};
 use crate::sys::{process, signal};
@@ -25,8 +26,7 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
         // A create that was killed before its first side effect.
         Ok(None) if force => return directory.remove(),
         Ok(None) => bail!(Refusal::DoesNotExist),
-        // Only for a file that is broken: one that cannot be read now tells all when it can.
-        Err(error) if force && error.root_cause().is::<serde_json::Error>() => {
+        Err(error) if force && is_broken(&error) => {
             host.log
                 .warn(&format!("{error:#}: what is left of {id} is looked for in the cgroup that is named after it"));
             remove_by_name(id, host.rootless.for_cgroups())?;
@@ -55,6 +55,11 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
         end(pidfd.as_ref().map(AsFd::as_fd), "the container's init")?;
     }
     destroy(host, &found.directory, &state)
+}
+
+/// Whether the state file is broken, or is not the runtime's; one that cannot be read now tells all when it can.
+fn is_broken(error: &anyhow::Error) -> bool {
+    error.root_cause().is::<serde_json::Error>() || error.root_cause().is::<Distrust>()
 }
 
 /// Ends and removes what is in the cgroup of a container without cgroupsPath, when nothing tells any more where it is.

@@ -96,7 +96,8 @@ pub fn state(host: &Host, id: &Id) -> Result<StateView> {
     Found::open(host, id).map(Found::view)
 }
 
-/// The state of every container, sorted by id; one that goes away meanwhile is left out.
+/// The state of every container, sorted by id. One that goes away meanwhile is left out, and one whose state is broken
+/// with a warning: it may not hide the others.
 pub fn list(host: &Host) -> Result<Vec<StateView>> {
     let mut views = Vec::new();
     for id in ids(host)? {
@@ -106,7 +107,7 @@ pub fn list(host: &Host) -> Result<Vec<StateView>> {
                 views.push(StateView { owner, ..found.view() });
             }
             Err(error) if error.downcast_ref() == Some(&Refusal::DoesNotExist) => {}
-            Err(error) => return Err(error),
+            Err(error) => host.log.warn(&format!("list: {id}: {error:#}")),
         }
     }
     Ok(views)

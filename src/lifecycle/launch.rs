@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context, Result, bail};
 
 use super::agent::Attendance;
+use super::identity::Identity;
 use super::opener;
-use super::state::{Directory, Identity, State, Status};
+use super::state::{Directory, State, Status};
 use super::user_namespace;
 use crate::container::cgroup;
 use crate::container::namespaces::Join;

@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod exec_process;
 mod foreground;
+mod identity;
 mod inspect;
 mod interfaces;
 mod kill;
@@ -26,6 +27,7 @@ pub mod root;
 mod run;
 mod start;
 mod state;
+mod trusted;
 mod update;
 mod user_namespace;
 

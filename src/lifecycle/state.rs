@@ -7,20 +7,21 @@
 //! ```
 
 use std::collections::HashMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use oci_spec::runtime;
-use procfs::FromRead;
-use procfs::process::Stat;
 use serde::{Deserialize, Serialize};
 
 use super::agent::Dependence;
+use super::identity::Identity;
+use super::trusted::{self, Distrust};
 use super::{Id, Refusal};
 use crate::container::cgroup::Paths;
 use crate::container::cgroup::update::Applied;
@@ -30,25 +31,13 @@ use crate::container::{annotations, intel_rdt};
 use crate::init::link::Failure;
 use crate::log;
 use crate::plan::{Label, Saved, StepError};
-use crate::sys::{Errno, process, socket};
+use crate::sys::{Errno, file, socket};
 
-const STATE_FILE: &str = "state.json";
-const STATE_FILE_NEW: &str = "state.json.new";
+const STATE_FILE: &CStr = c"state.json";
+const STATE_FILE_NEW: &CStr = c"state.json.new";
 const GATE: &CStr = c"gate";
-const EXEC_FILE: &str = "exec.json";
-const NAMES: [&str; 4] = ["gate", EXEC_FILE, STATE_FILE, STATE_FILE_NEW];
-
-/// A process that is told from a later one with the same pid by when it started.
-#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
-#[serde(rename_all = "camelCase")]
-pub struct Identity {
-    pub pid: i32,
-    /// Clock ticks between boot and the process's start: field 22 of proc_pid_stat(5).
-    pub start_time: u64,
-    /// The inode of its pidfd, unique where the kernel has pidfs (Linux 6.9).
-    #[serde(default)]
-    pub pidfd_inode: u64,
-}
+const EXEC_FILE: &CStr = c"exec.json";
+const NAMES: [&CStr; 4] = [GATE, EXEC_FILE, STATE_FILE, STATE_FILE_NEW];
 
 /// How far the container has come, as far as the file alone can tell.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
@@ -195,65 +184,70 @@ impl Directory {
     }
 
     fn open_path(path: PathBuf) -> Result<Self> {
-        match fs::File::open(&path) {
-            Ok(file) => Ok(Self { path, fd: file.into() }),
-            Err(error) if error.kind() == ErrorKind::NotFound => bail!(Refusal::DoesNotExist),
-            Err(error) => Err(error).with_context(|| format!("state directory {}", path.display())),
-        }
+        let opened = CString::new(path.as_os_str().as_bytes())?;
+        let fd = match file::open_directory(&opened) {
+            Err(error) if error.errno == Errno::ENOENT => bail!(Refusal::DoesNotExist),
+            result => result.with_context(|| format!("state directory {}", path.display()))?,
+        };
+        let directory = fs::File::from(fd);
+        let owned = directory.metadata().map_err(Into::into).and_then(|metadata| trusted::check_owner(&metadata));
+        owned.with_context(|| format!("state directory {}", path.display()))?;
+        Ok(Self { path, fd: directory.into() })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// The path of one of [`NAMES`].
+    fn at(&self, name: &CStr) -> PathBuf {
+        self.path.join(OsStr::from_bytes(name.to_bytes()))
+    }
+
+    fn words(&self, name: &CStr) -> String {
+        format!("state file {}", self.at(name).display())
+    }
+
     /// Reads the state file. A directory without one belongs to a `create` that was killed before it wrote anything.
     pub fn load(&self) -> Result<Option<State>> {
-        let path = self.path.join(STATE_FILE);
-        match fs::read(&path) {
-            Ok(text) => {
-                let state = serde_json::from_slice(&text);
-                state.map(Some).with_context(|| format!("state file {}", path.display()))
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("state file {}", path.display())),
-        }
+        let text = trusted::read(self.fd(), STATE_FILE).with_context(|| self.words(STATE_FILE))?;
+        let state = text.map(|text| serde_json::from_slice(&text)).transpose();
+        state.with_context(|| self.words(STATE_FILE))
     }
 
     /// Replaces the state file: a reader sees the old one or the new one, never a part.
     pub fn save(&self, state: &State) -> Result<()> {
-        let path = self.path.join(STATE_FILE_NEW);
-        let write = || -> std::io::Result<()> {
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-            file.write_all(&serde_json::to_vec(state)?)?;
-            fs::rename(&path, self.path.join(STATE_FILE))
-        };
-        write().map_err(|error| log::words("write", &error)).with_context(|| format!("state file {}", path.display()))
+        self.write(STATE_FILE_NEW, state)?;
+        let renamed = fs::rename(self.at(STATE_FILE_NEW), self.at(STATE_FILE));
+        renamed.map_err(|error| log::words("rename", &error)).with_context(|| self.words(STATE_FILE_NEW))
     }
 
     /// Writes the file for exec. Nobody reads it before the container is created, so it need not be atomic.
     pub fn save_for_exec(&self, saved: &Saved) -> Result<()> {
-        let path = self.path.join(EXEC_FILE);
+        self.write(EXEC_FILE, saved)
+    }
+
+    fn write(&self, name: &CStr, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_vec(value).with_context(|| self.words(name))?;
+        // Nobody would read it.
+        ensure!(text.len() as u64 <= trusted::LIMIT, anyhow!(Distrust::Size).context(self.words(name)));
         let write = || -> std::io::Result<()> {
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-            file.write_all(&serde_json::to_vec(saved)?)
+            let path = self.at(name);
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(&text)
         };
-        write().map_err(|error| log::words("write", &error)).with_context(|| format!("state file {}", path.display()))
+        write().map_err(|error| log::words("write", &error)).with_context(|| self.words(name))
     }
 
     /// Reads the file for exec.
     pub fn load_for_exec(&self) -> Result<Saved<'static>> {
-        let path = self.path.join(EXEC_FILE);
-        let text = fs::read(&path).with_context(|| format!("state file {}", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("state file {}", path.display()))
+        let text = trusted::read(self.fd(), EXEC_FILE).with_context(|| self.words(EXEC_FILE))?;
+        let text = text.with_context(|| format!("{}: missing", self.words(EXEC_FILE)))?;
+        serde_json::from_slice(&text).with_context(|| self.words(EXEC_FILE))
     }
 
     /// Makes the socket at which init waits for `start`.
     pub fn make_gate(&self) -> Result<OwnedFd> {
         socket::listen_in(self.fd(), GATE).with_context(|| format!("start gate in {}", self.path.display()))
-    }
-
-    fn gate(&self) -> PathBuf {
-        self.path.join(GATE.to_str().unwrap_or_default())
     }
 
     /// Connects to init, which waits at the gate. `None`: there is no gate, or nobody waits any more.
@@ -266,12 +260,12 @@ impl Directory {
     }
 
     pub fn has_gate(&self) -> bool {
-        fs::symlink_metadata(self.gate()).is_ok()
+        fs::symlink_metadata(self.at(GATE)).is_ok()
     }
 
     /// Removes the gate: whoever has not connected yet comes too late.
     pub fn remove_gate(&self) -> Result<()> {
-        match fs::remove_file(self.gate()) {
+        match fs::remove_file(self.at(GATE)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("start gate in {}", self.path.display()))
             }
@@ -283,10 +277,12 @@ impl Directory {
     pub fn remove(&self) -> Result<()> {
         // Only these names are ever made, so nothing is followed and nothing is listed.
         for name in NAMES {
-            if let Err(error) = fs::remove_file(self.path.join(name))
-                && error.kind() != ErrorKind::NotFound
-            {
-                return Err(error).with_context(|| format!("state directory {}", self.path.display()));
+            match file::unlink_at(self.fd(), name) {
+                Err(error) if error.errno == Errno::EISDIR => {
+                    fs::remove_dir(self.at(name)).with_context(|| self.words(name))?;
+                }
+                Err(error) if error.errno != Errno::ENOENT => return Err(error).with_context(|| self.words(name)),
+                _ => {}
             }
         }
         match fs::remove_dir(&self.path) {
@@ -351,74 +347,4 @@ pub fn ids(root: &Path) -> Result<Vec<Id>> {
     }
     ids.sort();
     Ok(ids)
-}
-
-impl Identity {
-    /// The identity of the process `pid` that `pidfd` holds.
-    pub fn of(pid: i32, pidfd: BorrowedFd) -> Result<Self> {
-        let (_, start_time) = read_stat(pid)?.with_context(|| format!("process {pid} is gone"))?;
-        Ok(Self { pid, start_time, pidfd_inode: process::pidfd_inode(pidfd)? })
-    }
-
-    /// The identity of this process.
-    pub fn own() -> Result<Self> {
-        let pid = std::process::id() as i32;
-        let (_, start_time) = read_stat(pid)?.with_context(|| format!("process {pid} is gone"))?;
-        Ok(Self { pid, start_time, pidfd_inode: 0 })
-    }
-
-    /// Whether it still runs: a zombie does not.
-    pub fn is_alive(&self) -> Result<bool> {
-        let stat = read_stat(self.pid)?;
-        Ok(stat.is_some_and(|(state, start_time)| start_time == self.start_time && !matches!(state, 'Z' | 'X')))
-    }
-
-    /// A descriptor of the process; `None` when it is gone, even if its pid has a new owner.
-    pub fn open(&self) -> Result<Option<OwnedFd>> {
-        let Ok(pidfd) = process::pidfd_open(self.pid) else { return Ok(None) };
-        // Checked after the descriptor is held: from here on it cannot become another process.
-        let same =
-            self.is_alive()? && (self.pidfd_inode == 0 || process::pidfd_inode(pidfd.as_fd())? == self.pidfd_inode);
-        Ok(same.then_some(pidfd))
-    }
-}
-
-/// State letter and start time of `pid`; `None`: no such process.
-fn read_stat(pid: i32) -> Result<Option<(char, u64)>> {
-    let path = format!("/proc/{pid}/stat");
-    // More than the 52 numbers and the name ever take, so that it is read at once.
-    let mut buffer = [0; 2048];
-    match fs::File::open(&path).and_then(|mut file| file.read(&mut buffer)) {
-        Ok(len) => parse_stat(buffer.get(..len).unwrap_or_default()).map(Some).context(path),
-        // ESRCH: it ended between open and read.
-        Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3) => Ok(None),
-        Err(error) => Err(error).context(path),
-    }
-}
-
-/// Fields 3 and 22 of proc_pid_stat(5).
-fn parse_stat(text: &[u8]) -> Result<(char, u64)> {
-    let stat = Stat::from_read(text)?;
-    Ok((stat.state, stat.starttime))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_stat_line_is_read_past_a_hostile_name() {
-        let text = b"7 (a) Z 1 (b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 4096 1 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
-        assert_eq!(parse_stat(text).unwrap(), ('S', 4242));
-        assert!(parse_stat(b"7 (x").is_err());
-        assert!(parse_stat(b"").is_err());
-    }
-
-    #[test]
-    fn this_process_is_alive_and_an_older_one_with_its_pid_is_not() {
-        let own = Identity::own().unwrap();
-        assert!(own.is_alive().unwrap() && own.open().unwrap().is_some());
-        let reused = Identity { start_time: own.start_time - 1, ..own };
-        assert!(!reused.is_alive().unwrap() && reused.open().unwrap().is_none());
-    }
 }

@@ -48,6 +48,7 @@ mod rootfs;
 mod rootless;
 mod seccomp;
 mod security;
+mod state_files;
 mod states;
 mod systemd;
 mod systemd_rootless;
@@ -83,6 +84,7 @@ fn main() -> std::process::ExitCode {
         security::TESTS,
         attacks::TESTS,
         states::TESTS,
+        state_files::TESTS,
         exec::TESTS,
         exec_join::TESTS,
         exec_life::TESTS,

@@ -1,0 +1,94 @@
+//! Which process a pid is: told from a later one with the same number by when it started.
+
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use procfs::FromRead;
+use procfs::process::Stat;
+use serde::{Deserialize, Serialize};
+
+use crate::sys::process;
+
+/// A process that is told from a later one with the same pid by when it started.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    pub pid: i32,
+    /// Clock ticks between boot and the process's start: field 22 of proc_pid_stat(5).
+    pub start_time: u64,
+    /// The inode of its pidfd, unique where the kernel has pidfs (Linux 6.9).
+    #[serde(default)]
+    pub pidfd_inode: u64,
+}
+
+impl Identity {
+    /// The identity of the process `pid` that `pidfd` holds.
+    pub fn of(pid: i32, pidfd: BorrowedFd) -> Result<Self> {
+        let (_, start_time) = read_stat(pid)?.with_context(|| format!("process {pid} is gone"))?;
+        Ok(Self { pid, start_time, pidfd_inode: process::pidfd_inode(pidfd)? })
+    }
+
+    /// The identity of this process.
+    pub fn own() -> Result<Self> {
+        let pid = std::process::id() as i32;
+        let (_, start_time) = read_stat(pid)?.with_context(|| format!("process {pid} is gone"))?;
+        Ok(Self { pid, start_time, pidfd_inode: 0 })
+    }
+
+    /// Whether it still runs: a zombie does not.
+    pub fn is_alive(&self) -> Result<bool> {
+        let stat = read_stat(self.pid)?;
+        Ok(stat.is_some_and(|(state, start_time)| start_time == self.start_time && !matches!(state, 'Z' | 'X')))
+    }
+
+    /// A descriptor of the process; `None` when it is gone, even if its pid has a new owner.
+    pub fn open(&self) -> Result<Option<OwnedFd>> {
+        let Ok(pidfd) = process::pidfd_open(self.pid) else { return Ok(None) };
+        // Checked after the descriptor is held: from here on it cannot become another process.
+        let same =
+            self.is_alive()? && (self.pidfd_inode == 0 || process::pidfd_inode(pidfd.as_fd())? == self.pidfd_inode);
+        Ok(same.then_some(pidfd))
+    }
+}
+
+/// State letter and start time of `pid`; `None`: no such process.
+fn read_stat(pid: i32) -> Result<Option<(char, u64)>> {
+    let path = format!("/proc/{pid}/stat");
+    // More than the 52 numbers and the name ever take, so that it is read at once.
+    let mut buffer = [0; 2048];
+    match fs::File::open(&path).and_then(|mut file| file.read(&mut buffer)) {
+        Ok(len) => parse_stat(buffer.get(..len).unwrap_or_default()).map(Some).context(path),
+        // ESRCH: it ended between open and read.
+        Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3) => Ok(None),
+        Err(error) => Err(error).context(path),
+    }
+}
+
+/// Fields 3 and 22 of proc_pid_stat(5).
+fn parse_stat(text: &[u8]) -> Result<(char, u64)> {
+    let stat = Stat::from_read(text)?;
+    Ok((stat.state, stat.starttime))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stat_line_is_read_past_a_hostile_name() {
+        let text = b"7 (a) Z 1 (b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 4096 1 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
+        assert_eq!(parse_stat(text).unwrap(), ('S', 4242));
+        assert!(parse_stat(b"7 (x").is_err());
+        assert!(parse_stat(b"").is_err());
+    }
+
+    #[test]
+    fn this_process_is_alive_and_an_older_one_with_its_pid_is_not() {
+        let own = Identity::own().unwrap();
+        assert!(own.is_alive().unwrap() && own.open().unwrap().is_some());
+        let reused = Identity { start_time: own.start_time - 1, ..own };
+        assert!(!reused.is_alive().unwrap() && reused.open().unwrap().is_none());
+    }
+}
