@@ -245,7 +245,7 @@ pub fn cgroups(part: &str) -> Vec<PathBuf> {
 }
 
 /// By the file system's magic: crun makes files named as cgroup's where it thinks a hierarchy is.
-fn is_cgroup(path: &Path) -> bool {
+pub fn is_cgroup(path: &Path) -> bool {
     // SAFETY: an all-zero statfs is a valid value.
     let mut buffer: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the path is NUL-terminated; the buffer is ours.

@@ -75,11 +75,18 @@ fn pid_file_words(path: &Path) -> String {
     format!("--pid-file {}", path.display())
 }
 
-/// Writes the pid without a newline, atomically, as engines read it.
+/// Writes the pid without a newline, atomically, as engines read it. No link is followed: the directory may be one that
+/// others can write.
 fn write_pid_file(path: &Path, pid: i32) -> std::io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = path.with_file_name(format!(".{name}"));
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
+    // What a killed runtime left, or a link that somebody put there.
+    if let Err(error) = std::fs::remove_file(&new)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
     file.write_all(pid.to_string().as_bytes())?;
     std::fs::rename(&new, path)
 }

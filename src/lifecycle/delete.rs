@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::inspect::Found;
 use super::state::{Directory, State, Status};
-use super::trusted::Distrust;
+use super::trusted::is_broken;
 use super::{Host, Id, Refusal};
 use crate::container::{cgroup, hooks};
 use crate::sys::{process, signal};
@@ -55,11 +55,6 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
         end(pidfd.as_ref().map(AsFd::as_fd), "the container's init")?;
     }
     destroy(host, &found.directory, &state)
-}
-
-/// Whether the state file is broken, or is not the runtime's; one that cannot be read now tells all when it can.
-fn is_broken(error: &anyhow::Error) -> bool {
-    error.root_cause().is::<serde_json::Error>() || error.root_cause().is::<Distrust>()
 }
 
 /// Ends and removes what is in the cgroup of a container without cgroupsPath, when nothing tells any more where it is.

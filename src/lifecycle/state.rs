@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::Dependence;
 use super::identity::Identity;
-use super::trusted::{self, Distrust};
+use super::trusted;
 use super::{Id, Refusal};
 use crate::container::cgroup::Paths;
 use crate::container::cgroup::update::Applied;
@@ -31,6 +31,7 @@ use crate::container::{annotations, intel_rdt};
 use crate::init::link::Failure;
 use crate::log;
 use crate::plan::{Label, Saved, StepError};
+use crate::sys::regular::Unfit;
 use crate::sys::{Errno, file, socket};
 
 const STATE_FILE: &CStr = c"state.json";
@@ -189,10 +190,9 @@ impl Directory {
             Err(error) if error.errno == Errno::ENOENT => bail!(Refusal::DoesNotExist),
             result => result.with_context(|| format!("state directory {}", path.display()))?,
         };
-        let directory = fs::File::from(fd);
-        let owned = directory.metadata().map_err(Into::into).and_then(|metadata| trusted::check_owner(&metadata));
-        owned.with_context(|| format!("state directory {}", path.display()))?;
-        Ok(Self { path, fd: directory.into() })
+        let owner = file::stat(fd.as_fd())?.uid;
+        trusted::check_owner(owner).with_context(|| format!("state directory {}", path.display()))?;
+        Ok(Self { path, fd })
     }
 
     pub fn path(&self) -> &Path {
@@ -230,7 +230,7 @@ impl Directory {
     fn write(&self, name: &CStr, value: &impl Serialize) -> Result<()> {
         let text = serde_json::to_vec(value).with_context(|| self.words(name))?;
         // Nobody would read it.
-        ensure!(text.len() as u64 <= trusted::LIMIT, anyhow!(Distrust::Size).context(self.words(name)));
+        ensure!(text.len() as u64 <= trusted::LIMIT, anyhow!(Unfit::Size(trusted::LIMIT)).context(self.words(name)));
         let write = || -> std::io::Result<()> {
             let path = self.at(name);
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(&text)

@@ -24,6 +24,7 @@ pub mod path;
 pub mod proc_self;
 pub mod process;
 pub mod program;
+pub mod regular;
 pub mod sched;
 #[cfg(test)]
 pub(crate) mod scratch;

@@ -74,10 +74,10 @@ fn cve_2024_21626_the_cwd_of_exec_is_never_a_leaked_descriptor() {
 }
 
 /// Exchanges two paths all the time, until it is dropped.
-struct Racer(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
+pub struct Racer(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
 
 impl Racer {
-    fn new(one: &Path, two: &Path) -> Self {
+    pub fn new(one: &Path, two: &Path) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let [one, two] = [one, two].map(|path| CString::new(path.to_str().expect("UTF-8")).expect("no NUL"));
         let seen = stop.clone();

@@ -25,6 +25,8 @@ mod exec_life;
 mod exec_rootless;
 mod flags;
 mod hooks;
+mod hostile_devices;
+mod hostile_files;
 mod hot_mounts;
 mod idmap;
 mod inject;
@@ -83,6 +85,8 @@ fn main() -> std::process::ExitCode {
         refusals::TESTS,
         security::TESTS,
         attacks::TESTS,
+        hostile_devices::TESTS,
+        hostile_files::TESTS,
         states::TESTS,
         state_files::TESTS,
         exec::TESTS,

@@ -8,15 +8,23 @@
 //!
 //! No path of the host is in them: at a restore, only the bundle's config.json says what of the host is shown.
 
-use std::path::Path;
+use std::ffi::{CStr, OsStr};
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::sys::regular::{self, Unfit};
 use crate::sys::{Errno, SysError};
 
-const MOUNTS: &str = "mounts.json";
-const DESCRIPTORS: &str = "descriptors.json";
+const MOUNTS: &CStr = c"mounts.json";
+const DESCRIPTORS: &CStr = c"descriptors.json";
+
+/// What a file may hold, in bytes: a mount takes some hundred.
+const LIMIT: u64 = 16 << 20;
 
 /// Where what a mount shows comes from, if not from the container.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
@@ -53,11 +61,15 @@ pub struct External {
     pub origin: Origin,
 }
 
-/// Writes both files into the image directory.
+/// Writes both files into the image directory, in place of whatever is there: a link is not followed.
 pub fn save(directory: &Path, points: &[Point], descriptors: &[String; 3]) -> Result<()> {
-    let write = |name: &str, text: Vec<u8>| {
-        let path = directory.join(name);
-        std::fs::write(&path, text).map_err(|error| words("open", &error)).with_context(|| path.display().to_string())
+    let write = |name: &CStr, text: Vec<u8>| {
+        let path = at(directory, name);
+        let write = || match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => std::fs::File::create_new(&path)?.write_all(&text),
+        };
+        write().map_err(|error| words("open", &error)).with_context(|| path.display().to_string())
     };
     write(MOUNTS, serde_json::to_vec(points)?)?;
     write(DESCRIPTORS, serde_json::to_vec(descriptors)?)
@@ -67,27 +79,44 @@ pub fn save(directory: &Path, points: &[Point], descriptors: &[String; 3]) -> Re
 pub fn forget(directory: &Path) {
     for name in [MOUNTS, DESCRIPTORS] {
         // The dump's own error is the one to tell.
-        let _ = std::fs::remove_file(directory.join(name));
+        let _ = std::fs::remove_file(at(directory, name));
     }
 }
 
 /// Reads both files. A directory without them is not a checkpoint, or not one of ocirt.
-pub fn load(directory: &Path) -> Result<(Vec<Point>, Vec<String>)> {
-    let read = |name: &str| {
-        let path = directory.join(name);
-        let text = std::fs::read(&path).map_err(|error| words("open", &error));
-        text.with_context(|| format!("--image-path: {}: not a checkpoint of ocirt", path.display()))
+pub fn load(directory: &Path) -> Result<(Vec<Point>, [String; 3])> {
+    let fd = std::fs::File::open(directory).map_err(|error| words("open", &error));
+    let fd = fd.with_context(|| format!("--image-path: {}", directory.display()))?;
+    let read = |name: &CStr| {
+        let text = regular::read(fd.as_fd(), name, LIMIT);
+        text.map(|(text, _)| text).map_err(|unfit| match unfit {
+            Unfit::Call(error) => anyhow::Error::from(error),
+            unfit => unfit.into(),
+        })
     };
-    let points: Vec<Point> =
-        serde_json::from_slice(&read(MOUNTS)?).with_context(|| format!("--image-path: {MOUNTS}"))?;
-    let descriptors: Vec<String> =
-        serde_json::from_slice(&read(DESCRIPTORS)?).with_context(|| format!("--image-path: {DESCRIPTORS}"))?;
-    check(&points).with_context(|| format!("--image-path: {MOUNTS}"))?;
+    let read = |name: &CStr| {
+        read(name)
+            .with_context(|| format!("--image-path: {}: not a checkpoint of ocirt", at(directory, name).display()))
+    };
+    let field = |name: &CStr| format!("--image-path: {}", name.to_string_lossy());
+    let points = parse(&read(MOUNTS)?).with_context(|| field(MOUNTS))?;
+    let descriptors = serde_json::from_slice(&read(DESCRIPTORS)?).with_context(|| field(DESCRIPTORS))?;
     Ok((points, descriptors))
+}
+
+fn at(directory: &Path, name: &CStr) -> PathBuf {
+    directory.join(OsStr::from_bytes(name.to_bytes()))
 }
 
 fn words(call: &'static str, error: &std::io::Error) -> SysError {
     SysError::new(call, Errno::from_raw(error.raw_os_error().unwrap_or_default()))
+}
+
+/// The mount points of a file that is as it should be.
+pub fn parse(text: &[u8]) -> Result<Vec<Point>> {
+    let points: Vec<Point> = serde_json::from_slice(text)?;
+    check(&points)?;
+    Ok(points)
 }
 
 /// The files may come from another machine: nothing in them is trusted.
@@ -125,10 +154,10 @@ mod tests {
         ];
         let descriptors = ["pipe:[1]", "pipe:[2]", ""].map(str::to_owned);
         save(&directory, &points, &descriptors).unwrap();
-        let text = std::fs::read_to_string(directory.join(MOUNTS)).unwrap();
+        let text = std::fs::read_to_string(at(&directory, MOUNTS)).unwrap();
         let loaded = load(&directory).unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
-        assert_eq!(loaded, (points.to_vec(), descriptors.to_vec()));
+        assert_eq!(loaded, (points.to_vec(), descriptors));
         assert_eq!(
             text,
             r#"[{"at":"/proc","directory":true},{"at":"/etc/hosts","directory":false,"flags":["ro"],"external":{"name":"0","origin":{"mount":"/etc/hosts"}}}]"#
@@ -150,6 +179,6 @@ mod tests {
             assert!(check(&[point(at, name)]).is_err(), "{at} {name}");
         }
         let error = load(Path::new("/nope")).unwrap_err().to_string();
-        assert_eq!(error, "--image-path: /nope/mounts.json: not a checkpoint of ocirt");
+        assert_eq!(error, "--image-path: /nope");
     }
 }
