@@ -4,6 +4,7 @@
 //! specification tells to ignore ([`repair`]) and converted again, now naming the field that is wrong.
 
 mod place;
+mod required;
 
 use std::fs::File;
 use std::io::Read;
@@ -13,7 +14,6 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use oci_spec::runtime::{Capability, LinuxResources, Mount, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_json::error::Category;
 
 use crate::sys::{Errno, SysError};
 
@@ -78,7 +78,6 @@ pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     let mut warnings = Vec::new();
     let mut spec = match serde_json::from_slice::<Spec>(text) {
         Ok(spec) if says_it_all(&spec) => spec,
-        Err(error) if error.classify() != Category::Data => return Err(syntax_error(&error)),
         _ => parse_slowly(text, &mut warnings)?,
     };
     check_version(spec.version(), &mut warnings)?;
@@ -93,6 +92,7 @@ pub fn parse_resources(text: &[u8]) -> Result<LinuxResources> {
         bail!("not a JSON object");
     }
     repair::drop_nulls(&mut resources);
+    required::check(&resources, "", &required::OF_RESOURCES)?;
     repair::resources(&mut resources);
     from_text(&resources.to_string())
 }
@@ -100,13 +100,11 @@ pub fn parse_resources(text: &[u8]) -> Result<LinuxResources> {
 /// The process that `text`, a process.json, holds, and a warning for everything that was ignored. It is read as the
 /// section of config.json that it looks like; errors name its fields as `process.user.uid`.
 pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>)> {
-    match serde_json::from_slice::<Process>(text) {
-        Ok(mut process) => {
-            drop_empty_labels(&mut process);
-            return Ok((process, Vec::new()));
-        }
-        Err(error) if error.classify() != Category::Data => return Err(syntax_error(&error)),
-        Err(_) => {}
+    if let Ok(mut process) = serde_json::from_slice::<Process>(text)
+        && has_limits(&process)
+    {
+        drop_empty_labels(&mut process);
+        return Ok((process, Vec::new()));
     }
     let process: Value = serde_json::from_slice(text).map_err(|error| syntax_error(&error))?;
     if !process.is_object() {
@@ -149,12 +147,21 @@ fn drop_empty_labels(process: &mut Process) {
     process.set_selinux_label(process.selinux_label().clone().filter(|label| !label.is_empty()));
 }
 
-/// False where the types cannot tell two configurations apart: a pids limit of 0 is written as 0 or is `"pids": {}`, and
-/// without `linux` this may be another platform's container, of which the types know only some.
+/// False where the types cannot tell two configurations apart: without `linux` this may be another platform's container,
+/// of which the types know only some, and a number of 0 is written as 0 or is missing.
 fn says_it_all(spec: &Spec) -> bool {
     let Some(linux) = spec.linux() else { return false };
-    let pids = linux.resources().as_ref().and_then(|resources| resources.pids().as_ref());
-    pids.is_none_or(|pids| pids.limit() != 0)
+    let Some(resources) = linux.resources() else { return true };
+    let pages = resources.hugepage_limits().as_deref().unwrap_or_default();
+    resources.pids().as_ref().is_none_or(|pids| pids.limit() != 0)
+        && pages.iter().all(|limit| limit.limit() != 0)
+        // Hardly anybody has one, and minor numbers are 0 more often than not.
+        && resources.block_io().is_none()
+        && spec.process().as_ref().is_none_or(has_limits)
+}
+
+fn has_limits(process: &Process) -> bool {
+    process.rlimits().iter().flatten().all(|limit| limit.soft() != 0 && limit.hard() != 0)
 }
 
 fn parse_slowly(text: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
@@ -164,6 +171,9 @@ fn parse_slowly(text: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
     }
     repair::drop_nulls(&mut config);
     refuse_other_platforms(&config)?;
+    for (section, place, lists) in required::SECTIONS {
+        config.pointer(section).map_or(Ok(()), |section| required::check(section, place, lists))?;
+    }
     repair::all(&mut config, warnings);
     // As text again, since the types know the byte of an error, and a value has no bytes.
     from_text(&config.to_string())
@@ -174,6 +184,8 @@ fn from_text<T: DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
         let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
+        // The text is JSON: what serde_json misses is one of an enumeration's names.
+        let what = if what == "expected value" { "expected a name" } else { what };
         field_error(&place::of(text, error.column()), what)
     })
 }

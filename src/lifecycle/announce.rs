@@ -32,20 +32,39 @@ impl Drop for PidFile {
     }
 }
 
+/// A socket that gets the pidfd.
+#[derive(Clone, Copy)]
+pub struct Receiver<'a> {
+    /// What names it: a flag or an annotation.
+    pub field: &'static str,
+    pub path: &'a Path,
+}
+
+impl<'a> Receiver<'a> {
+    /// The one of `--pidfd-socket`.
+    pub fn of_flag(path: Option<&'a Path>) -> Option<Self> {
+        path.map(|path| Self { field: "--pidfd-socket", path })
+    }
+
+    fn words(&self) -> String {
+        format!("{} {}", self.field, self.path.display())
+    }
+}
+
 /// Who is to be told of a process.
 pub struct Announcement<'a> {
-    receiver: Option<(OwnedFd, &'a Path)>,
+    receiver: Option<(OwnedFd, Receiver<'a>)>,
     pid_file: Option<&'a Path>,
 }
 
 impl<'a> Announcement<'a> {
-    /// Connects to `pidfd_socket`.
-    pub fn open(pidfd_socket: Option<&'a Path>, pid_file: Option<&'a Path>) -> Result<Self> {
-        let connect = |path: &'a Path| {
-            let socket = socket::connect_stream(path).map_err(|error| log::words("connect", &error));
-            Ok::<_, anyhow::Error>((socket.with_context(|| format!("--pidfd-socket {}", path.display()))?, path))
+    /// Connects to `receiver`.
+    pub fn open(receiver: Option<Receiver<'a>>, pid_file: Option<&'a Path>) -> Result<Self> {
+        let connect = |receiver: Receiver<'a>| {
+            let socket = socket::connect_stream(receiver.path).map_err(|error| log::words("connect", &error));
+            Ok::<_, anyhow::Error>((socket.with_context(|| receiver.words())?, receiver))
         };
-        Ok(Self { receiver: pidfd_socket.map(connect).transpose()?, pid_file })
+        Ok(Self { receiver: receiver.map(connect).transpose()?, pid_file })
     }
 
     /// The same, and an error for a pid file whose directory is not there: before there is a process that would have
@@ -55,14 +74,14 @@ impl<'a> Announcement<'a> {
             let found = std::fs::metadata(directory).map_err(|error| log::words("stat", &error));
             found.with_context(|| pid_file_words(pid_file.unwrap_or(directory)))?;
         }
-        Self::open(pidfd_socket, pid_file)
+        Self::open(Receiver::of_flag(pidfd_socket), pid_file)
     }
 
     /// Sends the process's descriptor to the socket, and writes its pid to the file.
     pub fn tell(&self, child: &Child) -> Result<PidFile> {
-        if let Some((socket, path)) = &self.receiver {
+        if let Some((socket, receiver)) = &self.receiver {
             let sent = socket::send(socket.as_fd(), b"pidfd", &[child.pidfd.as_fd()]);
-            sent.with_context(|| format!("--pidfd-socket {}", path.display()))?;
+            sent.with_context(|| receiver.words())?;
         }
         let Some(path) = self.pid_file else { return Ok(PidFile(None)) };
         let written = write_pid_file(path, child.pid).map_err(|error| log::words("write", &error));

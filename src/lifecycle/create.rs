@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use anyhow::{Result, bail, ensure};
 
 use super::agent::Dependence;
-use super::announce::{self, Announcement, PidFile};
+use super::announce::{self, Announcement, PidFile, Receiver};
 use super::identity::Identity;
 use super::launch::Init;
 use super::state::{Directory, Phase, Reserved, State};
@@ -111,8 +111,9 @@ pub fn build(
     state.cgroup = cgroup.paths().clone();
     directory.save(&state)?;
     let annotated = annotations::compile(&state.annotations)?.pidfd_receiver;
-    let pidfd_socket = options.pidfd_socket.as_deref().or(annotated);
-    let pid_file = Announcement::open(pidfd_socket, options.pid_file.as_deref())?.tell(&init.child)?;
+    let annotated = annotated.map(|path| Receiver { field: "annotations.run.oci.pidfd_receiver:", path });
+    let receiver = Receiver::of_flag(options.pidfd_socket.as_deref()).or(annotated);
+    let pid_file = Announcement::open(receiver, options.pid_file.as_deref())?.tell(&init.child)?;
     Ok(Created { init, cgroup, intel_rdt, directory, state, plan, pid_file })
 }
 

@@ -19,8 +19,11 @@ tests![
     cve_2025_31133_what_is_no_null_device_masks_nothing_away,
 ];
 
+/// What is made of the path, or of things below it, and the file outside that it is to lead to.
+type Plant = (&'static str, fn(&Path, &str));
+
 /// What root of a container that may mount can make of its `/dev`, seen through its root directory.
-const PLANTS: [(&str, fn(&Path, &str)); 6] = [
+const PLANTS: [Plant; 6] = [
     ("/dev/console is a symlink", |dev, loot| symlink(loot, dev.join("console")).expect("symlink")),
     ("/dev/ptmx is a symlink", |dev, loot| {
         fs::remove_file(dev.join("ptmx")).expect("ptmx");
@@ -152,8 +155,7 @@ fn cve_2025_52565_a_terminal_of_create_is_never_a_planted_file() {
 
 fn cve_2025_31133_what_is_no_null_device_masks_nothing_away() {
     let loot = Loot::new();
-    type Plant = fn(&Path, &str);
-    let plants: [(&str, Plant); 6] = [
+    let plants: [Plant; 6] = [
         ("a file", |null, _| fs::write(null, "loot").expect("file")),
         ("another device", |null, _| node(null, libc::S_IFCHR, 1, 5)),
         ("a directory", |null, _| fs::create_dir(null).expect("directory")),

@@ -126,8 +126,8 @@ fn cve_2025_52881_a_proc_that_is_a_link_gets_no_writes_of_exec() {
 fn cve_2023_28642_no_passwd_makes_the_runtime_wait_or_leave_the_root() {
     let outside = host::place().join("passwd");
     fs::write(&outside, "root:x:0:0::/outside:/bin/sh\n").expect("file");
-    type Plant = fn(&Path, &str);
-    let plants: [(&str, Plant); 9] = [
+    type Plant = (&'static str, fn(&Path, &str));
+    let plants: [Plant; 9] = [
         ("an endless device", |passwd, _| node(passwd, libc::S_IFCHR, 1, 5)),
         ("a directory", |passwd, _| fs::create_dir(passwd).expect("directory")),
         ("a symlink to the outside", |passwd, outside| symlink(outside, passwd).expect("symlink")),

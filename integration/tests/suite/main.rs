@@ -31,6 +31,7 @@ mod hot_mounts;
 mod idmap;
 mod inject;
 mod lifecycle;
+mod malformed;
 mod mount_accidents;
 mod mount_links;
 mod mounts;
@@ -75,6 +76,7 @@ fn main() -> std::process::ExitCode {
         idmap::TESTS,
         opener::TESTS,
         hot_mounts::TESTS,
+        malformed::TESTS,
         mount_accidents::TESTS,
         mount_links::TESTS,
         seccomp::TESTS,

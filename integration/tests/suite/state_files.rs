@@ -2,6 +2,7 @@
 //! removes what is left.
 
 use ocirt_integration::bundle::{Bundle, Container};
+use ocirt_integration::criu;
 use ocirt_integration::runner::{Need, need};
 use ocirt_integration::runtime::{Call, Output, call, eventually, kind};
 use ocirt_integration::{host, probe, tests};
@@ -17,6 +18,8 @@ tests![
     one_broken_container_does_not_hide_the_others,
     a_state_directory_of_somebody_else_is_left_alone,
     what_could_not_be_read_again_is_not_written,
+    a_hostile_image_directory_is_one_error_of_restore,
+    a_checkpoint_follows_no_link,
 ];
 
 fn ocirt() {
@@ -78,12 +81,8 @@ const DAMAGES: &[Damage] = &[
         "regular",
     ),
     ("a directory", |path| replace(path, |path| fs::create_dir(path).expect("directory")), "regular"),
-    (
-        "a socket",
-        |path| replace(path, |path| drop(std::os::unix::net::UnixListener::bind(path).expect("socket"))),
-        "regular",
-    ),
-    ("a fifo", |path| replace(path, fifo), "regular"),
+    ("a socket", |path| replace(path, |path| node(path, libc::S_IFSOCK)), "regular"),
+    ("a fifo", |path| replace(path, |path| node(path, libc::S_IFIFO)), "regular"),
     (
         "huge",
         |path| fs::OpenOptions::new().write(true).open(path).expect("file").set_len(1 << 40).expect("size"),
@@ -92,10 +91,10 @@ const DAMAGES: &[Damage] = &[
     ("another user's", |path| give(path, 1000), "belongs to user 1000"),
 ];
 
-fn fifo(path: &Path) {
+fn node(path: &Path, kind: libc::mode_t) {
     let name = CString::new(path.to_str().expect("UTF-8")).expect("no NUL");
     // SAFETY: the path is NUL-terminated and outlives the call.
-    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o644) }, 0);
+    assert_eq!(unsafe { libc::mknod(name.as_ptr(), kind | 0o644, 0) }, 0);
 }
 
 fn give(path: &Path, user: u32) {
@@ -265,4 +264,66 @@ fn what_could_not_be_read_again_is_not_written() {
     ocirt();
     let huge = "x".repeat(17 << 20);
     Bundle::new().set("annotations", json!({ "note": huge })).refused("larger than 16 MiB");
+}
+
+/// What ocirt keeps beside CRIU's images, damaged; CRIU is not even asked.
+fn a_hostile_image_directory_is_one_error_of_restore() {
+    ocirt();
+    criu::required();
+    let forged = |at: &str, name: &str| {
+        let origin = json!({ "mount": "/" });
+        json!([{ "at": at, "directory": true, "external": { "name": name, "origin": origin } }]).to_string()
+    };
+    let bundle = Bundle::new().write(probe!(sleep 60));
+    let images = criu::images();
+    let good = || {
+        let _ = fs::remove_dir_all(&images);
+        let _ = fs::remove_file(host::place().join("good.json"));
+        fs::create_dir_all(&images).expect("directory");
+        write(&images.join("mounts.json"), "[]");
+        write(&images.join("descriptors.json"), r#"["", "", ""]"#);
+    };
+    let refused = |what: &str, words: &[&str]| {
+        let output = criu::restore(&bundle);
+        assert_refused(&output, &[&["restore", &bundle.id, "--image-path"][..], words].concat(), what);
+        call(["state", &bundle.id]).fails("does not exist");
+        host::assert_nothing_left();
+    };
+    for name in ["mounts.json", "descriptors.json"] {
+        // Images come from other machines: their owner says nothing. An empty list of mounts is one.
+        for (what, damage, words) in DAMAGES.iter().filter(|(what, ..)| !["another user's", "a list"].contains(what)) {
+            good();
+            damage(&images.join(name));
+            // What is no list is no list in other words.
+            let words = if ["regular", "larger"].contains(words) { words } else { "line 1" };
+            refused(what, &[name, words]);
+        }
+    }
+    for (at, name) in [("/a/../b", "0"), ("a", "0"), ("/", "0"), ("/a", "x"), ("/a", ""), ("/a", "1]:/")] {
+        good();
+        write(&images.join("mounts.json"), &forged(at, name));
+        refused(at, &["mounts.json"]);
+    }
+    for text in [r#"["a"]"#, r#"["a", "b", 7]"#, r#"["a", "b", "c", "d"]"#] {
+        good();
+        write(&images.join("descriptors.json"), text);
+        refused(text, &["descriptors.json"]);
+    }
+}
+
+/// The directory may be one that others can write.
+fn a_checkpoint_follows_no_link() {
+    ocirt();
+    criu::required();
+    let container = criu::counting(Bundle::new());
+    let loot = host::place().join("loot");
+    write(&loot, "loot");
+    fs::create_dir_all(criu::images()).expect("directory");
+    for name in ["mounts.json", "descriptors.json"] {
+        symlink(&loot, criu::images().join(name)).expect("symlink");
+    }
+    let before = criu::save(&container, &[]);
+    assert_eq!(fs::read_to_string(&loot).expect("file"), "loot");
+    criu::restore(&container.bundle).ok();
+    criu::assert_counts_on(&container.bundle, before);
 }

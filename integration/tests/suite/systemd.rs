@@ -124,7 +124,22 @@ fn a_path_that_systemd_cannot_have_is_refused() {
 
 fn an_annotation_that_is_no_property_is_refused() {
     need(Need::Systemd, host::is_systemd());
-    for (name, value) in [("TimeoutStopSec", "'5'"), ("CollectMode", "bare"), ("A b", "1"), ("NoSuchProperty", "1")] {
+    let rows = [
+        ("TimeoutStopSec", "'5'"),
+        ("CollectMode", "bare"),
+        ("CollectMode", "'unterminated"),
+        ("CollectMode", ""),
+        ("A b", "1"),
+        ("", "1"),
+        ("NoSuchProperty", "1"),
+        ("TimeoutStopUSec", "uint64 x"),
+        ("TimeoutStopUSec", "uint32 -1"),
+        ("TimeoutStopUSec", "1 2"),
+        ("Before", "['a.service', 1]"),
+        ("Before", "["),
+        ("Before", "('a.service',"),
+    ];
+    for (name, value) in rows {
         let key = format!("org.systemd.property.{name}");
         let bundle = systemd(Bundle::new()).config(|spec| spec["annotations"] = json!({ &key: value }));
         let words = if kind() == "ocirt" { format!("annotations: {key}: ") } else { name.to_owned() };

@@ -1,7 +1,7 @@
 //! What is written for `linux.resources`, as data: which file of which controller gets which value, and which field of
 //! config.json asked for it. `v1` and `v2` translate; this is what they have in common.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::{LinuxResources, LinuxThrottleDevice, LinuxWeightDevice};
 
 /// One value for one control file.
@@ -132,6 +132,7 @@ pub fn hugepage_limits(resources: &LinuxResources) -> Result<Vec<(String, &str, 
         if !digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())) {
             bail!("linux.resources.{field}.pageSize: {size:?} is not a size such as 2MB, 1GB or 64KB");
         }
+        ensure!(limit.limit() >= 0, "linux.resources.{field}.limit: {} is negative", limit.limit());
         Ok((field, size, limit.limit()))
     });
     named.collect()
@@ -149,10 +150,13 @@ pub fn rdma(writes: &mut Writes, resources: &LinuxResources) -> Result<()> {
         }
         let handles = limits.hca_handles().map(|count| format!(" hca_handle={count}"));
         let objects = limits.hca_objects().map(|count| format!(" hca_object={count}"));
-        if handles.is_some() || objects.is_some() {
-            let value = format!("{name}{}{}", handles.unwrap_or_default(), objects.unwrap_or_default());
-            writes.push(&format!("rdma[{name:?}]"), "rdma.max", value);
-        }
+        let field = format!("rdma[{name:?}]");
+        ensure!(handles.is_some() || objects.is_some(), "linux.resources.{field}: neither hcaHandles nor hcaObjects");
+        writes.push(
+            &field,
+            "rdma.max",
+            format!("{name}{}{}", handles.unwrap_or_default(), objects.unwrap_or_default()),
+        );
     }
     Ok(())
 }

@@ -154,6 +154,9 @@ fn unified(writes: &mut Writes, resources: &LinuxResources) -> Result<()> {
         if key.starts_with('.') || !key.contains('.') {
             bail!("{field}: must have the form CONTROLLER.PARAMETER");
         }
+        if matches!(key.as_str(), "cgroup.procs" | "cgroup.threads" | "cgroup.kill") {
+            bail!("{field}: is no limit, but moves or kills processes");
+        }
         let value = unified.get(key).map(String::as_str).unwrap_or_default();
         writes.list.extend(value.lines().filter(|line| !line.is_empty()).map(|line| Write {
             field: field.clone(),
