@@ -1,0 +1,209 @@
+//! What must come before what, whatever else the list has: each test is a reason for a part of the order.
+
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use oci_spec::runtime::Spec;
+use serde_json::json;
+
+use super::{assert_order, default_config, in_user_namespace, place, planned, rich_config, steps};
+use crate::container::cgroup::Manager;
+use crate::init::link::Failure;
+use crate::plan::{Gate, Label, Request, StepError, create};
+use crate::sys::namespace::{self, Kind, Kinds};
+use crate::sys::testing::in_a_child;
+use crate::sys::{Errno, Fault};
+
+/// Sysctls of a device can be set only once it is there.
+#[test]
+fn init_waits_for_network_devices() {
+    let mut config = rich_config();
+    config["linux"]["netDevices"] = json!({ "eth0": { "name": "lan%d" } });
+    let spec: Spec = serde_json::from_value(config.clone()).unwrap();
+    let bundle = Path::new("/bundle");
+    let gate = Gate::Socket;
+    let request = Request {
+        id: "test",
+        cgroup_manager: Manager::Cgroupfs,
+        bundle,
+        no_pivot: false,
+        no_new_keyring: false,
+        preserve_fds: 0,
+        gate,
+        rootless: || false,
+    };
+    if crate::sys::ids::effective_uid() != 0 {
+        let error = create(&spec, &request).err().unwrap().to_string();
+        assert!(error.starts_with("linux.netDevices: a runtime that is not root"), "{error}");
+        return;
+    }
+    assert_order(&steps(&config, Gate::Socket), "wait for the network devices", "enter the cgroup");
+    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+    config["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    config["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    // One Go is for both.
+    let text = steps(&config, Gate::Socket);
+    assert!(text.contains("wait for the id maps") && !text.contains("wait for the network devices"), "{text}");
+}
+
+/// The agent serves a created container, so its filter is never as late as another one.
+#[test]
+fn a_filter_that_notifies_is_loaded_by_create() {
+    let mut config = rich_config();
+    config["process"]["noNewPrivileges"] = json!(true);
+    config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": "/run/agent",
+        "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }],
+    });
+    let text = steps(&config, Gate::Socket);
+    assert_order(&text, "set capabilities", "seccomp");
+    assert_order(&text, "seccomp 1 syscalls", "report ready");
+    assert!(planned(&config, Gate::Socket).seccomp_agent.is_some());
+    config["process"]["noNewPrivileges"] = json!(false);
+    assert_order(&steps(&config, Gate::Socket), "seccomp 1 syscalls", "become user");
+}
+
+#[test]
+fn nothing_of_a_joined_namespace_sees_into_init() {
+    let mut config = default_config();
+    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "network" && namespace["type"] != "ipc");
+    namespaces.push(json!({ "type": "network", "path": "/proc/self/ns/net" }));
+    namespaces.push(json!({ "type": "ipc", "path": "/proc/self/ns/ipc" }));
+    let text = steps(&config, Gate::Socket);
+    assert_order(&text, "undumpable", "join net namespace");
+    assert_order(&text, "undumpable", "join ipc namespace");
+    // The id maps and the time offsets are written while init is dumpable.
+    let text = steps(&in_user_namespace(), Gate::Socket);
+    assert_order(&text, "wait for the id maps", "undumpable");
+    assert_order(&text, "unshare time", "undumpable");
+}
+
+#[test]
+fn the_host_goes_out_of_sight_after_mounts_and_hooks() {
+    for config in [rich_config(), in_user_namespace()] {
+        let text = steps(&config, Gate::Socket);
+        assert_order(&text, "enter the cgroup", "unshare cgroup");
+        assert_order(&text, "reset cpu affinity", "unshare cgroup");
+        assert_order(&text, "propagation of the host's mounts", "enter rootfs");
+        assert_order(&text, "mount ", "report mounted");
+        assert_order(&text, "report mounted", "hook /bin/create-container");
+        assert_order(&text, "hook /bin/create-container", "pivot_root");
+        assert_order(&text, "private procfs", "pivot_root");
+        assert_order(&text, "console on", "pivot_root");
+        assert_order(&text, "device ", "pivot_root");
+    }
+}
+
+#[test]
+fn files_are_closed_while_init_is_root() {
+    for config in [rich_config(), in_user_namespace()] {
+        let text = steps(&config, Gate::Socket);
+        for closing in ["sysctl ", "make sure of it: ", "read-only ", "mask ", "read-only root"] {
+            assert_order(&text, "pivot_root", closing);
+            assert_order(&text, closing, "cut the bounding set");
+            assert_order(&text, closing, "become user");
+        }
+        assert_order(&text, "sysctl ", "read-only /proc/sys");
+        assert_order(&text, "become user", "set capabilities");
+    }
+}
+
+#[test]
+fn a_filter_is_last_with_no_new_privs_and_precedes_the_loss_of_rights_without() {
+    let mut config = rich_config();
+    let text = steps(&config, Gate::Socket);
+    assert_order(&text, "set no_new_privs", "seccomp ");
+    assert_order(&text, "hook /bin/start-container", "seccomp ");
+    assert_eq!(place(&text, "seccomp ") + 2, text.lines().count());
+
+    config["process"]["noNewPrivileges"] = json!(false);
+    let text = steps(&config, Gate::Socket);
+    assert!(!text.contains("no_new_privs"));
+    assert_order(&text, "read-only root", "seccomp ");
+    assert_order(&text, "close descriptors", "seccomp ");
+    assert_order(&text, "seccomp ", "cut the bounding set");
+}
+
+#[test]
+fn nothing_of_the_host_lies_open_while_a_created_container_waits() {
+    for config in [default_config(), rich_config(), in_user_namespace()] {
+        for (gate, waiting) in
+            [(Gate::Socket, "wait for start at the gate"), (Gate::Link, "wait for the runtime's word to start")]
+        {
+            let text = steps(&config, gate);
+            assert_order(&text, "close descriptors from 3 on", "report ready");
+            assert_eq!(place(&text, "report ready") + 1, place(&text, waiting));
+        }
+    }
+    let plan = planned(&rich_config(), Gate::Socket);
+    let after: Vec<_> = plan.start_steps().into_iter().map(|label| label.what).collect();
+    let start = ["wait for start at the gate", "hook /bin/start-container", "reset signals"];
+    assert_eq!(after.iter().take(3).collect::<Vec<_>>(), start.iter().collect::<Vec<_>>());
+    assert_eq!(after.len(), 5);
+}
+
+#[test]
+fn the_runtime_has_its_own_hooks_and_the_container_its_own() {
+    let plan = planned(&rich_config(), Gate::Socket);
+    let fields: Vec<_> = plan.runtime_hooks.iter().map(|hook| hook.field.as_str()).collect();
+    assert_eq!(fields, ["hooks.prestart[0]", "hooks.createRuntime[0]"]);
+    let text = plan.to_string();
+    assert!(!text.contains("prestart") && !text.contains("poststart") && !text.contains("poststop"));
+}
+
+#[test]
+fn what_only_the_host_may_do_for_a_user_namespace_is_done_from_outside() {
+    let plan = planned(&in_user_namespace(), Gate::Socket);
+    let outside = plan.outside.as_ref().unwrap();
+    assert_eq!((outside.oom_score_adj.is_some(), plan.rlimits.len()), (true, 1));
+    let text = plan.to_string();
+    assert!(!text.contains("oom score") && !text.contains("rlimit"), "{text}");
+    let plain = planned(&rich_config(), Gate::Socket);
+    assert!(plain.outside.is_none() && plain.rlimits.is_empty());
+}
+
+#[test]
+fn init_is_born_in_a_user_namespace_that_is_joined() {
+    in_a_child(|| {
+        // What was our own is another one then, and has every id.
+        let other = std::fs::File::open("/proc/self/ns/user")?;
+        namespace::unshare(Kinds::NONE.with(Kind::User))?;
+        let mut config = in_user_namespace();
+        let path = format!("/proc/self/fd/{}", other.as_raw_fd());
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "user" && namespace["type"] != "ipc");
+        namespaces.push(json!({ "type": "user", "path": path }));
+        namespaces.push(json!({ "type": "ipc", "path": "/proc/self/ns/ipc" }));
+        let plan = planned(&config, Gate::Socket);
+        let entrance = plan.entrance.as_ref().unwrap();
+        assert_eq!(entrance.user.kind(), Kind::User);
+        // Where it is already it does not go: it might have no right to.
+        assert_eq!((entrance.others.len(), plan.born_in.len()), (0, 0));
+        assert!(entrance.time.is_some() && entrance.oom_score_adj.is_some() && plan.outside.is_none());
+        assert_eq!(plan.rlimits.len(), 1);
+        assert!(!Kinds::from_flags(plan.clone_flags as u32).contains(Kind::User));
+        let text = plan.to_string();
+        for absent in ["wait for the id maps", "oom score", "rlimit", "unshare time", "join ipc"] {
+            assert!(!text.contains(absent), "{absent}: {text}");
+        }
+        assert_order(&text, "become root of the user namespace", "undumpable");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_failed_step_reads_from_the_field_to_the_reason() {
+    let label = Label { index: 14, field: "mounts[3]".into(), what: "mount tmpfs on /tmp".into() };
+    let fault = Fault::new("fsconfig", Errno::EINVAL, "tmpfs: Unknown parameter 'sice'");
+    assert_eq!(
+        StepError::new(Some(&label), &Failure::new(14, &fault)).to_string(),
+        "mounts[3]: mount tmpfs on /tmp: fsconfig: invalid argument (tmpfs: Unknown parameter 'sice')"
+    );
+    let plan = planned(&default_config(), Gate::Socket);
+    let fault = Fault::new("prctl", Errno::EPERM, "");
+    assert_eq!(plan.word(&Failure::new(0, &fault)).to_string(), "name ocirt:init: prctl: operation not permitted");
+    // What init says is checked, not trusted.
+    assert_eq!(plan.word(&Failure::new(999, &fault)).to_string(), "step 999: prctl: operation not permitted");
+}
