@@ -5,9 +5,9 @@ use std::ffi::CString;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::create::{has_word, refused};
 use super::device_change::{self, OldDevices};
 use super::layout::ROOT;
+use super::limit::{has_word, refused};
 use super::resources::{Missing, Write};
 use super::systemd::OldLimits;
 use super::update::{Update, keyed};

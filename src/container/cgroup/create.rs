@@ -1,16 +1,16 @@
-//! Making the directories and writing the limits. On success everything is in force and nobody is inside; on an error
+//! Making the directories, which `limit` then fills. On success everything is in force and nobody is inside; on an error
 //! everything that was made is gone again.
 
-use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::limit::is_device_rule;
 use super::path::CgroupPath;
 use super::paths::{Deadline, REMOVE_WITHIN};
-use super::resources::{Missing, Write};
 use super::{Cgroup, Group, Join, Layout, Paths, absolute, file};
-use crate::sys::{self, Errno, SysError, bpf, cgroup};
+use crate::sys::{self, Errno, SysError, cgroup};
 
 /// A cgroup that exists. Dropping it removes every directory that was made for it, missing parents included; what was
 /// there before stays.
@@ -165,38 +165,17 @@ fn forbidden(group: &Group, error: &SysError) -> anyhow::Error {
     anyhow!("{field}: make cgroup {directory}: {}", file::reason(error.errno))
 }
 
-fn is_device_rule(write: &Write) -> bool {
-    write.controller == "devices"
-}
-
 /// One hierarchy's work, relative to the cgroup root.
-struct Maker<'a> {
-    root: BorrowedFd<'a>,
-    group: &'a Group,
-    rootless: fn() -> bool,
+pub(super) struct Maker<'a> {
+    pub(super) root: BorrowedFd<'a>,
+    pub(super) group: &'a Group,
+    pub(super) rootless: fn() -> bool,
 }
 
 /// How often to start over when somebody else removes a parent between our two calls.
 const RACES: usize = 16;
 
-/// What a v2 container gets to see and to be limited by without asking: engines read its statistics.
-const USUAL: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
-
 impl Maker<'_> {
-    /// Everything but the directory itself.
-    fn limit(&self, prepared: &Cgroup, is_new: bool) -> Result<()> {
-        if prepared.layout != Layout::V2 {
-            return self.write_all();
-        }
-        self.enable_controllers()?;
-        if let Some(limit) = prepared.check_before_update.filter(|_| !is_new) {
-            self.check_usage(limit)?;
-        }
-        self.write_all()?;
-        self.attach(&prepared.device_filter, is_new)?;
-        self.delegate(prepared.owner)
-    }
-
     /// What systemd said it made is here.
     fn check_exists(&self) -> Result<()> {
         if !cgroup::exists(self.root, &self.name(&self.group.path, "")?) {
@@ -251,7 +230,7 @@ impl Maker<'_> {
     }
 
     /// A file (or, without a name, the directory) of a cgroup in this hierarchy, relative to the cgroup root.
-    fn name(&self, path: &CgroupPath, file: &str) -> sys::Result<CString> {
+    pub(super) fn name(&self, path: &CgroupPath, file: &str) -> sys::Result<CString> {
         let mut name = path.under(&self.group.hierarchy.mount);
         if !file.is_empty() {
             name.push('/');
@@ -300,163 +279,4 @@ impl Maker<'_> {
         file::write(self.root, &self.name(path, name)?, &value)?;
         Ok(value)
     }
-
-    /// Makes sure that the usual and the wanted controllers reach the cgroup: each ancestor has to pass them on. What
-    /// cannot be had is not missed here, but by the limit that needs it.
-    fn enable_controllers(&self) -> Result<()> {
-        let path = &self.group.path;
-        let Ok(have) = file::read(self.root, &self.name(path, "cgroup.controllers")?) else { return Ok(()) };
-        let wanted = USUAL.into_iter().chain(self.group.writes.iter().map(|write| write.controller.as_str()));
-        if wanted.filter(|name| *name != "cgroup").all(|name| has_word(&have, name)) {
-            return Ok(());
-        }
-        let available = file::read(self.root, c"cgroup.controllers").unwrap_or_default();
-        let all = available.split_whitespace().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
-        for ancestor in std::iter::once(CgroupPath::default()).chain(path.parent().prefixes()) {
-            let name = self.name(&ancestor, "cgroup.subtree_control")?;
-            if file::write(self.root, &name, &all).is_err() {
-                // One that cannot be enabled fails the whole line.
-                let _: Vec<_> = all.split(' ').map(|one| file::write(self.root, &name, one)).collect();
-            }
-        }
-        self.check_type()
-    }
-
-    /// Below a threaded cgroup, or one with processes and threads of its own, only some controllers work.
-    fn check_type(&self) -> Result<()> {
-        let name = self.name(&self.group.path, "cgroup.type")?;
-        let kind = file::read(self.root, &name).unwrap_or_default();
-        let kind = kind.trim();
-        if !matches!(kind, "domain invalid" | "threaded" | "domain threaded") {
-            return Ok(());
-        }
-        let domain =
-            |write: &&Write| matches!(write.controller.as_str(), "memory" | "io" | "hugetlb" | "rdma" | "misc");
-        if let Some(write) = self.group.writes.iter().find(domain) {
-            let (field, directory) = (&write.field, absolute(&self.group.directory()));
-            bail!("{field}: {directory} is {kind}, where controller {} cannot be used", write.controller);
-        }
-        if kind == "domain invalid" {
-            file::write(self.root, &name, "threaded").context("cgroup.type")?;
-        }
-        Ok(())
-    }
-
-    /// `memory.checkBeforeUpdate`: v1 refuses a limit below what is in use by itself, v2 would start to kill.
-    fn check_usage(&self, limit: i64) -> Result<()> {
-        let name = self.name(&self.group.path, "memory.current")?;
-        let Ok(usage) = file::read(self.root, &name) else { return Ok(()) };
-        if usage.trim().parse::<i64>().is_ok_and(|usage| limit > 0 && limit <= usage) {
-            bail!("linux.resources.memory.limit: {limit} is not above the current usage, {}", usage.trim());
-        }
-        Ok(())
-    }
-
-    /// All values, each file opened once for what is written to it in a row. What is invalid as long as another value
-    /// is old (a limit above the old limit of memory and swap, a period that makes the old quota too large) is tried
-    /// again at the end; in a new cgroup nothing is.
-    fn write_all(&self) -> Result<()> {
-        let mut again = Vec::new();
-        let mut open: Option<(&str, OwnedFd)> = None;
-        for write in &self.group.writes {
-            if open.as_ref().is_none_or(|(name, _)| *name != write.file) {
-                open = self.open(write)?.map(|file| (write.file.as_str(), file));
-            }
-            let Some((_, file)) = &open else { continue };
-            match cgroup::write(file.as_fd(), write.value.as_bytes()) {
-                Err(error) if error.errno == Errno::EINVAL => again.push(write),
-                Err(error) if is_device_rule(write) && file::is_forbidden(&error) && (self.rootless)() => {}
-                result => result.map_err(|error| refused(write, &write.file, &write.value, &error))?,
-            }
-        }
-        again.into_iter().try_for_each(|write| {
-            file::write(self.root, &self.name(&self.group.path, &write.file)?, &write.value)
-                .map_err(|error| refused(write, &write.file, &write.value, &error))
-        })
-    }
-
-    /// The file of a write, or nothing where it needs none (any more).
-    fn open(&self, write: &Write) -> Result<Option<OwnedFd>> {
-        let error = match cgroup::open_write(self.root, &self.name(&self.group.path, &write.file)?) {
-            Ok(file) => return Ok(Some(file)),
-            Err(error) => error,
-        };
-        match &write.missing {
-            _ if error.errno != Errno::ENOENT => {
-                let tolerable = is_device_rule(write) && file::is_forbidden(&error) && (self.rootless)();
-                if tolerable { Ok(None) } else { Err(refused(write, &write.file, &write.value, &error)) }
-            }
-            Missing::Ignore => Ok(None),
-            Missing::Instead(name, value) => match file::write(self.root, &self.name(&self.group.path, name)?, value) {
-                Ok(()) => Ok(None),
-                Err(error) => Err(self.unavailable(write, name, value, &error)),
-            },
-            Missing::Refuse => Err(self.unavailable(write, &write.file, &write.value, &error)),
-        }
-    }
-
-    /// The error for a missing file: most often the whole controller is missing.
-    fn unavailable(&self, write: &Write, name: &str, value: &str, error: &SysError) -> anyhow::Error {
-        let list = self.name(&self.group.path, "cgroup.controllers").and_then(|list| file::read(self.root, &list));
-        let core = write.controller == "cgroup";
-        match list {
-            Ok(list) if error.errno == Errno::ENOENT && !core && !has_word(&list, &write.controller) => {
-                anyhow!("{}: cgroup controller {} is not available", write.field, write.controller)
-            }
-            _ => refused(write, name, value, error),
-        }
-    }
-
-    /// Puts the device filter on a v2 cgroup. One that was there before gets rid of older filters, since all would have
-    /// to agree.
-    fn attach(&self, program: &[bpf::Instruction], is_new: bool) -> Result<()> {
-        match self.attach_filter(program, is_new) {
-            Err(error) if file::is_forbidden(&error) && (self.rootless)() => Ok(()),
-            result => result.context("linux.resources.devices"),
-        }
-    }
-
-    fn attach_filter(&self, program: &[bpf::Instruction], is_new: bool) -> sys::Result<()> {
-        if program.is_empty() && is_new {
-            return Ok(());
-        }
-        let directory = cgroup::open_location(self.root, &self.name(&self.group.path, "")?)?;
-        let old = if is_new { None } else { Some(bpf::device_filters(directory.as_fd())?) };
-        if !program.is_empty() {
-            let filter = bpf::load_device_filter(program)?;
-            bpf::attach_device_filter(directory.as_fd(), filter.as_fd())?;
-        }
-        for id in old.iter().flat_map(|old| old.ids()) {
-            bpf::detach_device_filter(directory.as_fd(), bpf::filter_by_id(*id)?.as_fd())?;
-        }
-        Ok(())
-    }
-
-    /// Gives the cgroup to the container's user: the directory and the files that the kernel names for it (cgroups(7),
-    /// "Delegation"; config-linux.md, "Cgroup ownership").
-    fn delegate(&self, owner: Option<u32>) -> Result<()> {
-        let Some(owner) = owner else { return Ok(()) };
-        let files = file::read_to_end(cgroup::here(), c"/sys/kernel/cgroup/delegate")
-            .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
-        for name in std::iter::once("").chain(files.lines()) {
-            match self.give(name, owner) {
-                Err(error) if error.errno == Errno::ENOENT => {}
-                result => result.with_context(|| format!("linux.cgroupsPath: owner of {name:?}"))?,
-            }
-        }
-        Ok(())
-    }
-
-    fn give(&self, name: &str, owner: u32) -> sys::Result<()> {
-        let name: &CStr = &self.name(&self.group.path, name)?;
-        cgroup::give_to(self.root, name, owner)
-    }
-}
-
-pub(super) fn refused(write: &Write, name: &str, value: &str, error: &SysError) -> anyhow::Error {
-    anyhow!("{}: write {value:?} to {name}: {}", write.field, file::reason(error.errno))
-}
-
-pub(super) fn has_word(text: &str, word: &str) -> bool {
-    text.split_whitespace().any(|found| found == word)
 }

@@ -15,6 +15,7 @@ mod file;
 mod inside;
 mod join;
 mod layout;
+mod limit;
 mod none;
 mod oom;
 mod path;
