@@ -353,6 +353,8 @@ impl Snapshot {
                 ("cgroups", ours),
                 ("processes", probe),
                 ("hostname", lines("/proc/sys/kernel/hostname")),
+                ("core_pattern", lines("/proc/sys/kernel/core_pattern")),
+                ("network", network()),
             ],
         }
     }
@@ -368,6 +370,17 @@ impl Snapshot {
         });
         each.collect()
     }
+}
+
+/// The network devices that are hardware, and the routes over them: a container may have taken one away.
+fn network() -> BTreeSet<String> {
+    let all = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let hardware = all.filter(|entry| entry.path().join("device").exists());
+    let names: BTreeSet<String> = hardware.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let over = routes.lines().filter(|line| line.split('\t').next().is_some_and(|name| names.contains(name)));
+    let fields = over.map(|line| line.split('\t').take(3).collect::<Vec<_>>().join(" "));
+    fields.chain(names.iter().cloned()).collect()
 }
 
 /// Owner, mode and kind: what a runtime that follows a wrong path changes.

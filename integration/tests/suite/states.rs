@@ -241,10 +241,16 @@ fn cell(row: &Row, expected: Cell, subject: &Subject) -> Result<(), String> {
     }
 }
 
-/// Lets a process of an exec that waits frozen go on to its end, and reaps it, as its runtime would have.
+/// Lets a process of an exec that waits frozen go on to its end, and reaps it, as its runtime would have: the container's
+/// pid namespace does not end before.
 fn end_execs(id: &str) {
+    let pid = |value: &serde_json::Value| value.as_u64().and_then(|pid| u32::try_from(pid).ok());
+    let init = pid(&call(["state", id]).json()["pid"]);
+    let all = call(["ps", "--format", "json", id]).json();
     call(["resume", id]);
-    host::reap_all_but_init();
+    for other in all.as_array().into_iter().flatten().filter_map(pid).filter(|pid| Some(*pid) != init) {
+        host::reap(other);
+    }
 }
 
 /// One line with `words`; of ours it begins with the command, and nothing else was printed.
