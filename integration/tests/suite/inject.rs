@@ -1,6 +1,6 @@
 //! Every system call as the place of an accident: strace(1) kills the runtime there, or has the call fail.
 
-use ocirt_integration::bundle::{Bundle, Container};
+use ocirt_integration::bundle::Bundle;
 use ocirt_integration::runner::{Need, need};
 use ocirt_integration::runtime::{Call, Output, call, kind, reachable, strace_flags};
 use ocirt_integration::{host, probe, tests, user};
@@ -20,10 +20,6 @@ tests![
     exec_killed_at_a_system_call_leaves_the_container_alone,
     exec_with_a_failing_system_call_leaves_the_container_alone,
     a_slow_exec_is_not_open_to_the_container,
-    update_with_a_failing_system_call_is_all_or_nothing,
-    update_killed_at_a_system_call_leaves_the_container_alone,
-    pause_or_resume_killed_at_a_system_call_can_be_repeated_or_deleted,
-    pause_or_resume_with_a_failing_system_call_can_be_repeated,
 ];
 
 /// How long a test looks for accidents; the places are taken from all over the command, the more the faster it goes.
@@ -31,7 +27,7 @@ const ENOUGH: Duration = Duration::from_secs(15);
 
 /// Calls whose failure is no accident that happens: a descriptor that is not closed; and what Rust's library and the
 /// allocator cannot do without, so that they end the process on the spot.
-const NOT_FAILING: [&str; 10] =
+pub const NOT_FAILING: [&str; 10] =
     ["close", "poll", "exit_group", "getrandom", "clock_gettime", "mmap", "munmap", "mremap", "brk", "rt_sigaction"];
 
 fn bundle() -> Bundle {
@@ -40,13 +36,13 @@ fn bundle() -> Bundle {
 }
 
 /// A call, and which one of its name.
-struct Place {
-    name: String,
-    count: usize,
+pub struct Place {
+    pub name: String,
+    pub count: usize,
 }
 
 /// The runtime under strace with `options`, and where strace writes.
-fn traced(options: &str) -> (PathBuf, PathBuf) {
+pub fn traced(options: &str) -> (PathBuf, PathBuf) {
     let (program, trace) = (host::place().join("traced"), host::place().join("trace"));
     let (flags, runtime) = (strace_flags(), reachable());
     let command = format!("strace {flags} -qq -o {} {options} {}", trace.display(), runtime.display());
@@ -57,7 +53,7 @@ fn traced(options: &str) -> (PathBuf, PathBuf) {
 }
 
 /// All system calls of the command that `prepare` makes, once it has found its own way: after `first`.
-fn places(first: &str, prepare: impl Fn() -> (Bundle, Call)) -> Vec<Place> {
+pub fn places(first: &str, prepare: impl Fn() -> (Bundle, Call)) -> Vec<Place> {
     need(Need::Ocirt, kind() == "ocirt");
     let has_strace = std::process::Command::new("strace").arg("-V").output().is_ok();
     need(Need::Strace, has_strace);
@@ -81,7 +77,7 @@ fn places(first: &str, prepare: impl Fn() -> (Bundle, Call)) -> Vec<Place> {
     all
 }
 
-fn undo(bundle: &Bundle) {
+pub fn undo(bundle: &Bundle) {
     if call(["state", &bundle.id]).stdout.contains("\"running\"") {
         end_others(bundle, "undo");
         host::reap_all_but_init();
@@ -92,7 +88,7 @@ fn undo(bundle: &Bundle) {
 }
 
 /// `visit` for as many places as there is time for, spread evenly and each at most once.
-fn each(places: &[Place], mut visit: impl FnMut(&Place)) {
+pub fn each(places: &[Place], mut visit: impl FnMut(&Place)) {
     let begun = Instant::now();
     let stride = 7;
     for index in (0..stride).flat_map(|offset| (offset..places.len()).step_by(stride)) {
@@ -324,150 +320,4 @@ fn a_slow_exec_is_not_open_to_the_container() {
     assert!(trace.contains("setns(") && trace.contains("DELAYED"), "{trace}");
     let found = container.stdout();
     assert_eq!(found.lines().count(), 1, "{found}");
-}
-
-const UPDATE: [&str; 5] = ["update", "--memory=96m", "--pids-limit=60", "--cpu-share=300", "--cpu-quota=30000"];
-
-/// A running container with limits, and an update of three of them.
-fn limited() -> Container {
-    let limits = json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 50 }, "cpu": { "shares": 500 } });
-    let container = Bundle::new().set("linux.resources", limits).create(probe!(sleep 60));
-    container.start().ok();
-    container
-}
-
-fn limits(container: &Container) -> [String; 3] {
-    let file = |v1: (&str, &str), v2: &str| match host::is_cgroup2() {
-        true => container.cgroup_file("", v2),
-        false => container.cgroup_file(v1.0, v1.1),
-    };
-    [
-        file(("memory", "memory.limit_in_bytes"), "memory.max"),
-        file(("pids", "pids.max"), "pids.max"),
-        file(("cpu", "cpu.shares"), "cpu.weight"),
-    ]
-}
-
-fn updated() -> (Bundle, Call) {
-    let container = limited();
-    let call = Call::new(UPDATE.into_iter().chain([container.id()]));
-    (container.bundle, call)
-}
-
-/// On an error every limit is as it was; on success every one is new.
-fn update_with_a_failing_system_call_is_all_or_nothing() {
-    let places = places("state.json", updated);
-    let (old, new) = {
-        let container = limited();
-        let old = limits(&container);
-        Call::new(UPDATE.into_iter().chain([container.id()])).run().ok();
-        let new = limits(&container);
-        undo(&container.bundle);
-        (old, new)
-    };
-    assert!(old.iter().zip(&new).all(|(old, new)| old != new), "{old:?} {new:?}");
-    let mut refused = 0;
-    each(&places, |Place { name, count }| {
-        if NOT_FAILING.contains(&name.as_str()) {
-            return;
-        }
-        let (program, _) = traced(&format!("-e inject={name}:error=EIO:when={count}"));
-        let container = limited();
-        let output = Call::new(UPDATE.into_iter().chain([container.id()])).traced(&program).run();
-        match output.status {
-            0 => assert_eq!(limits(&container), new, "{name} {count}: {output:?}"),
-            1 => {
-                refused += 1;
-                assert_eq!(limits(&container), old, "{name} {count}: {output:?}");
-            }
-            _ => panic!("{name} {count}: {output:?}"),
-        }
-        assert_eq!(container.status(), "running", "{name} {count}");
-        undo(&container.bundle);
-    });
-    assert!(refused > 0, "{refused} of {} accidents were noticed", places.len());
-}
-
-/// What is left can be updated again, and deleted.
-fn update_killed_at_a_system_call_leaves_the_container_alone() {
-    let places = places("state.json", updated);
-    each(&places, |Place { name, count }| {
-        let (program, _) = traced(&format!("-e inject={name}:signal=KILL:when={count}"));
-        let container = limited();
-        Call::new(UPDATE.into_iter().chain([container.id()])).traced(&program).run();
-        assert_eq!(container.status(), "running", "{name} {count}");
-        Call::new(UPDATE.into_iter().chain([container.id()])).run().ok();
-        assert_eq!(limits(&container)[..2], ["100663296", "60"], "{name} {count}");
-        undo(&container.bundle);
-    });
-}
-
-/// A container that runs, or that is paused, and the command that turns it into the other.
-fn freezing(command: &str) -> (Container, Call) {
-    let container = limited();
-    if command == "resume" {
-        call(["pause", container.id()]).ok();
-    }
-    let call = Call::new([command, container.id()]);
-    (container, call)
-}
-
-fn places_of(command: &str) -> Vec<Place> {
-    places("state.json", || {
-        let (container, call) = freezing(command);
-        (container.bundle, call)
-    })
-}
-
-/// What is left can be paused and resumed, or deleted.
-fn pause_or_resume_killed_at_a_system_call_can_be_repeated_or_deleted() {
-    for command in ["pause", "resume"] {
-        each(&places_of(command), |Place { name, count }| {
-            let (program, _) = traced(&format!("-e inject={name}:signal=KILL:when={count}"));
-            let (container, killed) = freezing(command);
-            killed.traced(&program).run();
-            if count % 2 == 0 {
-                goes_on(&container, &format!("{command} killed at {name} {count}"));
-            }
-            call(["delete", "--force", container.id()]).ok();
-            host::assert_nothing_left();
-        });
-    }
-}
-
-/// The container is as it was, or as it should be; and whichever it is, the next command works.
-fn pause_or_resume_with_a_failing_system_call_can_be_repeated() {
-    for (command, old, new) in [("pause", "running", "paused"), ("resume", "paused", "running")] {
-        let (places, mut refused) = (places_of(command), 0);
-        each(&places, |Place { name, count }| {
-            if NOT_FAILING.contains(&name.as_str()) {
-                return;
-            }
-            let (program, _) = traced(&format!("-e inject={name}:error=EIO:when={count}"));
-            let (container, call) = freezing(command);
-            let output = call.traced(&program).run();
-            let status = container.status();
-            match output.status {
-                0 => assert_eq!(status, new, "{name} {count}: {output:?}"),
-                1 => {
-                    refused += 1;
-                    assert_eq!(status, old, "{name} {count}: {output:?}");
-                }
-                _ => panic!("{name} {count}: {output:?}"),
-            }
-            goes_on(&container, &format!("{command} failing at {name} {count}"));
-            undo(&container.bundle);
-        });
-        assert!(refused > 0, "{refused} of {} accidents of {command} were noticed", places.len());
-    }
-}
-
-/// The container can be paused and resumed from where it is.
-fn goes_on(container: &Container, what: &str) {
-    let commands: &[&str] = if container.status() == "paused" { &["resume"] } else { &["pause", "resume"] };
-    for command in commands {
-        let output = call([command, container.id()]);
-        assert_eq!(output.status, 0, "{command} after {what}: {output:?}");
-    }
-    assert_eq!(container.status(), "running", "{what}");
 }

@@ -13,6 +13,7 @@ mod attacks;
 mod cgroups;
 mod cgroups_rootless;
 mod checkpoint;
+mod checkpoint_failures;
 mod checkpoint_mounts;
 mod console;
 mod crash;
@@ -30,6 +31,7 @@ mod hostile_files;
 mod hot_mounts;
 mod idmap;
 mod inject;
+mod inject_change;
 mod lifecycle;
 mod malformed;
 mod mount_accidents;
@@ -55,6 +57,7 @@ mod state_files;
 mod states;
 mod systemd;
 mod systemd_rootless;
+mod systemd_trouble;
 mod systemd_update;
 mod update;
 mod userns_path;
@@ -105,13 +108,16 @@ fn main() -> std::process::ExitCode {
         resources::TESTS,
         update::TESTS,
         systemd::TESTS,
+        systemd_trouble::TESTS,
         systemd_rootless::TESTS,
         systemd_update::TESTS,
         events::TESTS,
         checkpoint::TESTS,
+        checkpoint_failures::TESTS,
         checkpoint_mounts::TESTS,
         crash::TESTS,
         inject::TESTS,
+        inject_change::TESTS,
         engines::TESTS,
         deliberate::TESTS,
     ])
