@@ -61,7 +61,7 @@ const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("NoDelegation", 4),
     ("Apparmor", 4),
     ("UserManager", 8),
-    ("Root", 60),
+    ("Root", 75),
 ];
 
 const SKIPPED: i32 = 77;

@@ -4,6 +4,7 @@
 use super::exec::exec;
 use super::hostile_files::{Loot, facts, node};
 use ocirt_integration::bundle::{Bundle, Container};
+use ocirt_integration::runner::need_root;
 use ocirt_integration::runtime::{call, eventually, kind};
 use ocirt_integration::terminal::{Receiver, pty, read_until};
 use ocirt_integration::{host, probe, tests};
@@ -70,6 +71,7 @@ fn assert_true_terminal(text: &str, what: &str) {
 }
 
 fn cve_2025_52565_a_terminal_of_exec_is_never_a_planted_file() {
+    need_root();
     let loot = Loot::new();
     for (what, plant) in PLANTS {
         let container = planted(what, plant, loot.text());
@@ -122,6 +124,7 @@ fn without_dev(bundle: Bundle) -> Bundle {
 
 /// The same of an image, which has a `/dev` of its own.
 fn cve_2025_52565_a_terminal_of_create_is_never_a_planted_file() {
+    need_root();
     let loot = Loot::new();
     for (what, plant) in PLANTS {
         for with_devpts in [false, true] {
@@ -154,6 +157,7 @@ fn cve_2025_52565_a_terminal_of_create_is_never_a_planted_file() {
 }
 
 fn cve_2025_31133_what_is_no_null_device_masks_nothing_away() {
+    need_root();
     let loot = Loot::new();
     let plants: [Plant; 6] = [
         ("a file", |null, _| fs::write(null, "loot").expect("file")),

@@ -4,6 +4,7 @@
 use super::attacks::Racer;
 use super::exec::{exec, running};
 use ocirt_integration::bundle::Bundle;
+use ocirt_integration::runner::need_root;
 use ocirt_integration::runtime::{Call, Output, kind, path};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -164,6 +165,7 @@ fn cve_2023_28642_no_passwd_makes_the_runtime_wait_or_leave_the_root() {
 /// A group by whose right less is allowed (mode 0604): neither its member nor an exec as another user gets rid of it, nor
 /// does the caller's group come in.
 fn cve_2022_2989_a_group_that_is_denied_stays_so() {
+    need_root();
     let bundle = Bundle::new()
         .file("data/denied", "secret")
         .set("process.user", json!({ "uid": 1000, "gid": 1000, "additionalGids": [4242] }));
@@ -194,6 +196,7 @@ fn cve_2022_2989_a_group_that_is_denied_stays_so() {
 
 /// Below the root of the hierarchies, and never that root; nor anywhere else.
 fn a_cgroups_path_with_dots_stays_in_the_hierarchy() {
+    need_root();
     for base in ["/../../../../{}", "../../../../../../../{}", "/a/../../{}", "/./{}/../{}", "//{}//.", "/../{}"] {
         let bundle = Bundle::new();
         let id = bundle.id.clone();
@@ -220,6 +223,7 @@ fn a_cgroups_path_with_dots_stays_in_the_hierarchy() {
 
 /// In a directory that others can write, they may have foreseen both names that the file has in its life.
 fn a_pid_file_follows_no_link() {
+    need_root();
     let loot = Loot::new();
     let directory = host::place().join("pids");
     fs::create_dir(&directory).expect("directory");

@@ -2,7 +2,7 @@
 //! specification: each is one line that names the field, exit status 1, and nothing left behind.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::{Need, need, need_root};
 use ocirt_integration::runtime::kind;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -55,6 +55,7 @@ fn intel_rdt() {
 
 /// Of devices that are nowhere: a good name would move one of the host's.
 fn network_devices() {
+    need_root();
     refuse_each("netDevices", Bundle::new);
 }
 
@@ -68,6 +69,7 @@ fn mappings_of_mounts() {
 }
 
 fn idmap_options() {
+    need_root();
     refuse_each("idmap", bind);
 }
 
@@ -78,6 +80,7 @@ fn notified() -> Bundle {
 }
 
 fn seccomp_agents() {
+    need_root();
     refuse_each("seccomp", notified);
 }
 
