@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Spec};
@@ -13,24 +12,17 @@ use super::process::{Draft, Program};
 use super::{Entrance, Gate, Outside, Plan, Request};
 use crate::container::annotations::{self, Annotations};
 use crate::container::cgroup::{self, Cgroup, Manager};
-use crate::container::console::{Console, Node};
-use crate::container::devices::{DevLinks, Device, Nodes};
 use crate::container::hooks::{self, Hook};
 use crate::container::id_map;
 use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::namespaces::{self, Join, Loopback, Namespaces, Unshare};
 use crate::container::net_devices::{self, NetDevices};
 use crate::container::process::user::{BecomeRoot, Maps};
-use crate::container::process::{cpu_affinity, cwd, oom};
+use crate::container::process::{cpu_affinity, oom};
 use crate::container::rootfs::cgroup::{CgroupView, Hierarchy};
-use crate::container::rootfs::enter::{EnterRootfs, Place};
-use crate::container::rootfs::mask::{MaskPath, ReadonlyPath, ReadonlyRoot};
-use crate::container::rootfs::mount::Label;
-use crate::container::rootfs::mount::{self, Mount};
-use crate::container::rootfs::pivot::PivotRoot;
-use crate::container::rootfs::propagation::Propagation;
+use crate::container::rootfs::enter::Place;
 use crate::container::seccomp::{Extra, Filter, Unknown};
-use crate::container::{keyring, seccomp, sysctl, time_namespace, uts};
+use crate::container::{keyring, seccomp, time_namespace, uts};
 use crate::init::step::{HookState, Step};
 use crate::sys::ids;
 use crate::sys::namespace::{Kind, Kinds};
@@ -174,18 +166,18 @@ fn view(cgroup: &Cgroup, namespaced: bool) -> CgroupView {
 }
 
 /// What the steps are made from.
-struct Container<'a> {
-    spec: &'a Spec,
-    linux: &'a Linux,
-    process: &'a Process,
-    program: Program<'a>,
-    annotations: Annotations<'a>,
-    request: &'a Request<'a>,
-    new: Kinds,
-    private: Kinds,
-    place: Place,
-    rootfs: PathBuf,
-    cgroup: CgroupView,
+pub(super) struct Container<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) linux: &'a Linux,
+    pub(super) process: &'a Process,
+    pub(super) program: Program<'a>,
+    pub(super) annotations: Annotations<'a>,
+    pub(super) request: &'a Request<'a>,
+    pub(super) new: Kinds,
+    pub(super) private: Kinds,
+    pub(super) place: Place,
+    pub(super) rootfs: PathBuf,
+    pub(super) cgroup: CgroupView,
 }
 
 impl Container<'_> {
@@ -297,85 +289,6 @@ impl Container<'_> {
         Ok(())
     }
 
-    /// The root file system and what is mounted in it, with the host's still in sight: it has the sources.
-    fn files(&self, draft: &mut Draft) -> Result<()> {
-        let (first, _) = Propagation::compile(self.linux.rootfs_propagation().as_deref())?;
-        let enter = EnterRootfs::compile(&self.rootfs, self.place, &first)?;
-        if self.place == Place::OwnNamespace {
-            // Before anything is opened or mounted: nothing may appear on the host.
-            draft.add("linux.rootfsPropagation", Step::Propagation(first));
-        }
-        draft.add("root.path", Step::EnterRootfs(enter));
-        if self.place == Place::RuntimeNamespace {
-            return self.leave_host_alone(draft);
-        }
-        let mounts = self.spec.mounts().as_deref().unwrap_or_default();
-        let label = self.mount_label(draft);
-        let context = mount::Context {
-            bundle: self.request.bundle,
-            label,
-            user_namespace: self.private.contains(Kind::User),
-            network_namespace: self.new.contains(Kind::Net),
-            cgroup: Some(&self.cgroup),
-            unseen: self.new.contains(Kind::Mount) && !first.leaves_peers(),
-            id_mappings: (
-                self.linux.uid_mappings().as_deref().unwrap_or_default(),
-                self.linux.gid_mappings().as_deref().unwrap_or_default(),
-            ),
-        };
-        for (index, mount) in mounts.iter().enumerate() {
-            let field = format!("mounts[{index}]");
-            let compiled = Mount::compile(mount, &context, draft.mount_maps.len()).with_context(|| field.clone())?;
-            if let Some(mappings) = &compiled.mappings {
-                let maps = id_map::compile_for_mount(&field, &mappings.uids, &mappings.gids)?;
-                draft.mount_maps.push((field.clone(), maps));
-            }
-            draft.warnings.extend(compiled.warnings.into_iter().map(|warning| format!("{field}.{warning}")));
-            draft.late.extend(compiled.late.map(|late| (field.clone(), late)));
-            draft.add(field, Step::Mount(compiled.mount));
-        }
-        if mount::makes_devices(mounts) {
-            let nodes = if self.private.contains(Kind::User) { Nodes::Bound } else { Nodes::Made };
-            for device in Device::compile(self.linux.devices().as_deref().unwrap_or_default(), nodes)? {
-                draft.add("linux.devices", Step::Device(device));
-            }
-            draft.push(Step::DevLinks(DevLinks::compile()));
-        }
-        Ok(())
-    }
-
-    /// linux.mountLabel, where there is an SELinux to know it.
-    fn mount_label(&self, draft: &mut Draft) -> Option<Label<'_>> {
-        let label = self.linux.mount_label().as_deref()?;
-        if !crate::sys::security::selinux_is_enabled() {
-            draft
-                .warnings
-                .push(format!("linux.mountLabel: SELinux is not enabled on this host, {label:?} has no effect"));
-            return None;
-        }
-        Some(Label { option: self.annotations.mount_context_type.unwrap_or("context"), text: label })
-    }
-
-    /// Without a mount namespace every mount would be the host's, and stay: as in runc, none is made. What would
-    /// protect the host is refused, what would only be missed is a warning.
-    fn leave_host_alone(&self, draft: &mut Draft) -> Result<()> {
-        const NEEDS: &str = "needs a mount namespace in linux.namespaces";
-        ensure!(self.linux.rootfs_propagation().is_none(), "linux.rootfsPropagation: {NEEDS}");
-        ensure!(!self.is_readonly(), "root.readonly: {NEEDS}");
-        let lists = [
-            ("mounts", self.spec.mounts().as_deref().unwrap_or_default().is_empty()),
-            ("linux.devices", self.linux.devices().as_deref().unwrap_or_default().is_empty()),
-        ];
-        for (field, _) in lists.iter().filter(|(_, is_empty)| !is_empty) {
-            draft.warnings.push(format!("{field}: {NEEDS}, none is made"));
-        }
-        Ok(())
-    }
-
-    fn is_readonly(&self) -> bool {
-        self.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true))
-    }
-
     /// Hooks that may see the mounts before the host's root goes away (config.md, "Hooks"); returns the runtime's.
     fn hooks(&self, draft: &mut Draft) -> Result<Vec<Hook>> {
         let Some(lists) = self.spec.hooks() else { return Ok(Vec::new()) };
@@ -394,62 +307,6 @@ impl Container<'_> {
             draft.add(hook.field.clone(), Step::Hook(hook, HookState::Creating));
         }
         Ok(runtime)
-    }
-
-    /// From the host's root to the container's, and what closes it.
-    fn new_root(&self, draft: &mut Draft) -> Result<()> {
-        if self.program.has_terminal() {
-            // Its devpts is mounted, and the console's place can still be bound.
-            let node = if self.place == Place::OwnNamespace { Node::Bound } else { Node::Untouched };
-            let console = Console::compile(self.process.console_size().as_ref(), node)?;
-            draft.add("process.terminal", Step::Console(console));
-        }
-        let sysctls = self.linux.sysctl().as_ref().map(|list| sysctl::compile(list, self.private)).transpose()?;
-        let sysctls = sysctls.unwrap_or_default();
-        if self.program.has_labels() || !sysctls.is_empty() {
-            // While the host's procfs is there: a user namespace is given a new one only beside a whole one.
-            draft.push(Step::OpenProc);
-        }
-        let (first, last) = Propagation::compile(self.linux.rootfs_propagation().as_deref())?;
-        draft.push(Step::PivotRoot(self.pivot(&first)?));
-        if let Some(last) = last {
-            draft.add("linux.rootfsPropagation", Step::RootPropagation(last));
-        }
-        let directory = Rc::new(cwd::compile(self.process.cwd())?);
-        draft.add("process.cwd", Step::MakeDirectory(directory));
-        for sysctl in sysctls {
-            draft.add("linux.sysctl", Step::Sysctl(sysctl));
-        }
-        self.close_files(draft)
-    }
-
-    fn pivot(&self, first: &Propagation) -> Result<PivotRoot> {
-        if self.request.no_pivot {
-            let mountinfo = std::fs::read("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
-            return PivotRoot::compile_no_pivot(self.place, &mountinfo, &self.rootfs);
-        }
-        Ok(PivotRoot::compile(self.place, first))
-    }
-
-    /// Read-only mounts, masks and the read-only root: when everything is made that they would forbid.
-    fn close_files(&self, draft: &mut Draft) -> Result<()> {
-        if self.place == Place::RuntimeNamespace {
-            return Ok(());
-        }
-        let label = self.linux.mount_label().as_deref().filter(|_| crate::sys::security::selinux_is_enabled());
-        for (field, path) in std::mem::take(&mut draft.late) {
-            draft.add(field, Step::LateReadonly(path));
-        }
-        for path in ReadonlyPath::compile(self.linux.readonly_paths().as_deref().unwrap_or_default())? {
-            draft.add("linux.readonlyPaths", Step::ReadonlyPath(path));
-        }
-        for path in MaskPath::compile(self.linux.masked_paths().as_deref().unwrap_or_default(), label)? {
-            draft.add("linux.maskedPaths", Step::MaskPath(path));
-        }
-        if self.is_readonly() {
-            draft.add("root.readonly", Step::ReadonlyRoot(ReadonlyRoot));
-        }
-        Ok(())
     }
 
     /// What the process is given while it is still root.

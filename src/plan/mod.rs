@@ -5,6 +5,7 @@
 mod birth;
 mod create;
 mod exec;
+mod files;
 pub mod mounts;
 mod process;
 #[cfg(test)]

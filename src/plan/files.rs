@@ -1,0 +1,157 @@
+//! The part of the order that is about files: the root file system and its mounts while the host's are in sight, the way
+//! from one root to the other, and what is closed afterwards.
+
+use std::rc::Rc;
+
+use anyhow::{Context, Result, ensure};
+
+use super::create::Container;
+use super::process::Draft;
+use crate::container::console::{Console, Node};
+use crate::container::devices::{DevLinks, Device, Nodes};
+use crate::container::process::cwd;
+use crate::container::rootfs::enter::{EnterRootfs, Place};
+use crate::container::rootfs::mask::{MaskPath, ReadonlyPath, ReadonlyRoot};
+use crate::container::rootfs::mount::{self, Label, Mount};
+use crate::container::rootfs::pivot::PivotRoot;
+use crate::container::rootfs::propagation::Propagation;
+use crate::container::{id_map, sysctl};
+use crate::init::step::Step;
+use crate::sys::namespace::Kind;
+
+impl Container<'_> {
+    /// The root file system and what is mounted in it, with the host's still in sight: it has the sources.
+    pub(super) fn files(&self, draft: &mut Draft) -> Result<()> {
+        let (first, _) = Propagation::compile(self.linux.rootfs_propagation().as_deref())?;
+        let enter = EnterRootfs::compile(&self.rootfs, self.place, &first)?;
+        if self.place == Place::OwnNamespace {
+            // Before anything is opened or mounted: nothing may appear on the host.
+            draft.add("linux.rootfsPropagation", Step::Propagation(first));
+        }
+        draft.add("root.path", Step::EnterRootfs(enter));
+        if self.place == Place::RuntimeNamespace {
+            return self.leave_host_alone(draft);
+        }
+        let mounts = self.spec.mounts().as_deref().unwrap_or_default();
+        let label = self.mount_label(draft);
+        let context = mount::Context {
+            bundle: self.request.bundle,
+            label,
+            user_namespace: self.private.contains(Kind::User),
+            network_namespace: self.new.contains(Kind::Net),
+            cgroup: Some(&self.cgroup),
+            unseen: self.new.contains(Kind::Mount) && !first.leaves_peers(),
+            id_mappings: (
+                self.linux.uid_mappings().as_deref().unwrap_or_default(),
+                self.linux.gid_mappings().as_deref().unwrap_or_default(),
+            ),
+        };
+        for (index, mount) in mounts.iter().enumerate() {
+            let field = format!("mounts[{index}]");
+            let compiled = Mount::compile(mount, &context, draft.mount_maps.len()).with_context(|| field.clone())?;
+            if let Some(mappings) = &compiled.mappings {
+                let maps = id_map::compile_for_mount(&field, &mappings.uids, &mappings.gids)?;
+                draft.mount_maps.push((field.clone(), maps));
+            }
+            draft.warnings.extend(compiled.warnings.into_iter().map(|warning| format!("{field}.{warning}")));
+            draft.late.extend(compiled.late.map(|late| (field.clone(), late)));
+            draft.add(field, Step::Mount(compiled.mount));
+        }
+        if mount::makes_devices(mounts) {
+            let nodes = if self.private.contains(Kind::User) { Nodes::Bound } else { Nodes::Made };
+            for device in Device::compile(self.linux.devices().as_deref().unwrap_or_default(), nodes)? {
+                draft.add("linux.devices", Step::Device(device));
+            }
+            draft.push(Step::DevLinks(DevLinks::compile()));
+        }
+        Ok(())
+    }
+
+    /// linux.mountLabel, where there is an SELinux to know it.
+    fn mount_label(&self, draft: &mut Draft) -> Option<Label<'_>> {
+        let label = self.linux.mount_label().as_deref()?;
+        if !crate::sys::security::selinux_is_enabled() {
+            draft
+                .warnings
+                .push(format!("linux.mountLabel: SELinux is not enabled on this host, {label:?} has no effect"));
+            return None;
+        }
+        Some(Label { option: self.annotations.mount_context_type.unwrap_or("context"), text: label })
+    }
+
+    /// Without a mount namespace every mount would be the host's, and stay: as in runc, none is made. What would
+    /// protect the host is refused, what would only be missed is a warning.
+    fn leave_host_alone(&self, draft: &mut Draft) -> Result<()> {
+        const NEEDS: &str = "needs a mount namespace in linux.namespaces";
+        ensure!(self.linux.rootfs_propagation().is_none(), "linux.rootfsPropagation: {NEEDS}");
+        ensure!(!self.is_readonly(), "root.readonly: {NEEDS}");
+        let lists = [
+            ("mounts", self.spec.mounts().as_deref().unwrap_or_default().is_empty()),
+            ("linux.devices", self.linux.devices().as_deref().unwrap_or_default().is_empty()),
+        ];
+        for (field, _) in lists.iter().filter(|(_, is_empty)| !is_empty) {
+            draft.warnings.push(format!("{field}: {NEEDS}, none is made"));
+        }
+        Ok(())
+    }
+
+    fn is_readonly(&self) -> bool {
+        self.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true))
+    }
+
+    /// From the host's root to the container's, and what closes it.
+    pub(super) fn new_root(&self, draft: &mut Draft) -> Result<()> {
+        if self.program.has_terminal() {
+            // Its devpts is mounted, and the console's place can still be bound.
+            let node = if self.place == Place::OwnNamespace { Node::Bound } else { Node::Untouched };
+            let console = Console::compile(self.process.console_size().as_ref(), node)?;
+            draft.add("process.terminal", Step::Console(console));
+        }
+        let sysctls = self.linux.sysctl().as_ref().map(|list| sysctl::compile(list, self.private)).transpose()?;
+        let sysctls = sysctls.unwrap_or_default();
+        if self.program.has_labels() || !sysctls.is_empty() {
+            // While the host's procfs is there: a user namespace is given a new one only beside a whole one.
+            draft.push(Step::OpenProc);
+        }
+        let (first, last) = Propagation::compile(self.linux.rootfs_propagation().as_deref())?;
+        draft.push(Step::PivotRoot(self.pivot(&first)?));
+        if let Some(last) = last {
+            draft.add("linux.rootfsPropagation", Step::RootPropagation(last));
+        }
+        let directory = Rc::new(cwd::compile(self.process.cwd())?);
+        draft.add("process.cwd", Step::MakeDirectory(directory));
+        for sysctl in sysctls {
+            draft.add("linux.sysctl", Step::Sysctl(sysctl));
+        }
+        self.close_files(draft)
+    }
+
+    fn pivot(&self, first: &Propagation) -> Result<PivotRoot> {
+        if self.request.no_pivot {
+            let mountinfo = std::fs::read("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
+            return PivotRoot::compile_no_pivot(self.place, &mountinfo, &self.rootfs);
+        }
+        Ok(PivotRoot::compile(self.place, first))
+    }
+
+    /// Read-only mounts, masks and the read-only root: when everything is made that they would forbid.
+    fn close_files(&self, draft: &mut Draft) -> Result<()> {
+        if self.place == Place::RuntimeNamespace {
+            return Ok(());
+        }
+        let label = self.linux.mount_label().as_deref().filter(|_| crate::sys::security::selinux_is_enabled());
+        for (field, path) in std::mem::take(&mut draft.late) {
+            draft.add(field, Step::LateReadonly(path));
+        }
+        for path in ReadonlyPath::compile(self.linux.readonly_paths().as_deref().unwrap_or_default())? {
+            draft.add("linux.readonlyPaths", Step::ReadonlyPath(path));
+        }
+        for path in MaskPath::compile(self.linux.masked_paths().as_deref().unwrap_or_default(), label)? {
+            draft.add("linux.maskedPaths", Step::MaskPath(path));
+        }
+        if self.is_readonly() {
+            draft.add("root.readonly", Step::ReadonlyRoot(ReadonlyRoot));
+        }
+        Ok(())
+    }
+}
