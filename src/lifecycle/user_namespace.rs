@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::opener::Killed;
@@ -72,11 +72,15 @@ fn maps_of(namespace: &Join) -> Result<Existing> {
         Cloned::Runtime(child) => Killed(child),
     };
     drop(theirs);
-    match first_report(&ours)? {
-        Some((Report::Reached(_), _)) => existing::read(child.0.pid),
-        Some((Report::Failed(failure), _)) => bail!(StepError::new(Some(&label("", namespace)), &failure)),
-        _ => bail!("{namespace}: the process that joins it was killed"),
-    }
+    let maps = match first_report(&ours) {
+        Ok(Some((Report::Reached(_), _))) => existing::read(child.0.pid),
+        Ok(Some((Report::Failed(failure), _))) => Err(StepError::new(Some(&label("", namespace)), &failure).into()),
+        Ok(_) => Err(anyhow!("{namespace}: the process that joins it was killed")),
+        Err(error) => Err(error),
+    };
+    // It ends by this, before it is waited for.
+    drop(ours);
+    maps
 }
 
 fn first_report(end: &RuntimeEnd) -> Result<Option<(Report, Option<OwnedFd>)>> {

@@ -15,6 +15,7 @@ tests![
     start_killed_at_a_system_call_is_undone,
     delete_killed_at_a_system_call_can_be_repeated,
     create_with_a_failing_system_call_leaves_nothing,
+    a_failing_system_call_does_not_hold_up_who_joins_a_user_namespace,
     delete_with_a_failing_system_call_can_be_repeated,
     run_with_a_failing_system_call_leaves_nothing_that_runs,
     exec_killed_at_a_system_call_leaves_the_container_alone,
@@ -161,6 +162,24 @@ fn create_with_a_failing_system_call_leaves_nothing() {
         }
         host::assert_nothing_left();
     });
+}
+
+/// Those that the processes are made, heard and ended by which enter the user namespace for the runtime.
+fn a_failing_system_call_does_not_hold_up_who_joins_a_user_namespace() {
+    need(Need::Ocirt, kind() == "ocirt");
+    need(Need::Strace, std::process::Command::new("strace").arg("-V").output().is_ok());
+    let donor = super::userns_path::donor();
+    for name in ["socketpair", "clone3", "recvmsg", "pidfd_send_signal", "waitid"] {
+        for count in 1..=2 {
+            let (program, _) = traced(&format!("-e inject={name}:error=ENOSPC:when={count}"));
+            let bundle = super::userns_path::member(&donor).write(probe!(sleep 60));
+            let output = bundle.call("create").program(&program).run();
+            assert!(output.status <= 1 && output.stderr.lines().count() as i32 == output.status, "{name}: {output:?}");
+            let left = call(["state", &bundle.id]).status == 0;
+            assert_eq!(left, output.status == 0, "{name} {count}: {output:?}");
+            call(["delete", "--force", &bundle.id]).ok();
+        }
+    }
 }
 
 /// A state file that cannot be read for a moment is not a broken one: the container must not be forgotten.

@@ -45,7 +45,7 @@ pub fn pause(bundle: Bundle) -> Container {
     container
 }
 
-fn donor() -> Container {
+pub fn donor() -> Container {
     pause(Bundle::new().user_namespace(ROOT).namespace("cgroup", None))
 }
 
@@ -58,7 +58,7 @@ pub fn inode(container: &Container, file: &str) -> Value {
 }
 
 /// In the user namespace of `donor`, with the mappings beside the path: so containerd and CRI-O write it.
-fn member(donor: &Container) -> Bundle {
+pub fn member(donor: &Container) -> Bundle {
     Bundle::new().user_namespace(ROOT).namespace("user", Some(&path(donor, "user")))
 }
 
