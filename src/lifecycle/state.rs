@@ -279,7 +279,9 @@ impl Directory {
         for name in NAMES {
             match file::unlink_at(self.fd(), name) {
                 Err(error) if error.errno == Errno::EISDIR => {
-                    fs::remove_dir(self.at(name)).with_context(|| self.words(name))?;
+                    fs::remove_dir(self.at(name))
+                        .map_err(|error| log::words("rmdir", &error))
+                        .with_context(|| self.words(name))?;
                 }
                 Err(error) if error.errno != Errno::ENOENT => return Err(error).with_context(|| self.words(name)),
                 _ => {}
@@ -287,7 +289,7 @@ impl Directory {
         }
         match fs::remove_dir(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("state directory {}", self.path.display()))
+                Err(log::words("rmdir", &error)).with_context(|| format!("state directory {}", self.path.display()))
             }
             _ => Ok(()),
         }

@@ -258,7 +258,9 @@ fn a_state_directory_of_somebody_else_is_left_alone() {
     give(&root.join(&id), 1000);
     every(&["state directory", "belongs to user 1000"]);
     // The directory may be ours, and what is in it not.
-    give(&root.join(&id), if user::has_suite() { user::USER } else { 0 });
+    let owner = if user::has_suite() { user::USER } else { 0 };
+    give(&root, owner);
+    give(&root.join(&id), owner);
     give(&root.join(&id).join("state.json"), 1000);
     Call::new(["delete", "--force", &id]).root(Some(root.clone())).run().ok();
     assert!(!mark.exists() && !root.join(&id).exists(), "a hook ran, or something is left");
