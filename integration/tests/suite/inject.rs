@@ -220,7 +220,7 @@ fn run_with_a_failing_system_call_leaves_nothing_that_runs() {
         }
         let (program, _) = traced(&format!("-e inject={name}:error=EIO:when={count}"));
         let (bundle, run) = prepare();
-        let output: Output = run.program(&program).run();
+        let output: Output = run.traced(&program).run();
         let lines: Vec<_> = output.stderr.lines().collect();
         match output.status {
             // A call that it can do without.
