@@ -145,7 +145,8 @@ fn delete_killed_at_a_system_call_can_be_repeated() {
 fn create_with_a_failing_system_call_leaves_nothing() {
     let places = places(first_of_create(), create);
     each(&places, |Place { name, count }| {
-        if NOT_FAILING.contains(&name.as_str()) {
+        // The standard library's, too: by recvfrom it hears that newuidmap(1) runs, and panics if it cannot.
+        if NOT_FAILING.contains(&name.as_str()) || name == "recvfrom" && user::has_suite() {
             return;
         }
         // To be seen if it hangs.
