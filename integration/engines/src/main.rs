@@ -1,10 +1,10 @@
 //! Walks through container engines: each starts an engine's daemon in a private box, with a runtime below it, and types
 //! the commands that the engine's users type. What they print is compared with the walk's text.
 //!
-//!     engines [--runtime FILE]... [--root DIRECTORY] [--walks DIRECTORY] [WALK]...
+//!     engines [--runtime FILE]... [--root DIRECTORY] [--walks DIRECTORY] [--jobs N] [WALK]...
 //!
 //! With two runtimes each walk runs with both. DIRECTORY holds another Debian's files; then its engines are driven, and
-//! not the machine's. docs/engines.md has more.
+//! not the machine's. N walks run at the same time, each in a process of its own. docs/engines.md has more.
 
 #![allow(
     clippy::disallowed_methods,
@@ -13,6 +13,7 @@
 
 mod engine;
 mod image;
+mod jobs;
 mod readme;
 mod sandbox;
 mod walk;
@@ -25,39 +26,87 @@ use ocirt_integration::host::Snapshot;
 use ocirt_integration::runtime;
 
 use engine::Engine;
+use jobs::Job;
 use sandbox::Sandbox;
 use walk::{Tally, Walk};
 
+/// What the command line asks for.
+#[derive(Default)]
+struct Wishes {
+    runtimes: Vec<PathBuf>,
+    names: Vec<String>,
+    root: Option<PathBuf>,
+    walks: PathBuf,
+    jobs: Option<usize>,
+    /// This process is one of the jobs.
+    is_job: bool,
+}
+
+impl Wishes {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let walks = Path::new(env!("CARGO_MANIFEST_DIR")).join("walks");
+        let mut wishes = Self { walks, ..Self::default() };
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--runtime" => wishes.runtimes.push(PathBuf::from(value()?)),
+                "--root" => wishes.root = Some(PathBuf::from(value()?)),
+                "--walks" => wishes.walks = PathBuf::from(value()?),
+                "--jobs" => wishes.jobs = Some(value()?.parse().map_err(|_| "--jobs needs a number")?),
+                jobs::FLAG => wishes.is_job = true,
+                _ if argument.starts_with('-') => return Err(format!("{argument}: no such flag")),
+                _ => wishes.names.push(argument),
+            }
+        }
+        if wishes.runtimes.is_empty() {
+            wishes.runtimes.push(runtime::path());
+        }
+        Ok(wishes)
+    }
+
+    /// The walks that are asked for, the longest first.
+    fn walks(&self) -> Result<Vec<Walk>, String> {
+        let mut walks = Walk::all(&self.walks);
+        if let Some(name) = self.names.iter().find(|name| !walks.iter().any(|walk| walk.name == **name)) {
+            return Err(format!("no such walk: {name}"));
+        }
+        walks.retain(|walk| walk.is_named(&self.names));
+        walks.sort_by_key(|walk| std::cmp::Reverse(walk.length()));
+        Ok(walks)
+    }
+}
+
 fn main() -> ExitCode {
-    let mut runtimes = Vec::new();
-    let mut names = Vec::new();
-    let mut root = None;
-    let mut walks = Path::new(env!("CARGO_MANIFEST_DIR")).join("walks");
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--runtime" => runtimes.extend(arguments.next().map(PathBuf::from)),
-            "--root" => root = arguments.next().map(PathBuf::from),
-            "--walks" => walks = arguments.next().map(PathBuf::from).unwrap_or_default(),
-            _ => names.push(argument),
+    match Wishes::read(std::env::args().skip(1)).and_then(|wishes| run(&wishes)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("engines: {error}");
+            ExitCode::from(2)
         }
     }
-    if runtimes.is_empty() {
-        runtimes.push(runtime::path());
+}
+
+/// Whether all went well.
+fn run(wishes: &Wishes) -> Result<bool, String> {
+    let walks = wishes.walks()?;
+    if wishes.is_job {
+        let tally = travel(&walks[0], &wishes.runtimes[0], wishes.root.as_deref());
+        jobs::answer(&tally);
+        return Ok(true);
     }
-    let walks: Vec<Walk> = Walk::all(&walks).into_iter().filter(|walk| walk.is_named(&names)).collect();
-    if walks.is_empty() {
-        eprintln!("engines: no such walk: {}", names.join(" "));
-        return ExitCode::from(2);
+    let mut jobs = Vec::new();
+    for runtime in &wishes.runtimes {
+        let runtime = runtime.canonicalize().map_err(|error| format!("{}: {error}", runtime.display()))?;
+        jobs.extend(walks.iter().map(|walk| Job {
+            walk: walk.name.clone(),
+            runtime: runtime.clone(),
+            root: wishes.root.clone(),
+            walks: wishes.walks.clone(),
+        }));
     }
     let before = Snapshot::take();
-    let mut total = Tally::default();
-    for runtime in &runtimes {
-        let runtime = runtime.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", runtime.display()));
-        for walk in &walks {
-            total.add(&travel(walk, &runtime, root.as_deref()));
-        }
-    }
+    let total = jobs::run_all(jobs, wishes.jobs);
     let mut differences = before.differences(&Snapshot::take());
     // Those of another suite, which may run at the same time, are its own.
     differences.retain(|(what, line)| *what != "cgroups" || line.contains(sandbox::TAG));
@@ -65,7 +114,7 @@ fn main() -> ExitCode {
         println!("the host's {what} changed: {line}");
     }
     println!("\n{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
-    if total.failed == 0 && differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(total.failed == 0 && differences.is_empty())
 }
 
 /// One walk with one runtime, in a box of its own.

@@ -44,14 +44,10 @@ impl Sandbox {
         // An empty answer is that of a box that broke.
         let _ = reader.read_to_string(&mut text);
         wait(pid);
-        let mut numbers = text.split(' ').filter_map(|number| number.parse().ok());
-        match (numbers.next(), numbers.next(), numbers.next()) {
-            (Some(passed), Some(failed), Some(skipped)) => Tally { passed, failed, skipped },
-            _ => {
-                println!("   FAILED  the box of {name} broke: {text}");
-                Tally { failed: 1, ..Tally::default() }
-            }
-        }
+        Tally::read(&text).unwrap_or_else(|| {
+            println!("   FAILED  the box of {name} broke: {text}");
+            Tally { failed: 1, ..Tally::default() }
+        })
     }
 
     /// Moves this process into the cgroups and new namespaces; its next child is the first of the pid namespace.

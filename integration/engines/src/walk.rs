@@ -37,6 +37,12 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Three numbers, as they are passed from process to process.
+    pub fn read(text: &str) -> Option<Self> {
+        let mut numbers = text.split_whitespace().map_while(|number| number.parse().ok());
+        Some(Self { passed: numbers.next()?, failed: numbers.next()?, skipped: numbers.next()? })
+    }
+
     pub fn add(&mut self, other: &Tally) {
         self.passed += other.passed;
         self.failed += other.failed;
@@ -78,6 +84,10 @@ impl Walk {
     /// Whether `names` ask for it; no names ask for all.
     pub fn is_named(&self, names: &[String]) -> bool {
         names.is_empty() || names.contains(&self.name)
+    }
+
+    pub fn length(&self) -> usize {
+        self.steps.len()
     }
 
     fn parse(name: String, text: &str) -> Result<Self, String> {

@@ -1,0 +1,75 @@
+//! Walks at the same time: each is a process of its own, since a box is made by a process that has one thread. What it
+//! prints is shown when it has ended.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use crate::walk::Tally;
+
+/// Makes a process one of the jobs.
+pub const FLAG: &str = "--job";
+/// Before the numbers in a job's last line.
+const ANSWER: &str = "tally:";
+/// More at the same time only make steps miss their moment.
+const AT_MOST: usize = 4;
+
+/// One walk with one runtime.
+pub struct Job {
+    pub walk: String,
+    pub runtime: PathBuf,
+    pub root: Option<PathBuf>,
+    pub walks: PathBuf,
+}
+
+/// Runs the jobs, `at_once` at the same time; as many as there are processors, when that is not said.
+pub fn run_all(jobs: Vec<Job>, at_once: Option<usize>) -> Tally {
+    let processors = || std::thread::available_parallelism().map_or(1, |number| number.get().min(AT_MOST));
+    let jobs = Mutex::new(VecDeque::from(jobs));
+    let total = Mutex::new(Tally::default());
+    let work = || {
+        loop {
+            let Some(job) = jobs.lock().expect("jobs").pop_front() else { return };
+            let (text, tally) = job.run();
+            let mut total = total.lock().expect("total");
+            print!("{text}");
+            total.add(&tally);
+        }
+    };
+    std::thread::scope(|scope| (0..at_once.unwrap_or_else(processors).max(1)).for_each(|_| drop(scope.spawn(work))));
+    total.into_inner().expect("total")
+}
+
+/// Tells the process that waits for this job how it went.
+pub fn answer(tally: &Tally) {
+    println!("{ANSWER} {} {} {}", tally.passed, tally.failed, tally.skipped);
+}
+
+impl Job {
+    /// What it printed, and its tally; one without an answer has failed.
+    fn run(&self) -> (String, Tally) {
+        let mut command = Command::new(std::env::current_exe().expect("own path"));
+        command.arg(FLAG).arg(&self.walk).arg("--runtime").arg(&self.runtime).arg("--walks").arg(&self.walks);
+        command.args(self.root.iter().flat_map(|root| ["--root".as_ref(), root.as_os_str()]));
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        // SAFETY: between fork and exec, prctl allocates nothing. The job ends with this thread.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let mut text = Vec::new();
+        let mut child = command.spawn().expect("a job");
+        child.stdout.take().expect("a pipe").read_to_end(&mut text).expect("what a job prints");
+        child.wait().expect("wait");
+        let text = String::from_utf8_lossy(&text);
+        match text.rsplit_once(ANSWER).and_then(|(before, numbers)| Some((before, Tally::read(numbers)?))) {
+            Some((before, tally)) => (before.to_owned(), tally),
+            None => (format!("{text}   FAILED  {} ended early\n", self.walk), Tally { failed: 1, ..Tally::default() }),
+        }
+    }
+}
