@@ -16,7 +16,7 @@ ENGINES := containerd docker.io docker-compose docker-registry podman buildah co
 	busybox-static catatonit iproute2 iptables jq socat uidmap slirp4netns fuse-overlayfs protobuf-compiler libprotobuf-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help demo build test unit integration conformance engines engines-new engines-load deb deb-test bench lint install test-vm test-vm-fast clean
+.PHONY: help demo build test unit integration conformance engines engines-new engines-vm engines-load deb deb-test bench lint install test-vm test-vm-fast clean
 
 help: ## this text
 	@echo 'ocirt, an OCI container runtime'
@@ -51,14 +51,21 @@ conformance: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## runtime-tools' validat
 engines: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## Docker, containerd, Podman, Buildah, CRI driving RUNTIME; ARGS: walks, or --runtime FILE
 	@scripts/needs $(ENGINES)
 	cd integration/engines/cri && $(CARGO) build --locked
-	RUNTIME='$(RUNTIME)' $(CARGO) run --locked --quiet --package ocirt-engines -- $(ARGS)
+	OCIRT_CRIU="$$(scripts/criu)" RUNTIME='$(RUNTIME)' \
+		$(CARGO) run --locked --quiet --package ocirt-engines -- $(ARGS)
 
 engines-new: ## the same with a newer Debian's engines: Docker 26, containerd 1.7, Podman 5
 	@$(MAKE) --no-print-directory engines ARGS="--root $$(scripts/debian trixie) $(ARGS)"
 
+engines-vm: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## the same engines in a guest with cgroup v2 and every capability; takes minutes
+	@scripts/needs protobuf-compiler libprotobuf-dev
+	cd integration/engines/cri && $(CARGO) build --locked
+	$(CARGO) build --locked --quiet --package ocirt-engines
+	integration/engines/guest "$$(scripts/debian trixie)" target/$(TRIPLE)/debug/engines --runtime '$(RUNTIME)' $(ARGS)
+
 engines-load: build ## a hundred containers through containerd, eight at a time, with ocirt and with runc
 	$(CARGO) run --locked --quiet --package ocirt-engines -- --walks integration/engines/load \
-		--runtime '$(OCIRT)' --runtime /usr/sbin/runc
+		--jobs 1 --runtime '$(OCIRT)' --runtime /usr/sbin/runc
 
 deb: build ## a Debian package, in .build/deb
 	@packaging/deb '$(OCIRT)'

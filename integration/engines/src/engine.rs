@@ -14,6 +14,10 @@ const READY_WITHIN: Duration = Duration::from_secs(40);
 /// Distribution packages only: /usr/local may have newer clients.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The ids that containers of a daemon with --userns-remap have.
+const REMAP: &str = "echo remap:x:4343:4343::/:/bin/false >>/etc/passwd; echo remap:x:4343: >>/etc/group
+    echo remap:300000:65536 >/etc/subuid; echo remap:300000:65536 >/etc/subgid";
+
 /// Where a daemon says what it does.
 struct Daemon {
     child: Child,
@@ -42,10 +46,15 @@ impl Engine {
         let mut engine = Self { daemons: Vec::new(), environment };
         match name {
             "containerd" => engine.containerd(place)?,
-            "docker" => engine.docker(place)?,
+            "docker" => engine.docker(place, &[])?,
+            "docker-remap" => {
+                run(&engine, place, REMAP)?;
+                engine.docker(place, &["--userns-remap", "remap"])?;
+            }
             "podman" => podman(&engine, place)?,
             "podman-rootless" => podman_rootless(&engine, place)?,
             "none" => {}
+            "crio" => crio(place)?,
             _ => return Err(format!("no engine is called {name}")),
         }
         Ok(engine)
@@ -60,14 +69,15 @@ impl Engine {
         let machine = "\n[plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"localhost/pause:latest\"\n  \
             restrict_oom_score_adj = true\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = \"/usr/lib/cni\"\n";
         write("/etc/containerd/config.toml", &(readme::snippet("containerd/config.toml")? + machine))?;
+        write(&place.join("runtimeclass.yaml").display().to_string(), &readme::snippet("runtimeclass.yaml")?)?;
         self.daemon(place, "containerd", &[], &["ctr", "version"])?;
         run(self, place, "ctr images import box.tar && ctr -n k8s.io images import box.tar")
     }
 
-    fn docker(&mut self, place: &Path) -> Result<(), String> {
+    fn docker(&mut self, place: &Path, more: &[&str]) -> Result<(), String> {
         write("/etc/docker/daemon.json", &readme::snippet("daemon.json")?)?;
         let arguments = ["--bip", "172.30.0.1/24", "--default-address-pool", "base=172.31.0.0/16,size=24"];
-        self.daemon(place, "dockerd", &arguments, &["docker", "version"])?;
+        self.daemon(place, "dockerd", &[&arguments, more].concat(), &["docker", "version"])?;
         run(self, place, "docker load -i box.tar && docker tag localhost/box:latest box")
     }
 
@@ -107,8 +117,8 @@ impl Engine {
     }
 }
 
-/// The runtime as /usr/local/sbin/ocirt, and as the `runc` that BuildKit and Buildah look for in PATH; and data
-/// directories that are no overlay, since overlays are made in them.
+/// The runtime as /usr/local/sbin/ocirt, and as the `runc` that BuildKit looks for in PATH; a criu that is newer than the
+/// distribution's; and data directories that are no overlay, since overlays are made in them.
 fn install(runtime: &[u8], place: &Path) -> Result<(), String> {
     let io = |what: &str, error: std::io::Error| format!("{what}: {error}");
     for directory in ["bin", "sbin", "lib"] {
@@ -119,6 +129,9 @@ fn install(runtime: &[u8], place: &Path) -> Result<(), String> {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).map_err(|error| io("chmod", error))?;
     crate::sandbox::bind(&place.join("sbin"), Path::new("/usr/local/sbin"));
     std::os::unix::fs::symlink("/usr/local/sbin/ocirt", place.join("bin/runc")).map_err(|error| io("runc", error))?;
+    if let Some(criu) = std::env::var_os("OCIRT_CRIU").filter(|criu| Path::new(criu).exists()) {
+        std::os::unix::fs::symlink(criu, place.join("bin/criu")).map_err(|error| io("criu", error))?;
+    }
     for name in ["docker", "containerd", "containers"] {
         let (own, usual) = (place.join("lib").join(name), Path::new("/var/lib").join(name));
         fs::create_dir_all(&own).and_then(|()| fs::create_dir_all(&usual)).map_err(|error| io(name, error))?;
@@ -161,6 +174,18 @@ fn podman(engine: &Engine, place: &Path) -> Result<(), String> {
         graphroot = \"/var/lib/containers/storage\"\n";
     write("/etc/containers/storage.conf", storage)?;
     run(engine, place, "podman load -i $PLACE/box.tar")
+}
+
+/// CRI-O is no package of Debian's: the walk itself calls what its configuration names, as CRI-O does.
+fn crio(place: &Path) -> Result<(), String> {
+    let drop_in = readme::snippet("crio.conf")?;
+    write(&place.join("crio.conf").display().to_string(), &drop_in)?;
+    let path = |key: &str| {
+        let value = drop_in.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"'));
+        value.map(|value| format!("{key}={value}\n")).ok_or(format!("README.md: no {key} for CRI-O"))
+    };
+    let keys = ["runtime_path", "runtime_root", "monitor_path"].map(path).into_iter().collect::<Result<String, _>>()?;
+    write(&place.join("keys").display().to_string(), &keys)
 }
 
 /// Podman as an ordinary user with ids of its own below; `podman` in PATH becomes that user first.

@@ -21,6 +21,21 @@ fn find(text: &str, name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// Those of a section that says that each is tested.
+    #[test]
+    fn every_block_of_use_it_with_is_what_an_engine_starts_with() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let section = text.split("\n## ").find(|section| section.starts_with("Use it with")).unwrap();
+        let blocks: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("```")).step_by(2).collect();
+        assert!(blocks.len() > 4, "{blocks:?}");
+        let engine = include_str!("engine.rs");
+        for block in blocks {
+            let (_, name) = block.split_once(' ').unwrap_or_else(|| panic!("a block without a name: {block}"));
+            assert!(engine.contains(&format!("snippet(\"{name}\")")), "no engine starts with {name}");
+        }
+    }
+
     #[test]
     fn a_block_is_found_by_its_name() {
         let text = "a\n```sh\nno\n```\n```toml a.conf\none\ntwo\n```\n";

@@ -66,6 +66,8 @@ impl Sandbox {
             | libc::CLONE_NEWCGROUP;
         // SAFETY: no memory is passed.
         check("unshare", unsafe { libc::unshare(kinds) });
+        let unified = self.cgroups.iter().find(|(_, mountpoint)| mountpoint == Path::new(CGROUPS));
+        unified.iter().for_each(|(directory, _)| delegate(directory));
     }
 
     /// Makes the first process of the box, and waits for it.
@@ -183,6 +185,18 @@ fn make_cgroups(tag: &str) -> Vec<(PathBuf, PathBuf)> {
         cgroups.push((directory, mountpoint));
     }
     cgroups
+}
+
+/// With cgroup v2, hands the controllers to what engines make below `cgroup`, and moves this process, which is in it, into
+/// a child of its own: none may be in a cgroup whose children have controllers.
+fn delegate(cgroup: &Path) {
+    let own = cgroup.join("walk");
+    fs::create_dir(&own).unwrap_or_else(|error| panic!("{}: {error}", own.display()));
+    write(&own.join("cgroup.procs"), "0");
+    let controllers = fs::read_to_string(cgroup.join("cgroup.controllers")).expect("cgroup.controllers");
+    for controller in controllers.split_whitespace() {
+        write(&cgroup.join("cgroup.subtree_control"), &format!("+{controller}"));
+    }
 }
 
 /// Removes a cgroup and those below it; their processes have ended, or are about to.

@@ -1,7 +1,7 @@
 //! What flags say of a pod and of a container, in the words of a pod's manifest.
 //!
 //! ```text
-//! pods        --host-network --host-pid --shared-pid --userns FIRST:LENGTH --sysctl NAME=VALUE --hostname NAME
+//! pods        --handler NAME (of a RuntimeClass) --host-network --host-pid --shared-pid --userns FIRST:LENGTH --sysctl NAME=VALUE --hostname NAME
 //! containers  --user UID --group GID --groups GID --mount HOST:PATH[:ro] --cap-add NAME --cap-drop NAME --privileged
 //!             --read-only --seccomp runtime/default|unconfined --proc-mount-unmasked --no-new-privs --tty
 //!             --env NAME=VALUE --workdir PATH --target CONTAINER (whose pid namespace is shared)
@@ -93,6 +93,11 @@ impl Flags {
             }),
             ..Default::default()
         }
+    }
+
+    /// The runtime's name in the engine's configuration; empty: its default.
+    pub fn handler(&self) -> String {
+        self.text("--handler")
     }
 
     fn namespaces(&self) -> NamespaceOption {

@@ -53,8 +53,8 @@ async fn call(arguments: &[String]) -> Result<u8, Error> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["pod", name, flags @ ..] => {
-            let config = Flags::parse(flags)?.pod(name);
-            let request = RunPodSandboxRequest { config: Some(config), ..Default::default() };
+            let flags = Flags::parse(flags)?;
+            let request = RunPodSandboxRequest { config: Some(flags.pod(name)), runtime_handler: flags.handler() };
             println!("{}", client.run_pod_sandbox(request).await?.into_inner().pod_sandbox_id);
         }
         ["create", pod, name, flags @ ..] => println!("{}", create(&mut client, pod, name, flags).await?),
@@ -102,7 +102,8 @@ async fn one(client: &mut Client, verb: &str, id: String) -> Result<(), Error> {
         "pstatus" => {
             let request = PodSandboxStatusRequest { pod_sandbox_id: id, verbose: false };
             let status = client.pod_sandbox_status(request).await?.into_inner().status.unwrap_or_default();
-            println!("{:?} {}", status.state(), status.network.clone().unwrap_or_default().ip);
+            let ip = status.network.clone().unwrap_or_default().ip;
+            println!("{:?} {ip} {}", status.state(), status.runtime_handler);
         }
         "status" => {
             let request = ContainerStatusRequest { container_id: id, verbose: false };
