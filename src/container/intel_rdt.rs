@@ -264,11 +264,50 @@ impl Groups {
         Ok(())
     }
 
-    /// Gives the group other schemata.
-    pub fn update(&self, l3_cache_schema: Option<&str>, mem_bw_schema: Option<&str>) -> Result<()> {
+    /// Gives the group other schemata. The old ones are back once the returned value is dropped, unless it is kept.
+    pub fn update(&self, l3_cache_schema: Option<&str>, mem_bw_schema: Option<&str>) -> Result<Changed> {
         // Both are checked before one is written.
         let lines = [l3_cache_schema.map(l3_cache).transpose()?, mem_bw_schema.map(memory_bandwidth).transpose()?];
-        lines.iter().flatten().try_for_each(|line| write_schema(&self.group, line))
+        let path = self.group.join("schemata");
+        let before = fs::read_to_string(&path).map_err(|error| SysError::io("read", &error));
+        let before = before.with_context(|| path.display().to_string())?;
+        let mut changed = Changed { group: self.group.clone(), old: Vec::new() };
+        for line in lines.iter().flatten() {
+            let same = |old: &&str| resource(old) == resource(line);
+            changed.old.extend(before.lines().map(str::trim).find(same).map(str::to_owned));
+            write_schema(&self.group, line)?;
+        }
+        Ok(changed)
+    }
+}
+
+/// What a line of `schemata` is about: `L3`, `MB`.
+fn resource(line: &str) -> &str {
+    line.split(':').next().unwrap_or_default().trim()
+}
+
+/// Schemata that were changed.
+#[must_use]
+#[derive(Debug)]
+pub struct Changed {
+    group: PathBuf,
+    /// The lines of before.
+    old: Vec<String>,
+}
+
+impl Changed {
+    /// The new ones stay.
+    pub fn keep(mut self) {
+        self.old.clear();
+    }
+}
+
+impl Drop for Changed {
+    fn drop(&mut self) {
+        for line in self.old.iter().rev() {
+            // The first error is the one to tell.
+            let _ = write_schema(&self.group, line);
+        }
     }
 }
 

@@ -30,14 +30,13 @@ pub fn update(host: &Host, id: &Id, resources: &[u8], schemata: Schemata) -> Res
         host.log.warn(warning);
     }
     let changed = update.apply(&state.cgroup)?;
-    if let Some(groups) = groups {
-        groups.update(schemata.l3_cache, schemata.memory_bandwidth)?;
-    }
+    let schemata = groups.map(|groups| groups.update(schemata.l3_cache, schemata.memory_bandwidth)).transpose()?;
     if state.limits != update.applied {
         state.limits = update.applied;
         found.directory.save(&state)?;
     }
     changed.keep();
+    schemata.into_iter().for_each(intel_rdt::Changed::keep);
     Ok(())
 }
 

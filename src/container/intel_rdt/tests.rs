@@ -205,11 +205,23 @@ fn an_update_writes_to_the_group() {
     let resctrl = Resctrl::new("update");
     resctrl.fill("gold");
     let groups = resctrl.compile(json!({ "closID": "gold" })).unwrap().groups().clone();
-    groups.update(Some("L3:0=3"), None).unwrap();
+    groups.update(Some("L3:0=3"), None).unwrap().keep();
     assert_eq!(resctrl.read("gold/schemata"), "L3:0=3\n");
     let error = groups.update(Some("L3:0=1"), Some("nonsense")).unwrap_err().to_string();
     assert_eq!(error, "linux.intelRdt.memBwSchema: \"nonsense\" is not a line that begins with MB:");
     assert_eq!(resctrl.read("gold/schemata"), "L3:0=3\n");
+}
+
+#[test]
+fn an_update_that_is_not_kept_brings_the_old_schemata_back() {
+    let resctrl = Resctrl::new("undo");
+    resctrl.fill("gold");
+    let groups = resctrl.compile(json!({ "closID": "gold" })).unwrap().groups().clone();
+    let changed = groups.update(None, Some("MB:0=10")).unwrap();
+    assert_eq!(resctrl.read("gold/schemata"), "MB:0=10\n");
+    drop(changed);
+    // The kernel's file would have the other line as well.
+    assert_eq!(resctrl.read("gold/schemata"), "MB:0=100;1= 70\n");
 }
 
 #[test]
