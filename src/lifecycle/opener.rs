@@ -41,8 +41,16 @@ fn namespace_of(maps: &IdMaps) -> Result<OwnedFd> {
         }
         Cloned::Runtime(child) => Killed(child),
     };
-    let directory = format!("/proc/{}", child.0.pid);
-    maps.write(child.0.pid, File::open(&directory).context(directory.clone())?.as_fd())?;
+    let namespace = mapped(child.0.pid, maps);
+    // It ends by this, before it is waited for.
+    drop(ours);
+    namespace
+}
+
+/// The user namespace of process `pid`, which gets these maps.
+fn mapped(pid: i32, maps: &IdMaps) -> Result<OwnedFd> {
+    let directory = format!("/proc/{pid}");
+    maps.write(pid, File::open(&directory).context(directory.clone())?.as_fd())?;
     Ok(File::open(format!("{directory}/ns/user")).context(directory)?.into())
 }
 
