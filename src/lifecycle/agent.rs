@@ -16,7 +16,7 @@ use crate::sys::{Errno, SysError, socket};
 /// How long the agent may take to accept the connection and each part of the state, in seconds.
 const CONNECT_PATIENCE: u32 = 10;
 /// How long it may take to answer the calls that the process makes before it reports again, in milliseconds.
-const ANSWER_PATIENCE: u32 = 60_000;
+const ANSWER_PATIENCE: u32 = 30_000;
 /// How long a process may take from announcing its listener to having it, in milliseconds.
 const LISTENER_PATIENCE: u32 = 10_000;
 

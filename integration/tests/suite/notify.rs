@@ -234,7 +234,7 @@ fn an_agent_that_never_answers_is_not_waited_for_for_ever() {
     [&idle, &deaf].into_iter().for_each(|path| user::give_in_suite(path));
     std::thread::spawn(move || accepting.incoming().for_each(std::mem::forget));
     let agent = Agent::start(|_| Answer::Continue);
-    let slow = json!({ "path": "/probe", "args": ["probe", "hook", "/log", "slow", "0", "64"] });
+    let slow = json!({ "path": "/probe", "args": ["probe", "hook", "/log", "slow", "0", "34"] });
     let created = |path: &Path, hook: Option<Value>| {
         let bundle = with(&json!(path), &["execve"]);
         let bundle = hook.into_iter().fold(bundle, |bundle, hook| bundle.hook("startContainer", hook));
@@ -252,11 +252,11 @@ fn an_agent_that_never_answers_is_not_waited_for_for_ever() {
     let mut undone = [bundles[0].call("create").spawn(), bundles[1].call("run").spawn()];
     let words = |path: &Path| format!("linux.seccomp.listenerPath: {}: the agent has not answered", path.display());
     for (call, path) in starts.iter_mut().chain(&mut undone).zip([&idle, &deaf, &deaf, &deaf]) {
-        wait(&mut call.child, Duration::from_secs(75));
+        wait(&mut call.child, Duration::from_secs(45));
         let output = call.finish().fails(&words(path));
         assert!(output.stderr.lines().count() == 1 && !output.stdout.contains("it ran"), "{output:?}");
     }
-    assert!(begun.elapsed() > Duration::from_secs(55), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() > Duration::from_secs(25), "{:?}", begun.elapsed());
     for container in hanging {
         assert_eq!((container.status().as_str(), container.stdout().as_str()), ("stopped", ""));
         container.delete().ok();
