@@ -26,8 +26,8 @@ tests![
 /// How long a test looks for accidents; the places are taken from all over the command, the more the faster it goes.
 const ENOUGH: Duration = Duration::from_secs(15);
 
-/// Calls whose failure is no accident that happens: a descriptor that is not closed; a number that is always there; and what Rust's library and the
-/// allocator cannot do without, so that they end the process on the spot.
+/// Calls whose failure is no accident that happens: a descriptor that is not closed; a number that is always there; and
+/// what Rust's library and the allocator cannot do without, so that they end the process on the spot.
 pub const NOT_FAILING: [&str; 11] = [
     "close",
     "geteuid",
