@@ -106,6 +106,7 @@ pub fn build(
     if plan.cgroup.takes_process() {
         init.enter_unit(&plan, &mut cgroup)?;
     }
+    cgroup.hand_over(&plan.cgroup)?;
     init.prepare(&plan, &directory, &mut state)?;
     state.phase = Phase::Created;
     state.cgroup = cgroup.paths().clone();

@@ -140,6 +140,7 @@ impl Made {
         away.back()?;
         // A unit of systemd begins with CRIU, as the other cgroups do.
         self.cgroup.start(&self.plan.cgroup, Some(worker.pid()))?;
+        self.cgroup.hand_over(&self.plan.cgroup)?;
         let path = format!("/proc/{}/cgroup", worker.pid());
         let restored = Restored {
             root: &root,

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -28,6 +28,7 @@ tests![
     time_offsets_are_set_in_it,
     sources_are_opened_and_mapped_for_it,
     a_terminal_belongs_to_its_user,
+    a_cgroup_that_is_given_to_its_user_is_entered,
     what_is_no_user_namespace_is_refused,
     one_without_a_root_is_refused,
     the_runtimes_own_user_namespace_is_none,
@@ -313,6 +314,21 @@ fn a_terminal_belongs_to_its_user() {
     let bundle = member(&donor).set("process.terminal", json!(true)).set("process.user", user);
     let (answer, _) = super::console::on_console(bundle, probe!(stat "/dev/console"; sleep 60));
     assert_eq!((&answer["uid"], &answer["kind"]), (&json!(1000), &json!("char")));
+}
+
+/// As Docker has it for a container that joins another one's namespaces, with --userns-remap: a cgroup namespace of its
+/// own and a writable mount give the cgroup to a user who could not have put init there (cgroups(7), "Delegation").
+fn a_cgroup_that_is_given_to_its_user_is_entered() {
+    need(Need::CgroupV2, host::is_cgroup2());
+    let donor = donor();
+    let bundle = sharing(member(&donor), &donor, &[("pid", "pid"), ("network", "net")]).namespace("cgroup", None);
+    let bundle = bundle.mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev"]);
+    let container = pause(bundle.set("linux.resources.pids", json!({ "limit": 1 })));
+    let cgroup = container.cgroup("");
+    let owner = |name: &str| std::fs::metadata(cgroup.join(name)).expect("cgroup").uid();
+    assert_eq!(["", "cgroup.procs", "pids.max"].map(owner), [ROOT, ROOT, 0]);
+    assert!(cgroup.to_string_lossy().contains(container.id()), "{}", cgroup.display());
+    end(container);
 }
 
 fn what_is_no_user_namespace_is_refused() {

@@ -86,6 +86,15 @@ impl Created {
         Ok(())
     }
 
+    /// Gives a v2 cgroup to the container's user. With init inside: whoever makes init from inside a user namespace that
+    /// exists has no right to put it into a cgroup that is not the host's root's.
+    pub fn hand_over(&self, prepared: &Cgroup) -> Result<()> {
+        let Some(owner) = prepared.owner else { return Ok(()) };
+        prepared.groups.iter().try_for_each(|group| {
+            Maker { root: prepared.root.as_fd(), group, rootless: prepared.rootless }.delegate(owner)
+        })
+    }
+
     /// What there is now, for later commands.
     pub fn paths(&self) -> &Paths {
         &self.paths

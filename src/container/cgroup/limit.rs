@@ -1,4 +1,4 @@
-//! What goes into a cgroup once its directory is there: controllers, limits, the device filter, and its owner.
+//! What goes into a cgroup once its directory is there: controllers, limits, the device filter, and later its owner.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,8 +25,7 @@ impl Maker<'_> {
             self.check_usage(limit)?;
         }
         self.write_all()?;
-        self.attach(&prepared.device_filter, is_new)?;
-        self.delegate(prepared.owner)
+        self.attach(&prepared.device_filter, is_new)
     }
 
     /// Makes sure that the usual and the wanted controllers reach the cgroup: each ancestor has to pass them on. What
@@ -162,8 +161,7 @@ impl Maker<'_> {
 
     /// Gives the cgroup to the container's user: the directory and the files that the kernel names for it (cgroups(7),
     /// "Delegation"; config-linux.md, "Cgroup ownership").
-    fn delegate(&self, owner: Option<u32>) -> Result<()> {
-        let Some(owner) = owner else { return Ok(()) };
+    pub(super) fn delegate(&self, owner: u32) -> Result<()> {
         let files = file::read_to_end(cgroup::here(), c"/sys/kernel/cgroup/delegate")
             .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
         for name in std::iter::once("").chain(files.lines()) {
