@@ -320,6 +320,7 @@ fn a_terminal_belongs_to_its_user() {
 /// own and a writable mount give the cgroup to a user who could not have put init there (cgroups(7), "Delegation").
 fn a_cgroup_that_is_given_to_its_user_is_entered() {
     need(Need::CgroupV2, host::is_cgroup2());
+    need_root();
     let donor = donor();
     let bundle = sharing(member(&donor), &donor, &[("pid", "pid"), ("network", "net")]).namespace("cgroup", None);
     let bundle = bundle.mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev"]);
