@@ -49,7 +49,7 @@ pub enum Need {
 const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("CgroupV1", 20),
     ("CgroupV2", 20),
-    ("Cgroupfs", 12),
+    ("Cgroupfs", 16),
     ("Systemd", 26),
     ("CapSysResource", 6),
     ("KernelFeature", 8),
