@@ -38,6 +38,8 @@ pub struct Stat {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    /// In bytes.
+    pub size: u64,
     /// Major and minor number of a device node.
     pub device: (u32, u32),
     /// The mount it was reached through (Linux 5.8).
@@ -98,6 +100,7 @@ fn statx(dir: BorrowedFd, name: &CStr, flags: libc::c_int) -> Result<Stat> {
         mode: stat.stx_mode.into(),
         uid: stat.stx_uid,
         gid: stat.stx_gid,
+        size: stat.stx_size,
         device: (stat.stx_rdev_major, stat.stx_rdev_minor),
         mount: stat.stx_mnt_id,
         inode: stat.stx_ino,

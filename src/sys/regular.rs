@@ -42,7 +42,8 @@ pub fn read(directory: BorrowedFd, name: &CStr, limit: u64) -> Result<(Vec<u8>, 
     if stat.kind() != kind::REGULAR {
         return Err(Unfit::Kind);
     }
-    let mut text = Vec::new();
+    // Room for one read of all of it, and one that finds the end: with less, the library feels its way in small steps.
+    let mut text = Vec::with_capacity(stat.size.min(limit) as usize + 32);
     // It may grow meanwhile.
     let read = File::from(fd).take(limit.saturating_add(1)).read_to_end(&mut text);
     read.map_err(|error| {
