@@ -256,6 +256,14 @@ impl Bundle {
         running.finish().ok();
         Container { bundle, running }
     }
+
+    /// The same, and `start`.
+    #[track_caller]
+    pub fn start(self, args: Vec<String>) -> Container {
+        let container = self.create(args);
+        container.start().ok();
+        container
+    }
 }
 
 /// A container that was created; deleted by force at the end of the test.

@@ -78,6 +78,11 @@ pub fn need(what: Need, met: bool) {
     }
 }
 
+/// Ends this test, visibly, unless the runtime is ocirt: for what only ocirt promises.
+pub fn need_ocirt() {
+    need(Need::Ocirt, crate::runtime::kind() == "ocirt");
+}
+
 /// Ends this test, visibly, if the suite is the ordinary user's: for what the kernel gives to root alone.
 pub fn need_root() {
     need(Need::Root, !crate::user::has_suite());

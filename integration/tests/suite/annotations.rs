@@ -2,7 +2,7 @@
 
 use ocirt_integration::agent::{Agent, Answer};
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{call, kind};
 use ocirt_integration::terminal::Receiver;
 use ocirt_integration::{has, host, probe, tests, user};
@@ -135,7 +135,7 @@ fn a_filter_can_come_compiled() {
 }
 
 fn a_compiled_filter_may_notify() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let data = program(libc::SECCOMP_RET_USER_NOTIF);
     annotated(Bundle::new(), "run.oci.seccomp_bpf_data", &data)
         .refused("neither listenerPath nor run.oci.seccomp.receiver");
@@ -185,7 +185,7 @@ fn a_pidfd_receiver_gets_the_pidfd() {
 }
 
 fn what_is_not_supported_is_refused_or_said() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     annotated(Bundle::new(), "run.oci.handler", "krun").refused("annotations.run.oci.handler");
     annotated(Bundle::new(), "run.oci.seccomp.plugins", "/x.so").refused("annotations.run.oci.seccomp.plugins");
     annotated(Bundle::new(), "run.oci.mount_context_type", "no").refused("annotations.run.oci.mount_context_type");

@@ -4,7 +4,7 @@
 use super::exec::{exec, running};
 use super::exec_life::snooped;
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::need_ocirt;
 use ocirt_integration::runtime::{Call, call, kind, path};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -145,7 +145,7 @@ fn cve_2025_52881_what_is_over_proc_does_not_get_the_writes_of_exec() {
 }
 
 fn cve_2019_16884_no_mount_is_added_over_proc() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let container = running(Bundle::new().symlink("data/link", "/proc").symlink("data/attr", "/proc/self/attr"));
     let file = container.bundle.dir.join("mounts.json");
     for destination in ["/proc", "/proc/self/attr", "/proc/sys", "/data/link/sys", "/data/attr", "/data/../proc/1"] {

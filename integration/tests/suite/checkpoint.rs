@@ -6,7 +6,7 @@ use ocirt_integration::criu::{
     assert_counts_on, checkpoint, count, counting, has_feature, images, required, restore, restore_call, save,
     with_criu,
 };
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{Call, call, eventually};
 use ocirt_integration::terminal::{Receiver, read_until};
 use ocirt_integration::{host, probe, tests};
@@ -128,7 +128,7 @@ fn numbers(pipe: &mut std::io::PipeReader, count: usize) -> Vec<u32> {
 
 fn standard_output_is_the_restoring_runtimes() {
     required();
-    need(Need::Ocirt, call(["features"]).stdout.contains("org.ocirt.version"));
+    need_ocirt();
     let bundle = Bundle::new().flags(&["--detach"]).write(probe!(tick 100000));
     let (mut reader, writer) = std::io::pipe().expect("pipe");
     bundle.call("run").stdout(writer).run().ok();
@@ -250,7 +250,7 @@ fn a_joined_network_namespace_is_joined_again() {
 /// CRIU, as the root of that namespace, may not read its own images: what could not be restored is not ended.
 fn a_user_namespace_is_refused() {
     required();
-    need(Need::Ocirt, call(["features"]).stdout.contains("org.ocirt.version"));
+    need_ocirt();
     let container = counting(Bundle::new().user_namespace(100_000));
     checkpoint(container.id(), &[]).fails("a container with a user namespace cannot be restored");
     let before = count(&container.bundle);

@@ -4,7 +4,7 @@ use ocirt_integration::bundle::Bundle;
 use ocirt_integration::criu::{
     assert_counts_on, checkpoint, count, counting, images, required, restore, restore_call, save, with_criu,
 };
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::need_ocirt;
 use ocirt_integration::runtime::{Call, call, eventually};
 use ocirt_integration::{host, probe, tests};
 use std::fs;
@@ -72,7 +72,7 @@ fn what_is_no_checkpoint_is_refused() {
 
 fn bad_flags_are_refused() {
     required();
-    need(Need::Ocirt, call(["features"]).stdout.contains("org.ocirt.version"));
+    need_ocirt();
     let container = counting(Bundle::new());
     for (flag, value) in [
         ("--manage-cgroups-mode", "none"),
@@ -98,7 +98,7 @@ fn bad_flags_are_refused() {
 
 fn a_missing_criu_is_one_error() {
     required();
-    need(Need::Ocirt, call(["features"]).stdout.contains("org.ocirt.version"));
+    need_ocirt();
     let container = counting(Bundle::new());
     let images = images();
     let words = ["checkpoint", "--image-path", images.to_str().expect("UTF-8"), container.id()];
@@ -111,7 +111,7 @@ fn a_missing_criu_is_one_error() {
 
 fn a_failure_quotes_crius_log() {
     required();
-    need(Need::Ocirt, call(["features"]).stdout.contains("org.ocirt.version"));
+    need_ocirt();
     let container = counting(Bundle::new());
     let work = host::place().join("work");
     let work = work.to_str().expect("UTF-8");
@@ -142,7 +142,7 @@ const MOMENTS: [u64; 8] = [5, 20, 40, 60, 80, 110, 150, 200];
 
 fn a_killed_checkpoint_lets_the_container_go_on() {
     required();
-    need(Need::Ocirt, call(["features"]).stdout.contains("org.ocirt.version"));
+    need_ocirt();
     let container = counting(Bundle::new());
     let path = images();
     let mut killed = 0;
@@ -160,7 +160,7 @@ fn a_killed_checkpoint_lets_the_container_go_on() {
 
 fn a_killed_restore_is_undone_by_delete() {
     required();
-    need(Need::Ocirt, call(["features"]).stdout.contains("org.ocirt.version"));
+    need_ocirt();
     let container = counting(Bundle::new());
     let mut before = save(&container, &[]);
     let mut killed = 0;

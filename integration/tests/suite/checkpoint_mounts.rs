@@ -2,7 +2,7 @@
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::criu::{assert_counts_on, checkpoint, count, counting, images, required, restore, save};
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::need_ocirt;
 use ocirt_integration::runtime::call;
 use ocirt_integration::{host, tests};
 use std::fs;
@@ -25,7 +25,7 @@ fn text(path: &Path) -> &str {
 /// What only ocirt promises.
 fn ocirt() {
     required();
-    need(Need::Ocirt, call(["features"]).stdout.contains("org.ocirt.version"));
+    need_ocirt();
 }
 
 /// The line of mountinfo for the mount point `at`.

@@ -1,8 +1,8 @@
 //! A runtime killed at any point: `delete --force` undoes whatever there is.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{call, eventually, kind};
+use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::runtime::{call, eventually};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -18,10 +18,6 @@ tests![
     two_hundred_runs_leave_nothing,
     the_death_of_the_caller_does_not_end_a_created_container,
 ];
-
-fn ocirt() {
-    need(Need::Ocirt, kind() == "ocirt");
-}
 
 fn bundle() -> Bundle {
     let limits = json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 50 }, "devices": [{ "allow": false, "access": "rwm" }] });
@@ -53,17 +49,17 @@ fn kill_at_each_point(command: &str) {
 }
 
 fn a_killed_create_is_undone_by_delete() {
-    ocirt();
+    need_ocirt();
     kill_at_each_point("create");
 }
 
 fn a_killed_run_is_undone_by_delete() {
-    ocirt();
+    need_ocirt();
     kill_at_each_point("run");
 }
 
 fn a_killed_start_is_undone_by_delete() {
-    ocirt();
+    need_ocirt();
     for step in 0..20u32 {
         let container = bundle().create(probe!(sleep 60));
         let mut running = ocirt_integration::runtime::Call::new(["start", container.id()]).spawn();
@@ -78,7 +74,7 @@ fn a_killed_start_is_undone_by_delete() {
 }
 
 fn a_killed_delete_can_be_repeated() {
-    ocirt();
+    need_ocirt();
     for step in 0..20u32 {
         let container = bundle().create(probe!(sleep 60));
         let mut running = ocirt_integration::runtime::Call::new(["delete", "--force", container.id()]).spawn();
@@ -91,7 +87,7 @@ fn a_killed_delete_can_be_repeated() {
 }
 
 fn no_command_hangs_on_a_killed_create() {
-    ocirt();
+    need_ocirt();
     let span = span("create");
     for step in 0..10 {
         let bundle = bundle().write(probe!(sleep 60));
@@ -114,7 +110,7 @@ fn no_command_hangs_on_a_killed_create() {
 }
 
 fn a_broken_state_file_can_be_deleted_by_force() {
-    ocirt();
+    need_ocirt();
     for text in ["", "{", "null"] {
         let container = bundle().create(probe!(sleep 60));
         let pid = container.pid();
@@ -149,7 +145,7 @@ fn a_lost_cgroup_does_not_stop_delete() {
 }
 
 fn two_hundred_runs_leave_nothing() {
-    ocirt();
+    need_ocirt();
     let numbers = std::sync::Mutex::new(0..200);
     std::thread::scope(|scope| {
         for _ in 0..32 {

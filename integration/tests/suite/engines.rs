@@ -3,8 +3,8 @@
 //! The files are no part of the project; they are looked for in `$OCIRT_CONFIGS` and in `../shared/configs` beside the checkout.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{call, kind};
+use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::runtime::call;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ fn adjusted(engine: &Value, pod: u32) -> Bundle {
 }
 
 fn configs_of_engines_are_planned() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     for (name, engine) in configs() {
         let bundle = adjusted(&engine, std::process::id()).write(probe!(print "it ran"));
         let output = call(["plan", bundle.dir.to_str().expect("UTF-8")]);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::need_ocirt;
 use ocirt_integration::runtime::{Call, call, eventually, kind};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -192,7 +192,7 @@ fn events_of_a_created_and_of_a_paused_container() {
     call(["pause", container.id()]).ok();
     assert_eq!(stats(&container)["data"]["pids"]["limit"], 50);
     call(["resume", container.id()]).ok();
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     // Counters of the container's own interfaces, where it has any but the loopback.
     assert!(stats(&container)["data"]["network_interfaces"].is_null());
 }

@@ -4,8 +4,8 @@
 use super::exec::{exec, refused, running};
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host::{self, reap};
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{Call, call, eventually, kind};
+use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::runtime::{Call, call, eventually};
 use ocirt_integration::terminal::{Receiver, pty, read_until};
 use ocirt_integration::{probe, tests, user};
 use serde_json::{Value, json};
@@ -287,7 +287,7 @@ pub fn snooped() -> Bundle {
 }
 
 fn five_hundred_execs_leave_nothing() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let container = running(Bundle::new().namespace("cgroup", None));
     let before = descriptors_of(container.pid());
     let numbers = std::sync::Mutex::new(0..500);
@@ -326,7 +326,7 @@ fn descriptors_of(pid: u32) -> usize {
 }
 
 fn containers_killed_while_execs_run_hang_nobody() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let begun = Instant::now();
     let numbers = std::sync::Mutex::new(0..50u64);
     std::thread::scope(|scope| {

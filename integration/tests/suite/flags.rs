@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{Call, Output, call, eventually, kind};
+use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::runtime::{Call, Output, call, eventually};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 
@@ -29,18 +29,12 @@ tests![
 /// A path that is not there.
 const NOPE: &str = "/nope/nope";
 
-fn ocirt() {
-    need(Need::Ocirt, kind() == "ocirt");
-}
-
 fn running() -> Container {
-    let container = Bundle::new().create(probe!(sleep 600));
-    container.start().ok();
-    container
+    Bundle::new().start(probe!(sleep 600))
 }
 
 fn flags_of_old_engines_are_accepted_and_said_to_have_no_effect() {
-    ocirt();
+    need_ocirt();
     let container = running();
     let warned = |words: &[&str], flag: &str| {
         let output = Call::new(words.iter().copied()).as_user(container.bundle.as_user()).run().ok();
@@ -57,7 +51,7 @@ fn flags_of_old_engines_are_accepted_and_said_to_have_no_effect() {
 }
 
 fn flags_have_the_short_names_of_youki() {
-    ocirt();
+    need_ocirt();
     let bundle = Bundle::new().write(probe!(sleep 600));
     let (directory, root) = (bundle.dir.display().to_string(), host::root().display().to_string());
     let (log, pid_file) = (bundle.dir.join("log"), bundle.dir.join("pid"));
@@ -148,7 +142,7 @@ fn a_log_can_be_at_journald_or_syslog() {
 }
 
 fn a_line_for_journald_is_as_the_other_flags_say() {
-    ocirt();
+    need_ocirt();
     covering("/run", |run| {
         let journal = daemon(&run.join("systemd/journal/socket"));
         for (flags, identifier, object) in [
@@ -166,7 +160,7 @@ fn a_line_for_journald_is_as_the_other_flags_say() {
 }
 
 fn a_log_of_a_daemon_that_is_not_there_is_one_error() {
-    ocirt();
+    need_ocirt();
     let container = running();
     let kill = |flags: &[&str], words: &str| {
         let call = Call::new(["kill", container.id(), "KILL"]).global(flags.iter().copied());
@@ -182,7 +176,7 @@ fn a_log_of_a_daemon_that_is_not_there_is_one_error() {
 }
 
 fn the_level_decides_what_is_logged() {
-    ocirt();
+    need_ocirt();
     let with = |flags: &[&str]| {
         Call::new(["--criu", "x", "list"]).global(flags.iter().copied()).run().ok().stderr.contains("warning")
     };
@@ -192,7 +186,7 @@ fn the_level_decides_what_is_logged() {
 }
 
 fn info_says_what_the_host_has() {
-    ocirt();
+    need_ocirt();
     let output = call(["info"]).ok();
     let fact = |name: &str| {
         let line = output.stdout.lines().find(|line| line.starts_with(name));
@@ -229,7 +223,7 @@ fn a_foreground_run_is_a_subreaper_unless_told() {
 }
 
 fn plan_takes_the_command_line_of_create() {
-    ocirt();
+    need_ocirt();
     let bundle = Bundle::new().write(probe!(print "x"));
     let directory = bundle.dir.to_str().expect("UTF-8");
     let config = bundle.dir.join("config.json");

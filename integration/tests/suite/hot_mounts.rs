@@ -4,8 +4,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{Output, call, kind};
+use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::runtime::{Output, call};
 use ocirt_integration::{has, probe, tests, user};
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ const ROOT: u32 = 100_000;
 
 /// Older releases of crun, and runc, have no such command.
 fn only_where_it_is_there() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
 }
 
 /// `mounts ACTION` with this list.

@@ -1,8 +1,8 @@
 //! Every system call as the place of an accident: strace(1) kills the runtime there, or has the call fail.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{Call, Output, call, kind, reachable, strace_flags};
+use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::runtime::{Call, Output, call, reachable, strace_flags};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -66,7 +66,7 @@ pub fn traced(options: &str) -> (PathBuf, PathBuf) {
 
 /// All system calls of the command that `prepare` makes, once it has found its own way: after `first`.
 pub fn places(first: &str, prepare: impl Fn() -> (Bundle, Call)) -> Vec<Place> {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let has_strace = std::process::Command::new("strace").arg("-V").output().is_ok();
     need(Need::Strace, has_strace);
     let (program, trace) = traced("");
@@ -178,7 +178,7 @@ fn create_with_a_failing_system_call_leaves_nothing() {
 
 /// Those that the processes are made, heard and ended by which enter the user namespace for the runtime.
 fn a_failing_system_call_does_not_hold_up_who_joins_a_user_namespace() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     need(Need::Strace, std::process::Command::new("strace").arg("-V").output().is_ok());
     let donor = super::userns_path::donor();
     for name in ["socketpair", "clone3", "recvmsg", "pidfd_send_signal", "waitid"] {

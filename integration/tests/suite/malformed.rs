@@ -2,8 +2,7 @@
 //! specification: each is one line that names the field, exit status 1, and nothing left behind.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_root};
-use ocirt_integration::runtime::kind;
+use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 
@@ -30,7 +29,7 @@ tests![
 /// Sets, in what `bundle` makes, each field of a section to its value; all that is wrong is one failure.
 #[track_caller]
 fn refuse_each(section: &str, bundle: impl Fn() -> Bundle) {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let (_, rest) = ROWS.split_once(&format!("[{section}]\n")).expect("a section");
     let rows: Vec<_> = rest.lines().take_while(|line| !line.is_empty()).collect();
     assert!(!rows.is_empty(), "no rows of {section}");

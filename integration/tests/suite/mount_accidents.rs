@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{Call, call, kind, reachable, strace_flags};
+use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::runtime::{Call, call, reachable, strace_flags};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 
@@ -24,7 +24,7 @@ fn accident(name: &str, how: &str, count: u32) -> std::path::PathBuf {
 }
 
 fn needs_strace() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     need(Need::Strace, std::process::Command::new("strace").arg("-V").output().is_ok());
 }
 

@@ -2,8 +2,7 @@
 //! while it runs.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::kind;
+use ocirt_integration::runner::need_ocirt;
 use ocirt_integration::user::{self, RANGE, USER};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -39,7 +38,7 @@ fn private(bundle: &Bundle, owner: u32) -> PathBuf {
 }
 
 fn a_source_that_only_the_user_may_reach_is_bound() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let bundle = other();
     let source = private(&bundle, USER).display().to_string();
     let answers = bundle
@@ -67,7 +66,7 @@ fn mounts_of(container: &Container, command: &str, list: &Value) -> ocirt_integr
 }
 
 fn mounts_come_and_go_in_his_container() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     for bundle in [other(), Bundle::new().rootless(user::one_id())] {
         let source = private(&bundle, USER);
         let list = json!([
@@ -91,7 +90,7 @@ fn mounts_come_and_go_in_his_container() {
 
 /// That takes rights over the filesystem, which only root has.
 fn ids_of_the_hosts_files_are_not_mapped() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let bundle = other();
     let source = private(&bundle, USER).display().to_string();
     bundle.mount("bind", &source, "/mnt", &["bind", "idmap"]).refused("mount_setattr: operation not permitted");

@@ -3,8 +3,8 @@
 //! The host's network namespace is one that the test has made; its devices are pairs of virtual Ethernet.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_root};
-use ocirt_integration::runtime::{Output, kind};
+use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
+use ocirt_integration::runtime::Output;
 use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};
 use std::process::Command;
@@ -21,7 +21,7 @@ tests![
 
 /// A network namespace for this test and the runtimes that it starts, with a pair of devices.
 fn with_devices() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     // Devices of the host's network namespace are root's.
     need_root();
     // SAFETY: no memory is passed; the test is a process of its own.

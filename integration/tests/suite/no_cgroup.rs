@@ -2,8 +2,8 @@
 //! one says so.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{Call, call, eventually, kind};
+use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::runtime::{Call, call, eventually};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ tests![
 
 fn bundle() -> Bundle {
     // runc has no such flag.
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     Bundle::new().global(&["--cgroup-manager", "disabled"])
 }
 

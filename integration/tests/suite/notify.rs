@@ -4,7 +4,7 @@ use crate::exec::{exec, refused, running};
 use ocirt_integration::agent::{Agent, Answer};
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::need_ocirt;
 use ocirt_integration::runtime::{Call, call, eventually, kind, wait};
 use ocirt_integration::{probe, tests, user};
 use serde_json::{Value, json};
@@ -212,7 +212,7 @@ fn an_agent_that_is_not_there_is_an_error() {
 }
 
 fn an_agent_that_does_not_take_the_state_is_not_waited_for_for_ever() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let path = host::socket().with_extension("full");
     let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
     user::give_in_suite(&path);
@@ -227,7 +227,7 @@ fn an_agent_that_does_not_take_the_state_is_not_waited_for_for_ever() {
 /// One that accepts no connection, and one that reads nothing: the kernel keeps state and listener for both, and nobody
 /// answers. All is waited for at once, since it takes a minute. Hooks may take longer, beside an agent that answers.
 fn an_agent_that_never_answers_is_not_waited_for_for_ever() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let [idle, deaf] = ["idle", "deaf"].map(|name| host::socket().with_extension(name));
     let _idle = UnixListener::bind(&idle).expect("a socket");
     let accepting = UnixListener::bind(&deaf).expect("a socket");

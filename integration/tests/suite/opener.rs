@@ -5,8 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::kind;
+use ocirt_integration::runner::need_ocirt;
 use ocirt_integration::{has, host, probe, tests, user};
 use serde_json::json;
 
@@ -194,7 +193,7 @@ fn an_opener_that_is_not_answered_ends_with_the_container() {
 
 /// As below an engine whose own seccomp profile forbids it.
 fn without_the_rights_it_is_an_error_and_nothing_stays() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     for (missing, name, options) in [
         (libc::SYS_setns, "setns", &["bind"][..]),
         (libc::SYS_mount_setattr, "mount_setattr", &["bind", "idmap"]),

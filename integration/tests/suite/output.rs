@@ -1,7 +1,7 @@
 //! What the commands print, which is what engines parse: state, list, ps, version, features, spec, and the flags.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{Call, call, kind, path};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
@@ -145,7 +145,7 @@ fn the_version_has_the_lines_engines_parse() {
 
 /// go-runc takes nothing but `runc version `.
 fn called_as_runc_the_version_says_runc() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let link = host::place().join("runc");
     std::os::unix::fs::symlink(path(), &link).expect("symlink");
     let output = Call::new(["--version"]).root(None).program(&link).run().ok();
@@ -160,7 +160,7 @@ fn features_name_what_the_specification_names() {
     let text = std::fs::read_to_string(directory.join("defs-linux.json")).unwrap_or_default();
     let schema: Value = serde_json::from_str(&text).unwrap_or_default();
     need(Need::EngineConfigs, !schema.is_null());
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let features = call(["features"]).ok().json();
     let sorted = |list: &Value| {
         let mut words: Vec<String> = list.as_array().into_iter().flatten().map(|word| word.to_string()).collect();
@@ -308,7 +308,7 @@ fn help_is_printed() {
 }
 
 fn plan_prints_the_steps_and_changes_nothing() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let bundle = Bundle::new()
         .set("linux.sysctl", json!({ "net.ipv4.ip_unprivileged_port_start": "0" }))
         .write(probe!(print "x"));

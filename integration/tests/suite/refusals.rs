@@ -1,8 +1,8 @@
 //! Bad input: one message that names the fault, exit status 1, and nothing left behind.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{Call, call, kind};
+use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::runtime::{Call, call};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -138,7 +138,7 @@ fn a_bad_mount_is_refused() {
 
 /// A file system's option on a bind: crun and runtime-tools take it, so it may not be an error, nor pass unnoticed.
 fn an_option_without_effect_on_a_bind_is_a_warning() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let output = Bundle::new().mount("bind", "/tmp", "/x", &["rbind", "mode=755"]).run(probe!(print "it ran")).ok();
     assert!(output.stderr.contains("warning: mounts[") && output.stderr.contains("mode=755"), "{}", output.stderr);
 }
@@ -147,7 +147,7 @@ fn an_option_without_effect_on_a_bind_is_a_warning() {
 fn intel_rdt_without_resctrl_is_refused() {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
     need(Need::KernelFeature, !mounts.contains(" - resctrl "));
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     for value in [json!({}), json!({ "closID": "/" }), json!({ "schemata": ["L3:0=f"], "enableMonitoring": true })] {
         Bundle::new().set("linux.intelRdt", value).refused("linux.intelRdt: no resctrl filesystem is mounted");
     }
@@ -311,7 +311,7 @@ fn the_error_is_one_line_on_standard_error_and_one_in_the_log() {
 }
 
 fn the_log_says_where_the_fault_is() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let log = host::place().join("log.json");
     let flags = ["--log", log.to_str().expect("UTF-8"), "--log-format", "json"];
     Bundle::new().global(&flags).mount("tmpfs", "tmpfs", "/mnt", &["sice=1"]).refused("mounts");
@@ -344,7 +344,7 @@ fn numbers_out_of_range_are_refused() {
 
 /// quotactl_fd(2) came with the floor, Linux 5.14.
 fn a_kernel_below_the_floor_is_one_clear_error() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let bundle = Bundle::new().write(probe!(print "it ran"));
     let output = bundle.call("create").without(vec![libc::SYS_quotactl_fd]).run().fails("Linux 5.14");
     assert_eq!(output.stderr.trim_end().lines().count(), 1, "{}", output.stderr);

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{Call, Output, call, kind};
+use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::runtime::{Call, Output, call};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 
@@ -89,7 +89,7 @@ fn block_io_is_throttled_by_device() {
         }
     };
     expect(1_048_576);
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     update(&container, &json!({ "blockIO": rates(2_097_152) })).ok();
     expect(2_097_152);
     // One that is refused behind them: everything is as it was.
@@ -126,13 +126,13 @@ fn block_io_has_weights() {
     expect(&container, 300);
     let other = with("blockIO.weight", json!(500)).create(probe!(sleep 60));
     expect(&other, 500);
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     call(["update", "--blkio-weight", "5000", other.id()]).fails("blockIO.weight");
     expect(&other, 500);
 }
 
 fn leaf_weights_are_refused_where_there_are_none() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     need(Need::KernelFeature, !Path::new("/sys/fs/cgroup/blkio/blkio.leaf_weight").exists());
     with("blockIO.leafWeight", json!(300)).refused("linux.resources.blockIO.leafWeight");
     let device = json!([{ "major": 8, "minor": 0, "leafWeight": 300 }]);
@@ -140,7 +140,7 @@ fn leaf_weights_are_refused_where_there_are_none() {
 }
 
 fn packets_are_marked_on_v1_and_refused_on_v2() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let network = json!({ "classID": 1_048_577, "priorities": [{ "name": "lo", "priority": 3 }] });
     if host::is_cgroup2() || !has_controller("net_cls") {
         with("network", network).refused("linux.resources.network.classID");
@@ -158,7 +158,7 @@ fn packets_are_marked_on_v1_and_refused_on_v2() {
 }
 
 fn huge_pages_are_limited_or_refused_by_field() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let limit = json!([{ "pageSize": "2MB", "limit": 4_194_304 }]);
     if !has_controller("hugetlb") {
         with("hugepageLimits", limit).refused("linux.resources.hugepageLimits[0]: cgroup controller hugetlb");
@@ -175,7 +175,7 @@ fn huge_pages_are_limited_or_refused_by_field() {
 }
 
 fn rdma_is_refused_by_field_without_the_device() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     need(Need::KernelFeature, !Path::new("/sys/class/infiniband/nosuch0").exists());
     let limits = json!({ "nosuch0": { "hcaHandles": 2, "hcaObjects": 2000 } });
     let words = if has_controller("rdma") { "hca_handle=2 hca_object=2000" } else { "cgroup controller rdma" };
@@ -184,7 +184,7 @@ fn rdma_is_refused_by_field_without_the_device() {
 }
 
 fn a_burst_is_written() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let cpu = json!({ "quota": 50_000, "period": 100_000, "burst": 20_000 });
     let names = if host::is_cgroup2() { "cpu.max.burst" } else { "cpu.cfs_burst_us" };
     let plain = Bundle::new().create(probe!(sleep 60));
@@ -202,7 +202,7 @@ fn a_burst_is_written() {
 }
 
 fn a_controller_that_create_did_not_need_is_enabled_for_update() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     need(Need::CgroupV2, host::is_cgroup2());
     need(Need::KernelFeature, has_controller("rdma"));
     // A parent that passes on no more than the usual, which `create` is content with.

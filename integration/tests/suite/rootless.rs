@@ -3,7 +3,7 @@
 
 use super::userns_path::{self, inode, pause, sharing};
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{Call, Output, kind};
 use ocirt_integration::user::{self, RANGE, USER};
 use ocirt_integration::{host, probe, tests};
@@ -104,7 +104,7 @@ fn several_ranges_are_mapped_by_the_tools() {
 }
 
 fn ids_that_the_user_does_not_have_are_refused() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let foreign = json!([{ "containerID": 0, "hostID": 0, "size": 65536 }]);
     several().set("linux.uidMappings", foreign.clone()).refused("linux.uidMappings");
     let output = several().set("linux.gidMappings", foreign).refused("linux.gidMappings");
@@ -132,7 +132,7 @@ fn a_user_namespace_of_his_is_joined_by_path() {
 
 /// A program of the rootfs, or one that a relative PATH leads to, is none of the host's.
 fn the_tools_are_the_hosts_and_have_an_end() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let script = |bundle: &Bundle, path: &Path, text: &str| {
         std::fs::create_dir_all(path).expect("directory");
         std::fs::write(path.join("newuidmap"), format!("#!/bin/sh\n{text}\n")).expect("script");

@@ -3,8 +3,8 @@
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::criu;
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{Call, Output, call, eventually, kind};
+use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::runtime::{Call, Output, call, eventually};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 use std::ffi::CString;
@@ -22,14 +22,8 @@ tests![
     a_checkpoint_follows_no_link,
 ];
 
-fn ocirt() {
-    need(Need::Ocirt, kind() == "ocirt");
-}
-
 fn running() -> Container {
-    let container = Bundle::new().create(probe!(sleep 600));
-    container.start().ok();
-    container
+    Bundle::new().start(probe!(sleep 600))
 }
 
 fn state_file(container: &Container, name: &str) -> PathBuf {
@@ -159,7 +153,7 @@ fn remove(container: &Container, pid: u32) {
 }
 
 fn a_broken_state_is_one_error_of_every_command() {
-    ocirt();
+    need_ocirt();
     for (what, damage, words) in DAMAGES.iter().chain(STATE_DAMAGES) {
         let container = running();
         let (pid, file) = (container.pid(), state_file(&container, "state.json"));
@@ -179,7 +173,7 @@ fn a_broken_state_is_one_error_of_every_command() {
 }
 
 fn what_exec_reads_is_looked_at_as_well() {
-    ocirt();
+    need_ocirt();
     for (what, damage, words) in DAMAGES {
         let container = running();
         let pid = container.pid();
@@ -202,7 +196,7 @@ fn what_exec_reads_is_looked_at_as_well() {
 }
 
 fn one_broken_container_does_not_hide_the_others() {
-    ocirt();
+    need_ocirt();
     let (good, bad) = (running(), running());
     let (good_pid, pid) = (good.pid(), bad.pid());
     write(&state_file(&bad, "state.json"), "{");
@@ -220,7 +214,7 @@ fn one_broken_container_does_not_hide_the_others() {
 
 /// Below a `--root` that others can write: a link to another place, a file, and a directory with hooks of their own.
 fn a_state_directory_of_somebody_else_is_left_alone() {
-    ocirt();
+    need_ocirt();
     let container = running();
     let id = container.id().to_owned();
     let root = host::place().join("shared");
@@ -268,14 +262,14 @@ fn a_state_directory_of_somebody_else_is_left_alone() {
 
 /// A configuration so large that no later command would read the state.
 fn what_could_not_be_read_again_is_not_written() {
-    ocirt();
+    need_ocirt();
     let huge = "x".repeat(17 << 20);
     Bundle::new().set("annotations", json!({ "note": huge })).refused("larger than 16 MiB");
 }
 
 /// What ocirt keeps beside CRIU's images, damaged; CRIU is not even asked.
 fn a_hostile_image_directory_is_one_error_of_restore() {
-    ocirt();
+    need_ocirt();
     criu::required();
     let forged = |at: &str, name: &str| {
         let origin = json!({ "mount": "/" });
@@ -320,7 +314,7 @@ fn a_hostile_image_directory_is_one_error_of_restore() {
 
 /// The directory may be one that others can write.
 fn a_checkpoint_follows_no_link() {
-    ocirt();
+    need_ocirt();
     criu::required();
     let container = criu::counting(Bundle::new());
     let loot = host::place().join("loot");

@@ -4,7 +4,7 @@ mod table;
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::criu;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::need_ocirt;
 use ocirt_integration::runtime::{Call, Output, Running, call, eventually, kind};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::json;
@@ -42,7 +42,7 @@ use Cell::{Follows, No, Same, Skip, To};
 
 /// What the parser has and the table has are the same, so that no command is forgotten.
 fn every_command_is_a_row() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let help = call(["--help"]).ok().stdout;
     let (_, list) = help.split_once("Commands:\n").expect("a list of commands");
     let commands =

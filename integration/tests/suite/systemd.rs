@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{call, eventually, kind};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
@@ -63,7 +63,7 @@ pub fn shows(unit: &str, properties: &[(&str, &str)]) {
 }
 
 fn a_path_that_systemd_cannot_have_is_refused() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     for path in
         ["a:b:c", "a.slice:b", "a.slice:b:c:d", "a--b.slice:b:c", "../x.slice:b:c", "a.slice:b:", "a.slice:b:c/d"]
     {
@@ -205,7 +205,7 @@ fn annotations_are_properties() {
 }
 
 fn a_name_that_ends_in_slice_is_a_slice() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let (bundle, _) = bundle();
     let unit = format!("{}-sub.slice", host::tag());
     let path = json!(format!("{}.slice:suite:{unit}", host::tag()));

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{Call, call, eventually, kind};
 use ocirt_integration::{host, probe, tests};
 
@@ -124,7 +124,7 @@ fn the_system_bus_will_do() {
 }
 
 fn systemd_may_be_executed_anew_meanwhile() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     need(Need::Systemd, host::is_systemd());
     // Its private socket is made anew, and all connections are closed.
     let socket = || std::fs::metadata("/run/systemd/private").map(|it| it.ino()).unwrap_or_default();

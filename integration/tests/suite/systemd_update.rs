@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use ocirt_integration::bundle::Container;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::runner::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{call, kind};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ fn limits(unit: &str, container: &Container) -> [String; 10] {
 
 /// The last thing that an update does is to write what it did down; where it cannot, systemd has been told already.
 fn an_update_that_fails_leaves_systemd_as_it_was() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let (bundle, unit) = bundle();
     need(Need::CgroupV2, host::is_cgroup2());
     let resources = json!({ "memory": { "limit": 67_108_864 }, "pids": { "limit": 50 } });

@@ -1,7 +1,7 @@
 //! `update`: other limits for a container that exists, as the host sees them and as the container feels them.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need, need_root};
+use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, Output, call};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -270,7 +270,7 @@ fn attempt(container: &Container, round: usize) -> (String, String) {
 fn devices_change_for_a_container_that_runs() {
     // Only root may load the filter.
     need_root();
-    need(Need::Ocirt, ocirt_integration::runtime::kind() == "ocirt");
+    need_ocirt();
     let container = opener(fuse("").1);
     let pair = |read: &str, write: &str| (read.to_owned(), write.to_owned());
     assert_eq!(attempt(&container, 0), pair("EPERM", "EPERM"));
@@ -351,7 +351,7 @@ fn nonsense_is_refused_by_flag_or_field() {
 }
 
 fn a_limit_below_the_usage_is_refused_when_asked_to() {
-    need(Need::Ocirt, ocirt_integration::runtime::kind() == "ocirt");
+    need_ocirt();
     let bundle = sleeper();
     // Without swap to go to, v1 refuses by itself and v2 when told to.
     let usage = || limit(&bundle, ("memory", "memory.usage_in_bytes"), "memory.current").expect("usage");
@@ -367,7 +367,7 @@ fn unified_keys_can_be_updated() {
     let container = sleeper();
     let document = json!({ "unified": { "memory.high": "50331648" } });
     if !host::is_cgroup2() {
-        need(Need::Ocirt, ocirt_integration::runtime::kind() == "ocirt");
+        need_ocirt();
         update_by(&container, &document).fails("linux.resources.unified");
         return;
     }
@@ -378,7 +378,7 @@ fn unified_keys_can_be_updated() {
 }
 
 fn idle_and_real_time_flags_are_written_or_refused() {
-    need(Need::Ocirt, ocirt_integration::runtime::kind() == "ocirt");
+    need_ocirt();
     let container = sleeper();
     for (flag, value, v1, field) in [
         ("--cpu-idle", "1", "cpu.idle", "linux.resources.cpu.idle"),

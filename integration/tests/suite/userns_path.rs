@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host::{self, reap};
-use ocirt_integration::runner::{Need, need, need_root};
+use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{eventually, kind};
 use ocirt_integration::{has, probe, tests, user};
 use serde_json::{Value, json};
@@ -289,7 +289,7 @@ fn time_offsets_are_set_in_it() {
 
 /// The opener's part: the mappings that it works with are the namespace's.
 fn sources_are_opened_and_mapped_for_it() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     let donor = donor();
     let bundle = without_maps(member(&donor));
     let private = bundle.host_dir("private");
@@ -419,7 +419,7 @@ fn groups_stay_denied_where_they_are() {
 }
 
 fn a_container_of_it_cannot_be_checkpointed() {
-    need(Need::Ocirt, kind() == "ocirt");
+    need_ocirt();
     need_root();
     let donor = donor();
     let container = pause(member(&donor));

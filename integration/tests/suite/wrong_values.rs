@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need};
-use ocirt_integration::runtime::{Call, Output, eventually, kind};
+use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::runtime::{Call, Output, eventually};
 use ocirt_integration::{host, probe, tests};
 
 tests![
@@ -17,14 +17,8 @@ tests![
 /// A path that is not there.
 const NOPE: &str = "/nope/nope";
 
-fn ocirt() {
-    need(Need::Ocirt, kind() == "ocirt");
-}
-
 fn running() -> Container {
-    let container = Bundle::new().create(probe!(sleep 600));
-    container.start().ok();
-    container
+    Bundle::new().start(probe!(sleep 600))
 }
 
 /// What a refused call must leave as it was.
@@ -92,7 +86,7 @@ fn assert_one_error(output: &Output, status: i32, row: &[&str]) {
 }
 
 fn a_wrong_value_before_the_command_is_one_error() {
-    ocirt();
+    need_ocirt();
     let container = running();
     let rows: [&[&str]; 17] = [
         &["--root", "/", "state", "ID"],
@@ -117,7 +111,7 @@ fn a_wrong_value_before_the_command_is_one_error() {
 }
 
 fn a_wrong_value_of_create_or_run_is_one_error() {
-    ocirt();
+    need_ocirt();
     let container = running();
     let flags: [&[&str]; 17] = [
         &["--bundle", NOPE],
@@ -161,7 +155,7 @@ fn a_wrong_value_of_create_or_run_is_one_error() {
 }
 
 fn a_wrong_value_of_exec_is_one_error() {
-    ocirt();
+    need_ocirt();
     let container = running();
     let flags: [&[&str]; 22] = [
         &["--process", NOPE],
@@ -195,7 +189,7 @@ fn a_wrong_value_of_exec_is_one_error() {
 }
 
 fn a_wrong_value_of_any_other_command_is_one_error() {
-    ocirt();
+    need_ocirt();
     let container = running();
     let rows: [&[&str]; 23] = [
         &["start", "ID"],

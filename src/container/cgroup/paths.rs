@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::systemd::Unit;
 use super::{Join, Layout, TasksFile, absolute, file};
+use crate::sys::signal::KILL;
 use crate::sys::{self, Errno, SysError, cgroup};
-
-pub(super) const SIGKILL: i32 = 9;
 
 /// How long to wait for processes that were killed: one in uninterruptible sleep dies late or never.
 pub(super) const REMOVE_WITHIN: Duration = Duration::from_secs(10);
@@ -79,13 +78,13 @@ impl Paths {
     /// Sends a signal to every process in the cgroup and those below it. They are frozen meanwhile, so that none can
     /// fork away. SIGKILL also thaws, since the frozen do not die on v1, and is repeated until all are gone.
     pub fn kill_all(&self, signal: i32) -> Result<()> {
-        if signal != SIGKILL {
+        if signal != KILL {
             return self.signal_frozen(signal);
         }
         let deadline = Deadline::after(KILL_WITHIN);
         loop {
             if !self.kill_at_once() {
-                self.signal_frozen(SIGKILL)?;
+                self.signal_frozen(KILL)?;
             }
             if self.pids()?.is_empty() || deadline.pause().is_none() {
                 return Ok(());
@@ -107,7 +106,7 @@ impl Paths {
         // Without a freezer, or in the time of one that is stuck, the signal is still worth sending.
         let frozen = was_frozen || self.freeze().is_ok();
         let sent = self.pids().and_then(|pids| pids.into_iter().try_for_each(|pid| signal_one(pid, signal)));
-        if frozen && (!was_frozen || signal == SIGKILL) {
+        if frozen && (!was_frozen || signal == KILL) {
             self.thaw()?;
         }
         sent
@@ -194,7 +193,7 @@ impl Paths {
     pub fn remove(&self) -> Result<()> {
         let Some(unit) = &self.unit else { return self.remove_directories() };
         // systemd would first ask politely, and wait.
-        self.kill_all(SIGKILL)?;
+        self.kill_all(KILL)?;
         let stopped = unit.stop();
         if stopped.is_err() {
             // A systemd that cannot be reached sees by itself that all have ended, and removes the cgroup. It must not
@@ -226,7 +225,7 @@ impl Paths {
             }
             let left = pids_below(directory).unwrap_or_default();
             // One that only this hierarchy knows is not reached by way of the others.
-            left.iter().try_for_each(|pid| signal_one(*pid, SIGKILL))?;
+            left.iter().try_for_each(|pid| signal_one(*pid, KILL))?;
             self.thaw()?;
             if deadline.pause().is_none() {
                 bail!("remove cgroup {directory}: still in use after {deadline} by processes {left:?}");

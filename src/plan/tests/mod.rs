@@ -5,6 +5,7 @@ mod order;
 
 use std::path::Path;
 
+use anyhow::Result;
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
@@ -56,6 +57,10 @@ fn in_user_namespace() -> Value {
 }
 
 fn planned(config: &Value, gate: Gate) -> Plan {
+    tried(config, gate).unwrap()
+}
+
+fn tried(config: &Value, gate: Gate) -> Result<Plan> {
     let spec: Spec = serde_json::from_value(config.clone()).unwrap();
     let bundle = Path::new("/bundle");
     let request = Request {
@@ -68,7 +73,7 @@ fn planned(config: &Value, gate: Gate) -> Plan {
         gate,
         rootless: || false,
     };
-    create(&spec, &request).unwrap()
+    create(&spec, &request)
 }
 
 /// The steps a line each, without what differs between hosts: the version of cgroups, a /proc/kcore to link to, and the

@@ -1,15 +1,12 @@
 //! What must come before what, whatever else the list has: each test is a reason for a part of the order.
 
 use std::os::fd::AsRawFd;
-use std::path::Path;
 
-use oci_spec::runtime::Spec;
 use serde_json::json;
 
-use super::{assert_order, default_config, in_user_namespace, place, planned, rich_config, steps};
-use crate::container::cgroup::Manager;
+use super::{assert_order, default_config, in_user_namespace, place, planned, rich_config, steps, tried};
 use crate::init::link::Failure;
-use crate::plan::{Gate, Label, Request, StepError, create};
+use crate::plan::{Gate, Label, StepError};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::testing::in_a_child;
 use crate::sys::{Errno, Fault};
@@ -19,21 +16,8 @@ use crate::sys::{Errno, Fault};
 fn init_waits_for_network_devices() {
     let mut config = rich_config();
     config["linux"]["netDevices"] = json!({ "eth0": { "name": "lan%d" } });
-    let spec: Spec = serde_json::from_value(config.clone()).unwrap();
-    let bundle = Path::new("/bundle");
-    let gate = Gate::Socket;
-    let request = Request {
-        id: "test",
-        cgroup_manager: Manager::Cgroupfs,
-        bundle,
-        no_pivot: false,
-        no_new_keyring: false,
-        preserve_fds: 0,
-        gate,
-        rootless: || false,
-    };
     if crate::sys::ids::effective_uid() != 0 {
-        let error = create(&spec, &request).err().unwrap().to_string();
+        let error = tried(&config, Gate::Socket).err().unwrap().to_string();
         assert!(error.starts_with("linux.netDevices: a runtime that is not root"), "{error}");
         return;
     }

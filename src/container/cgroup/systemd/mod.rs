@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::device_rules::Rules;
 use super::layout::Layout;
 use super::resources::Write;
-use crate::sys::cgroup;
+use crate::sys::{cgroup, signal};
 use bus::{Bus, Connection, Failed};
 pub use limits::OldLimits;
 use name::Name;
@@ -179,7 +179,7 @@ impl Unit {
                 if let Some(pid) = pid {
                     // It would only be asked to end, and the first of a pid namespace does not hear that: systemd would
                     // wait for TimeoutStopSec. It may have ended by itself.
-                    let _ = cgroup::kill(pid, super::paths::SIGKILL);
+                    let _ = cgroup::kill(pid, signal::KILL);
                 }
                 let _ = self.stop();
             }
