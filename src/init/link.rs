@@ -1,24 +1,66 @@
-//! The conversation between the runtime and init: one SOCK_SEQPACKET pair, one message per direction.
+//! The conversation between the runtime and init: one SOCK_SEQPACKET pair, and `start`'s connection to the gate.
 //!
-//! The runtime only ever says Go; init only says how far it got, what it needs, or what failed. An end of file means that the peer is
-//! gone, or, to the runtime, that exec succeeded. Each side has a type of its own, so that the wrong direction does not
-//! compile. Bytes from init are parsed, never trusted: at the end it runs what the container brought.
+//! The runtime only ever says Go; init only says how far it got, what it needs, or what failed. An end of file means
+//! that the peer is gone, or, to the runtime, that exec succeeded. Each side has a type of its own, so that the wrong
+//! direction does not compile. Bytes from init are parsed, never trusted: at the end it runs what the container brought.
 //!
 //! ```text
 //! report:  'R' milestone
 //!          'L', with the descriptor of a seccomp listener; the sender waits for Go
 //!          'L' number:u32     the same, but the listener will be that descriptor of the sender
-//!          'N' step:u16                                          (little endian)
+//!          'N' step:u32                                          (little endian)
 //!          'B' pid:u32, with a pidfd: of init, by whoever made it in place of the runtime
-//!          'F' step:u16 errno:i32 call_len:u8 call… detail…      (little endian)
+//!          'F' step:u32 errno:i32 call_len:u8 call… detail…      (little endian)
 //!             of a hook with a file of what it said, as a descriptor
-//! go:      'G' step:u16…, with up to MAX_FDS descriptors; the steps are theirs, where init needs them for some
+//! go:      'G' step:u32…, with up to MAX_FDS descriptors; the steps are theirs, where init needs them for some
 //! ```
 
+use core::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
 
 use crate::sys::socket::{self, MAX_FDS};
 use crate::sys::{self, Errno, Fault, SysError, Text};
+
+/// The number of a step in its plan: wide enough that no list of config.json wraps it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepIndex(u32);
+
+impl StepIndex {
+    pub const FIRST: Self = Self(0);
+    const BYTES: usize = size_of::<u32>();
+
+    /// The step at this place of a list. A list is in memory, where 2^32 steps do not fit: the last number is no step's.
+    pub fn of(place: usize) -> Self {
+        Self(u32::try_from(place).unwrap_or(u32::MAX))
+    }
+
+    /// The place in the list.
+    pub const fn place(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The items of a list, each with its number.
+    pub fn number<T>(items: impl IntoIterator<Item = T>) -> impl Iterator<Item = (Self, T)> {
+        items.into_iter().enumerate().map(|(place, item)| (Self::of(place), item))
+    }
+
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        self.0.to_le_bytes()
+    }
+
+    fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(u32::from_le_bytes(bytes))
+    }
+}
+
+impl fmt::Display for StepIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// How far init has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +83,7 @@ pub enum Report {
     /// The number that a seccomp listener is about to have as descriptor of the sender.
     ListenerAt(u32),
     /// Only the runtime may open what this step needs.
-    Needs(u16),
+    Needs(StepIndex),
     /// Init's pid, which came with its pidfd.
     Born(u32),
     Failed(Failure),
@@ -50,24 +92,20 @@ pub enum Report {
 /// Which step of the plan failed, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Failure {
-    pub step: u16,
+    pub step: StepIndex,
     pub errno: Errno,
     pub call: Text,
     pub detail: Text,
 }
 
 impl Failure {
-    pub fn new(step: usize, fault: &Fault) -> Self {
-        Self {
-            step: step as u16,
-            errno: fault.errno,
-            call: Text::from_bytes(fault.call.as_bytes()),
-            detail: fault.detail,
-        }
+    pub fn new(step: StepIndex, fault: &Fault) -> Self {
+        Self { step, errno: fault.errno, call: Text::from_bytes(fault.call.as_bytes()), detail: fault.detail }
     }
 }
 
-const LONGEST: usize = 8 + 2 * Text::CAPACITY;
+const LONGEST_GO: usize = 1 + StepIndex::BYTES * MAX_FDS;
+const LONGEST: usize = 10 + 2 * Text::CAPACITY;
 
 /// The runtime's end.
 #[derive(Debug)]
@@ -95,11 +133,11 @@ impl RuntimeEnd {
     }
 
     /// Lets init go on with what some of its steps need: a descriptor for each of `steps`, up to MAX_FDS of them.
-    pub fn go_with(&self, steps: &[u16], fds: &[BorrowedFd]) -> sys::Result<()> {
-        let mut bytes = [0; 1 + 2 * MAX_FDS];
+    pub fn go_with(&self, steps: &[StepIndex], fds: &[BorrowedFd]) -> sys::Result<()> {
+        let mut bytes = [0; LONGEST_GO];
         let mut filled = 0;
         for (slot, byte) in
-            bytes.iter_mut().zip([b'G'].into_iter().chain(steps.iter().flat_map(|step| step.to_le_bytes())))
+            bytes.iter_mut().zip([b'G'].into_iter().chain(steps.iter().flat_map(|step| step.to_bytes())))
         {
             *slot = byte;
             filled += 1;
@@ -182,7 +220,7 @@ impl InitEnd {
 
     /// Waits for the runtime's Go and returns which steps it brings something for. EPIPE: the runtime is gone.
     pub fn wait_for_opened(&self) -> sys::Result<Opened> {
-        let mut buffer = [0; 1 + 2 * MAX_FDS];
+        let mut buffer = [0; LONGEST_GO];
         let received = socket::receive(self.0.as_fd(), &mut buffer)?;
         match buffer.get(..received.len) {
             Some([b'G', steps @ ..]) => Ok(Opened::new(steps, received.fds)),
@@ -192,7 +230,7 @@ impl InitEnd {
 }
 
 /// What the runtime opened for steps to come.
-pub struct Opened([Option<(u16, OwnedFd)>; MAX_FDS]);
+pub struct Opened([Option<(StepIndex, OwnedFd)>; MAX_FDS]);
 
 impl Default for Opened {
     fn default() -> Self {
@@ -204,13 +242,13 @@ impl Opened {
     fn new(steps: &[u8], fds: [Option<OwnedFd>; MAX_FDS]) -> Self {
         let mut opened = Self::default();
         for ((slot, step), fd) in opened.0.iter_mut().zip(steps.as_chunks().0).zip(fds) {
-            *slot = fd.map(|fd| (u16::from_le_bytes(*step), fd));
+            *slot = fd.map(|fd| (StepIndex::from_bytes(*step), fd));
         }
         opened
     }
 
     /// What was opened for `step`, once.
-    pub fn take(&mut self, step: u16) -> Option<OwnedFd> {
+    pub fn take(&mut self, step: StepIndex) -> Option<OwnedFd> {
         let slot = self.0.iter_mut().find(|slot| slot.as_ref().is_some_and(|(owner, _)| *owner == step))?;
         slot.take().map(|(_, fd)| fd)
     }
@@ -252,7 +290,7 @@ fn encode(report: &Report, message: &mut Message) {
         }
         Report::Needs(step) => {
             message.push(b"N");
-            message.push(&step.to_le_bytes());
+            message.push(&step.to_bytes());
         }
         Report::Born(pid) => {
             message.push(b"B");
@@ -261,9 +299,9 @@ fn encode(report: &Report, message: &mut Message) {
         Report::Failed(failure) => {
             let call = failure.call.as_bytes();
             message.push(b"F");
-            message.push(&failure.step.to_le_bytes());
+            message.push(&failure.step.to_bytes());
             message.push(&(failure.errno as i32).to_le_bytes());
-            message.push(&[call.len() as u8]);
+            message.push(&[failure.call.len()]);
             message.push(call);
             message.push(failure.detail.as_bytes());
         }
@@ -278,7 +316,7 @@ fn parse(bytes: &[u8]) -> Option<Report> {
         }
         [b'L'] => Some(Report::Listener),
         [b'L', number @ ..] => Some(Report::ListenerAt(u32::from_le_bytes(number.try_into().ok()?))),
-        [b'N', low, high] => Some(Report::Needs(u16::from_le_bytes([*low, *high]))),
+        [b'N', step @ ..] => Some(Report::Needs(StepIndex::from_bytes(step.try_into().ok()?))),
         [b'B', pid @ ..] => Some(Report::Born(u32::from_le_bytes(pid.try_into().ok()?))),
         [b'F', rest @ ..] => {
             let (step, rest) = rest.split_first_chunk()?;
@@ -286,7 +324,7 @@ fn parse(bytes: &[u8]) -> Option<Report> {
             let (call_len, rest) = rest.split_first()?;
             let (call, detail) = rest.split_at_checked(usize::from(*call_len))?;
             Some(Report::Failed(Failure {
-                step: u16::from_le_bytes(*step),
+                step: StepIndex::from_bytes(*step),
                 errno: Errno::from_raw(i32::from_le_bytes(*errno)),
                 call: Text::from_bytes(call),
                 detail: Text::from_bytes(detail),
@@ -304,9 +342,19 @@ mod tests {
     fn a_failure_arrives_as_it_was_sent() {
         let (runtime, init) = pair().unwrap();
         let fault = Fault::new("fsconfig", Errno::EINVAL, "tmpfs: Unknown parameter 'sice'");
-        let sent = Report::Failed(Failure::new(513, &fault));
+        let sent = Report::Failed(Failure::new(StepIndex::of(70_001), &fault));
         init.report(&sent).unwrap();
         assert_eq!(runtime.report().unwrap(), Some(sent));
+    }
+
+    #[test]
+    fn no_two_steps_of_a_list_share_a_number() {
+        for places in [[0, 1 << 16], [1, (1 << 16) + 1], [0, 1 << 32], [5, (1 << 32) + 5]] {
+            let [one, other] = places.map(StepIndex::of);
+            assert!(one < other, "{places:?}");
+            assert_eq!(one.place(), places[0]);
+        }
+        assert_eq!(StepIndex::number(["a", "b"]).last(), Some((StepIndex(1), "b")));
     }
 
     #[test]
@@ -354,22 +402,33 @@ mod tests {
     #[test]
     fn what_a_step_needs_arrives_for_that_step_once() {
         let (runtime, init) = pair().unwrap();
-        init.report(&Report::Needs(300)).unwrap();
-        assert_eq!(runtime.report().unwrap(), Some(Report::Needs(300)));
+        let [early, late] = [7, 65_536 + 7].map(StepIndex::of);
+        init.report(&Report::Needs(late)).unwrap();
+        assert_eq!(runtime.report().unwrap(), Some(Report::Needs(late)));
         let file = |text: &str| socket::sealed_file(c"test", text.as_bytes()).unwrap();
-        runtime.go_with(&[300, 7], &[file("one").as_fd(), file("other").as_fd()]).unwrap();
+        runtime.go_with(&[late, early], &[file("one").as_fd(), file("other").as_fd()]).unwrap();
         let mut opened = init.wait_for_opened().unwrap();
-        let text = std::io::read_to_string(std::fs::File::from(opened.take(7).unwrap())).unwrap();
-        assert_eq!((text.as_str(), opened.take(7).is_none(), opened.take(300).is_some()), ("other", true, true));
+        let text = std::io::read_to_string(std::fs::File::from(opened.take(early).unwrap())).unwrap();
+        assert_eq!((text.as_str(), opened.take(early).is_none(), opened.take(late).is_some()), ("other", true, true));
         drop(runtime);
         assert_eq!(init.wait_for_opened().err().unwrap().errno, Errno::EPIPE);
     }
 
     #[test]
     fn junk_is_an_error_and_never_a_panic() {
-        for junk in
-            [&b"R"[..], b"Rx", b"F", b"F\0\0", b"F\0\0\0\0\0\0\xffabc", b"X", b"R\0\0", b"L\0", b"N", b"Nx", b"Bxyz"]
-        {
+        for junk in [
+            &b"R"[..],
+            b"Rx",
+            b"F",
+            b"F\0\0",
+            b"F\0\0\0\0\0\0\0\0\xffabc",
+            b"X",
+            b"R\0\0",
+            b"L\0",
+            b"N",
+            b"Nx",
+            b"Bxyz",
+        ] {
             assert_eq!(parse(junk), None, "{junk:?}");
         }
     }

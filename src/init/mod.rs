@@ -4,7 +4,7 @@
 //! or allocated was, in `plan`; what is left is how, never what.
 
 #![forbid(unsafe_code)]
-#![deny(clippy::indexing_slicing)]
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 pub mod link;
 pub mod step;
@@ -17,7 +17,7 @@ use crate::container::rootfs::mask::Masks;
 use crate::sys::path::{ProcFd, RootFd};
 use crate::sys::{self, Errno, Fault};
 
-use link::{Failure, InitEnd, Opened};
+use link::{Failure, InitEnd, Opened, StepIndex};
 use step::{Planned, Step};
 
 /// The descriptors that init brings from the runtime.
@@ -48,7 +48,7 @@ pub struct Inside {
     /// What the runtime opened for steps to come.
     pub opened: Opened,
     /// The number of the step that is taken.
-    pub step: u16,
+    pub step: StepIndex,
 }
 
 /// The life of init: every step in order, or one report of the step that failed.
@@ -61,10 +61,10 @@ pub fn run_all(steps: &[Planned], link: InitEnd, inherited: Inherited) -> ! {
         hook_states: [None, None],
         masks: Masks::default(),
         opened: Opened::default(),
-        step: 0,
+        step: StepIndex::FIRST,
     };
-    for (index, planned) in steps.iter().enumerate() {
-        inside.step = index as u16;
+    for (index, planned) in StepIndex::number(steps) {
+        inside.step = index;
         if let Err(fault) = planned.step.run(&mut inside) {
             // The runtime may be gone; then there is nobody left to tell.
             let _ = inside.link.report_failure(Failure::new(index, &fault), inside.said(&planned.step));

@@ -21,7 +21,7 @@ use crate::container::process::user::BecomeRoot;
 use crate::container::rootfs::hot::{HotMount, Unmount};
 use crate::container::rootfs::idmap::UserNamespaces;
 use crate::container::rootfs::mount;
-use crate::init::link::Failure;
+use crate::init::link::{Failure, StepIndex};
 use crate::plan::StepError;
 use crate::plan::mounts::{self, Listed};
 use crate::sys::mount::{Depth, Sharing, set_sharing};
@@ -75,7 +75,7 @@ struct Container {
 }
 
 /// The item that failed, and why.
-type Failed = (u16, Fault);
+type Failed = (StepIndex, Fault);
 
 impl Container {
     fn open(host: &Host, id: &Id) -> Result<Self> {
@@ -144,13 +144,13 @@ impl Container {
 
     /// In a process of its own: opens, goes into the container, and mounts.
     fn add(&self, listed: &Listed<HotMount>, maps: &[OwnedFd], outside: &OwnedFd) -> Result<(), Failed> {
-        let first = |error: SysError| (0, Fault::from(error));
+        let first = |error: SysError| (StepIndex::FIRST, Fault::from(error));
         proc_self::set_undumpable().map_err(first)?;
         let descriptors = file::open_directory(c"/proc/self/fd").map_err(first)?;
         let user = self.user().map(AsFd::as_fd);
         let is_inside = opener::join_mounts(outside.as_fd(), user).map_err(first)?;
         let namespaces = UserNamespaces { listed: maps, container: user };
-        let items = || (0..).zip(&listed.items);
+        let items = || StepIndex::number(&listed.items);
         let opened = items().map(|(index, hot)| hot.open(namespaces).map_err(|fault| (index, fault)));
         let opened = opened.collect::<Result<Vec<_>, _>>()?;
         let left = self.namespaces.iter().filter(|(kind, _)| !is_inside || *kind != Kind::User);
@@ -160,11 +160,11 @@ impl Container {
         let root = root().map_err(first)?;
         if user.is_some() {
             // What is made on the way to a mount point is the container's.
-            BecomeRoot::default().apply().map_err(|fault| (0, fault))?;
+            BecomeRoot::default().apply().map_err(|fault| (StepIndex::FIRST, fault))?;
         }
         for ((index, hot), opened) in items().zip(opened) {
             if let Err(fault) = hot.apply(&root, opened, descriptors.as_fd()) {
-                for done in listed.items.iter().take(usize::from(index)).rev() {
+                for done in listed.items.iter().take(index.place()).rev() {
                     // The first error is the one to tell.
                     let _ = done.undo(&root, descriptors.as_fd());
                 }
@@ -176,16 +176,16 @@ impl Container {
 
     /// In a process of its own: goes into the container, and unmounts once all are found.
     fn remove(&self, listed: &Listed<Unmount>) -> Result<(), Failed> {
-        let first = |error: SysError| (0, Fault::from(error));
+        let first = |error: SysError| (StepIndex::FIRST, Fault::from(error));
         proc_self::set_undumpable().map_err(first)?;
         let descriptors = file::open_directory(c"/proc/self/fd").map_err(first)?;
         if let Some((_, mounts)) = self.namespaces.iter().find(|(kind, _)| *kind == Kind::Mount) {
             opener::join_mounts(mounts.as_fd(), self.user().map(AsFd::as_fd)).map_err(first)?;
         }
         let root = root().map_err(first)?;
-        let find = |(index, unmount): (u16, &Unmount)| unmount.find(&root).map_err(|fault| (index, fault));
-        let found = (0..).zip(&listed.items).map(find).collect::<Result<Vec<_>, _>>()?;
-        let found: Vec<_> = (0..).zip(&listed.items).zip(found).collect();
+        let find = |(index, unmount): (StepIndex, &Unmount)| unmount.find(&root).map_err(|fault| (index, fault));
+        let found = StepIndex::number(&listed.items).map(find).collect::<Result<Vec<_>, _>>()?;
+        let found: Vec<_> = StepIndex::number(&listed.items).zip(found).collect();
         for ((index, unmount), there) in found.into_iter().rev() {
             unmount.detach(there.as_fd(), descriptors.as_fd()).map_err(|fault| (index, fault))?;
         }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::container::id_map::IdMaps;
 use crate::container::rootfs::idmap::UserNamespaces;
-use crate::init::link::{self, Failure, Report, RuntimeEnd};
+use crate::init::link::{self, Failure, Report, RuntimeEnd, StepIndex};
 use crate::init::step::Step;
 use crate::plan::{Plan, StepError};
 use crate::sys::namespace::{self, Kind, Kinds};
@@ -86,7 +86,7 @@ impl View {
 /// Lets init, which is at `step`, go on with what this step needs, and with what later ones will need as well.
 ///
 /// `listed` are the user namespaces of the plan's id-mapped mounts.
-pub fn serve(view: &View, link: &RuntimeEnd, plan: &Plan, step: u16, listed: &[OwnedFd]) -> Result<()> {
+pub fn serve(view: &View, link: &RuntimeEnd, plan: &Plan, step: StepIndex, listed: &[OwnedFd]) -> Result<()> {
     let namespaces = UserNamespaces { listed, container: Some(view.user.as_fd()) };
     let wanted = Wanted { plan, step, namespaces };
     in_a_child(|failure| plan.word(failure), || wanted.open_and_pass(view.mounts.as_fd(), link))
@@ -107,7 +107,7 @@ pub fn join_mounts(mounts: BorrowedFd, user: Option<BorrowedFd>) -> sys::Result<
 /// Does `work` in a process of its own and waits for it; `word` tells which step or item failed.
 pub fn in_a_child(
     word: impl Fn(&Failure) -> StepError,
-    work: impl FnOnce() -> std::result::Result<(), (u16, Fault)>,
+    work: impl FnOnce() -> std::result::Result<(), (StepIndex, Fault)>,
 ) -> Result<()> {
     let (ours, theirs) = link::pair()?;
     let child = match process::clone_process(0, None).context("opener")? {
@@ -115,7 +115,7 @@ pub fn in_a_child(
             drop(ours);
             if let Err((step, fault)) = work() {
                 // The runtime may be gone; then there is nobody left to tell.
-                let _ = theirs.report(&Report::Failed(Failure::new(step.into(), &fault)));
+                let _ = theirs.report(&Report::Failed(Failure::new(step, &fault)));
                 process::exit_now(1)
             }
             process::exit_now(0)
@@ -137,13 +137,13 @@ pub fn in_a_child(
 
 struct Wanted<'a> {
     plan: &'a Plan,
-    step: u16,
+    step: StepIndex,
     namespaces: UserNamespaces<'a>,
 }
 
 impl Wanted<'_> {
     /// Opens in the mount namespace `mounts`, and passes on to init.
-    fn open_and_pass(&self, mounts: BorrowedFd, link: &RuntimeEnd) -> std::result::Result<(), (u16, Fault)> {
+    fn open_and_pass(&self, mounts: BorrowedFd, link: &RuntimeEnd) -> std::result::Result<(), (StepIndex, Fault)> {
         let at_step = |error: SysError| (self.step, error.into());
         proc_self::set_undumpable().map_err(at_step)?;
         join_mounts(mounts, self.namespaces.container).map_err(at_step)?;
@@ -155,18 +155,18 @@ impl Wanted<'_> {
 
     /// What the step needs, and what later steps would ask for one by one. Of those, what cannot be opened is left to
     /// them: an earlier step may change that.
-    fn open(&self) -> std::result::Result<Vec<(u16, OwnedFd)>, (u16, Fault)> {
-        let Some(first) = self.plan.steps.get(usize::from(self.step)) else { return Ok(Vec::new()) };
+    fn open(&self) -> std::result::Result<Vec<(StepIndex, OwnedFd)>, (StepIndex, Fault)> {
+        let Some(first) = self.plan.steps.get(self.step.place()) else { return Ok(Vec::new()) };
         let needed = self.open_one(&first.step).map_err(|fault| (self.step, fault))?;
         let mut opened = vec![(self.step, needed)];
-        for (index, planned) in self.plan.steps.iter().enumerate().skip(usize::from(self.step) + 1) {
+        for (index, planned) in StepIndex::number(&self.plan.steps).skip(self.step.place() + 1) {
             if opened.len() == MAX_FDS {
                 break;
             }
             if opens_early(&planned.step, &self.plan.rootfs)
                 && let Ok(fd) = self.open_one(&planned.step)
             {
-                opened.push((index as u16, fd));
+                opened.push((index, fd));
             }
         }
         Ok(opened)

@@ -12,7 +12,7 @@ use super::opener::Killed;
 use crate::container::id_map::existing::{self, Existing};
 use crate::container::namespaces::{self, Join};
 use crate::container::time_namespace::TimeNamespace;
-use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd};
+use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd, StepIndex};
 use crate::plan::{Entrance, Label, Plan, StepError};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::process::{self, Child, Cloned};
@@ -63,7 +63,7 @@ fn maps_of(namespace: &Join) -> Result<Existing> {
             let entered = proc_self::set_undumpable().map_err(Fault::from).and_then(|()| namespace.apply());
             let report = match &entered {
                 Ok(()) => Report::Reached(Milestone::Ready),
-                Err(fault) => Report::Failed(Failure::new(0, fault)),
+                Err(fault) => Report::Failed(Failure::new(StepIndex::FIRST, fault)),
             };
             // Until the runtime is done, or gone.
             let _ = theirs.report(&report).and_then(|()| theirs.wait_for_go());
@@ -90,7 +90,7 @@ fn first_report(end: &RuntimeEnd) -> Result<Option<(Report, Option<OwnedFd>)>> {
 }
 
 fn label(field: &str, what: impl ToString) -> Label {
-    Label { index: 0, field: field.to_owned(), what: what.to_string() }
+    Label { index: StepIndex::FIRST, field: field.to_owned(), what: what.to_string() }
 }
 
 /// Makes init, as a child of ours, from inside the user namespace; in init, returns as fork(2) does.
@@ -103,7 +103,9 @@ pub fn clone_init(entrance: &Entrance, flags: u64, cgroup: Option<BorrowedFd>) -
             let told = match made {
                 Ok(Cloned::Child) => return Ok(Cloned::Child),
                 Ok(Cloned::Runtime(init)) => theirs.report_born(init.pid as u32, init.pidfd.as_fd()),
-                Err((item, fault)) => theirs.report(&Report::Failed(Failure::new(item.number(), &fault))),
+                Err((item, fault)) => {
+                    theirs.report(&Report::Failed(Failure::new(StepIndex::of(item.number()), &fault)))
+                }
             };
             process::exit_now(i32::from(told.is_err()))
         }
@@ -177,7 +179,7 @@ impl Entrance {
     }
 
     fn word(&self, failure: &Failure) -> StepError {
-        let label = match Item::numbered(failure.step.into()) {
+        let label = match Item::numbered(failure.step.place()) {
             Item::OomScore => self.oom_score_adj.as_ref().map(|score| label("process.oomScoreAdj", score)),
             Item::User => Some(label("linux.namespaces", &self.user)),
             Item::Time => self.time.as_ref().map(|time| label("linux.timeOffsets", time)),

@@ -1,6 +1,7 @@
 //! From a validated config.json to the plan: which steps init takes, and THE ORDER of everything. Nothing is done here.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::cast_possible_truncation)]
 
 mod birth;
 mod create;
@@ -27,7 +28,7 @@ use crate::container::process::oom::OomScoreAdj;
 use crate::container::process::rlimits::Rlimit;
 use crate::container::seccomp;
 use crate::container::time_namespace::TimeNamespace;
-use crate::init::link::Failure;
+use crate::init::link::{Failure, StepIndex};
 use crate::init::step::{Planned, Step};
 use crate::sys::namespace::Kinds;
 use crate::sys::{Errno, Text};
@@ -136,7 +137,7 @@ impl Plan {
 
     /// The steps that are taken after the word to start.
     pub fn start_steps(&self) -> Vec<Label> {
-        let labels = self.steps.iter().enumerate().map(|(index, planned)| (planned, Label::new(index as u16, planned)));
+        let labels = StepIndex::number(&self.steps).map(|(index, planned)| (planned, Label::new(index, planned)));
         labels.skip_while(|(planned, _)| !planned.step.waits_for_start()).map(|(_, label)| label).collect()
     }
 }
@@ -149,7 +150,7 @@ impl fmt::Display for Plan {
 }
 
 fn word(steps: &[Planned], failure: &Failure) -> StepError {
-    let label = steps.get(usize::from(failure.step)).map(|planned| Label::new(failure.step, planned));
+    let label = steps.get(failure.step.place()).map(|planned| Label::new(failure.step, planned));
     StepError::new(label.as_ref(), failure)
 }
 
@@ -166,7 +167,7 @@ fn list(steps: &[Planned], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 /// Which step this is, for whoever has no plan: `start`.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct Label {
-    pub index: u16,
+    pub index: StepIndex,
     /// The place in config.json, e.g. `mounts[3]`; empty for a step that no field asks for.
     pub field: String,
     /// The step as text, e.g. `mount tmpfs on /tmp`.
@@ -174,7 +175,7 @@ pub struct Label {
 }
 
 impl Label {
-    fn new(index: u16, planned: &Planned) -> Self {
+    fn new(index: StepIndex, planned: &Planned) -> Self {
         Self { index, field: planned.field.clone(), what: planned.step.to_string() }
     }
 }

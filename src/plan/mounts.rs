@@ -7,6 +7,7 @@ use super::Label;
 use crate::container::id_map::{self, IdMaps};
 use crate::container::rootfs::hot::{HotMount, Unmount};
 use crate::container::rootfs::mount::Context;
+use crate::init::link::StepIndex;
 
 /// A list of things to do in a container, each with its place in the list that asks for it.
 pub struct Listed<T> {
@@ -18,8 +19,8 @@ pub struct Listed<T> {
 
 impl<T: std::fmt::Display> Listed<T> {
     /// Which item this is, in words.
-    pub fn label(&self, index: u16) -> Option<Label> {
-        let item = self.items.get(usize::from(index))?;
+    pub fn label(&self, index: StepIndex) -> Option<Label> {
+        let item = self.items.get(index.place())?;
         Some(Label { index, field: format!("mounts[{index}]"), what: item.to_string() })
     }
 }

@@ -145,6 +145,10 @@ impl Text {
         }
     }
 
+    pub fn len(&self) -> u8 {
+        self.len
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }

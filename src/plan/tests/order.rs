@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use serde_json::json;
 
 use super::{assert_order, default_config, in_user_namespace, place, planned, rich_config, steps, tried};
-use crate::init::link::Failure;
+use crate::init::link::{Failure, StepIndex};
 use crate::plan::{Gate, Label, StepError};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::testing::in_a_child;
@@ -167,7 +167,7 @@ fn init_is_born_in_a_user_namespace_that_is_joined() {
         assert_eq!((entrance.others.len(), plan.born_in.len()), (0, 0));
         assert!(entrance.time.is_some() && entrance.oom_score_adj.is_some() && plan.outside.is_none());
         assert_eq!(plan.rlimits.len(), 1);
-        assert!(!Kinds::from_flags(plan.clone_flags as u32).contains(Kind::User));
+        assert!(!Kinds::from_flags(u32::try_from(plan.clone_flags).unwrap()).contains(Kind::User));
         let text = plan.to_string();
         for absent in ["wait for the id maps", "oom score", "rlimit", "unshare time", "join ipc"] {
             assert!(!text.contains(absent), "{absent}: {text}");
@@ -179,15 +179,21 @@ fn init_is_born_in_a_user_namespace_that_is_joined() {
 
 #[test]
 fn a_failed_step_reads_from_the_field_to_the_reason() {
-    let label = Label { index: 14, field: "mounts[3]".into(), what: "mount tmpfs on /tmp".into() };
+    let label = Label { index: StepIndex::of(14), field: "mounts[3]".into(), what: "mount tmpfs on /tmp".into() };
     let fault = Fault::new("fsconfig", Errno::EINVAL, "tmpfs: Unknown parameter 'sice'");
     assert_eq!(
-        StepError::new(Some(&label), &Failure::new(14, &fault)).to_string(),
+        StepError::new(Some(&label), &Failure::new(StepIndex::of(14), &fault)).to_string(),
         "mounts[3]: mount tmpfs on /tmp: fsconfig: invalid argument (tmpfs: Unknown parameter 'sice')"
     );
     let plan = planned(&default_config(), Gate::Socket);
     let fault = Fault::new("prctl", Errno::EPERM, "");
-    assert_eq!(plan.word(&Failure::new(0, &fault)).to_string(), "name ocirt:init: prctl: operation not permitted");
+    assert_eq!(
+        plan.word(&Failure::new(StepIndex::FIRST, &fault)).to_string(),
+        "name ocirt:init: prctl: operation not permitted"
+    );
     // What init says is checked, not trusted.
-    assert_eq!(plan.word(&Failure::new(999, &fault)).to_string(), "step 999: prctl: operation not permitted");
+    assert_eq!(
+        plan.word(&Failure::new(StepIndex::of(999), &fault)).to_string(),
+        "step 999: prctl: operation not permitted"
+    );
 }
