@@ -14,7 +14,7 @@ use crate::sys::{beneath, credentials, ids, proc_self};
 use tool::Tool;
 
 /// The most lines of a map (Linux 4.15).
-const MOST: usize = 340;
+const MOST: usize = ids::MOST_RANGES;
 /// capabilities(7): to map any id of the parent namespace.
 const CAP_SETGID: u32 = 6;
 const CAP_SETUID: u32 = 7;

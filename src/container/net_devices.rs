@@ -4,7 +4,7 @@
 //! The runtime moves them, since only it has rights in both namespaces. What happens to them when the container ends is
 //! the kernel's: virtual devices go with their namespace, physical ones come back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -72,10 +72,10 @@ pub fn compile(
         devices.push(NetDevice { name: name.clone(), name_inside: name_inside.to_owned() });
     }
     devices.sort_by(|one, other| one.name.cmp(&other.name));
-    let fixed = |device: &NetDevice| Some(device.name_inside.clone()).filter(|name| !name.contains('%'));
-    for (at, device) in devices.iter().enumerate() {
-        let twice = devices.iter().take(at).any(|other| fixed(other) == fixed(device) && fixed(device).is_some());
-        ensure!(!twice, "linux.netDevices.{}.name: {:?} comes twice", device.name, device.name_inside);
+    let mut taken = BTreeSet::new();
+    for device in devices.iter().filter(|device| !device.name_inside.contains('%')) {
+        let is_first = taken.insert(device.name_inside.as_str());
+        ensure!(is_first, "linux.netDevices.{}.name: {:?} comes twice", device.name, device.name_inside);
     }
     let namespace =
         namespace.map(|namespace| namespace.try_clone_to_owned()).transpose().context("linux.netDevices")?;

@@ -1,6 +1,6 @@
 //! `linux.sysctl`: kernel parameters that belong to a namespace of the container's (config-linux.md, "Sysctl").
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -35,6 +35,7 @@ pub struct Sysctl {
 /// the runtime, which `private` lists.
 pub fn compile(spec: &HashMap<String, String>, private: Kinds) -> Result<Vec<Sysctl>> {
     let mut sysctls: Vec<Sysctl> = Vec::with_capacity(spec.len());
+    let mut paths = BTreeSet::new();
     for (key, value) in spec {
         let dotted = dotted(key);
         check(&dotted, private).with_context(|| format!("linux.sysctl.{key}"))?;
@@ -43,7 +44,7 @@ pub fn compile(spec: &HashMap<String, String>, private: Kinds) -> Result<Vec<Sys
             bail!("linux.sysctl.{key}: not the name of a sysctl");
         }
         let path = CString::new(path).with_context(|| format!("linux.sysctl.{key}"))?;
-        if sysctls.iter().any(|other| other.path == path) {
+        if !paths.insert(path.clone()) {
             bail!("linux.sysctl.{key}: given twice, in two spellings");
         }
         sysctls.push(Sysctl { key: dotted, path, value: value.clone() });

@@ -9,7 +9,7 @@ use oci_spec::runtime::{
     Hook, Hooks, Linux, LinuxIdMapping, LinuxNamespaceType, LinuxTimeOffset, Mount, Process, Spec, User,
 };
 
-use crate::sys::{Errno, SysError};
+use crate::sys::{Errno, SysError, ids};
 
 /// Checks a whole configuration whose bundle is in `directory`; the first rule broken is the error.
 pub fn validate(spec: &Spec, directory: &Path) -> Result<()> {
@@ -165,6 +165,9 @@ fn id_maps(linux: &Linux, user: &User, namespaces: &Namespaces) -> Result<()> {
         let map = map.as_deref().unwrap_or_default();
         check(has_one || map.is_empty(), field, "needs a user namespace in linux.namespaces")?;
         check(!is_new || !map.is_empty(), field, "missing, but linux.namespaces has a new user namespace")?;
+        // Before each id of the rest is looked up in all of them.
+        let most = ids::MOST_RANGES;
+        check(map.len() <= most, field, format_args!("{} mappings, the kernel takes at most {most}", map.len()))?;
         for (index, mapping) in map.iter().enumerate() {
             check(mapping.size() > 0, format_args!("{field}[{index}].size"), "must be greater than zero")?;
         }

@@ -1,5 +1,8 @@
 //! Whose process this is.
 
+/// The most ranges of a user namespace's map, user_namespaces(7).
+pub const MOST_RANGES: usize = 340;
+
 /// The effective user id, geteuid(2).
 pub fn effective_uid() -> u32 {
     nix::unistd::geteuid().as_raw()

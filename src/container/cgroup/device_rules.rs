@@ -2,7 +2,7 @@
 //! write and mknod on its own. Behind it come the devices that every container may use. The list is brought into a
 //! canonical form here; `device_filter` makes an eBPF program of it for v2, [`Rules::lines`] what v1 wants.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 /// What a rule is about: read, write, mknod, with the values of BPF_DEVCG_ACC_*.
@@ -120,6 +120,9 @@ const ALWAYS: [Rule; 12] = [
     Rule::allow(Kind::Char, Some(10), Some(200), Access::ALL), // net/tun
 ];
 
+/// The most rules of a container that differ: each is compared with all others.
+const MOST: usize = 4096;
+
 /// All rules of a container. A device that no rule matches is allowed or not by `default_allow`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rules {
@@ -136,6 +139,7 @@ impl Rules {
         let mut rules = Self { default_allow: false, list: Vec::new(), always: 0 };
         for (index, device) in devices.iter().enumerate() {
             rules.add_device(device).with_context(|| format!("linux.resources.devices[{index}]"))?;
+            ensure!(rules.list.len() <= MOST, "linux.resources.devices: more than {MOST} rules for different devices");
         }
         for rule in ALWAYS {
             rules.always += usize::from(rules.add(rule));
@@ -263,6 +267,18 @@ pub mod tests {
 
     fn lines(text: &[&str]) -> Vec<String> {
         Rules::compile(&parse(text)).unwrap().lines().unwrap()
+    }
+
+    #[test]
+    fn rules_are_compared_only_as_long_as_that_is_quick() {
+        let rule = |number: usize| format!("+c {number}:0 r");
+        let rules = |count| (0..count).map(rule).collect::<Vec<_>>();
+        let compiled = |texts: &[String]| Rules::compile(&parse(&texts.iter().map(String::as_str).collect::<Vec<_>>()));
+        assert!(compiled(&rules(1000)).is_ok());
+        let same = vec![rule(7); MOST + 1];
+        assert!(compiled(&same).is_ok());
+        let error = compiled(&rules(MOST + 1)).unwrap_err().to_string();
+        assert_eq!(error, "linux.resources.devices: more than 4096 rules for different devices");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `process.env`, and HOME from the container's /etc/passwd where config.json sets none.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::AsFd;
@@ -26,13 +27,15 @@ pub struct Environment {
 /// entry without a name or without "=" is an error. An empty HOME counts as none.
 pub fn compile(env: &[String], uid: u32) -> Result<Environment> {
     let mut last: Vec<(&str, &str)> = Vec::with_capacity(env.len());
+    let mut places = BTreeMap::new(); // a HashMap asks the kernel for random bytes
     for (index, entry) in env.iter().enumerate() {
         let (name, value) =
             entry.split_once('=').with_context(|| format!("process.env[{index}]: no \"=\" in {entry:?}"))?;
         if name.is_empty() {
             bail!("process.env[{index}]: no name before \"=\" in {entry:?}");
         }
-        match last.iter_mut().find(|(other, _)| *other == name) {
+        let place = *places.entry(name).or_insert(last.len());
+        match last.get_mut(place) {
             Some((_, old)) => *old = value,
             None => last.push((name, value)),
         }
