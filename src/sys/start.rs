@@ -22,12 +22,32 @@ macro_rules! program {
 /// Runs `main`, and ends the process with its status.
 #[expect(clippy::disallowed_methods, reason = "main has returned, so that no guard is left")]
 pub fn run(main: fn(Vec<OsString>) -> u8) -> ! {
+    never_capture_backtraces();
     let status = match prepare() {
         Ok(()) => main(std::env::args_os().collect()),
         Err(_) => 1,
     };
     // Unlike a return it lets the standard library write what standard output still holds.
     std::process::exit(status.into())
+}
+
+/// Has the standard library decide, once for the life of the process, that errors have no backtraces. Each that is made,
+/// handled or not, would cost milliseconds where an engine has `RUST_BACKTRACE=1` in its environment, and nobody prints
+/// them. The environment is as before, for programs that inherit it.
+fn never_capture_backtraces() {
+    let no: [*const libc::c_char; 2] = [c"RUST_LIB_BACKTRACE=0".as_ptr(), core::ptr::null()];
+    // SAFETY: the C library's variable; there is no other thread yet.
+    let own = unsafe { environ };
+    // SAFETY: as above. The array ends in null, and lives until the next statement but one.
+    unsafe { environ = no.as_ptr() };
+    let _decides = std::backtrace::Backtrace::capture();
+    // SAFETY: as above.
+    unsafe { environ = own };
+}
+
+unsafe extern "C" {
+    /// environ(7)
+    static mut environ: *const *const libc::c_char;
 }
 
 /// Opens /dev/null in the place of a standard stream that is closed, for the next file to be opened would be taken for

@@ -51,6 +51,7 @@ mod refusals;
 mod resources;
 mod rootfs;
 mod rootless;
+mod scale;
 mod seccomp;
 mod security;
 mod state_files;
@@ -72,6 +73,7 @@ fn main() -> std::process::ExitCode {
         mounts_rootless::TESTS,
         rootfs::TESTS,
         rootless::TESTS,
+        scale::TESTS,
         hooks::TESTS,
         process::TESTS,
         namespaces::TESTS,
