@@ -16,6 +16,7 @@ use crate::container::bundle::{self, Bundle};
 use crate::container::checkpoint::outside::Outside;
 use crate::container::hooks::Output;
 use crate::container::intel_rdt::{self, IntelRdt};
+use crate::container::rootfs::options::is_read_only;
 use crate::container::{annotations, cgroup, validate};
 use crate::init::Inherited;
 use crate::log;
@@ -176,7 +177,7 @@ pub fn first_state(id: &Id, bundle: &Bundle, plan: &Plan) -> Result<State> {
         cgroup: plan.cgroup.paths().clone(),
         intel_rdt: plan.intel_rdt.as_ref().map(|intel_rdt| intel_rdt.groups().clone()),
         limits: plan.cgroup.applied(),
-        outside: Outside::of(spec, &bundle.directory),
+        outside: Outside::of(spec, &bundle.directory, is_read_only),
         poststart: hooks.poststart().clone().unwrap_or_default(),
         poststop: hooks.poststop().clone().unwrap_or_default(),
         start_steps: plan.start_steps(),

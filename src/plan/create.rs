@@ -21,6 +21,7 @@ use crate::container::process::user::{BecomeRoot, Maps};
 use crate::container::process::{cpu_affinity, oom};
 use crate::container::rootfs::cgroup::{CgroupView, Hierarchy};
 use crate::container::rootfs::enter::Place;
+use crate::container::rootfs::options;
 use crate::container::seccomp::{Extra, Filter, Unknown};
 use crate::container::{keyring, seccomp, time_namespace, uts};
 use crate::init::step::{HookState, Step};
@@ -118,7 +119,7 @@ fn cgroup(spec: &Spec, linux: &Linux, request: &Request) -> Result<Cgroup> {
         Manager::Cgroupfs => cgroup::compile(linux, request.id, request.rootless)?,
         Manager::Disabled => cgroup::compile_none(linux, request.id)?,
     };
-    Ok(cgroup.delegated_to(cgroup::owner(spec)))
+    Ok(cgroup.delegated_to(cgroup::owner(spec, options::is_read_only)))
 }
 
 fn program<'a>(

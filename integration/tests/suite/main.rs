@@ -35,6 +35,7 @@ mod inject_change;
 mod lifecycle;
 mod malformed;
 mod mount_accidents;
+mod mount_flags;
 mod mount_links;
 mod mounts;
 mod mounts_rootless;
@@ -83,6 +84,7 @@ fn main() -> std::process::ExitCode {
         hot_mounts::TESTS,
         malformed::TESTS,
         mount_accidents::TESTS,
+        mount_flags::TESTS,
         mount_links::TESTS,
         seccomp::TESTS,
         notify::TESTS,

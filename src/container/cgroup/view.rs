@@ -56,7 +56,9 @@ impl MountView {
 
 /// The host's user to whom the cgroup belongs, for [`Cgroup::delegated_to`]: the container's user, if the container has
 /// a cgroup namespace of its own and a writable cgroup mount (config-linux.md, "Cgroup ownership").
-pub fn owner(spec: &Spec) -> Option<u32> {
+///
+/// `is_read_only` tells whether a mount with these options is.
+pub fn owner(spec: &Spec, is_read_only: fn(&[String]) -> bool) -> Option<u32> {
     let linux = spec.linux().as_ref()?;
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let is_new = |kind| namespaces.iter().any(|namespace| namespace.typ() == kind && namespace.path().is_none());
@@ -65,7 +67,7 @@ pub fn owner(spec: &Spec) -> Option<u32> {
         let options = mount.options().as_deref().unwrap_or_default();
         mount.typ().as_deref() == Some("cgroup")
             && mount.destination().components().eq(std::path::Path::new("/sys/fs/cgroup").components())
-            && !options.iter().any(|option| option == "ro")
+            && !is_read_only(options)
     });
     if !is_new(LinuxNamespaceType::Cgroup) || !writable {
         return None;
@@ -101,6 +103,10 @@ mod tests {
             }
         });
         serde_json::from_value(json).unwrap()
+    }
+
+    fn owner(spec: &Spec) -> Option<u32> {
+        super::owner(spec, |options| options.iter().any(|option| option == "ro"))
     }
 
     #[test]

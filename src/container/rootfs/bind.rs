@@ -11,9 +11,9 @@ use anyhow::{Context as _, ensure};
 
 use super::idmap::{IdMap, UserNamespaces};
 use super::mount::{Context, Request, Target, c_path, propagate, words, write_mount};
-use super::options::Symlinks;
+use super::options::{Flags, Symlinks};
 use crate::sys::file::{self, magic};
-use crate::sys::mount::{Attributes, Depth, Sharing, attach, attr, copy_itself, copy_path, set_attributes};
+use crate::sys::mount::{Attributes, Depth, Sharing, attach, attr, copy_itself, copy_path};
 use crate::sys::path::{Links, RootFd};
 use crate::sys::{Errno, Fault};
 
@@ -23,8 +23,7 @@ pub struct Bind {
     source: CString,
     depth: Depth,
     target: Target,
-    flags: Attributes,
-    tree_flags: Attributes,
+    flags: Flags,
     propagation: Vec<(Sharing, Depth)>,
     /// Whether the source must be a procfs: on `/proc`, labels and sysctls are written there.
     must_be_proc: bool,
@@ -51,8 +50,8 @@ impl Bind {
         let source = context.bundle.join(source.context("source: missing")?);
         let mut bind = Self::new(&source, &request)?;
         bind.depth = options.bind.unwrap_or(Depth::One);
-        if bind.shows_cgroups(&source) && bind.flags.set & attr::RDONLY != 0 && context.is_rootless() {
-            bind.tree_flags.add(Attributes { set: attr::RDONLY, clear: 0 });
+        if bind.shows_cgroups(&source) && bind.flags.mount.set & attr::RDONLY != 0 && context.is_rootless() {
+            bind.flags.below.add(Attributes { set: attr::RDONLY, clear: 0 });
         }
         if bind.target.path.as_bytes() == b"/proc" {
             bind.must_be_proc = true;
@@ -66,7 +65,7 @@ impl Bind {
     pub(super) fn of_host_sysfs(request: &Request, context: &Context) -> anyhow::Result<Self> {
         let mut bind = Self::new(Path::new("/sys"), request).with_context(|| context.bundle.display().to_string())?;
         bind.depth = Depth::Tree;
-        bind.tree_flags = Attributes { set: bind.flags.set & attr::RDONLY, clear: 0 };
+        bind.flags.below = Attributes { set: bind.flags.mount.set & attr::RDONLY, clear: 0 };
         bind.target.links = Links::Refuse;
         Ok(bind)
     }
@@ -77,8 +76,7 @@ impl Bind {
             source: c_path(directory)?,
             depth: Depth::Tree,
             target,
-            flags: Attributes { set: flags, clear: 0 },
-            tree_flags: Attributes::default(),
+            flags: Flags::of_mount(flags),
             propagation: Vec::new(),
             must_be_proc: false,
             id_map: None,
@@ -95,7 +93,6 @@ impl Bind {
             depth: Depth::One,
             target: Target { itself: options.symlinks.cover_target_itself, ..request.target.clone() },
             flags: options.flags,
-            tree_flags: options.tree_flags,
             propagation: options.propagation.clone(),
             must_be_proc: false,
             id_map: request.id_map,
@@ -157,8 +154,10 @@ impl Bind {
         if self.symlinks.copy && stat.kind() == file::kind::SYMLINK {
             return self.copy_link(root, tree.as_fd());
         }
-        self.change(tree.as_fd(), self.tree_flags, Depth::Tree)?;
-        self.change(tree.as_fd(), self.flags, Depth::One)?;
+        self.flags.apply(tree.as_fd()).map_err(|error| match error.errno {
+            Errno::EPERM => error.about(self.locked.as_ref().unwrap_or(&self.source)),
+            _ => error.about(&self.source),
+        })?;
         let target = if stat.is_directory() { self.target.directory(root)? } else { self.target.file(root)? };
         attach(tree.as_fd(), target.as_fd()).map_err(|error| error.about(&self.target.path))?;
         propagate(tree.as_fd(), &self.propagation)?;
@@ -171,16 +170,6 @@ impl Bind {
         // readlink_at leaves at least one byte, which is still zero.
         let to = CStr::from_bytes_until_nul(buffer.get(..=len).unwrap_or_default()).unwrap_or_default();
         self.target.make_link(root, to)
-    }
-
-    fn change(&self, tree: BorrowedFd, flags: Attributes, depth: Depth) -> Result<(), Fault> {
-        if flags.is_empty() {
-            return Ok(());
-        }
-        set_attributes(tree, flags, depth).map_err(|error| match error.errno {
-            Errno::EPERM => error.about(self.locked.as_ref().unwrap_or(&self.source)),
-            _ => error.about(&self.source),
-        })
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 
 use super::bind::Bind;
 use super::filesystem::Filesystem;
-use super::mount::{Context, Request, Target, all_flags, propagate, write_mount};
+use super::mount::{Context, Request, Target, propagate, write_mount};
 use crate::sys::file::Umask;
 use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_attributes};
 use crate::sys::path::RootFd;
@@ -102,8 +102,10 @@ impl CgroupMount {
 
 impl V1 {
     fn compile(request: Request, context: &Context, view: &CgroupView) -> anyhow::Result<Self> {
-        let wanted = all_flags(&request.options).set;
-        let flags = wanted | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+        let asked = request.options.flags;
+        let flags = asked.mount.set | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+        // `ro` means the hierarchies, as in runc; `rro,rw` leaves them read-only.
+        let below = flags | asked.below.set;
         let label = context.label.map(|label| format!("{}={}", label.option, label.text));
         let data: Vec<_> = ["source=tmpfs".to_owned(), "mode=755".to_owned()].into_iter().chain(label).collect();
         let part = |hierarchy: &Hierarchy| {
@@ -111,9 +113,9 @@ impl V1 {
             anyhow::Ok(if view.namespaced {
                 let source = std::iter::once("source=cgroup".to_owned());
                 let options: Vec<_> = source.chain(hierarchy.options.iter().cloned()).collect();
-                Part::Mounted(Filesystem::internal("cgroup", target, &options, flags)?)
+                Part::Mounted(Filesystem::internal("cgroup", target, &options, below)?)
             } else {
-                Part::Bound(Bind::of_cgroup(&hierarchy.directory, target, flags)?)
+                Part::Bound(Bind::of_cgroup(&hierarchy.directory, target, below)?)
             })
         };
         let links = view.hierarchies.iter().flat_map(|hierarchy| {
@@ -124,7 +126,7 @@ impl V1 {
             tmpfs: Filesystem::internal("tmpfs", request.target.clone(), &data, flags & !attr::RDONLY)?,
             hierarchies: view.hierarchies.iter().map(part).collect::<anyhow::Result<_>>().context("cgroup")?,
             links: links.collect::<anyhow::Result<_>>().context("cgroup")?,
-            read_only: wanted & attr::RDONLY != 0,
+            read_only: asked.mount.set & attr::RDONLY != 0,
             unseen: context.unseen,
             propagation: request.options.propagation,
             target: request.target,
@@ -160,7 +162,7 @@ impl V1 {
 
 impl V2 {
     fn compile(request: Request, view: &CgroupView) -> anyhow::Result<Self> {
-        let flags = all_flags(&request.options).set;
+        let flags = request.options.flags.mount.set;
         let own = view.unified.as_deref().map(|own| Bind::of_cgroup(own, request.target.clone(), flags));
         let data = ["source=tmpfs".to_owned(), "mode=755".to_owned()];
         Ok(Self {

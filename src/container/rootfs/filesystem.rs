@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 
 use super::copy_up::copy_up;
 use super::idmap::{IdMap, UserNamespaces};
-use super::mount::{Label, Request, Target, all_flags, propagate, verify, write_mount};
+use super::mount::{Label, Request, Target, propagate, verify, write_mount};
 use crate::sys::mount::{Attributes, Depth, FsContext, Sharing, attach, attr, legacy, mount_here, set_attributes};
 use crate::sys::path::{Links, RootFd, open_itself_at};
 use crate::sys::{Errno, Fault, file};
@@ -77,7 +77,7 @@ impl Filesystem {
         // SELinux labels neither /proc nor /sys, and the root of mqueue only afterwards; as runc.
         let mounted_label = label.filter(|_| !matches!(request.kind, "proc" | "sysfs" | "mqueue"));
         let mounted_label = mounted_label.filter(|label| !options.has_data(label.option));
-        let flags = all_flags(options).set;
+        let flags = options.flags.mount.set;
         let is_special = matches!(request.kind, "proc" | "sysfs");
         let links = if is_special { Links::Refuse } else { Links::Follow };
         let is_late = request.kind == "tmpfs" || request.target.path.as_bytes() == b"/dev";
@@ -245,7 +245,7 @@ impl Legacy {
             let (set, clear) = legacy::superblock(name);
             flags = flags & !clear | set;
         }
-        let read_only = all_flags(options).set & attr::RDONLY != 0 && !RO_MOUNT_ONLY.contains(&request.kind);
+        let read_only = options.flags.mount.set & attr::RDONLY != 0 && !RO_MOUNT_ONLY.contains(&request.kind);
         flags |= if read_only { legacy::RDONLY } else { 0 };
         let source = if source.is_empty() { "none" } else { &source };
         Ok(Some(Self { source: CString::new(source)?, flags, data: CString::new(data)? }))
@@ -262,7 +262,7 @@ fn parameters(request: &Request, label: Option<Label>) -> anyhow::Result<Vec<(CS
     if let Some((_, subtype)) = request.kind.split_once('.') {
         parameters.push((c"subtype".to_owned(), Some(CString::new(subtype).context("type")?)));
     }
-    if all_flags(options).set & attr::RDONLY != 0 && !RO_MOUNT_ONLY.contains(&request.kind) {
+    if options.flags.mount.set & attr::RDONLY != 0 && !RO_MOUNT_ONLY.contains(&request.kind) {
         parameters.push((c"ro".to_owned(), None));
     }
     parameters.extend(options.superblock.iter().map(|flag| (CString::from(*flag), None)));

@@ -19,7 +19,7 @@ use super::mask::LateReadonly;
 use super::options::{Options, Symlinks};
 use super::remount::Remount;
 use crate::sys::file::{self, Stat, magic};
-use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_sharing};
+use crate::sys::mount::{Depth, Sharing, attr, set_sharing};
 use crate::sys::path::{Links, RootFd, open_itself_at};
 use crate::sys::{Errno, Fault, Text, ids};
 
@@ -188,7 +188,7 @@ pub(super) struct Request<'a> {
 impl Request<'_> {
     /// A read-only tmpfs, or `/dev`, stays writable until mount points, devices and links are made in it.
     fn late_readonly(&self) -> Option<LateReadonly> {
-        let read_only = (self.options.flags.set | self.options.tree_flags.set) & attr::RDONLY != 0;
+        let read_only = self.options.flags.mount.set & attr::RDONLY != 0;
         let is_late = self.kind == "tmpfs" || self.target.path.as_bytes() == b"/dev";
         (read_only && is_late).then(|| LateReadonly { path: self.target.path.clone() })
     }
@@ -206,7 +206,8 @@ pub(super) struct Target {
     pub itself: bool,
 }
 
-/// Files of /proc that lxcfs and its like emulate; nothing else below it may be covered. As runc has it.
+/// Files of /proc that lxcfs and its like emulate; nothing else below it may be covered. As runc has it, but for
+/// [`SHORT_LIVED`].
 const EMULATED: &[&str] = &[
     "/proc/cpuinfo",
     "/proc/diskstats",
@@ -216,10 +217,13 @@ const EMULATED: &[&str] = &[
     "/proc/uptime",
     "/proc/loadavg",
     "/proc/slabinfo",
-    "/proc/net/dev",
     "/proc/sys/kernel/ns_last_pid",
     "/proc/sys/crypto/fips_enabled",
 ];
+
+/// On runc's list as well, but the kernel makes the directory entry anew at each lookup, and detaches a mount on the old
+/// one (proc_net_d_revalidate): no program would ever see what is mounted there.
+const SHORT_LIVED: &str = "/proc/net/dev";
 
 impl Target {
     fn compile(destination: &Path, warnings: &mut Vec<String>) -> anyhow::Result<Self> {
@@ -228,6 +232,10 @@ impl Target {
             let (given, taken) = (destination.display(), path.display());
             warnings.push(format!("destination: {given} is relative, which is deprecated: taken as {taken}"));
         }
+        ensure!(
+            path != Path::new(SHORT_LIVED),
+            "destination: {SHORT_LIVED}: the kernel detaches a mount there at the next look at the file"
+        );
         let emulated = EMULATED.iter().any(|file| path == Path::new(file));
         let inside_proc = path.starts_with("/proc") && path != Path::new("/proc");
         ensure!(!inside_proc || emulated, "destination: {}: nothing may be mounted inside /proc", path.display());
@@ -339,13 +347,6 @@ pub(super) fn words(call: &'static str, errno: Errno, parts: &[&[u8]]) -> Fault 
     let mut detail = Text::default();
     parts.iter().for_each(|part| detail.push(part));
     Fault { call, errno, detail }
-}
-
-/// The flags of a mount and of all below it as one change, for a mount with nothing below.
-pub(super) fn all_flags(options: &Options) -> Attributes {
-    let mut flags = options.flags;
-    flags.add(options.tree_flags);
-    flags
 }
 
 /// Where `path` of config.json is in the container: not the root itself.

@@ -81,6 +81,10 @@ fn what_cannot_be_meant_is_refused_with_its_field() {
             "destination: /proc/self/attr: nothing may be mounted inside /proc",
         ),
         (
+            json!({ "destination": "/proc/net/dev", "type": "bind", "source": "/y" }),
+            "destination: /proc/net/dev: the kernel detaches a mount there at the next look at the file",
+        ),
+        (
             json!({ "destination": "/x", "type": "proc", "options": ["tmpcopyup"] }),
             "options: tmpcopyup: only for a tmpfs",
         ),

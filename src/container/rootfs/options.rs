@@ -3,8 +3,10 @@
 //! Source: runtime-spec config.md, "Linux mount options"; mount(8), "FILESYSTEM-INDEPENDENT MOUNT OPTIONS".
 
 use core::ffi::CStr;
+use std::os::fd::BorrowedFd;
 
-use crate::sys::mount::{Attributes, Depth, Sharing, attr, legacy};
+use crate::sys;
+use crate::sys::mount::{Attributes, Depth, Sharing, attr, legacy, set_attributes};
 
 /// What an option asks for.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -155,13 +157,46 @@ pub(super) fn propagation_word(wanted: (Sharing, Depth)) -> &'static str {
     named.map_or("", |(name, _)| name)
 }
 
+/// The flags that options ask for. A recursive word is about the mount as well, where the later of two words counts,
+/// recursive or not: `rw,rro` is read-only, and `rro,rw` read-only but for the mount itself.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Flags {
+    /// What all words come to, for the mount itself.
+    pub mount: Attributes,
+    /// What the recursive words come to, for all that is mounted below it.
+    pub below: Attributes,
+}
+
+impl Flags {
+    /// Flags that are set on one mount.
+    pub fn of_mount(set: u64) -> Self {
+        Self { mount: Attributes { set, clear: 0 }, below: Attributes::default() }
+    }
+
+    /// Gives them to the mount whose root `tree` is open on, and to those below.
+    pub fn apply(&self, tree: BorrowedFd) -> sys::Result<()> {
+        // mount_setattr(2) reaches what is below only together with the mount, whose own flags come last therefore.
+        if !self.below.is_empty() {
+            set_attributes(tree, self.below, Depth::Tree)?;
+        }
+        if self.mount.is_empty() || self.mount == self.below {
+            return Ok(());
+        }
+        set_attributes(tree, self.mount, Depth::One)
+    }
+}
+
+/// Whether a mount with these options is read-only: of all words about that, the last counts.
+pub fn is_read_only(options: &[String]) -> bool {
+    Options::parse(options).flags.mount.set & attr::RDONLY != 0
+}
+
 /// `mounts[].options`, sorted by what they ask for; of two that contradict each other, the later counts.
 #[derive(Default, PartialEq, Debug)]
 pub(super) struct Options {
     pub bind: Option<Depth>,
     pub remount: bool,
-    pub flags: Attributes,
-    pub tree_flags: Attributes,
+    pub flags: Flags,
     pub propagation: Vec<(Sharing, Depth)>,
     pub superblock: Vec<&'static CStr>,
     /// Flags for mount(2), if an option needs it.
@@ -205,8 +240,11 @@ impl Options {
             Nothing => {}
             Bind(depth) => self.bind = if self.bind == Some(Depth::Tree) { self.bind } else { Some(depth) },
             Remount => self.remount = true,
-            Flag(change) => self.flags.add(change),
-            TreeFlag(change) => self.tree_flags.add(change),
+            Flag(change) => self.flags.mount.add(change),
+            TreeFlag(change) => {
+                self.flags.mount.add(change);
+                self.flags.below.add(change);
+            }
             Propagation(sharing, depth) => self.propagation.push((sharing, depth)),
             Superblock(flag) => self.superblock.push(flag),
             Legacy(set, clear) => self.legacy = self.legacy & !clear | set,
@@ -259,12 +297,35 @@ mod tests {
 
     #[test]
     fn the_later_of_two_contradicting_options_counts() {
-        assert_eq!(parse(&["ro", "rw"]).flags, clear(attr::RDONLY));
-        assert_eq!(parse(&["rw", "ro"]).flags, set(attr::RDONLY));
-        assert_eq!(parse(&["noatime", "strictatime"]).flags, atime(attr::STRICTATIME));
-        assert_eq!(parse(&["noatime", "relatime"]).flags, atime(attr::RELATIME));
+        let flags = |options: &[&str]| parse(options).flags.mount;
+        assert_eq!(flags(&["ro", "rw"]), clear(attr::RDONLY));
+        assert_eq!(flags(&["rw", "ro"]), set(attr::RDONLY));
+        assert_eq!(flags(&["noatime", "strictatime"]), atime(attr::STRICTATIME));
+        assert_eq!(flags(&["noatime", "relatime"]), atime(attr::RELATIME));
         assert_eq!(parse(&["rbind", "bind"]).bind, Some(Depth::Tree));
         assert_eq!(parse(&["silent", "loud"]).legacy, 0);
+    }
+
+    #[test]
+    fn a_recursive_word_is_about_the_mount_too_in_its_turn() {
+        let read_only = |options: &[&str]| {
+            let flags = parse(options).flags;
+            [flags.mount, flags.below].map(|flags| flags.set & attr::RDONLY != 0)
+        };
+        assert_eq!(read_only(&["rw", "rro"]), [true, true]);
+        assert_eq!(read_only(&["rro", "rw"]), [false, true]);
+        assert_eq!(read_only(&["ro", "rrw"]), [false, false]);
+        assert_eq!(read_only(&["rrw", "ro"]), [true, false]);
+        for (options, expected) in [
+            (&["rw", "rro"][..], true),
+            (&["rro", "rw"], false),
+            (&["ro", "rrw"], false),
+            (&["rro"], true),
+            (&[], false),
+        ] {
+            let options: Vec<_> = options.iter().map(ToString::to_string).collect();
+            assert_eq!(is_read_only(&options), expected, "{options:?}");
+        }
     }
 
     #[test]

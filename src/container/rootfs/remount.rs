@@ -8,8 +8,9 @@ use anyhow::{Context as _, ensure};
 
 use super::filesystem::parameter;
 use super::mount::{Request, Target, propagate, write_mount};
+use super::options::Flags;
 use crate::sys::Fault;
-use crate::sys::mount::{Attributes, Depth, FsContext, Sharing, set_attributes};
+use crate::sys::mount::{Depth, FsContext, Sharing};
 use crate::sys::path::{Links, RootFd};
 
 /// A change of the mount at a path. The filesystem itself is changed only by options of its own: `ro` alone must not
@@ -17,8 +18,7 @@ use crate::sys::path::{Links, RootFd};
 #[derive(PartialEq, Debug)]
 pub struct Remount {
     target: Target,
-    flags: Attributes,
-    tree_flags: Attributes,
+    flags: Flags,
     parameters: Vec<(CString, Option<CString>)>,
     propagation: Vec<(Sharing, Depth)>,
     text: String,
@@ -36,7 +36,6 @@ impl Remount {
         Ok(Self {
             target: request.target,
             flags: options.flags,
-            tree_flags: options.tree_flags,
             parameters,
             propagation: options.propagation,
             text: request.text,
@@ -52,11 +51,7 @@ impl Remount {
             }
             context.reconfigure().map_err(|error| context.explain(error, &self.target.path))?;
         }
-        for (change, depth) in [(self.tree_flags, Depth::Tree), (self.flags, Depth::One)] {
-            if !change.is_empty() {
-                set_attributes(mount.as_fd(), change, depth).map_err(|error| error.about(&self.target.path))?;
-            }
-        }
+        self.flags.apply(mount.as_fd()).map_err(|error| error.about(&self.target.path))?;
         propagate(mount.as_fd(), &self.propagation)
     }
 }
