@@ -17,12 +17,15 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime;
 
-use crate::sys::process::{self, Exit};
+use crate::sys::process::{self, Exit, Open};
 use crate::sys::program::Strings;
-use crate::sys::{Errno, Fault, SysError, socket};
+use crate::sys::{Errno, Fault, SysError, signal, socket};
 
 /// How long a hook that was killed for its timeout may take to disappear, in milliseconds.
 const KILL_GRACE: u32 = 10_000;
+
+/// The exit status of a child that could not become the hook's program.
+const NOT_STARTED: i32 = 127;
 
 /// The name of a file for what a hook says on standard error, and how much of it an error has, in bytes.
 const KEPT: &CStr = c"ocirt:hook-stderr";
@@ -80,6 +83,25 @@ impl Output {
 
     fn streams(&self) -> [Option<BorrowedFd<'_>>; 2] {
         [&self.stdout, &self.stderr].map(|stream| stream.as_ref().map(AsFd::as_fd))
+    }
+}
+
+/// Whether a hook that init runs is under the container's seccomp filter, and init with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Confinement {
+    None,
+    Filter,
+}
+
+impl Confinement {
+    /// What keeps init from running a hook.
+    pub fn explain(self, error: SysError) -> Fault {
+        Fault::new(error.call, error.errno, self.hint("does linux.seccomp allow it to run hooks?"))
+    }
+
+    /// What is added to an error that a filter may be the reason for.
+    fn hint(self, words: &'static str) -> &'static str {
+        if self == Self::Filter { words } else { "" }
     }
 }
 
@@ -141,7 +163,7 @@ impl Hook {
             let _ = stdin.write_all(state);
         }
         let pidfd = process::pidfd_open(child.id() as i32)?;
-        if self.wait_or_kill(pidfd.as_fd())?.is_none() {
+        if self.wait_or_kill(child.id() as i32, pidfd.as_fd())?.is_none() {
             child.wait()?;
             bail!("{self}: timed out after {} s", self.timeout.unwrap_or_default() / 1000);
         }
@@ -159,40 +181,71 @@ impl Hook {
         }
     }
 
-    /// Runs the hook as a child of init, with the sealed file `state` as its standard input.
+    /// Runs the hook as a child of init, with the sealed file `state` as its standard input: at its beginning, as what is
+    /// kept of hooks is empty.
     ///
-    /// Errors: what kept it from starting; EIO with the status for one that failed; ETIMEDOUT.
-    pub fn apply(&self, state: BorrowedFd, output: &Output) -> core::result::Result<(), Fault> {
-        socket::rewind(state)?;
-        output.kept().map_or(Ok(()), socket::empty)?;
-        let child = process::spawn(&self.path, &self.arguments, &self.environment, state, output.streams())?;
-        let exit = self.wait_or_kill(child.pidfd.as_fd())?;
-        // Killed or not, it is ours to reap.
-        let reaped = process::wait(child.pidfd.as_fd())?;
-        match (exit, reaped) {
-            (None, _) => Err(Fault::new("hook", Errno::ETIMEDOUT, "killed after its timeout")),
-            (_, Exit::Status(0)) => Ok(()),
-            (_, exit) => {
-                let mut fault = Fault::new("hook", Errno::EIO, "");
-                let _ = match exit {
-                    Exit::Status(status) => core::fmt::write(&mut fault.detail, format_args!("exit status {status}")),
-                    Exit::Signal(signal) => {
-                        core::fmt::write(&mut fault.detail, format_args!("killed by signal {signal}"))
-                    }
-                };
-                Err(fault)
+    /// Errors: what kept it from starting; EIO with the status for one that failed; ETIMEDOUT. Where a filter may be the
+    /// reason, they say so.
+    pub fn apply(
+        &self,
+        state: BorrowedFd,
+        output: &Output,
+        confinement: Confinement,
+    ) -> core::result::Result<(), Fault> {
+        let exit = self.start_and_wait(state, output, confinement).map_err(|error| confinement.explain(error))?;
+        let mut fault = Fault::new("hook", Errno::EIO, "");
+        let (words, number, hint) = match exit {
+            None => return Err(Fault::new("hook", Errno::ETIMEDOUT, "killed after its timeout")),
+            Some(Exit::Status(0)) => return Ok(()),
+            Some(Exit::Status(status)) if status == NOT_STARTED => {
+                ("exit status", status, confinement.hint(", does linux.seccomp let it start?"))
             }
-        }
+            Some(Exit::Signal(signal)) if signal == signal::SYS => {
+                ("killed by signal", signal, confinement.hint(", linux.seccomp forbids what it did"))
+            }
+            Some(Exit::Status(status)) => ("exit status", status, ""),
+            Some(Exit::Signal(signal)) => ("killed by signal", signal, ""),
+        };
+        let _ = core::fmt::write(&mut fault.detail, format_args!("{words} {number}{hint}"));
+        Err(fault)
     }
 
-    /// Waits for the end of the hook's process; `None` if its time was up and it had to be killed.
-    fn wait_or_kill(&self, pidfd: BorrowedFd) -> crate::sys::Result<Option<()>> {
+    /// How the hook ended; `None`: its time was up, and it was killed. A filter that is written for runc lets all of its
+    /// calls through: they are what Go makes to start a program.
+    fn start_and_wait(
+        &self,
+        state: BorrowedFd,
+        output: &Output,
+        confinement: Confinement,
+    ) -> crate::sys::Result<Option<Exit>> {
+        let open = match confinement {
+            Confinement::None => Open::Any,
+            // Behind the step that closes descriptors: those that the container's program is to have come first, and all
+            // others are close-on-exec.
+            Confinement::Filter => Open::First,
+        };
+        let child = process::spawn(&self.path, &self.arguments, &self.environment, state, output.streams(), open)?;
+        let pidfd = child.pidfd.as_fd();
+        if self.timeout.is_none() {
+            return process::wait_under_a_filter(&child).map(Some);
+        }
+        let in_time = self.wait_or_kill(child.pid, pidfd);
+        if in_time.is_err() {
+            // The error that we have is the one to tell.
+            let _ = process::kill_child(child.pid, pidfd);
+        }
+        // Killed or not, it is ours to reap.
+        let exit = process::wait_under_a_filter(&child)?;
+        in_time.map(|in_time| in_time.map(|()| exit))
+    }
+
+    /// Waits for the end of the hook's process, a child; `None` if its time was up and it had to be killed.
+    fn wait_or_kill(&self, pid: i32, pidfd: BorrowedFd) -> crate::sys::Result<Option<()>> {
         let [ended] = process::poll([pidfd], self.timeout)?;
         if ended {
             return Ok(Some(()));
         }
-        // ESRCH would mean that it ended meanwhile, which is as good.
-        let _ = process::pidfd_send_signal(pidfd, crate::sys::signal::KILL);
+        process::kill_child(pid, pidfd)?;
         process::ends_within(pidfd, KILL_GRACE)?;
         Ok(None)
     }

@@ -6,13 +6,14 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod hooks;
 pub mod link;
 pub mod step;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::container::cgroup::Join;
-use crate::container::hooks::Output;
+use crate::container::hooks::{Confinement, Output};
 use crate::container::rootfs::mask::Masks;
 use crate::sys::path::{ProcFd, RootFd};
 use crate::sys::{self, Errno, Fault};
@@ -44,7 +45,11 @@ pub struct Inside {
     pub proc: Option<ProcFd>,
     /// The container's state for createContainer and startContainer hooks.
     pub hook_states: [Option<OwnedFd>; 2],
+    /// Whether a hook has used the files of hooks.
+    pub is_hook_behind: bool,
     pub masks: Masks,
+    /// Whether the container's seccomp filter is loaded.
+    pub confinement: Confinement,
     /// What the runtime opened for steps to come.
     pub opened: Opened,
     /// The number of the step that is taken.
@@ -59,7 +64,9 @@ pub fn run_all(steps: &[Planned], link: InitEnd, inherited: Inherited) -> ! {
         root: None,
         proc: None,
         hook_states: [None, None],
+        is_hook_behind: false,
         masks: Masks::default(),
+        confinement: Confinement::None,
         opened: Opened::default(),
         step: StepIndex::FIRST,
     };

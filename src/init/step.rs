@@ -10,7 +10,7 @@ use super::link::{InitEnd, Milestone, Report};
 use super::{Inherited, Inside};
 use crate::container::console::{Console, ControllingTerminal};
 use crate::container::devices::{DevLinks, Device};
-use crate::container::hooks::Hook;
+use crate::container::hooks::{Confinement, Hook};
 use crate::container::keyring::SessionKeyring;
 use crate::container::namespaces::{Join, JoinInit, Loopback, Unshare};
 use crate::container::process::capabilities::Capabilities;
@@ -283,23 +283,6 @@ impl Inside {
         }
     }
 
-    fn wait_for_hooks(&mut self) -> Result<(), Fault> {
-        self.link.report(&Report::Reached(Milestone::Mounted))?;
-        let [creating, created, ..] = self.link.wait_for_go()?;
-        self.hook_states = [creating, created];
-        Ok(())
-    }
-
-    fn run_hook(&mut self, hook: &Hook, state: HookState) -> Result<(), Fault> {
-        let [creating, created] = &self.hook_states;
-        let state = match state {
-            HookState::Creating => creating,
-            HookState::Created => created,
-        };
-        let state = state.as_ref().ok_or(Fault::new("recvmsg", Errno::ENOENT, "no state came for the hook"))?;
-        hook.apply(state.as_fd(), &self.inherited.hook_output)
-    }
-
     /// Makes the terminal, and closes the console socket: its other end waits for nothing more.
     fn make_console(&mut self, console: &Console) -> Result<(), Fault> {
         let socket = self.inherited.console.take();
@@ -309,6 +292,9 @@ impl Inside {
 
     /// Loads the filter; a listener is the runtime's before the next call that the filter may notify.
     fn load(&mut self, filter: &Filter) -> Result<(), Fault> {
+        // Afterwards that might be forbidden.
+        self.clear_hook_files()?;
+        self.confinement = Confinement::Filter;
         let listener = match (filter.agent(), filter.handover()) {
             (None, _) => return filter.apply(),
             (Some(_), Handover::Sent) => {

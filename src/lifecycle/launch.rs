@@ -99,7 +99,9 @@ impl Init {
                     self.run_hooks(plan, state)?;
                 }
                 Some(Report::Reached(Milestone::Ready)) => return self.limit(plan),
-                Some(Report::Reached(Milestone::Starting)) => bail!("init starts without being told"),
+                Some(Report::Reached(Milestone::Starting | Milestone::Hooked)) => {
+                    bail!("init starts without being told")
+                }
                 Some(Report::Born(_)) => bail!("init reports a process of its own"),
                 Some(report @ (Report::Listener | Report::ListenerAt(_))) => {
                     attendance.serve(report, &state.for_hooks(Status::Creating, Some(self.child.pid))?)?;

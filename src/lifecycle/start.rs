@@ -2,15 +2,18 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::inspect::Found;
 use super::state::{State, Status};
 use super::{Host, Id, Refusal};
 use crate::container::hooks;
 use crate::init::link::{Failure, Milestone, Report, RuntimeEnd};
-use crate::plan::StepError;
+use crate::plan::{Label, StepError};
 use crate::sys::{process, signal};
+
+/// How long a process whose descriptors are closed may take to be seen as ended, in milliseconds.
+const END: u32 = 2000;
 
 /// Runs the startContainer hooks and the container's program, then the poststart hooks. The error of a hook or of the
 /// program's execve is start's error.
@@ -38,12 +41,29 @@ pub fn start(host: &Host, id: &Id) -> Result<()> {
 /// Waits until init has become the container's program: an end of file, since its end of the link is close-on-exec.
 /// `word` tells which step a failure is about.
 pub fn follow_to_exec(state: &State, link: &RuntimeEnd, word: impl Fn(&Failure) -> StepError) -> Result<()> {
-    wait(state, link)?;
-    match link.report_with_descriptor().context("init on its way to exec")? {
-        None => Ok(()),
-        Some((Report::Failed(failure), said)) => Err(word(&failure).with_said(said).into()),
-        Some((report, _)) => bail!("init says {report:?} on its way to exec"),
+    let mut hooks = state.start_steps.iter().filter(|label| label.is_hook());
+    let mut hook = hooks.next();
+    loop {
+        wait(state, link)?;
+        match link.report_with_descriptor().context("init on its way to exec")? {
+            Some((Report::Reached(Milestone::Hooked), _)) => hook = hooks.next(),
+            Some((Report::Failed(failure), said)) => return Err(word(&failure).with_said(said).into()),
+            Some((report, _)) => bail!("init says {report:?} on its way to exec"),
+            None => return hook.map_or(Ok(()), |hook| outlived(state, hook)),
+        }
     }
+}
+
+/// Whether init, which has not said how `hook` ended, has become its program all the same: a filter may keep it from
+/// saying anything, or kill it for what it takes to run a hook.
+fn outlived(state: &State, hook: &Label) -> Result<()> {
+    let pidfd = state.init.map(|init| init.open()).transpose()?.flatten();
+    let has_ended = pidfd.map_or(Ok(true), |pidfd| process::ends_within(pidfd.as_fd(), END))?;
+    ensure!(
+        !has_ended,
+        "{hook}: init ended before the hook did (was it killed, or does linux.seccomp forbid what it takes to run hooks?)"
+    );
+    Ok(())
 }
 
 /// Waits for init's next report. If it depends on an agent, the wait has an end, and so has init then: nobody would

@@ -334,10 +334,7 @@ impl Container<'_> {
             Gate::Link => Step::WaitForGo,
         });
         let start = self.spec.hooks().as_ref().and_then(|lists| lists.start_container().as_deref());
-        for hook in hooks::compile("startContainer", start.unwrap_or_default())? {
-            draft.add(hook.field.clone(), Step::Hook(hook, HookState::Created));
-        }
-        last.steps(draft);
+        last.steps(draft, hooks::compile("startContainer", start.unwrap_or_default())?);
         Ok(())
     }
 }

@@ -145,7 +145,7 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
         let field = if is_limited { "process.rlimits" } else { "linux.intelRdt" };
         draft.add(field, Step::WaitForGo);
     }
-    last.steps(&mut draft);
+    last.steps(&mut draft, Vec::new());
     Ok(ExecPlan {
         steps: draft.steps,
         born_on: initial,

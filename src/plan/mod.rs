@@ -178,6 +178,17 @@ impl Label {
     fn new(index: StepIndex, planned: &Planned) -> Self {
         Self { index, field: planned.field.clone(), what: planned.step.to_string() }
     }
+
+    /// Whether the step runs a hook.
+    pub fn is_hook(&self) -> bool {
+        self.field.starts_with("hooks.")
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.what)
+    }
 }
 
 /// A step that failed in init: where, what, why.

@@ -7,6 +7,7 @@ use anyhow::Result;
 use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Process};
 
 use crate::container::console::ControllingTerminal;
+use crate::container::hooks::Hook;
 use crate::container::id_map::IdMaps;
 use crate::container::process::capabilities::{self, Held};
 use crate::container::process::descriptors::Descriptors;
@@ -18,7 +19,7 @@ use crate::container::process::{cwd, env, executable, io_priority, memory_policy
 use crate::container::rootfs::mask::LateReadonly;
 use crate::container::seccomp::{Agent, Filter};
 use crate::container::security::{self, NoNewPrivileges};
-use crate::init::step::{Planned, Step};
+use crate::init::step::{HookState, Planned, Step};
 
 /// The steps so far.
 #[derive(Default)]
@@ -66,11 +67,23 @@ pub struct Last {
 }
 
 impl Last {
-    /// As few system calls as possible under the filter.
-    pub fn steps(self, draft: &mut Draft) {
-        draft.push(Step::ResetSignals);
+    /// The filter, then everything that the image brings: `hooks`, which are programs of the image, and the program. What
+    /// a hook leaves behind is a process of the container's as any other.
+    ///
+    /// As few system calls as possible are made under the filter. But while hooks run, init goes on ignoring SIGPIPE: it
+    /// tells a runtime of them that may be gone.
+    pub fn steps(self, draft: &mut Draft, hooks: Vec<Hook>) {
+        if hooks.is_empty() {
+            draft.push(Step::ResetSignals);
+        }
         if let Some(filter) = self.filter {
             draft.add("linux.seccomp", Step::Seccomp(filter));
+        }
+        if !hooks.is_empty() {
+            for hook in hooks {
+                draft.add(hook.field.clone(), Step::Hook(hook, HookState::Created));
+            }
+            draft.push(Step::ResetSignals);
         }
         draft.add("process.args[0]", Step::Exec(self.program, self.environment));
     }

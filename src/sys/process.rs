@@ -78,6 +78,27 @@ fn clone(flags: u64, exit_signal: u64, into_cgroup: Option<BorrowedFd>) -> Resul
     }
 }
 
+/// As [`clone_process`] with nothing new, by clone(2) (`CLONE_PIDFD`: Linux 5.2): for a process under a seccomp filter,
+/// which cannot look into the arguments of clone3(2). Docker's profile allows the one and not the other.
+fn clone_under_a_filter() -> Result<Cloned> {
+    let mut pidfd: libc::c_int = -1;
+    let flags = libc::c_long::from(libc::CLONE_PIDFD | libc::SIGCHLD);
+    let same_stack: libc::c_long = 0;
+    let [first, second] = if cfg!(target_arch = "s390x") { [same_stack, flags] } else { [flags, same_stack] };
+    let unused: libc::c_long = 0;
+    // SAFETY: without CLONE_VM the child has memory of its own, and goes on with its copy of the stack; `pidfd`, where
+    // all architectures have the third argument, outlives the call.
+    let ret = unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, unused, unused) };
+    match check("clone", ret)? {
+        0 => Ok(Cloned::Child),
+        pid => {
+            // SAFETY: CLONE_PIDFD stored a new descriptor (close-on-exec by definition) that nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Runtime(Child { pid: pid as i32, pidfd }))
+        }
+    }
+}
+
 /// A descriptor of the running process `pid` (pidfd_open(2)). ESRCH: there is none.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: no pointers.
@@ -106,10 +127,33 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd, signal: i32) -> Result<()> {
     check("pidfd_send_signal", ret).map(drop)
 }
 
+/// Kills a child that is not reaped yet, so that its pid is nobody else's: also under a seccomp profile that is older than
+/// pidfd_send_signal(2).
+pub fn kill_child(pid: i32, pidfd: BorrowedFd) -> Result<()> {
+    if pidfd_send_signal(pidfd, libc::SIGKILL).is_ok() {
+        return Ok(());
+    }
+    // SAFETY: takes integers only.
+    let ret = unsafe { libc::kill(pid, libc::SIGKILL) };
+    check("kill", ret.into()).map(drop)
+}
+
 /// Waits for a child to end and reaps it. ECHILD: it is not ours, or somebody reaped it.
 pub fn wait(pidfd: BorrowedFd) -> Result<Exit> {
     let ended = wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, 0)?;
     ended.map(|(_, exit)| exit).ok_or(SysError::new("waitid", Errno::ECHILD))
+}
+
+/// As [`wait`], also where a seccomp filter forbids waitid(2).
+pub fn wait_under_a_filter(child: &Child) -> Result<Exit> {
+    wait(child.pidfd.as_fd()).or_else(|_| {
+        let mut status = 0;
+        // SAFETY: `status` outlives the call; of the usage nothing is asked.
+        let ret = unsafe { libc::wait4(child.pid, &raw mut status, 0, core::ptr::null_mut()) };
+        check("wait4", ret.into())?;
+        let exit = if libc::WIFEXITED(status) { Exit::Status } else { Exit::Signal };
+        Ok(exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { libc::WTERMSIG(status) }))
+    })
 }
 
 /// The pid of a child that has ended and is not reaped yet; `None` where there is none.
@@ -203,16 +247,26 @@ pub fn exec_descriptor(program: BorrowedFd, arguments: &Strings, environment: &S
     SysError::last("execveat")
 }
 
+/// Which of a process's descriptors from 3 on have to be made close-on-exec for a child.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Open {
+    /// Any (close_range(2)).
+    Any,
+    /// None but the first, up to one that is not open; and close_range(2) may be forbidden, or deadly.
+    First,
+}
+
 /// Starts `path` as a child with `stdin` as its standard input, and with `outputs`, where they are given, as output and
-/// error. Uses no heap, so init may call it.
+/// error. Uses no heap, so init may call it; nor, for the sake of seccomp filters, any call that is younger than them.
 pub fn spawn(
     path: &CStr,
     arguments: &Strings,
     environment: &Strings,
     stdin: BorrowedFd,
     outputs: [Option<BorrowedFd>; 2],
+    open: Open,
 ) -> Result<Child> {
-    match clone_process(0, None)? {
+    match clone_under_a_filter()? {
         Cloned::Runtime(child) => Ok(child),
         Cloned::Child => {
             let [stdout, stderr] = outputs;
@@ -220,10 +274,10 @@ pub fn spawn(
             for (fd, number) in [(Some(stdin), 0), (stdout, 1), (stderr, 2)] {
                 let Some(fd) = fd else { continue };
                 // SAFETY: two descriptors, of which one is open; the copy is meant to survive exec.
-                let ret = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+                let ret = unsafe { libc::dup3(fd.as_raw_fd(), number, 0) };
                 placed &= ret == number;
             }
-            if placed && for_strangers().is_ok() {
+            if placed && reset_signals().is_ok() && open.close_on_exec().is_ok() {
                 // It is as good as never started.
                 let _ = execve(path, arguments, environment);
             }
@@ -286,9 +340,30 @@ pub fn start_as_stranger(command: &mut std::process::Command) {
 /// Linux 5.11).
 fn for_strangers() -> Result<()> {
     reset_signals()?;
+    close_on_exec_from_3()
+}
+
+fn close_on_exec_from_3() -> Result<()> {
     // SAFETY: no pointers; nothing is closed before the exec.
     let ret = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     check("close_range", ret).map(drop)
+}
+
+impl Open {
+    fn close_on_exec(self) -> Result<()> {
+        if self == Open::Any {
+            return close_on_exec_from_3();
+        }
+        for fd in 3.. {
+            // SAFETY: takes integers only.
+            let ret = unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+            match check("fcntl", ret.into()) {
+                Err(error) if error.errno == Errno::EBADF => break,
+                result => result?,
+            };
+        }
+        Ok(())
+    }
 }
 
 /// Ends this process at once, without running anything of ours.

@@ -36,3 +36,4 @@ pub const TERM: i32 = libc::SIGTERM;
 pub const CHLD: i32 = libc::SIGCHLD;
 pub const WINCH: i32 = libc::SIGWINCH;
 pub const URG: i32 = libc::SIGURG;
+pub const SYS: i32 = libc::SIGSYS;

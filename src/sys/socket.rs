@@ -142,6 +142,13 @@ pub fn send(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<()> 
     send_part(socket, bytes, fds).map(drop)
 }
 
+/// Sends one message by write(2). A peer that is gone is SIGPIPE, or EPIPE where that is ignored.
+pub fn write(socket: BorrowedFd, bytes: &[u8]) -> Result<()> {
+    // SAFETY: `bytes` outlives the call.
+    let ret = unsafe { libc::write(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+    check("write", ret as libc::c_long).map(drop)
+}
+
 /// Sends all of `bytes` over a stream; the descriptors go with the first part.
 pub fn send_all(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<()> {
     let mut rest = bytes.get(send_part(socket, bytes, fds)?..).unwrap_or_default();

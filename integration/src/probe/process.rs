@@ -378,7 +378,14 @@ pub fn hook(arguments: &[&str]) -> Answer {
     io::stdin().read_to_string(&mut stdin)?;
     let state: Value = serde_json::from_str(&stdin).unwrap_or_else(|_| json!(stdin));
     let environment: Map<String, Value> = std::env::vars().map(|(key, value)| (key, json!(value))).collect();
-    let line = json!({ "name": at(1), "state": state, "env": environment, "cwd": cwd().ok(),
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status: Map<String, Value> = status
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(key, value)| (key.to_owned(), json!(value.trim())))
+        .collect();
+    let line = json!({ "name": at(1), "state": state, "env": environment, "cwd": cwd().ok(), "status": status,
+                       "rlimits": rlimits().ok(),
                        "ns": namespaces().ok(), "argv0": std::env::args().next(), "fds": descriptors().ok() });
     let mut log = std::fs::OpenOptions::new().append(true).create(true).open(at(0))?;
     // One write, since a runtime may run two hooks at once.

@@ -15,6 +15,7 @@ mod cgroups_rootless;
 mod checkpoint;
 mod checkpoint_failures;
 mod checkpoint_mounts;
+mod confinement;
 mod console;
 mod crash;
 mod deliberate;
@@ -87,6 +88,7 @@ fn main() -> std::process::ExitCode {
         mount_flags::TESTS,
         mount_links::TESTS,
         seccomp::TESTS,
+        confinement::TESTS,
         notify::TESTS,
         net_devices::TESTS,
         cgroups::TESTS,

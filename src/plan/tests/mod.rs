@@ -243,9 +243,9 @@ enter /srv    # process.cwd
 exec sh    # process.args[0]
 report ready
 wait for start at the gate
+seccomp 2 syscalls, 9 instructions    # linux.seccomp
 hook /bin/start-container    # hooks.startContainer[0]
 reset signals
-seccomp 2 syscalls, 9 instructions    # linux.seccomp
 exec sh    # process.args[0]
 ",
     ];
