@@ -66,6 +66,16 @@ pub fn directory_in_root(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
     openat2(root, path, libc::O_PATH | libc::O_DIRECTORY, CONTAINER_FILE)
 }
 
+/// Opens the directory `name`, one component below `dir`, to list it: no link, and nothing that is mounted there.
+pub fn list_beneath(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    openat2(dir, name, libc::O_RDONLY | libc::O_DIRECTORY, KERNEL_FILE)
+}
+
+/// Opens the directory `path` below `dir`, only to refer to it: no link, and nothing that is mounted there.
+pub fn directory_beneath(dir: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+    openat2(dir, path, libc::O_PATH | libc::O_DIRECTORY, KERNEL_FILE)
+}
+
 /// Opens `path` of the container whose root is `root` for reading; a FIFO in its place does not block.
 pub fn read_in_root(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
     openat2(root, path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, CONTAINER_FILE)

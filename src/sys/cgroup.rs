@@ -97,12 +97,6 @@ pub fn give_to(dir: BorrowedFd<'_>, path: &CStr, owner: u32) -> Result<()> {
         .map_err(error("fchownat"))
 }
 
-/// How many links a directory has: in kernfs, two more than it has subdirectories.
-pub fn links(dir: BorrowedFd<'_>, path: &CStr) -> Result<u64> {
-    let stat = nix::sys::stat::fstatat(dir, path, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(error("fstatat"))?;
-    Ok(stat.st_nlink)
-}
-
 /// Calls `each` with the name of every entry that is a directory or a symbolic link, but `.` and `..`.
 pub fn list(dir: BorrowedFd<'_>, path: &CStr, mut each: impl FnMut(&CStr)) -> Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -115,13 +109,6 @@ pub fn list(dir: BorrowedFd<'_>, path: &CStr, mut each: impl FnMut(&CStr)) -> Re
         }
     }
     Ok(())
-}
-
-/// Sends a signal to one process.
-pub fn kill(pid: i32, signal: i32) -> Result<()> {
-    // SAFETY: kill takes no memory.
-    let ret = unsafe { libc::kill(pid, signal) };
-    super::error::check("kill", ret.into()).map(drop)
 }
 
 /// Waits until the kernel says that a control file (cgroup.events) has changed since it was read; false on a timeout.

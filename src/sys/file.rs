@@ -261,6 +261,13 @@ pub fn entries(fd: BorrowedFd, buffer: &mut [u8]) -> Result<usize> {
     check("getdents64", ret).map(|len| len as usize)
 }
 
+/// Has the directory that `fd` is open on be read from its beginning again.
+pub fn rewind(fd: BorrowedFd) -> Result<()> {
+    // SAFETY: takes integers only.
+    let ret = unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_SET) };
+    check("lseek", ret as libc::c_long).map(drop)
+}
+
 /// A file mode creation mask in place of the process's own, which comes back when this is dropped: umask(2).
 pub struct Umask(u32);
 

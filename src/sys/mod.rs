@@ -9,6 +9,7 @@ pub mod beneath;
 pub mod binary;
 pub mod bpf;
 pub mod cgroup;
+pub mod cgroup_tree;
 pub mod credentials;
 mod error;
 pub mod file;

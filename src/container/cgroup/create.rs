@@ -8,8 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::limit::is_device_rule;
 use super::path::CgroupPath;
-use super::paths::{Deadline, REMOVE_WITHIN};
-use super::{Cgroup, Group, Join, Layout, Paths, absolute, file};
+use super::{Cgroup, Group, Join, Layout, Paths, absolute, file, tree};
 use crate::sys::{self, Errno, SysError, cgroup};
 
 /// A cgroup that exists. Dropping it removes every directory that was made for it, missing parents included; what was
@@ -118,7 +117,7 @@ impl Created {
         let maker = Maker { root: prepared.root.as_fd(), group, rootless: prepared.rootless };
         let is_new = maker.directories(&mut self.made)?;
         if !is_new {
-            maker.refuse_if_in_use(&self.paths)?;
+            maker.refuse_if_in_use()?;
         }
         if group.hierarchy.has("cpuset") {
             maker.seed_cpuset(&group.path)?;
@@ -137,7 +136,7 @@ impl Drop for Created {
             let directory = absolute(&directory.to_string_lossy());
             if self.paths.directories.values().any(|own| *own == directory) {
                 // A hook of a container that shares our pid namespace may have left processes; they end here.
-                let _ = self.paths.remove_directory(&directory, &Deadline::after(REMOVE_WITHIN));
+                let _ = self.paths.remove_directory(&directory);
             } else {
                 // A parent can be in use by another container meanwhile; then it has to stay.
                 let _ = CString::new(directory).map(|path| cgroup::remove_directory(cgroup::here(), &path));
@@ -250,9 +249,9 @@ impl Maker<'_> {
 
     /// A cgroup that is there already must be empty and awake, as runc 1.2 has it: two containers in one cgroup would
     /// share limits, and die together.
-    fn refuse_if_in_use(&self, paths: &Paths) -> Result<()> {
+    fn refuse_if_in_use(&self) -> Result<()> {
         let directory = absolute(&self.group.directory());
-        let count = paths.count_in(&directory).with_context(|| directory.clone())?;
+        let count = tree::members(&directory)?.len();
         if count > 0 {
             bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");
         }

@@ -8,17 +8,26 @@ use crate::sys::{Errno, Result, SysError, Words, cgroup as sys};
 /// The text of a control file. A piece that leaves half the buffer empty is the last one, since records are short; that
 /// saves the call that would return 0.
 pub fn read(dir: BorrowedFd<'_>, path: &CStr) -> Result<String> {
-    read_until(dir, path, BUFFER / 2)
+    text(read_until(dir, path, BUFFER / 2)?)
 }
 
 /// The text of a file whose lines can be long, as those of /proc.
 pub fn read_to_end(dir: BorrowedFd<'_>, path: &CStr) -> Result<String> {
+    text(read_bytes(dir, path)?)
+}
+
+/// The same of a file in which the container may have chosen names.
+pub fn read_bytes(dir: BorrowedFd<'_>, path: &CStr) -> Result<Vec<u8>> {
     read_until(dir, path, 1)
+}
+
+fn text(bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|_| SysError::new("read", Errno::EILSEQ))
 }
 
 const BUFFER: usize = 4096;
 
-fn read_until(dir: BorrowedFd<'_>, path: &CStr, enough: usize) -> Result<String> {
+fn read_until(dir: BorrowedFd<'_>, path: &CStr, enough: usize) -> Result<Vec<u8>> {
     let file = sys::open_read(dir, path)?;
     let mut text = Vec::new();
     let mut buffer = [0; BUFFER];
@@ -26,7 +35,7 @@ fn read_until(dir: BorrowedFd<'_>, path: &CStr, enough: usize) -> Result<String>
         let length = sys::read(file.as_fd(), &mut buffer)?;
         text.extend_from_slice(buffer.get(..length).unwrap_or_default());
         if length < enough {
-            return String::from_utf8(text).map_err(|_| SysError::new("read", Errno::EILSEQ));
+            return Ok(text);
         }
     }
 }

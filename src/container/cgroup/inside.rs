@@ -2,12 +2,13 @@
 //! where init is.
 
 use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::layout::{self, ROOT};
-use super::{Join, Layout, Paths, file};
-use crate::sys::cgroup;
+use super::{Join, Layout, Paths, file, tree};
+use crate::sys::{Errno, SysError, beneath, cgroup};
 
 impl Paths {
     /// These cgroups, each replaced by the one below it that an argument names: `PATH` for all hierarchies, or
@@ -47,7 +48,39 @@ impl Paths {
     /// and enabled controllers there has moved its processes down: nobody can enter its own any more (cgroups(7), "no
     /// internal processes").
     pub fn join_like(&self, pid: i32) -> Result<Join> {
-        self.like(pid)?.join()
+        let directory = self.directories.get("").map(|own| self.directory_with(own, pid));
+        self.join_in(directory.transpose()?)
+    }
+
+    /// The v2 directory, `own` or below, that process `pid` is in.
+    fn directory_with(&self, own: &str, pid: i32) -> Result<OwnedFd> {
+        let below = self.below_own(own, pid).and_then(|below| {
+            let own = cgroup::open_location(cgroup::here(), &CString::new(own)?)?;
+            if below.is_empty() { Ok(own) } else { Ok(beneath::directory_beneath(own.as_fd(), &CString::new(below)?)?) }
+        });
+        match below {
+            // The kernel tells no path longer than PATH_MAX; or the container moved the process meanwhile.
+            Err(error) if matches!(errno(&error), Some(Errno::ENAMETOOLONG | Errno::ENOENT)) => {
+                tree::of_process(own, pid)?.with_context(|| format!("process {pid} is in no cgroup below {own}"))
+            }
+            below => below,
+        }
+    }
+
+    /// Where below `own` process `pid` is in the v2 hierarchy: nothing, or a relative path. A pid that is another
+    /// process's by now is outside.
+    fn below_own(&self, own: &str, pid: i32) -> Result<Vec<u8>> {
+        let name = format!("/proc/{pid}/cgroup");
+        let text = file::read_bytes(cgroup::here(), &CString::new(name.as_str())?).with_context(|| name.clone())?;
+        let unified = if self.layout == Layout::V2 { ROOT.to_owned() } else { format!("{ROOT}/{}", layout::UNIFIED) };
+        let own = own.strip_prefix(unified.as_str()).unwrap_or(own);
+        let path = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"));
+        let below = path.and_then(|path| path.strip_prefix(own.as_bytes()));
+        match below {
+            Some([]) => Ok(Vec::new()),
+            Some([b'/', below @ ..]) => Ok(below.to_vec()),
+            _ => bail!("process {pid} is outside of the container's cgroup {own}"),
+        }
     }
 
     /// Has systemd move process `pid` into these cgroups, which are a unit's `own` or below them; into that of `instead`
@@ -61,26 +94,19 @@ impl Paths {
         };
         match (unit.attach(&below(self), pid), instead) {
             (Err(error), Some(other)) => {
-                let below = below(&self.like(other)?);
-                if below.is_empty() { Err(error) } else { unit.attach(&below, pid) }
+                let own = own.directories.get("").map_or("", String::as_str);
+                // Messages of D-Bus are UTF-8.
+                let below = String::from_utf8(self.below_own(own, other)?)
+                    .context("systemd moves no process into a cgroup whose name is not UTF-8")?;
+                if below.is_empty() { Err(error) } else { unit.attach(&format!("/{below}"), pid) }
             }
             (attached, _) => attached,
         }
     }
+}
 
-    /// The same, but for the cgroup v2 that process `pid` is in.
-    fn like(&self, pid: i32) -> Result<Self> {
-        let name = format!("/proc/{pid}/cgroup");
-        let text = file::read_to_end(cgroup::here(), &CString::new(name.as_str())?).context(name.clone())?;
-        let path = layout::own_v2(&text).context(name)?;
-        let mut paths = self.clone();
-        if let Some(directory) = paths.directories.get_mut("") {
-            let unified =
-                if self.layout == Layout::V2 { ROOT.to_owned() } else { format!("{ROOT}/{}", layout::UNIFIED) };
-            *directory = path.under(&unified);
-        }
-        Ok(paths)
-    }
+fn errno(error: &anyhow::Error) -> Option<Errno> {
+    error.root_cause().downcast_ref::<SysError>().map(|error| error.errno)
 }
 
 fn path_of(argument: &str) -> impl Iterator<Item = &str> {

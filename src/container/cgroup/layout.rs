@@ -83,7 +83,7 @@ impl Host {
             let hierarchy = Hierarchy { controllers: String::new(), mount: String::new(), own };
             return Ok(Self { root, layout: Layout::V2, hierarchies: vec![hierarchy] });
         }
-        let own = own_cgroups()?;
+        let own = if matches!(place, Place::Root(_)) { own_controllers()? } else { own_cgroups()? };
         let mut hierarchies = v1(&root, &own, place)?;
         let hybrid = own.contains("0::") && is_cgroup2(UNIFIED);
         if hybrid {
@@ -107,8 +107,14 @@ fn own_cgroups() -> Result<String> {
     file::read_to_end(sys::here(), c"/proc/self/cgroup").context("/proc/self/cgroup")
 }
 
+/// The same for somebody who does not ask where the runtime is: that may have a name that is no text.
+fn own_controllers() -> Result<String> {
+    let bytes = file::read_bytes(sys::here(), c"/proc/self/cgroup").context("/proc/self/cgroup")?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Where a process is in the v2 hierarchy, by the text of its /proc/PID/cgroup.
-pub fn own_v2(own: &str) -> Result<CgroupPath> {
+fn own_v2(own: &str) -> Result<CgroupPath> {
     let path = lines(own).find(|(controllers, _)| controllers.is_empty()).map_or("/", |(_, path)| path);
     own_path(path)
 }

@@ -8,10 +8,13 @@
 
 mod change;
 mod create;
+mod deadline;
 mod device_change;
 mod device_filter;
 mod device_rules;
+mod end;
 mod file;
+mod freezer;
 mod inside;
 mod join;
 mod layout;
@@ -25,6 +28,7 @@ pub mod stats;
 mod stats_v1;
 mod stats_v2;
 mod systemd;
+mod tree;
 pub mod update;
 mod v1;
 mod v2;

@@ -10,6 +10,7 @@ mod properties;
 mod wire;
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::device_rules::Rules;
 use super::layout::Layout;
 use super::resources::Write;
-use crate::sys::{cgroup, signal};
+use crate::sys::{process, signal};
 use bus::{Bus, Connection, Failed};
 pub use limits::OldLimits;
 use name::Name;
@@ -179,7 +180,8 @@ impl Unit {
                 if let Some(pid) = pid {
                     // It would only be asked to end, and the first of a pid namespace does not hear that: systemd would
                     // wait for TimeoutStopSec. It may have ended by itself.
-                    let _ = cgroup::kill(pid, signal::KILL);
+                    let _ = process::pidfd_open(pid)
+                        .and_then(|pidfd| process::pidfd_send_signal(pidfd.as_fd(), signal::KILL));
                 }
                 let _ = self.stop();
             }

@@ -2,6 +2,7 @@
 //! to make cgroups the tests are skipped, and say so.
 
 use std::ffi::CStr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::*;
 use crate::sys::cgroup::testing::{reap, spawn};
+use crate::sys::process;
 use crate::sys::testing::{heap_free, skip};
 
 /// A place for one test's cgroups, removed at its end.
@@ -77,7 +79,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if self.1.is_none() {
-            let _ = crate::sys::cgroup::kill(self.0, 9);
+            let _ = process::pidfd_open(self.0).and_then(|pidfd| process::pidfd_send_signal(pidfd.as_fd(), 9));
             self.reap();
         }
     }
