@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -12,8 +13,10 @@ use super::{Host, Id, Refusal};
 use crate::container::{cgroup, hooks};
 use crate::sys::{process, signal};
 
-/// How long a killed init may take to end, in milliseconds: runc's ten seconds.
-const KILL_GRACE: u32 = 10_000;
+/// How long a killed init may take to end: runc's ten seconds.
+const KILL_GRACE: Duration = Duration::from_secs(10);
+/// How long to wait, in milliseconds, before a killed init that does not end is thawed again.
+const THAW_EVERY: u32 = 100;
 
 /// Deletes a container that is stopped, or created and never started; with `force`, any: a running one is killed
 /// first, a half-made one is undone, and a missing one is a success.
@@ -43,16 +46,13 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
     }
     // Of a create that is still at work, end that first: it would go on making what we remove.
     if found.status == Status::Creating {
-        end(found.state.creator.open()?.as_ref().map(AsFd::as_fd), "the runtime that creates the container")?;
+        let creator = found.state.creator.open()?;
+        end(creator.as_ref().map(AsFd::as_fd), "the runtime that creates the container", || Ok(()))?;
     }
     let state = found.directory.load()?.unwrap_or(found.state);
     if let Some(init) = &state.init {
         let pidfd = init.open()?;
-        if pidfd.is_some() && found.status == Status::Paused {
-            process::pidfd_send_signal(pidfd.as_ref().map_or(found.directory.fd(), AsFd::as_fd), signal::KILL)?;
-            state.cgroup.thaw()?;
-        }
-        end(pidfd.as_ref().map(AsFd::as_fd), "the container's init")?;
+        end(pidfd.as_ref().map(AsFd::as_fd), "the container's init", || state.cgroup.thaw_killed())?;
     }
     destroy(host, &found.directory, &state)
 }
@@ -95,13 +95,21 @@ pub fn destroy(host: &Host, directory: &Directory, state: &State) -> Result<()> 
     directory.remove()
 }
 
-/// Kills the process, if there is one, and waits for its end.
-fn end(pidfd: Option<BorrowedFd>, who: &str) -> Result<()> {
+/// Kills the process, if there is one, and waits for its end. `thaw` lets it die where it is frozen: also if somebody froze
+/// it after the signal.
+fn end(pidfd: Option<BorrowedFd>, who: &str, mut thaw: impl FnMut() -> Result<()>) -> Result<()> {
     let Some(pidfd) = pidfd else { return Ok(()) };
     // ESRCH: it has ended by itself.
     let _ = process::pidfd_send_signal(pidfd, signal::KILL);
-    if !process::ends_within(pidfd, KILL_GRACE).context("poll")? {
-        bail!("{who} did not end within {} s of SIGKILL", KILL_GRACE / 1000);
+    let deadline = Instant::now() + KILL_GRACE;
+    loop {
+        let thawed = thaw();
+        if process::ends_within(pidfd, THAW_EVERY).context("poll")? {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            thawed?;
+            bail!("{who} did not end within {} s of SIGKILL", KILL_GRACE.as_secs());
+        }
     }
-    Ok(())
 }

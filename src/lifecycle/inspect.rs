@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::state::{Directory, Phase, State, Status};
 use super::{Host, Id, Refusal, members};
+use crate::sys::signal;
 
 /// What `state` and `list` show of a container: runc's fields in runc's order.
 #[derive(Serialize, Clone, Debug)]
@@ -48,6 +49,13 @@ impl Found {
         self.state.init.is_none_or(|init| !init.is_alive().unwrap_or(true))
     }
 
+    /// Whether init was sent SIGKILL, and did not die yet.
+    pub fn init_is_killed(&self) -> bool {
+        let status =
+            self.state.init.and_then(|init| std::fs::read_to_string(format!("/proc/{}/status", init.pid)).ok());
+        status.is_some_and(|text| has_pending(&text, signal::KILL))
+    }
+
     /// An error for a container without a cgroup of its own: made with `--cgroup-manager disabled`, or by a runtime
     /// that may make none.
     pub fn needs_cgroup(&self) -> Result<()> {
@@ -72,6 +80,13 @@ impl Found {
             owner: String::new(),
         }
     }
+}
+
+/// Whether a signal is pending, for the first thread or the whole process, by the text of its /proc/PID/status
+/// (proc_pid_status(5)).
+fn has_pending(status: &str, signal: i32) -> bool {
+    let masks = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
+    masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// The status that follows from the file, the gate, and whether the processes live.
@@ -140,6 +155,15 @@ fn name_of(passwd: &str, uid: u32) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_is_pending_for_a_thread_or_for_the_process() {
+        let status =
+            |thread: &str, process: &str| format!("Name:\tx\nSigPnd:\t{thread}\nShdPnd:\t{process}\nSigBlk:\t100\n");
+        assert!(has_pending(&status("0000000000000100", "0000000000000000"), signal::KILL));
+        assert!(has_pending(&status("0000000000000000", "0000000000000100"), signal::KILL));
+        assert!(!has_pending(&status("0000000000004000", "0000000000000000"), signal::KILL));
+    }
 
     #[test]
     fn an_owner_is_named_by_passwd() {

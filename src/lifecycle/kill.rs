@@ -31,9 +31,10 @@ pub fn kill(host: &Host, id: &Id, Signal(number): Signal, all: bool) -> Result<(
         Err(error) if error.errno == Errno::ESRCH => bail!(Refusal::NotRunning),
         result => result.with_context(|| format!("signal {number} to pid {}", init.pid))?,
     }
-    // Killed processes of a frozen cgroup end only once it is thawed (v1; v2 kills them where they are).
-    if number == signal::KILL && found.status == Status::Paused {
-        found.state.cgroup.thaw()?;
+    // Frozen processes do not die (v1). Whatever was seen before: a `pause` may have come in between, or the container has
+    // frozen a cgroup below its own.
+    if number == signal::KILL {
+        found.state.cgroup.thaw_killed()?;
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! The processes of a container: those in its cgroup, and for one without, those in its own pid namespace.
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
 use super::state::State;
-use crate::sys::{Errno, process};
+use crate::sys::{self, Errno, process};
 
 /// Every process of the container that can be found, in the order of their pids. Without a cgroup and without a pid
 /// namespace of its own, that is init alone.
@@ -20,7 +21,6 @@ pub fn pids(state: &State) -> Result<Vec<i32>> {
     if !state.own_pid_namespace {
         return Ok(vec![init.pid]);
     }
-    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let own = namespace(init.pid);
     let entries = std::fs::read_dir("/proc").context("/proc")?.flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -31,19 +31,36 @@ pub fn pids(state: &State) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// Sends a signal to every process of the container.
+/// The pid namespace of a process.
+fn namespace(pid: i32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
+}
+
+/// Sends a signal to every process of the container. One that cannot be signalled keeps none of the others from it, but is
+/// an error.
 pub fn kill_all(state: &State, signal: i32) -> Result<()> {
     if !state.cgroup.directories.is_empty() {
         return state.cgroup.kill_all(signal);
     }
-    for pid in pids(state)? {
-        let sent = process::pidfd_open(pid).and_then(|pidfd| process::pidfd_send_signal(pidfd.as_fd(), signal));
-        match sent {
-            Err(error) if error.errno != Errno::ESRCH => {
-                return Err(error).with_context(|| format!("signal {signal} to pid {pid}"));
-            }
-            _ => {}
-        }
+    let Some(init) = state.init else { return Ok(()) };
+    // Held first: then the namespaces that are compared are those of the processes that are signalled.
+    let Some(held) = init.open()? else { return Ok(()) };
+    let own = namespace(init.pid);
+    let mut first = Ok(());
+    for pid in pids(state)?.into_iter().filter(|pid| *pid != init.pid) {
+        let sent = match process::pidfd_open(pid) {
+            Ok(other) if own.is_some() && namespace(pid) == own => process::pidfd_send_signal(other.as_fd(), signal),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        first = first.and(unless_gone(sent, pid, signal));
     }
-    Ok(())
+    first.and(unless_gone(process::pidfd_send_signal(held.as_fd(), signal), init.pid, signal))
+}
+
+fn unless_gone(sent: sys::Result<()>, pid: i32, signal: i32) -> Result<()> {
+    match sent {
+        Err(error) if error.errno == Errno::ESRCH => Ok(()),
+        sent => sent.with_context(|| format!("signal {signal} to pid {pid}")),
+    }
 }

@@ -15,8 +15,10 @@ pub fn pause(host: &Host, id: &Id) -> Result<()> {
     }
     found.needs_cgroup()?;
     let frozen = found.state.cgroup.freeze();
-    if found.init_has_ended() {
-        // Meanwhile, and perhaps its cgroup with it: no fault of the freezer's, which may have frozen what is empty.
+    if found.init_has_ended() || found.init_is_killed() {
+        // Meanwhile, and perhaps its cgroup with it: no fault of the freezer's, which may have frozen what is empty. One
+        // that was killed just before would not die as long as it is frozen (v1).
+        found.state.cgroup.thaw_killed()?;
         found.state.cgroup.thaw()?;
         bail!(Refusal::NotRunning);
     }
