@@ -128,7 +128,7 @@ fn cve_2023_28642_no_passwd_makes_the_runtime_wait_or_leave_the_root() {
     let outside = host::place().join("passwd");
     fs::write(&outside, "root:x:0:0::/outside:/bin/sh\n").expect("file");
     type Plant = (&'static str, fn(&Path, &str));
-    let plants: [Plant; 9] = [
+    let plants: [Plant; 10] = [
         ("an endless device", |passwd, _| node(passwd, libc::S_IFCHR, 1, 5)),
         ("a directory", |passwd, _| fs::create_dir(passwd).expect("directory")),
         ("a symlink to the outside", |passwd, outside| symlink(outside, passwd).expect("symlink")),
@@ -137,6 +137,10 @@ fn cve_2023_28642_no_passwd_makes_the_runtime_wait_or_leave_the_root() {
         }),
         ("a loop", |passwd, _| symlink("passwd", passwd).expect("symlink")),
         ("huge", |passwd, _| fs::File::create(passwd).expect("file").set_len(1 << 40).expect("size")),
+        ("a line behind 1 MiB", |passwd, _| {
+            let filling = "#".repeat(1 << 20);
+            fs::write(passwd, format!("{filling}\nroot:x:0:0::/wrong:/bin/sh\n")).expect("file");
+        }),
         ("an id beyond all", |passwd, _| fs::write(passwd, "x:x:4294967296:0::/wrong:/x\n").expect("file")),
         ("a negative id", |passwd, _| fs::write(passwd, "x:x:-0:0::/wrong:/x\n").expect("file")),
         ("a fifo", |passwd, _| node(passwd, libc::S_IFIFO, 0, 0)),

@@ -13,8 +13,9 @@ use crate::sys::{Errno, Fault, SysError, beneath};
 /// The most bytes of a home directory's path, its NUL included.
 const HOME_MAX: usize = 4096;
 
-/// The most bytes of /etc/passwd that are read: the container may hold an endless one.
-const PASSWD_MAX: usize = 16 << 20;
+/// The most bytes of /etc/passwd that are read: the container may hold an endless one, and every exec reads it
+/// (CVE-2026-135844, CVE-2026-61801). A user whose line comes later has HOME=/, as one without a line.
+const PASSWD_MAX: usize = 1 << 20;
 
 /// The environment, with room for HOME.
 pub struct Environment {
@@ -255,6 +256,13 @@ mod tests {
         let many: String = (1..5000).map(|uid| format!("u{uid}:x:{uid}:1::/home/u{uid}:/bin/sh\n")).collect();
         std::fs::write(root.join("real"), many).expect("written");
         assert_eq!(found(4999), "HOME=/home/u4999");
+        // Of a long file the beginning counts, to the byte.
+        let line = "last:x:7:1::/last:/bin/sh\n";
+        for (spare, home) in [(0, "HOME=/last"), (1, "HOME=/")] {
+            let filling = "#".repeat(PASSWD_MAX - line.len() + spare - 1);
+            std::fs::write(root.join("real"), format!("{filling}\n{line}")).expect("written");
+            assert_eq!(found(7), home, "{spare}");
+        }
         std::fs::remove_dir_all(root).expect("was made");
     }
 
