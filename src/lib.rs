@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cli → lifecycle → plan → init → container → sys            log: used by cli and lifecycle
+//!                                                            error: used by all but init
 //! ```
 
 // Bytes from init and files of the host are parsed, never trusted; and init has nobody to panic to.
@@ -16,6 +17,8 @@ pub mod plan;
 pub mod init;
 
 pub mod container;
+
+pub mod error;
 
 pub mod sys;
 

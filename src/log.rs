@@ -20,9 +20,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
+use crate::error::About;
 use crate::sys::{Errno, SysError};
 use daemon::{Daemon, Protocol};
-use facts::Facts;
+use facts::{Code, Facts};
 
 /// How a line of the log file looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,10 +118,10 @@ impl Log {
     }
 
     /// Writes the error that ends the command `phase`, to the log, and to stderr too when the log is elsewhere: callers
-    /// read the one, people the other.
-    pub fn error(&self, phase: &str, error: &anyhow::Error) {
+    /// read the one, people the other. `code` is the class of an error that has one of its own.
+    pub fn error(&self, phase: &str, code: Option<Code>, error: &anyhow::Error) {
         let message = format!("{error:#}");
-        self.line(Level::Error, &message, Some(&Facts::of(phase, error)));
+        self.line(Level::Error, &message, Some(&Facts::of(phase, code, error)));
         if let Sink::File(_) | Sink::Daemon(_) = self.sink {
             to_stderr(&console_line(Level::Error, &message));
         }
@@ -167,7 +168,7 @@ fn named(place: &[u8]) -> Result<Sink> {
 
 fn append(path: &Path) -> Result<File> {
     let opened = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
-    opened.map_err(|error| words("open", &error)).with_context(|| format!("--log {path:?}"))
+    opened.map_err(|error| words("open", &error)).with_context(|| About::new("--log", path))
 }
 
 fn to_stderr(line: &str) {

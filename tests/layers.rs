@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. A container module may use none of its siblings.
-const LAYERS: [(&str, &[&str]); 7] = [
-    ("cli", &["lifecycle", "container", "log"]),
-    ("lifecycle", &["plan", "init", "container", "sys", "log"]),
-    ("log", &["plan", "sys"]),
-    ("plan", &["init", "container", "sys"]),
+const LAYERS: [(&str, &[&str]); 8] = [
+    ("cli", &["lifecycle", "container", "log", "error"]),
+    ("lifecycle", &["plan", "init", "container", "sys", "log", "error"]),
+    ("log", &["plan", "sys", "error"]),
+    ("plan", &["init", "container", "sys", "error"]),
     ("init", &["container", "sys"]),
-    ("container", &["sys"]),
+    ("container", &["sys", "error"]),
+    ("error", &["sys"]),
     ("sys", &[]),
 ];
 
@@ -248,6 +249,33 @@ fn what_runs_after_the_clone_uses_no_heap() {
         }
     }
     assert!(seen > 20, "there are {seen} bodies to look at");
+}
+
+/// The keys that config.json has at its top.
+const TOP: [&str; 9] =
+    ["ociVersion", "root", "mounts", "process", "hostname", "domainname", "hooks", "annotations", "linux"];
+
+/// A text that begins with a place in config.json is no `Field`, and the log would not know what the error is about.
+#[test]
+fn an_error_about_a_field_says_so_by_its_type() {
+    let makers = ["bail!(", "anyhow!(", ".context(", "with_context(|| format!(", "ensure!("];
+    let mut fields = 0;
+    for source in sources() {
+        fields += source.text.matches("field!(\"").count();
+        for maker in makers {
+            for (at, _) in source.text.match_indices(maker) {
+                let call = source.text[at + maker.len()..].split(");").next().unwrap();
+                // Of ensure!, what comes behind the condition.
+                let call =
+                    if maker == "ensure!(" { call.split_once(", \"").map_or("", |(_, text)| text) } else { call };
+                let text = call.trim_start().trim_start_matches("format!(").trim_start_matches('"');
+                let (top, rest) = text.split_at(text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len()));
+                let is_place = TOP.contains(&top) && rest.starts_with([':', '.', '[']);
+                assert!(!is_place, "{}: {maker}{}", source.path.display(), text.lines().next().unwrap());
+            }
+        }
+    }
+    assert!(fields > 150, "there are {fields} fields");
 }
 
 /// The bodies of the functions of a container module that steps call, by their names.

@@ -226,7 +226,7 @@ fn finish(log: &Log, phase: &str, result: Result<()>) -> u8 {
 
 /// The one place that prints an error.
 fn fail(log: &Log, phase: &str, error: &anyhow::Error) -> u8 {
-    log.error(phase, error);
+    log.error(phase, lifecycle::code(error), error);
     1
 }
 

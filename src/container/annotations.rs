@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::error::field;
+
 /// What the annotations of a container ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Annotations<'a> {
@@ -43,11 +45,11 @@ const WITHOUT_EFFECT: [&str; 3] =
 pub fn compile(all: &HashMap<String, String>) -> Result<Annotations<'_>> {
     let get = |name: &str| all.get(name).map(String::as_str);
     for (name, why) in REFUSED {
-        ensure!(get(name).is_none_or(str::is_empty), "annotations.{name}: {why}");
+        ensure!(get(name).is_none_or(str::is_empty), field!("annotations.{name}"; "{why}"));
     }
     let path = |name: &str| -> Result<Option<&Path>> {
         let path = get(name).filter(|path| !path.is_empty()).map(Path::new);
-        ensure!(path.is_none_or(Path::is_absolute), "annotations.{name}: not an absolute path");
+        ensure!(path.is_none_or(Path::is_absolute), field!("annotations.{name}"; "not an absolute path"));
         Ok(path)
     };
     let mount_context = "run.oci.mount_context_type";
@@ -61,7 +63,7 @@ pub fn compile(all: &HashMap<String, String>) -> Result<Annotations<'_>> {
         mount_context_type: get(mount_context)
             .map(mount_context_type)
             .transpose()
-            .context(format!("annotations.{mount_context}"))?,
+            .context(field!("annotations.{mount_context}"))?,
         pidfd_receiver: path("run.oci.pidfd_receiver")?,
     })
 }
@@ -76,7 +78,7 @@ fn switch<'a>(name: &str, get: impl Fn(&str) -> Option<&'a str>) -> Result<bool>
     match get(name) {
         Some("1") => Ok(true),
         None | Some("" | "0") => Ok(false),
-        Some(other) => bail!("annotations.{name}: {other:?} is neither 0 nor 1"),
+        Some(other) => bail!(field!("annotations.{name}"; "{other:?} is neither 0 nor 1")),
     }
 }
 

@@ -15,6 +15,7 @@ use oci_spec::runtime::{Capability, LinuxResources, Mount, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::error::{Field, field};
 use crate::sys::{Errno, SysError};
 
 /// A parsed config.json, and where it came from.
@@ -92,9 +93,9 @@ pub fn parse_resources(text: &[u8]) -> Result<LinuxResources> {
         bail!("not a JSON object");
     }
     repair::drop_nulls(&mut resources);
-    required::check(&resources, "", &required::OF_RESOURCES)?;
+    required::check(&resources, "", &required::OF_RESOURCES, Document::Part)?;
     repair::resources(&mut resources);
-    from_text(&resources.to_string())
+    from_text(&resources.to_string(), Document::Part)
 }
 
 /// The process that `text`, a process.json, holds, and a warning for everything that was ignored. It is read as the
@@ -112,7 +113,7 @@ pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>)> {
     }
     let config = serde_json::json!({ "ociVersion": "1.0.0", "process": process, "linux": {} });
     let (spec, warnings) = parse(config.to_string().as_bytes())?;
-    let process = spec.process().clone().context("process: missing")?;
+    let process = spec.process().clone().context(field!("process"; "missing"))?;
     Ok((process, warnings))
 }
 
@@ -123,7 +124,7 @@ pub fn parse_mounts(text: &[u8]) -> Result<Vec<Mount>> {
         bail!("not a JSON array of mounts");
     }
     repair::drop_nulls(&mut mounts);
-    from_text(&mounts.to_string())
+    from_text(&mounts.to_string(), Document::Part)
 }
 
 /// An empty string is Go's way to leave a value out: nobody below has to ask again.
@@ -172,32 +173,50 @@ fn parse_slowly(text: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
     repair::drop_nulls(&mut config);
     refuse_other_platforms(&config)?;
     for (section, place, lists) in required::SECTIONS {
-        config.pointer(section).map_or(Ok(()), |section| required::check(section, place, lists))?;
+        config.pointer(section).map_or(Ok(()), |section| required::check(section, place, lists, Document::Config))?;
     }
     repair::all(&mut config, warnings);
     // As text again, since the types know the byte of an error, and a value has no bytes.
-    from_text(&config.to_string())
+    from_text(&config.to_string(), Document::Config)
 }
 
 /// Text of one line as its type; an error names the field.
-fn from_text<T: DeserializeOwned>(text: &str) -> Result<T> {
+fn from_text<T: DeserializeOwned>(text: &str, document: Document) -> Result<T> {
     serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
         let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
         // The text is JSON: what serde_json misses is one of an enumeration's names.
         let what = if what == "expected value" { "expected a name" } else { what };
-        field_error(&place::of(text, error.column()), what)
+        field_error(&place::of(text, error.column()), what, document)
     })
 }
 
+/// What a text is, so that its places are fields of config.json or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Document {
+    Config,
+    /// A part that comes alone.
+    Part,
+}
+
+impl Document {
+    fn error(self, place: String, what: &str) -> Error {
+        let error = anyhow!("{what}");
+        match self {
+            Self::Config => error.context(Field::new(place)),
+            Self::Part => error.context(place),
+        }
+    }
+}
+
 /// An error of the types, as `linux.resources.pids.limit: invalid type: …`.
-fn field_error(place: &str, what: &str) -> Error {
+fn field_error(place: &str, what: &str, document: Document) -> Error {
     let missing = what.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
     match (place, missing) {
-        (".", Some(field)) => anyhow!("missing").context(field.to_owned()),
-        (_, Some(field)) => anyhow!("missing").context(format!("{place}.{field}")),
+        (".", Some(field)) => document.error(field.to_owned(), "missing"),
+        (_, Some(field)) => document.error(format!("{place}.{field}"), "missing"),
         (".", None) => anyhow!("{what}"),
-        _ => anyhow!("{what}").context(place.to_owned()),
+        _ => document.error(place.to_owned(), what),
     }
 }
 
@@ -225,7 +244,7 @@ fn syntax_error(error: &serde_json::Error) -> Error {
 /// config.md, "Specification version": within a major version everything is compatible, so every 1.x is taken. What
 /// came before 1.0.0 is read as if it were 1.0.0, as the other runtimes do.
 fn check_version(version: &str, warnings: &mut Vec<String>) -> Result<()> {
-    let refuse = |what: &str| Err(anyhow!("{what}").context("ociVersion"));
+    let refuse = |what: &str| Err(anyhow!("{what}").context(field!("ociVersion")));
     if version.is_empty() {
         return refuse("missing");
     }

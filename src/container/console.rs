@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::Context as _;
 
+use crate::error::field;
 use crate::sys::file::{self, Umask, kind, magic};
 use crate::sys::mount::{Depth, attach, copy_tree};
 use crate::sys::path::{Links, RootFd, open_itself_at};
@@ -33,7 +34,7 @@ impl Console {
     /// `size` is process.consoleSize.
     pub fn compile(size: Option<&oci_spec::runtime::Box>, node: Node) -> anyhow::Result<Self> {
         let dimension = |field: &str, value: u64| {
-            u16::try_from(value).with_context(|| format!("process.consoleSize.{field}: {value}: out of range"))
+            u16::try_from(value).with_context(|| field!("process.consoleSize.{field}"; "{value}: out of range"))
         };
         let compile = |size: &oci_spec::runtime::Box| {
             anyhow::Ok(tty::Size {

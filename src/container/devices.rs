@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
+use crate::error::field;
 use crate::sys::file::{self, Stat, Umask, kind};
 use crate::sys::mount::{Depth, attach, copy_path};
 use crate::sys::path::{Links, RootFd, open_itself_at};
@@ -54,7 +55,7 @@ impl Device {
         let given = devices
             .iter()
             .enumerate()
-            .map(|(index, device)| Self::from_spec(device, nodes).with_context(|| format!("linux.devices[{index}]")));
+            .map(|(index, device)| Self::from_spec(device, nodes).with_context(|| field!("linux.devices[{index}]")));
         let given = given.collect::<anyhow::Result<Vec<_>>>()?;
         let defaults = DEFAULTS.iter().filter(|(path, ..)| given.iter().all(|device| device.path.as_c_str() != *path));
         let mut all: Vec<_> =

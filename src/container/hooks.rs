@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime;
 
+use crate::error::field;
 use crate::sys::process::{self, Exit, Open};
 use crate::sys::program::Strings;
 use crate::sys::{Errno, Fault, SysError, signal, socket};
@@ -59,7 +60,7 @@ impl Output {
             let open = |path: &Path| {
                 let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
                 let file = file.map_err(|error| SysError::io("open", &error));
-                file.with_context(|| format!("annotations.run.oci.hooks.{stream}: {}", path.display()))
+                file.with_context(|| field!("annotations.run.oci.hooks.{stream}"; "{}", path.display()))
             };
             path.map(|path| open(path).map(OwnedFd::from)).transpose()
         };
@@ -112,9 +113,9 @@ pub fn compile(list: &str, hooks: &[runtime::Hook]) -> Result<Vec<Hook>> {
 
 fn compile_one(field: String, hook: &runtime::Hook) -> Result<Hook> {
     let c_string = |what: &str, text: &str| {
-        CString::new(text).with_context(|| format!("{field}.{what}: {text:?} holds a NUL byte"))
+        CString::new(text).with_context(|| field!("{field}.{what}"; "{text:?} holds a NUL byte"))
     };
-    let path = hook.path().to_str().with_context(|| format!("{field}.path: not UTF-8"))?;
+    let path = hook.path().to_str().with_context(|| field!("{field}.path"; "not UTF-8"))?;
     let path = c_string("path", path)?;
     let arguments = match hook.args().as_deref() {
         None | Some([]) => vec![path.clone()],
@@ -124,7 +125,7 @@ fn compile_one(field: String, hook: &runtime::Hook) -> Result<Hook> {
     let timeout = match hook.timeout() {
         None => None,
         Some(seconds) if seconds > 0 => Some(u32::try_from(seconds.saturating_mul(1000)).unwrap_or(u32::MAX)),
-        Some(seconds) => bail!("{field}.timeout: {seconds} is not greater than zero"),
+        Some(seconds) => bail!(field!("{field}.timeout"; "{seconds} is not greater than zero")),
     };
     let (arguments, environment) = (Strings::new(arguments, 0), Strings::new(environment, 0));
     Ok(Hook { field, path, arguments, environment, timeout })

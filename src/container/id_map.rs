@@ -9,6 +9,7 @@ use std::os::fd::BorrowedFd;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::LinuxIdMapping;
 
+use crate::error::{Field, field};
 use crate::sys::namespace::{Kind, Kinds};
 use crate::sys::{beneath, credentials, ids, proc_self};
 use tool::Tool;
@@ -68,7 +69,7 @@ pub fn compile(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping], new: Kinds) -> 
     if !new.contains(Kind::User) {
         let fields = [("linux.uidMappings", uids), ("linux.gidMappings", gids)];
         if let Some((field, _)) = fields.into_iter().find(|(_, map)| !map.is_empty()) {
-            bail!("{field}: needs a new user namespace in linux.namespaces");
+            bail!(field!("{field}"; "needs a new user namespace in linux.namespaces"));
         }
         return Ok(None);
     }
@@ -79,7 +80,7 @@ fn compile_for(caller: Caller, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping])
     let own = |map: &[LinuxIdMapping], id| matches!(map, [one] if one.size() == 1 && one.host_id() == id);
     let map = |field: &'static str, map: &[LinuxIdMapping], direct: bool, tool| {
         let text = text(field, map)?;
-        let tool = if direct { None } else { Some(Tool::look_for(tool).context(field)?) };
+        let tool = if direct { None } else { Some(Tool::look_for(tool).context(Field::new(field))?) };
         anyhow::Ok(Map { text, tool })
     };
     let direct_gids = caller.maps_gids || own(gids, caller.gid);
@@ -102,17 +103,17 @@ pub fn compile_for_mount(field: &str, uids: &[LinuxIdMapping], gids: &[LinuxIdMa
 fn text(field: &str, map: &[LinuxIdMapping]) -> Result<String> {
     let text = lines(field, map)?;
     if !map.iter().any(|entry| entry.container_id() == 0) {
-        bail!("{field}: container id 0 is not mapped");
+        bail!(field!("{field}"; "container id 0 is not mapped"));
     }
     Ok(text)
 }
 
 fn lines(field: &str, map: &[LinuxIdMapping]) -> Result<String> {
     if map.is_empty() {
-        bail!("{field}: a new user namespace needs mappings, but none are given");
+        bail!(field!("{field}"; "a new user namespace needs mappings, but none are given"));
     }
     if map.len() > MOST {
-        bail!("{field}: {} mappings, the kernel takes at most {MOST}", map.len());
+        bail!(field!("{field}"; "{} mappings, the kernel takes at most {MOST}", map.len()));
     }
     let mut text = String::new();
     for (index, entry) in map.iter().enumerate() {
@@ -124,7 +125,7 @@ fn lines(field: &str, map: &[LinuxIdMapping]) -> Result<String> {
                 ("hostID", entry.host_id(), earlier.host_id()),
             ] {
                 if overlaps((first, entry.size()), (second, earlier.size())) {
-                    bail!("{field}[{index}].{side}: overlaps {field}[{other}]");
+                    bail!(field!("{field}[{index}].{side}"; "overlaps {field}[{other}]"));
                 }
             }
         }
@@ -132,7 +133,7 @@ fn lines(field: &str, map: &[LinuxIdMapping]) -> Result<String> {
     }
     // The kernel takes the map in one write of less than a page.
     if text.len() >= proc_self::page_size() {
-        bail!("{field}: too long, the kernel takes less than {} bytes", proc_self::page_size());
+        bail!(field!("{field}"; "too long, the kernel takes less than {} bytes", proc_self::page_size()));
     }
     Ok(text)
 }
@@ -141,10 +142,10 @@ fn lines(field: &str, map: &[LinuxIdMapping]) -> Result<String> {
 fn check_range(field: &str, first: u32, size: u32) -> Result<()> {
     if size == 0 {
         let map = field.rsplit_once('.').map_or(field, |(map, _)| map);
-        bail!("{map}.size: must not be 0");
+        bail!(field!("{map}.size"; "must not be 0"));
     }
     if first.checked_add(size).is_none() {
-        bail!("{field}: {first} and {size} more go beyond the last id");
+        bail!(field!("{field}"; "{first} and {size} more go beyond the last id"));
     }
     Ok(())
 }
@@ -170,7 +171,7 @@ impl IdMaps {
             None => Ok(beneath::write_beneath(process, file, map.text.as_bytes())?),
             Some(tool) => tool.run(pid, &map.text),
         };
-        let field = |name| move || format!("{}.{name}: {self}", self.field);
+        let field = |name| move || Field::new(format!("{}.{name}", self.field)).is(self.to_string());
         write(&self.uids, c"uid_map").with_context(field("uidMappings"))?;
         if self.setgroups == Setgroups::Deny {
             beneath::write_beneath(process, c"setgroups", b"deny").with_context(field("gidMappings"))?;

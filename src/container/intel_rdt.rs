@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::LinuxIntelRdt;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Field, field};
 use crate::sys::SysError;
 
 /// What create makes of it.
@@ -59,14 +60,15 @@ const RESERVED: [&str; 5] = [".", "..", "info", "mon_data", "mon_groups"];
 
 /// The prepared groups of container `id`; the resctrl filesystem is found in `mountinfo` (proc_pid_mountinfo(5)).
 pub fn compile(spec: &LinuxIntelRdt, id: &str, mountinfo: &[u8]) -> Result<IntelRdt> {
-    let root = mount_point(mountinfo).context("linux.intelRdt: no resctrl filesystem is mounted")?;
+    let root = mount_point(mountinfo).context(field!("linux.intelRdt"; "no resctrl filesystem is mounted"))?;
     let clos = spec.clos_id().as_deref().filter(|clos| !clos.is_empty());
     let group = match clos {
         Some("/") => root,
-        Some(clos) => root.join(checked(clos).context("linux.intelRdt.closID")?),
-        None => {
-            root.join(checked(id).context("linux.intelRdt.closID: missing, and the container's id is no name for one")?)
-        }
+        Some(clos) => root.join(checked(clos).context(field!("linux.intelRdt.closID"))?),
+        None => root.join(
+            checked(id)
+                .context(field!("linux.intelRdt.closID"; "missing, and the container's id is no name for one"))?,
+        ),
     };
     let schemata = schemata(spec)?;
     let kind = match clos {
@@ -96,20 +98,20 @@ fn schemata(spec: &LinuxIntelRdt) -> Result<Vec<(&'static str, String)>> {
         lines.push(("linux.intelRdt.memBwSchema", memory_bandwidth(schema)?));
     }
     for line in spec.schemata().iter().flatten() {
-        ensure!(!line.contains('\n'), "linux.intelRdt.schemata: {line:?} is more than one line");
+        ensure!(!line.contains('\n'), field!("linux.intelRdt.schemata"; "{line:?} is more than one line"));
         lines.push(("linux.intelRdt.schemata", line.clone()));
     }
     Ok(lines)
 }
 
 fn l3_cache(schema: &str) -> Result<String> {
-    ensure!(!schema.contains('\n'), "linux.intelRdt.l3CacheSchema: {schema:?} is more than one line");
+    ensure!(!schema.contains('\n'), field!("linux.intelRdt.l3CacheSchema"; "{schema:?} is more than one line"));
     Ok(schema.to_owned())
 }
 
 fn memory_bandwidth(schema: &str) -> Result<String> {
     let good = schema.starts_with("MB:") && !schema.contains('\n');
-    ensure!(good, "linux.intelRdt.memBwSchema: {schema:?} is not a line that begins with MB:");
+    ensure!(good, field!("linux.intelRdt.memBwSchema"; "{schema:?} is not a line that begins with MB:"));
     Ok(schema.to_owned())
 }
 
@@ -138,21 +140,26 @@ impl IntelRdt {
         let mut created = Created::default();
         let is_new = match self.kind {
             Kind::Existing => {
-                ensure!(group.is_dir(), "linux.intelRdt.closID: {} is no group that is there", group.display());
+                ensure!(
+                    group.is_dir(),
+                    field!("linux.intelRdt.closID"; "{} is no group that is there", group.display())
+                );
                 false
             }
-            Kind::Named | Kind::Own => created.make(group, Existing::Allowed).context("linux.intelRdt.closID")?,
+            Kind::Named | Kind::Own => {
+                created.make(group, Existing::Allowed).context(field!("linux.intelRdt.closID"))?
+            }
         };
         for (field, line) in &self.schemata {
             // The specification compares these two with what a group has that is shared.
             if *field != "linux.intelRdt.schemata" && !is_new && self.kind != Kind::Own {
-                compare(group, line).context(*field)?;
+                compare(group, line).context(Field::new(*field))?;
             } else {
-                write_schema(group, line).context(*field)?;
+                write_schema(group, line).context(Field::new(*field))?;
             }
         }
         if let Some(monitoring) = monitoring {
-            created.make(monitoring, Existing::Refused).context("linux.intelRdt.enableMonitoring")?;
+            created.make(monitoring, Existing::Refused).context(field!("linux.intelRdt.enableMonitoring"))?;
         }
         Ok(created)
     }
@@ -244,7 +251,7 @@ impl Groups {
         for group in std::iter::once(&self.group).chain(&self.monitoring) {
             let tasks = group.join("tasks");
             write(&tasks, &pid.to_string())
-                .with_context(|| format!("linux.intelRdt: write {pid} to {}", tasks.display()))?;
+                .with_context(|| field!("linux.intelRdt"; "write {pid} to {}", tasks.display()))?;
         }
         Ok(())
     }
@@ -256,7 +263,7 @@ impl Groups {
             match fs::remove_dir(group) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(SysError::io("rmdir", &error))
-                        .with_context(|| format!("linux.intelRdt: {}", group.display()));
+                        .with_context(|| field!("linux.intelRdt"; "{}", group.display()));
                 }
                 _ => {}
             }

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
 
+use crate::error::field;
 use crate::sys::keyring::{self, Key};
 use crate::sys::namespace::{Kind, Kinds};
 use crate::sys::{Errno, Fault, SysError, beneath};
@@ -29,7 +30,7 @@ pub fn compile(id: &str, label: Option<&str>, private: Kinds) -> Result<SessionK
     let name = CString::new(format!("_ses.{id}")).context("container id")?;
     let label = label.filter(|label| !label.is_empty()).map(CString::new).transpose();
     let search = if private.contains(Kind::User) { OTHER_SEARCH } else { OWNER_SEARCH };
-    Ok(SessionKeyring { name, label: label.context("process.selinuxLabel")?, search })
+    Ok(SessionKeyring { name, label: label.context(field!("process.selinuxLabel"))?, search })
 }
 
 impl SessionKeyring {

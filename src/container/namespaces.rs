@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 
+use crate::error::field;
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::{Errno, Fault, SysError};
 
@@ -45,7 +46,7 @@ pub fn compile(spec: &[LinuxNamespace]) -> Result<Namespaces> {
     for (index, entry) in spec.iter().enumerate() {
         let kind = kind(entry.typ());
         if seen.contains(kind) {
-            bail!("linux.namespaces[{index}]: duplicate {kind} namespace");
+            bail!(field!("linux.namespaces[{index}]"; "duplicate {kind} namespace"));
         }
         seen = seen.with(kind);
         // An empty path is Go's way to leave it out.
@@ -54,7 +55,7 @@ pub fn compile(spec: &[LinuxNamespace]) -> Result<Namespaces> {
             namespaces.private = namespaces.private.with(kind);
             continue;
         };
-        let field = || format!("linux.namespaces[{index}].path");
+        let field = || field!("linux.namespaces[{index}].path");
         let (join, is_own) = open(kind, path).with_context(field)?;
         namespaces.joined.push(join);
         if !is_own {

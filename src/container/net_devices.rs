@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::LinuxNetDevice;
 
+use crate::error::{Field, field};
 use crate::sys::netlink::{Address, Link, Netlink};
 
 /// The devices to move, in the order of their names on the host.
@@ -63,22 +64,26 @@ pub fn compile(
     is_private: bool,
 ) -> Result<NetDevices> {
     let Some(spec) = spec.filter(|spec| !spec.is_empty()) else { return Ok(NetDevices::default()) };
-    ensure!(is_private, "linux.netDevices: needs a network namespace of the container's in linux.namespaces");
+    ensure!(is_private, field!("linux.netDevices"; "needs a network namespace of the container's in linux.namespaces"));
     let mut devices = Vec::with_capacity(spec.len());
     for (name, device) in spec {
-        check(name, false).with_context(|| format!("linux.netDevices.{name}"))?;
+        check(name, false).with_context(|| field!("linux.netDevices.{name}"))?;
         let name_inside = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(name);
-        check(name_inside, true).with_context(|| format!("linux.netDevices.{name}.name"))?;
+        check(name_inside, true).with_context(|| field!("linux.netDevices.{name}.name"))?;
         devices.push(NetDevice { name: name.clone(), name_inside: name_inside.to_owned() });
     }
     devices.sort_by(|one, other| one.name.cmp(&other.name));
     let mut taken = BTreeSet::new();
     for device in devices.iter().filter(|device| !device.name_inside.contains('%')) {
         let is_first = taken.insert(device.name_inside.as_str());
-        ensure!(is_first, "linux.netDevices.{}.name: {:?} comes twice", device.name, device.name_inside);
+        ensure!(
+            is_first,
+            Field::new(format!("linux.netDevices.{}.name", device.name))
+                .is(format!("{:?} comes twice", device.name_inside))
+        );
     }
     let namespace =
-        namespace.map(|namespace| namespace.try_clone_to_owned()).transpose().context("linux.netDevices")?;
+        namespace.map(|namespace| namespace.try_clone_to_owned()).transpose().context(field!("linux.netDevices"))?;
     Ok(NetDevices { devices, namespace })
 }
 
@@ -108,10 +113,10 @@ impl NetDevices {
             let own_namespace = File::open("/proc/self/ns/net")?.into();
             Ok(Ends { own: Netlink::open()?, own_namespace, inside: Netlink::open_in(namespace)? })
         };
-        let ends = ends().context("linux.netDevices")?;
+        let ends = ends().context(field!("linux.netDevices"))?;
         let mut moved = Moved { ends, devices: Vec::with_capacity(self.devices.len()) };
         for device in &self.devices {
-            moved.add(device, namespace).with_context(|| format!("linux.netDevices.{}", device.name))?;
+            moved.add(device, namespace).with_context(|| Field::new(format!("linux.netDevices.{}", device.name)))?;
         }
         Ok(moved)
     }

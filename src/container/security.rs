@@ -11,6 +11,7 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result, bail};
 
+use crate::error::field;
 use crate::sys::{Errno, Fault, SysError, beneath, credentials, security};
 
 /// The AppArmor profile that the next exec puts the process under.
@@ -29,9 +30,9 @@ pub fn compile_apparmor(profile: Option<&str>) -> Result<Option<Apparmor>> {
 fn apparmor(profile: Option<&str>, enabled: impl Fn() -> bool) -> Result<Option<Apparmor>> {
     let Some(profile) = profile.filter(|profile| !profile.is_empty()) else { return Ok(None) };
     if !enabled() {
-        bail!("process.apparmorProfile: {profile:?}: apparmor is disabled or not supported on this host");
+        bail!(field!("process.apparmorProfile"; "{profile:?}: apparmor is disabled or not supported on this host"));
     }
-    let command = CString::new(format!("exec {profile}")).context("process.apparmorProfile")?;
+    let command = CString::new(format!("exec {profile}")).context(field!("process.apparmorProfile"))?;
     Ok(Some(Apparmor { profile: profile.to_owned(), command }))
 }
 
@@ -75,9 +76,9 @@ pub fn compile_selinux(label: Option<&str>) -> Result<Option<Selinux>> {
 fn selinux(label: Option<&str>, enabled: impl Fn() -> bool) -> Result<Option<Selinux>> {
     let Some(label) = label.filter(|label| !label.is_empty()) else { return Ok(None) };
     if !enabled() {
-        bail!("process.selinuxLabel: {label:?}: selinux is disabled or not supported on this host");
+        bail!(field!("process.selinuxLabel"; "{label:?}: selinux is disabled or not supported on this host"));
     }
-    Ok(Some(Selinux { label: CString::new(label).context("process.selinuxLabel")? }))
+    Ok(Some(Selinux { label: CString::new(label).context(field!("process.selinuxLabel"))? }))
 }
 
 impl Selinux {

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result, bail};
 
+use crate::error::field;
 use crate::sys::namespace::{Kind, Kinds};
 use crate::sys::{Fault, beneath};
 
@@ -38,14 +39,14 @@ pub fn compile(spec: &HashMap<String, String>, private: Kinds) -> Result<Vec<Sys
     let mut paths = BTreeSet::new();
     for (key, value) in spec {
         let dotted = dotted(key);
-        check(&dotted, private).with_context(|| format!("linux.sysctl.{key}"))?;
+        check(&dotted, private).with_context(|| field!("linux.sysctl.{key}"))?;
         let path = format!("sys/{}", swapped(&dotted));
         if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            bail!("linux.sysctl.{key}: not the name of a sysctl");
+            bail!(field!("linux.sysctl.{key}"; "not the name of a sysctl"));
         }
-        let path = CString::new(path).with_context(|| format!("linux.sysctl.{key}"))?;
+        let path = CString::new(path).with_context(|| field!("linux.sysctl.{key}"))?;
         if !paths.insert(path.clone()) {
-            bail!("linux.sysctl.{key}: given twice, in two spellings");
+            bail!(field!("linux.sysctl.{key}"; "given twice, in two spellings"));
         }
         sysctls.push(Sysctl { key: dotted, path, value: value.clone() });
     }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Result, bail};
 use oci_spec::runtime::LinuxTimeOffset;
 
+use crate::error::field;
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::{Fault, beneath, file};
 
@@ -22,18 +23,18 @@ pub fn compile(offsets: Option<&HashMap<String, LinuxTimeOffset>>, new: Kinds) -
     sorted.sort_by_key(|(clock, _)| clock.as_str());
     if !new.contains(Kind::Time) {
         if !sorted.is_empty() {
-            bail!("linux.timeOffsets: needs a new time namespace in linux.namespaces");
+            bail!(field!("linux.timeOffsets"; "needs a new time namespace in linux.namespaces"));
         }
         return Ok(None);
     }
     let mut text = String::new();
     for (clock, offset) in sorted {
         if clock != "monotonic" && clock != "boottime" {
-            bail!("linux.timeOffsets: unknown clock {clock:?}, only monotonic and boottime have offsets");
+            bail!(field!("linux.timeOffsets"; "unknown clock {clock:?}, only monotonic and boottime have offsets"));
         }
         let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
         if nanoseconds > 999_999_999 {
-            bail!("linux.timeOffsets.{clock}.nanosecs: {nanoseconds} is a second or more");
+            bail!(field!("linux.timeOffsets.{clock}.nanosecs"; "{nanoseconds} is a second or more"));
         }
         writeln!(text, "{clock} {seconds} {nanoseconds}")?;
     }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use anyhow::{Context, Result, bail};
 
+use crate::error::field;
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::{Fault, SysError};
 
@@ -31,12 +32,12 @@ pub fn compile_domainname(name: Option<&str>, private: Kinds) -> Result<Option<N
 fn checked(field: &str, name: Option<&str>, private: Kinds) -> Result<Option<CString>> {
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
     if !private.contains(Kind::Uts) {
-        bail!("{field}: cannot be set without a private uts namespace");
+        bail!(field!("{field}"; "cannot be set without a private uts namespace"));
     }
     if name.len() > MOST {
-        bail!("{field}: {name:?} is longer than {MOST} bytes");
+        bail!(field!("{field}"; "{name:?} is longer than {MOST} bytes"));
     }
-    Ok(Some(CString::new(name).with_context(|| format!("{field}: contains a NUL byte: {name:?}"))?))
+    Ok(Some(CString::new(name).with_context(|| field!("{field}"; "contains a NUL byte: {name:?}"))?))
 }
 
 impl Name {

@@ -4,11 +4,12 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use oci_spec::runtime::{
     Hook, Hooks, Linux, LinuxIdMapping, LinuxNamespaceType, LinuxTimeOffset, Mount, Process, Spec, User,
 };
 
+use crate::error::{About, Field, field};
 use crate::sys::{Errno, SysError, ids};
 
 /// Checks a whole configuration whose bundle is in `directory`; the first rule broken is the error.
@@ -40,7 +41,7 @@ pub fn rootless(spec: &Spec) -> Result<()> {
 }
 
 fn wrong(field: impl Display, what: impl Display) -> Error {
-    anyhow!("{what}").context(field.to_string())
+    anyhow!("{what}").context(Field::new(field.to_string()))
 }
 
 fn check(rule: bool, field: impl Display, what: impl Display) -> Result<()> {
@@ -60,10 +61,12 @@ fn root(spec: &Spec, directory: &Path) -> Result<()> {
     let path: PathBuf = directory.join(root.path()).components().collect();
     let metadata = std::fs::symlink_metadata(&path)
         .map_err(|error| SysError::new("stat", Errno::from_raw(error.raw_os_error().unwrap_or_default())))
-        .with_context(|| format!("{path:?}"))
-        .context("root.path")?;
-    check(!metadata.is_symlink(), "root.path", format_args!("{path:?} is a symbolic link"))?;
-    check(metadata.is_dir(), "root.path", format_args!("{path:?} is not a directory"))
+        .with_context(|| About::file(&path))
+        .context(field!("root.path"))?;
+    let is = |what| field!("root.path"; "{path:?} is {what}").about(&path);
+    ensure!(!metadata.is_symlink(), is("a symbolic link"));
+    ensure!(metadata.is_dir(), is("not a directory"));
+    Ok(())
 }
 
 /// What every process needs, of a config.json or of a process.json.

@@ -10,7 +10,7 @@
 //!          'L' number:u32     the same, but the listener will be that descriptor of the sender
 //!          'N' step:u32                                          (little endian)
 //!          'B' pid:u32, with a pidfd: of init, by whoever made it in place of the runtime
-//!          'F' step:u32 errno:i32 call_len:u8 call… detail…      (little endian)
+//!          'F' step:u32 errno:i32 is_path:u8 call_len:u8 call… detail…      (little endian)
 //!             of a hook with a file of what it said, as a descriptor
 //! go:      'G' step:u32…, with up to MAX_FDS descriptors; the steps are theirs, where init needs them for some
 //! ```
@@ -107,7 +107,7 @@ impl Failure {
 }
 
 const LONGEST_GO: usize = 1 + StepIndex::BYTES * MAX_FDS;
-const LONGEST: usize = 10 + 2 * Text::CAPACITY;
+const LONGEST: usize = 11 + 2 * Text::CAPACITY;
 
 /// The runtime's end.
 #[derive(Debug)]
@@ -313,7 +313,7 @@ fn encode(report: &Report, message: &mut Message) {
             message.push(b"F");
             message.push(&failure.step.to_bytes());
             message.push(&(failure.errno as i32).to_le_bytes());
-            message.push(&[failure.call.len()]);
+            message.push(&[failure.detail.is_path().into(), failure.call.len()]);
             message.push(call);
             message.push(failure.detail.as_bytes());
         }
@@ -333,13 +333,14 @@ fn parse(bytes: &[u8]) -> Option<Report> {
         [b'F', rest @ ..] => {
             let (step, rest) = rest.split_first_chunk()?;
             let (errno, rest) = rest.split_first_chunk()?;
+            let (is_path, rest) = rest.split_first()?;
             let (call_len, rest) = rest.split_first()?;
             let (call, detail) = rest.split_at_checked(usize::from(*call_len))?;
             Some(Report::Failed(Failure {
                 step: StepIndex::from_bytes(*step),
                 errno: Errno::from_raw(i32::from_le_bytes(*errno)),
                 call: Text::from_bytes(call),
-                detail: Text::from_bytes(detail),
+                detail: Text::from_bytes(detail).as_path(*is_path != 0),
             }))
         }
         _ => None,
@@ -353,10 +354,14 @@ mod tests {
     #[test]
     fn a_failure_arrives_as_it_was_sent() {
         let (runtime, init) = pair().unwrap();
-        let fault = Fault::new("fsconfig", Errno::EINVAL, "tmpfs: Unknown parameter 'sice'");
-        let sent = Report::Failed(Failure::new(StepIndex::of(70_001), &fault));
-        init.report(&sent).unwrap();
-        assert_eq!(runtime.report().unwrap(), Some(sent));
+        let words = Fault::new("fsconfig", Errno::EINVAL, "/x: Unknown parameter 'sice'");
+        let path = SysError::new("openat2", Errno::EINVAL).about(c"/x");
+        for (fault, is_path) in [(words, false), (path, true)] {
+            let sent = Report::Failed(Failure::new(StepIndex::of(70_001), &fault));
+            init.report(&sent).unwrap();
+            assert_eq!(runtime.report().unwrap(), Some(sent));
+            assert_eq!(fault.detail.is_path(), is_path);
+        }
     }
 
     #[test]
@@ -435,7 +440,7 @@ mod tests {
             b"Rx",
             b"F",
             b"F\0\0",
-            b"F\0\0\0\0\0\0\0\0\xffabc",
+            b"F\0\0\0\0\0\0\0\0\0\xffabc",
             b"X",
             b"R\0\0",
             b"L\0",

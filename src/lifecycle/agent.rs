@@ -9,6 +9,7 @@ use oci_spec::runtime;
 use serde::{Deserialize, Serialize};
 
 use crate::container::seccomp::Agent;
+use crate::error::{Field, field};
 use crate::init::link::{Report, RuntimeEnd};
 use crate::sys::process::{self, Child};
 use crate::sys::{Errno, SysError, socket};
@@ -62,12 +63,12 @@ impl<'a> Attendance<'a> {
     pub fn serve(&mut self, report: Report, state: &[u8]) -> Result<()> {
         let agent = self.agent.context("init has a seccomp listener that nobody asked for")?;
         let listener = match report {
-            Report::ListenerAt(number) => self.take(number).with_context(|| place(agent))?,
+            Report::ListenerAt(number) => self.take(number).with_context(|| place(&agent.path))?,
             _ => Some(self.descriptor.take().context("init sent no seccomp listener")?),
         };
         // If there is none, the process has more to say.
         let Some(listener) = listener else { return Ok(()) };
-        hand_over(agent, self.child.pid, state, listener.as_fd()).with_context(|| place(agent))?;
+        hand_over(agent, self.child.pid, state, listener.as_fd()).with_context(|| place(&agent.path))?;
         self.link.go(&[]).context("init")?;
         self.served = true;
         Ok(())
@@ -126,16 +127,13 @@ fn has_child(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).map_or(true, |pids| !pids.trim().is_empty())
 }
 
-fn no_answer(path: &Path) -> String {
-    format!("{}: the agent has not answered for {} s, and init cannot go on", field(path), ANSWER_PATIENCE / 1000)
+fn no_answer(path: &Path) -> Field {
+    let seconds = ANSWER_PATIENCE / 1000;
+    place(path).and(format_args!(": the agent has not answered for {seconds} s, and init cannot go on"))
 }
 
-fn place(agent: &Agent) -> String {
-    field(&agent.path)
-}
-
-fn field(path: &Path) -> String {
-    format!("linux.seccomp.listenerPath: {}", path.display())
+fn place(path: &Path) -> Field {
+    field!("linux.seccomp.listenerPath"; "{}", path.display())
 }
 
 /// Sends the agent one container process state and the listener, over a connection of its own.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::error::field;
 use crate::log;
 use crate::sys::process::Child;
 use crate::sys::socket;
@@ -120,7 +121,7 @@ pub fn consoles(terminal: bool, socket: Option<&Path>, detach: bool) -> Result<(
     match (socket, terminal, detach) {
         (Some(path), true, true) => Ok((Some(console_socket(path)?), None)),
         (Some(_), _, _) => bail!("--console-socket: only for a process with a terminal that is detached"),
-        (None, true, true) => bail!("process.terminal: a detached process needs --console-socket"),
+        (None, true, true) => bail!(field!("process.terminal"; "a detached process needs --console-socket")),
         (None, true, false) => {
             let (process, ours) = socket::pair()?;
             Ok((Some(process), Some(ours)))

@@ -18,6 +18,7 @@ use crate::container::checkpoint::image::{self, Point};
 use crate::container::checkpoint::request::{self, Directories, DumpFlags, Dumped};
 use crate::container::checkpoint::rpc::{Features, Notify, Request};
 use crate::container::checkpoint::{descriptors, log, mounts};
+use crate::error::field;
 use crate::sys::{ids, proc_self, process};
 
 /// Where the images go when no flag says so, below the working directory: runc's name.
@@ -50,7 +51,7 @@ pub fn checkpoint(host: &Host, id: &Id, options: &CheckpointOptions) -> Result<(
     if !matches!(found.status, Status::Running | Status::Paused) {
         bail!(Refusal::CheckpointNotRunning(found.status));
     }
-    ensure!(found.state.intel_rdt.is_none(), "linux.intelRdt: cannot be restored");
+    ensure!(found.state.intel_rdt.is_none(), field!("linux.intelRdt"; "cannot be restored"));
     request::check(&found.state.outside)?;
     let program = Program::find()?;
     let status = options
@@ -195,7 +196,7 @@ fn open_directory(path: &Path) -> Result<(File, PathBuf)> {
 pub fn open_namespaces(outside: &crate::container::checkpoint::outside::Outside) -> Result<Vec<OwnedFd>> {
     let open = |(kind, _, path): (&str, &str, &Path)| {
         let name = CString::new(path.as_os_str().as_bytes())?;
-        crate::sys::namespace::open(&name).with_context(|| format!("linux.namespaces: {kind}: {}", path.display()))
+        crate::sys::namespace::open(&name).with_context(|| field!("linux.namespaces"; "{kind}: {}", path.display()))
     };
     request::inherited(outside).map(open).collect()
 }

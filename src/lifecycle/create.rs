@@ -18,6 +18,7 @@ use crate::container::hooks::Output;
 use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::rootfs::options::is_read_only;
 use crate::container::{annotations, cgroup, validate};
+use crate::error::field;
 use crate::init::Inherited;
 use crate::log;
 use crate::plan::{self, Gate, Plan};
@@ -56,7 +57,7 @@ pub fn create(host: &Host, id: &Id, options: &CreateOptions) -> Result<()> {
     protect::enter()?;
     let bundle = bundle::load(&options.bundle, options.config.as_deref())?;
     if bundle.has_terminal() && options.console_socket.is_none() {
-        bail!("process.terminal: a container that is only created needs --console-socket");
+        bail!(field!("process.terminal"; "a container that is only created needs --console-socket"));
     }
     if !bundle.has_terminal() && options.console_socket.is_some() {
         bail!("--console-socket: process.terminal is not set");

@@ -44,6 +44,18 @@ impl std::fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
+/// There is no criu in $PATH.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Missing;
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("criu: executable file not found in $PATH (checkpoint and restore need CRIU 4.1 or newer)")
+    }
+}
+
+impl std::error::Error for Missing {}
+
 /// A failure of CRIU's own with what its log says; any other as it is.
 pub fn explain(error: anyhow::Error, log: impl FnOnce() -> String) -> anyhow::Error {
     if error.is::<Failed>() { anyhow!("{error}: {}", log()) } else { error }
@@ -57,7 +69,7 @@ impl Program {
         let mut files = found.filter_map(|directory| CString::new([directory, b"/criu"].concat()).ok());
         match files.find(|file| program::check_executable(file).is_ok()) {
             Some(path) => Ok(Self { path }),
-            None => bail!("criu: executable file not found in $PATH (checkpoint and restore need CRIU 4.1 or newer)"),
+            None => bail!(Missing),
         }
     }
 

@@ -18,6 +18,7 @@ use super::{Host, Id, Refusal, foreground, protect};
 use crate::container::cgroup::{Join, Paths};
 use crate::container::hooks::Output;
 use crate::container::process::oom::OomScoreAdj;
+use crate::error::field;
 use crate::init::link::{self, Milestone, Report, RuntimeEnd};
 use crate::init::{self, Inherited};
 use crate::plan::{self, ExecPlan, ExecRequest, Saved};
@@ -129,7 +130,7 @@ fn enter_pid_namespace(init: BorrowedFd, saved: &Saved) -> Result<Kinds> {
     };
     match joined {
         Err(error) if error.errno == Errno::ESRCH => bail!(Refusal::ExecStopped),
-        joined => joined.context("linux.namespaces: join init's pid namespace")?,
+        joined => joined.context(field!("linux.namespaces"; "join init's pid namespace"))?,
     }
     Ok(left)
 }
@@ -185,7 +186,7 @@ impl OwnScore {
 
     /// Adjusts the runtime, and so its children, until this is dropped.
     fn adjust(&mut self, score: &OomScoreAdj) -> Result<()> {
-        score.write_to(self.file.as_fd()).with_context(|| format!("process.oomScoreAdj: {score}"))
+        score.write_to(self.file.as_fd()).with_context(|| field!("process.oomScoreAdj"; "{score}"))
     }
 }
 
@@ -214,7 +215,7 @@ impl Started {
         let (link, end) = link::pair()?;
         let mut join = place.join()?;
         if let Some(cpus) = &plan.born_on {
-            cpus.apply().with_context(|| format!("process.execCPUAffinity.initial: {cpus}"))?;
+            cpus.apply().with_context(|| field!("process.execCPUAffinity.initial"; "{cpus}"))?;
         }
         if let (Some(own), Some(score)) = (&mut own_score, &plan.born_with) {
             own.adjust(score)?;
@@ -236,7 +237,7 @@ impl Started {
         }
         drop((end, console));
         let cloned = cloned.map_err(|error| match error.errno {
-            Errno::ENOMEM => anyhow::Error::from(error).context("container not running, or no memory"),
+            Errno::ENOMEM => anyhow::Error::from(error).context(Refusal::GoneOrNoMemory),
             _ => error.into(),
         })?;
         let Cloned::Runtime(child) = cloned else { unreachable!("the child never returns") };
@@ -279,14 +280,14 @@ impl Started {
     fn wait(&self, init: BorrowedFd) -> Result<()> {
         let [has_spoken, init_has_ended] =
             process::poll([self.link.as_fd(), init], None).context("report of the process")?;
-        ensure!(has_spoken || !init_has_ended, "container not running: it ended while the process was set up");
+        ensure!(has_spoken || !init_has_ended, Refusal::EndedMeanwhile);
         Ok(())
     }
 
     /// Limits that a process in a user namespace cannot raise by itself; then it goes on, if it waits.
     fn limit(&self, plan: &ExecPlan) -> Result<()> {
         for limit in &plan.rlimits {
-            limit.apply_to(self.child.pid).with_context(|| format!("process.rlimits: {limit}"))?;
+            limit.apply_to(self.child.pid).with_context(|| field!("process.rlimits"; "{limit}"))?;
         }
         if plan.waits { self.link.go(&[]).context("process") } else { Ok(()) }
     }

@@ -8,6 +8,7 @@ use oci_spec::runtime::{BoxBuilder, Capability, LinuxCapabilities, Process};
 
 use super::Host;
 use crate::container::{bundle, validate};
+use crate::error::field;
 use crate::sys::tty;
 
 /// What exec's flags and arguments say of the process. What is not given stays as it is.
@@ -129,7 +130,7 @@ impl Changes {
         if self.capabilities.is_empty() {
             return Ok(());
         }
-        let none = || serde_json::from_str::<LinuxCapabilities>("{}").context("process.capabilities");
+        let none = || serde_json::from_str::<LinuxCapabilities>("{}").context(field!("process.capabilities"));
         let mut sets = process.capabilities().clone().map_or_else(none, Ok)?;
         for name in &self.capabilities {
             let capability = serde_json::from_value::<Capability>(name.as_str().into());

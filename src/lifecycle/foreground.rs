@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result};
 
 use super::Host;
+use crate::error::field;
 use crate::sys::process::{self, Child, Exit, Ready};
 use crate::sys::signal::{self, Signals};
 use crate::sys::terminal::{self, Flow};
@@ -31,7 +32,7 @@ impl Terminal {
     pub fn receive(socket: OwnedFd) -> Result<Self> {
         let mut name = [0; 4096];
         let [container, ..] = socket::receive(socket.as_fd(), &mut name).context("terminal of init")?.fds;
-        let container = container.context("process.terminal: init sent no terminal")?;
+        let container = container.context(field!("process.terminal"; "init sent no terminal"))?;
         terminal::set_nonblocking(container.as_fd()).context("terminal of init")?;
         let raw = terminal::make_raw(std::io::stdin().as_fd()).context("terminal")?;
         if raw.is_some() {

@@ -13,6 +13,7 @@ use super::user_namespace;
 use crate::container::cgroup;
 use crate::container::namespaces::Join;
 use crate::container::net_devices::Moved;
+use crate::error::{Field, field};
 use crate::init::link::{self, Milestone, Report, RuntimeEnd};
 use crate::init::{self, Inherited};
 use crate::plan::Plan;
@@ -57,7 +58,7 @@ impl Init {
             let process = File::open(format!("/proc/{}", init.child.pid)).context("process directory of init")?;
             outside.maps.write(init.child.pid, process.as_fd())?;
             if let Some(score) = &outside.oom_score_adj {
-                score.apply_to(process.as_fd()).with_context(|| format!("process.oomScoreAdj: {score}"))?;
+                score.apply_to(process.as_fd()).with_context(|| field!("process.oomScoreAdj"; "{score}"))?;
             }
         }
         if plan.opener && ids::effective_uid() != 0 {
@@ -120,7 +121,7 @@ impl Init {
     /// Limits that a process in a user namespace cannot raise by itself.
     fn limit(&self, plan: &Plan) -> Result<()> {
         for limit in &plan.rlimits {
-            limit.apply_to(self.child.pid).with_context(|| format!("process.rlimits: {limit}"))?;
+            limit.apply_to(self.child.pid).with_context(|| field!("process.rlimits"; "{limit}"))?;
         }
         Ok(())
     }
@@ -173,7 +174,7 @@ pub fn run_runtime_hooks(plan: &Plan, state: &State, pid: i32) -> Result<()> {
         // Hooks of old take the container for created, as crun and runtime-tools have it.
         let status = if hook.field.starts_with("hooks.prestart") { Status::Created } else { Status::Creating };
         let state_text = state.for_hooks(status, Some(pid))?;
-        hook.run(&state_text, &state.bundle, &output).with_context(|| hook.field.clone())?;
+        hook.run(&state_text, &state.bundle, &output).with_context(|| Field::new(hook.field.clone()))?;
     }
     Ok(())
 }
@@ -211,7 +212,7 @@ impl Away {
             let path = format!("/proc/self/ns/{}", join.kind());
             let own = File::open(&path).context(path)?;
             away.own.push((join.kind(), own.into()));
-            namespace::join(join.fd(), join.kind()).with_context(|| format!("linux.namespaces: {join}"))?;
+            namespace::join(join.fd(), join.kind()).with_context(|| field!("linux.namespaces"; "{join}"))?;
         }
         Ok(away)
     }

@@ -38,6 +38,7 @@ use anyhow::{Result, bail};
 
 use crate::container::cgroup::Manager;
 use crate::log::Log;
+use crate::log::facts::Code;
 use crate::sys;
 
 pub use checkpoint::{CheckpointOptions, checkpoint};
@@ -105,11 +106,11 @@ impl Id {
     pub fn parse(text: &str) -> Result<Self> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
         if text.is_empty() || !text.chars().all(allowed) || matches!(text, "." | "..") {
-            bail!("invalid id format: '{text}' (an id is made of letters, digits and _ + - .)");
+            bail!(InvalidId { text: text.to_owned(), why: "an id is made of letters, digits and _ + - ." });
         }
         // NAME_MAX: the id is the name of a directory.
         if text.len() > 255 {
-            bail!("invalid id format: '{text}' (longer than 255 bytes)");
+            bail!(InvalidId { text: text.to_owned(), why: "longer than 255 bytes" });
         }
         Ok(Self(text.to_owned()))
     }
@@ -125,12 +126,38 @@ impl fmt::Display for Id {
     }
 }
 
+/// A text that is no id, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct InvalidId {
+    text: String,
+    why: &'static str,
+}
+
+impl fmt::Display for InvalidId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid id format: '{}' ({})", self.text, self.why)
+    }
+}
+
+impl std::error::Error for InvalidId {}
+
+/// The class of an error that has one by its type, whatever its words.
+pub fn code(error: &anyhow::Error) -> Option<Code> {
+    let refusal = || error.downcast_ref().copied().map(Refusal::code);
+    let is_missing = || error.is::<criu::Missing>().then_some(Code::ExecutableNotFound);
+    error.is::<InvalidId>().then_some(Code::InvalidId).or_else(refusal).or_else(is_missing)
+}
+
 /// Why a command refuses a container. Engines match these texts: docs/runc-behavior.md.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     Exists,
     DoesNotExist,
     NotRunning,
+    /// What is there no more while `exec` is at work.
+    EndedMeanwhile,
+    /// A pid namespace without its init takes no process, and the kernel calls that ENOMEM (clone(2)).
+    GoneOrNoMemory,
     NotPaused,
     NoCgroup,
     AlreadyStarted,
@@ -145,12 +172,35 @@ pub enum Refusal {
     CheckpointNotRunning(Status),
 }
 
+impl Refusal {
+    fn code(self) -> Code {
+        match self {
+            Self::Exists => Code::Exists,
+            Self::DoesNotExist => Code::DoesNotExist,
+            Self::NotRunning | Self::EndedMeanwhile | Self::GoneOrNoMemory => Code::NotRunning,
+            Self::ExecPaused => Code::Paused,
+            Self::NoCgroup => Code::Error,
+            Self::NotPaused
+            | Self::AlreadyStarted
+            | Self::StartStopped
+            | Self::StartPaused
+            | Self::StartCreating
+            | Self::ExecStopped
+            | Self::ExecCreating
+            | Self::DeleteNotStopped(_)
+            | Self::CheckpointNotRunning(_) => Code::WrongStatus,
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Exists => f.write_str("container with given ID already exists"),
             Refusal::DoesNotExist => f.write_str("container does not exist"),
             Refusal::NotRunning => f.write_str("container not running"),
+            Refusal::EndedMeanwhile => f.write_str("container not running: it ended while the process was set up"),
+            Refusal::GoneOrNoMemory => f.write_str("container not running, or no memory"),
             Refusal::NotPaused => f.write_str("container not paused"),
             Refusal::NoCgroup => f.write_str("the container has no cgroup (it was made without one)"),
             Refusal::AlreadyStarted => f.write_str("cannot start an already running container"),
@@ -215,5 +265,19 @@ mod tests {
         for (refusal, text) in texts {
             assert_eq!(refusal.to_string(), text);
         }
+    }
+
+    #[test]
+    fn the_class_of_a_refusal_is_its_own_wherever_it_is_in_the_chain() {
+        let of = |refusal: Refusal| code(&anyhow::Error::from(refusal).context("web1"));
+        assert_eq!(of(Refusal::Exists), Some(Code::Exists));
+        assert_eq!(of(Refusal::ExecPaused), Some(Code::Paused));
+        for refusal in [Refusal::ExecStopped, Refusal::NotPaused, Refusal::CheckpointNotRunning(Status::Stopped)] {
+            assert_eq!(of(refusal), Some(Code::WrongStatus));
+        }
+        let gone = anyhow::anyhow!("ENOMEM").context(Refusal::GoneOrNoMemory).context("exec web1");
+        assert_eq!(code(&gone), Some(Code::NotRunning));
+        assert_eq!(code(&Id::parse("a/b").unwrap_err()), Some(Code::InvalidId));
+        assert_eq!(code(&anyhow::anyhow!("container does not exist").context("invalid id format")), None);
     }
 }

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::container::id_map::IdMaps;
 use crate::container::rootfs::idmap::UserNamespaces;
+use crate::error::Field;
 use crate::init::link::{self, Failure, Report, RuntimeEnd, StepIndex};
 use crate::init::step::Step;
 use crate::plan::{Plan, StepError};
@@ -26,7 +27,7 @@ const OPEN_GRACE: u32 = 60_000;
 
 /// The user namespaces of id-mapped mounts: their maps, each with the field that asks for it.
 pub fn namespaces(maps: &[(String, IdMaps)]) -> Result<Vec<OwnedFd>> {
-    maps.iter().map(|(field, maps)| namespace_of(maps).with_context(|| field.clone())).collect()
+    maps.iter().map(|(field, maps)| namespace_of(maps).with_context(|| Field::new(field.clone()))).collect()
 }
 
 /// A user namespace with these maps, in which nobody is: the process that it is made with ends at once.

@@ -26,6 +26,7 @@ use crate::container::checkpoint::request::{self, RestoreFlags, Restored};
 use crate::container::checkpoint::rpc::{Features, Notify};
 use crate::container::checkpoint::targets::{self, Source};
 use crate::container::{bundle, cgroup};
+use crate::error::field;
 use crate::plan::{Gate, Plan, Saved};
 use crate::sys::mount::{self, Depth, Sharing};
 use crate::sys::namespace::{self, Kind, Kinds};
@@ -111,7 +112,7 @@ struct Made {
 impl Made {
     fn reserve(host: &Host, id: &Id, options: &CreateOptions, bundle: &mut bundle::Bundle) -> Result<Self> {
         let plan = create::compile(host, id, options, bundle, Gate::Link)?;
-        ensure!(plan.intel_rdt.is_none(), "linux.intelRdt: cannot be restored");
+        ensure!(plan.intel_rdt.is_none(), field!("linux.intelRdt"; "cannot be restored"));
         let directory = Directory::reserve(&host.root, id)?;
         let mut state = create::first_state(id, bundle, &plan)?;
         // Nobody starts it any more.
@@ -128,12 +129,12 @@ impl Made {
     fn restore(&mut self, job: &Job, console: Option<OwnedFd>) -> Result<()> {
         let sources = self.sources(job.points)?;
         let namespaces = open_namespaces(&self.outside)?;
-        let root = std::fs::canonicalize(&self.plan.rootfs).context("root.path")?;
+        let root = std::fs::canonicalize(&self.plan.rootfs).context(field!("root.path"))?;
         let join = self.cgroup.join()?;
         // CRIU's namespace, not ours: hooks and files are the host's.
         let away = Away::go(&root)?;
         away.prepare(&root, job.points, &sources)?;
-        let staged = targets::stage(self.directory.path(), job.points, &sources).context("mounts")?;
+        let staged = targets::stage(self.directory.path(), job.points, &sources).context(field!("mounts"))?;
         // CRIU mounts things below its working directory: that must be one of its namespace's.
         let files = Files::open(&job.options.flags)?;
         let worker = job.program.start(Some(&join), &borrowed(&namespaces))?;
@@ -184,7 +185,8 @@ impl Made {
             Some("setup-namespaces") => run_runtime_hooks(&self.plan, &self.state, pid()?),
             Some("orphan-pts-master") => {
                 let master = fds.first_mut().and_then(Option::take).context("criu sent no terminal")?;
-                let socket = console.context("process.terminal: not set, but the checkpoint has a terminal")?;
+                let socket =
+                    console.context(field!("process.terminal"; "not set, but the checkpoint has a terminal"))?;
                 socket::send(socket.as_fd(), b"/dev/ptmx", &[master.as_fd()]).context("the console socket")
             }
             Some("post-restore") => self.save(pid()?),
@@ -244,7 +246,7 @@ impl Away {
 fn bind_to_itself(root: &Path) -> Result<()> {
     let path = CString::new(root.as_os_str().as_bytes())?;
     let (tree, target) = (mount::copy_path(&path, Depth::Tree)?, file::open_directory(&path)?);
-    mount::attach(tree.as_fd(), target.as_fd()).context("root.path")
+    mount::attach(tree.as_fd(), target.as_fd()).context(field!("root.path"))
 }
 
 impl Drop for Away {

@@ -8,6 +8,7 @@ use super::inspect::Found;
 use super::state::{State, Status};
 use super::{Host, Id, Refusal};
 use crate::container::hooks;
+use crate::error::Field;
 use crate::init::link::{Failure, Milestone, Report, RuntimeEnd};
 use crate::plan::{Label, StepError};
 use crate::sys::{process, signal};
@@ -91,7 +92,7 @@ pub fn run_poststart(state: &State) -> Result<()> {
     let text = state.for_hooks(Status::Running, state.init.map(|init| init.pid))?;
     let output = state.hook_output()?;
     for hook in hooks::compile("poststart", &state.poststart)? {
-        if let Err(error) = hook.run(&text, &state.bundle, &output).with_context(|| hook.field.clone()) {
+        if let Err(error) = hook.run(&text, &state.bundle, &output).with_context(|| Field::new(hook.field.clone())) {
             kill(state)?;
             return Err(error);
         }

@@ -12,6 +12,7 @@ use super::opener::Killed;
 use crate::container::id_map::existing::{self, Existing};
 use crate::container::namespaces::{self, Join};
 use crate::container::time_namespace::TimeNamespace;
+use crate::error::field;
 use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd, StepIndex};
 use crate::plan::{Entrance, Label, Plan, StepError};
 use crate::sys::namespace::{self, Kind};
@@ -31,7 +32,7 @@ pub fn settle(spec: &mut Spec) -> Result<Option<Join>> {
     let Some((index, path)) = users.next().and_then(|(index, user)| Some((index, user.path().clone()?))) else {
         return Ok(None);
     };
-    let field = || format!("linux.namespaces[{index}].path");
+    let field = || field!("linux.namespaces[{index}].path");
     let (join, is_own) = namespaces::open(Kind::User, &path).with_context(field)?;
     let maps = if is_own { existing::read(std::process::id() as i32)? } else { maps_of(&join).with_context(field)? };
     let given = |map: &Option<Vec<_>>| map.clone().unwrap_or_default();
@@ -50,7 +51,7 @@ pub fn settle(spec: &mut Spec) -> Result<Option<Join>> {
 pub fn verify(settled: &Join, plan: &Plan) -> Result<()> {
     let planned = plan.entrance.as_ref().map(|entrance| entrance.user.fd());
     let is_same = planned.is_some_and(|planned| namespace::is_same(planned, settled.fd()) == Ok(true));
-    ensure!(is_same, "linux.namespaces: {} has become another namespace meanwhile", settled.path().display());
+    ensure!(is_same, field!("linux.namespaces"; "{} has become another namespace meanwhile", settled.path().display()));
     Ok(())
 }
 

@@ -1,19 +1,57 @@
 //! What an error says about itself to a program: the additional keys of its line in the JSON log.
 //!
-//! All of it is derived from the chain of contexts, which is the message: a context that is a place in config.json gives
-//! `field` and `spec`, a failed system call gives `call` and `errno`. A key is left out where nothing is known.
-
-use std::path::Path;
+//! All of it is derived from the types in the chain of contexts, never from their words, of which a hook, an image or the
+//! kernel may have chosen some: a [`Field`] gives `field` and `spec`, a failed system call gives `call` and `errno`, and
+//! the command's own error types give `code`. A key is left out where nothing is known.
 
 use anyhow::Error;
 
+use crate::error::{About, Field};
 use crate::plan::StepError;
-use crate::sys::{Errno, Fault, SysError};
+use crate::sys::{Errno, Fault, SysError, Text};
+
+/// The class of an error, stable for programs; messages may be reworded, codes not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Code {
+    Exists,
+    DoesNotExist,
+    NotRunning,
+    /// The container is in a status in which the command makes no sense.
+    WrongStatus,
+    Paused,
+    InvalidId,
+    ExecutableNotFound,
+    /// The command line.
+    Usage,
+    /// A field of config.json.
+    Config,
+    /// A system call that no field asks for.
+    System,
+    Error,
+}
+
+impl Code {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Exists => "exists",
+            Self::DoesNotExist => "does-not-exist",
+            Self::NotRunning => "not-running",
+            Self::WrongStatus => "wrong-status",
+            Self::Paused => "paused",
+            Self::InvalidId => "invalid-id",
+            Self::ExecutableNotFound => "executable-not-found",
+            Self::Usage => "usage",
+            Self::Config => "config",
+            Self::System => "system",
+            Self::Error => "error",
+        }
+    }
+}
 
 /// The keys, in the order of the documentation.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Facts {
-    code: &'static str,
+    code: Code,
     phase: String,
     field: Option<String>,
     spec: Option<&'static str>,
@@ -24,27 +62,29 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What is known of an error that ended the command `phase`.
-    pub fn of(phase: &str, error: &Error) -> Self {
-        let place = error.chain().find_map(|cause| place_in_config(&cause.to_string()));
-        let failed = error.chain().find_map(failed_call);
-        let errno = failed.as_ref().map(|failed| failed.errno);
-        let code = code(phase, &format!("{error:#}"), place.as_deref(), errno);
+    /// What is known of an error that ended the command `phase`. `code` is its class, where it has one of its own.
+    pub fn of(phase: &str, code: Option<Code>, error: &Error) -> Self {
+        let place = place(error);
+        let failed = Field::of(error).and_then(|field| FailedCall::of(field.call()?.into()));
+        let failed = failed.or_else(|| error.chain().find_map(failed_call)).unwrap_or_default();
+        let errno = failed.errno;
+        let code = code.unwrap_or_else(|| class(phase, place, errno));
+        let about = || About::of(error).map(|path| path.to_string_lossy().into_owned());
         Self {
             code,
             phase: phase.to_owned(),
-            field: place.as_deref().map(pointer),
-            spec: place.as_deref().and_then(section),
+            field: place.map(pointer),
+            spec: place.and_then(section),
             errno: errno.map(|errno| format!("{errno:?}")),
-            path: failed.as_ref().and_then(|failed| failed.path.clone()).or_else(|| path_of(error)),
-            call: failed.map(|failed| failed.call),
-            hint: hint(code, place.as_deref(), errno),
+            path: failed.path.or_else(about),
+            call: failed.call,
+            hint: hint(code, place, errno),
         }
     }
 
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let all = [
-            ("code", Some(self.code)),
+            ("code", Some(self.code.name())),
             ("phase", Some(self.phase.as_str())),
             ("field", self.field.as_deref()),
             ("spec", self.spec),
@@ -57,67 +97,60 @@ impl Facts {
     }
 }
 
+/// The place in config.json that an error is about.
+fn place(error: &Error) -> Option<&str> {
+    let of_step = || error.downcast_ref().map(|step: &StepError| step.field.as_str()).filter(|field| !field.is_empty());
+    Field::of(error).map(Field::place).or_else(of_step)
+}
+
+#[derive(Default)]
 struct FailedCall {
-    call: String,
-    errno: Errno,
+    call: Option<String>,
+    errno: Option<Errno>,
     path: Option<String>,
 }
 
+impl FailedCall {
+    fn of(fault: Fault) -> Option<Self> {
+        Self::new(fault.call, fault.errno, &fault.detail)
+    }
+
+    fn new(call: &str, errno: Errno, detail: &Text) -> Option<Self> {
+        let path = detail.is_path().then(|| detail.to_string());
+        Some(Self { call: Some(call.to_owned()), errno: Some(errno), path })
+    }
+}
+
 fn failed_call(cause: &(dyn std::error::Error + 'static)) -> Option<FailedCall> {
-    if let Some(fault) = cause.downcast_ref::<Fault>() {
-        let path = fault.detail.to_string();
-        let path = Path::new(&path).is_absolute().then_some(path);
-        return Some(FailedCall { call: fault.call.to_owned(), errno: fault.errno, path });
-    }
     if let Some(step) = cause.downcast_ref::<StepError>() {
-        let path = step.detail.to_string();
-        let path = Path::new(&path).is_absolute().then_some(path);
-        return Some(FailedCall { call: step.call.clone(), errno: step.errno, path });
+        return FailedCall::new(&step.call, step.errno, &step.detail);
     }
-    let error = cause.downcast_ref::<SysError>()?;
-    Some(FailedCall { call: error.call.to_owned(), errno: error.errno, path: None })
+    if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+        let errno = error.raw_os_error().map(Errno::from_raw);
+        return errno.map(|errno| FailedCall { errno: Some(errno), ..FailedCall::default() });
+    }
+    let error = cause.downcast_ref::<SysError>().copied().map(Fault::from);
+    FailedCall::of(cause.downcast_ref::<Fault>().copied().or(error)?)
 }
 
-/// The first absolute path in quotes, as `{:?}` writes one.
-fn path_of(error: &Error) -> Option<String> {
-    error.chain().find_map(|cause| {
-        let text = cause.to_string();
-        let (_, quoted) = text.split_once("\"/")?;
-        let (path, _) = quoted.split_once('"')?;
-        Some(format!("/{path}"))
-    })
-}
-
-/// The class of an error, stable for programs; messages may be reworded, codes not.
-fn code(phase: &str, message: &str, place: Option<&str>, errno: Option<Errno>) -> &'static str {
-    const BY_WORDS: [(&str, &str); 8] = [
-        ("executable file not found", "executable-not-found"),
-        ("container with given id already exists", "exists"),
-        ("container does not exist", "does-not-exist"),
-        ("container not running", "not-running"),
-        ("that is not stopped", "wrong-status"),
-        ("cannot start", "wrong-status"),
-        ("container is paused", "paused"),
-        ("invalid id format", "invalid-id"),
-    ];
-    let message = message.to_lowercase();
-    match BY_WORDS.iter().find(|(words, _)| message.contains(words)) {
-        Some((_, code)) => code,
-        None if phase == "usage" => "usage",
-        None if errno == Some(Errno::ENOENT) && place == Some("process.args[0]") => "executable-not-found",
-        None if place.is_some() => "config",
-        None if errno.is_some() => "system",
-        None => "error",
+/// The class of an error that has none of its own.
+fn class(phase: &str, place: Option<&str>, errno: Option<Errno>) -> Code {
+    match (place, errno) {
+        _ if phase == "usage" => Code::Usage,
+        (Some("process.args[0]"), Some(Errno::ENOENT)) => Code::ExecutableNotFound,
+        (Some(_), _) => Code::Config,
+        (None, Some(_)) => Code::System,
+        (None, None) => Code::Error,
     }
 }
 
-fn hint(code: &str, place: Option<&str>, errno: Option<Errno>) -> Option<&'static str> {
+fn hint(code: Code, place: Option<&str>, errno: Option<Errno>) -> Option<&'static str> {
     let place = place.unwrap_or_default();
     let forbidden = matches!(errno, Some(Errno::EPERM | Errno::EACCES));
     match code {
-        "exists" => Some("delete the container first, or choose another id"),
-        "does-not-exist" => Some("`ocirt list` shows the ids; --root must be the one given to create"),
-        "executable-not-found" => {
+        Code::Exists => Some("delete the container first, or choose another id"),
+        Code::DoesNotExist => Some("`ocirt list` shows the ids; --root must be the one given to create"),
+        Code::ExecutableNotFound if place == "process.args[0]" => {
             Some("process.args[0] is looked up inside the root filesystem, along process.env's PATH")
         }
         _ if errno == Some(Errno::ENOSYS) => Some("ocirt needs Linux 5.14 or newer"),
@@ -130,30 +163,25 @@ fn hint(code: &str, place: Option<&str>, errno: Option<Errno>) -> Option<&'stati
     }
 }
 
-/// The keys that config.json has at its top.
-const TOP: [&str; 9] =
-    ["ociVersion", "root", "mounts", "process", "hostname", "domainname", "hooks", "annotations", "linux"];
-
 /// Objects whose keys are the user's, and may hold dots.
 const MAPS: [&str; 5] =
     ["annotations", "linux.sysctl", "linux.netDevices", "linux.resources.unified", "linux.resources.rdma"];
 
-/// The place in config.json that a context begins with, as `linux.namespaces[2]`.
-pub fn place_in_config(context: &str) -> Option<String> {
-    let place = context.split(": ").next().unwrap_or(context);
-    let top = place.split(['.', '[']).next()?;
-    let is_place = TOP.contains(&top) && !place.contains([' ', '"']);
-    is_place.then(|| place.to_owned())
-}
-
-/// A place as a JSON pointer (RFC 6901): `linux.namespaces[2]` is `/linux/namespaces/2`.
+/// A place as a JSON pointer (RFC 6901): `linux.namespaces[2]` is `/linux/namespaces/2`, and so is a key of the user's that
+/// comes behind a dot or quoted, `linux.resources.rdma["mlx4_0"]`.
 fn pointer(place: &str) -> String {
-    let (path, key) = match MAPS.iter().find_map(|map| Some((*map, place.strip_prefix(map)?.strip_prefix('.')?))) {
-        Some((map, key)) => (map, Some(key)),
+    let (path, key) = match MAPS.iter().find_map(|map| Some((*map, place.strip_prefix(map)?))) {
+        Some((map, rest)) => (map, rest.strip_prefix('.').map(str::to_owned).or_else(|| quoted(rest))),
         None => (place, None),
     };
     let segments = path.split(['.', '[']).map(|segment| segment.trim_end_matches(']'));
-    segments.chain(key).map(|segment| format!("/{}", segment.replace('~', "~0").replace('/', "~1"))).collect()
+    let escaped = |segment: &str| format!("/{}", segment.replace('~', "~0").replace('/', "~1"));
+    segments.map(escaped).chain(key.as_deref().map(escaped)).collect()
+}
+
+/// The key of `["key"]`.
+fn quoted(text: &str) -> Option<String> {
+    serde_json::from_str(text.strip_prefix('[')?.strip_suffix(']')?).ok()
 }
 
 /// The section of runtime-spec that a place belongs to: the longest prefix counts.
@@ -207,21 +235,11 @@ const SECTIONS: [(&str, &str); 38] = [
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use anyhow::anyhow;
+    use std::path::Path;
 
-    #[test]
-    fn a_place_is_told_from_prose() {
-        assert_eq!(place_in_config("mounts[3]").as_deref(), Some("mounts[3]"));
-        assert_eq!(
-            place_in_config("linux.namespaces[2]: duplicate namespace network").as_deref(),
-            Some("linux.namespaces[2]")
-        );
-        assert_eq!(place_in_config("root.path: not a directory").as_deref(), Some("root.path"));
-        for prose in ["process 12 is gone", "create web1", "linuxulator", "--root: /x", ""] {
-            assert_eq!(place_in_config(prose), None, "{prose}");
-        }
-    }
+    use super::*;
+    use crate::error::field;
+    use anyhow::anyhow;
 
     #[test]
     fn a_place_becomes_a_json_pointer() {
@@ -230,6 +248,9 @@ mod tests {
         assert_eq!(pointer("linux.sysctl.net.ipv4.ip_forward"), "/linux/sysctl/net.ipv4.ip_forward");
         assert_eq!(pointer("annotations.a/b~c.d"), "/annotations/a~1b~0c.d");
         assert_eq!(pointer("linux.sysctl"), "/linux/sysctl");
+        assert_eq!(pointer("linux.resources.rdma[\"mlx4_0\"]"), "/linux/resources/rdma/mlx4_0");
+        assert_eq!(pointer("linux.resources.unified[\"cpu.\\\"x\"]"), "/linux/resources/unified/cpu.\"x");
+        assert_eq!(pointer("linux.sysctl.a: b.c d"), "/linux/sysctl/a: b.c d");
     }
 
     #[test]
@@ -241,40 +262,53 @@ mod tests {
     }
 
     #[test]
-    fn every_known_key_has_a_section() {
-        assert!(TOP.iter().all(|key| section(key).is_some()));
+    fn words_choose_neither_class_nor_field() {
+        let said = "container does not exist: mounts[3]: \"/etc/shadow\": executable file not found in $PATH";
+        let facts = Facts::of("start", None, &anyhow!("{said}").context(said.to_owned()));
+        assert_eq!(facts.entries().collect::<Vec<_>>(), [("code", "error"), ("phase", "start")]);
     }
 
     #[test]
-    fn codes_follow_the_words_that_engines_match() {
-        let of = |text: &str| Facts::of("start", &anyhow!("{text}")).code;
-        assert_eq!(of("start web1: container does not exist"), "does-not-exist");
-        assert_eq!(of("container with given ID already exists"), "exists");
-        assert_eq!(of("kill web1: container not running"), "not-running");
-        assert_eq!(of("exec /x: no such file: executable file not found in $PATH"), "executable-not-found");
-        assert_eq!(of("linux.sysctl.a: no"), "config");
-        assert_eq!(of("else"), "error");
+    fn the_class_follows_from_field_and_errno() {
+        let failed = |errno| Error::from(SysError::new("exec", errno));
+        let of = |error: Error| Facts::of("start", None, &error).code;
+        assert_eq!(of(failed(Errno::ENOENT).context(field!("process.args[0]"))), Code::ExecutableNotFound);
+        assert_eq!(of(failed(Errno::EACCES).context(field!("process.args[0]"))), Code::Config);
+        assert_eq!(of(failed(Errno::ENOENT).context("process.args[0]")), Code::System);
+        assert_eq!(of(field!("linux.sysctl.a"; "no").into()), Code::Config);
+        assert_eq!(of(anyhow!("linux.sysctl.a: no")), Code::Error);
+        assert_eq!(of(std::io::Error::from_raw_os_error(2).into()), Code::System);
+        assert_eq!(Facts::of("start", Some(Code::Paused), &anyhow!("x")).code, Code::Paused);
+        assert_eq!(Facts::of("usage", None, &anyhow!("x")).code, Code::Usage);
     }
 
     #[test]
     fn a_fault_tells_call_errno_and_path() {
-        let fault = Fault::new("openat2", Errno::ELOOP, "/proc/sys");
-        let facts = Facts::of("create", &Error::from(fault).context("linux.readonlyPaths[0]"));
+        let fault = SysError::new("openat2", Errno::ELOOP).about(c"/proc/sys");
+        let facts = Facts::of("create", None, &Error::from(fault).context(field!("linux.readonlyPaths[0]")));
         let entries: Vec<_> = facts.entries().collect();
         assert!(entries.contains(&("call", "openat2")));
         assert!(entries.contains(&("errno", "ELOOP")));
         assert!(entries.contains(&("path", "/proc/sys")));
         assert!(entries.contains(&("field", "/linux/readonlyPaths/0")));
         assert!(!entries.iter().any(|(key, _)| *key == "hint"));
+        let words = Fault::new("fsconfig", Errno::EINVAL, "/dev/sda1: Can't open blockdev");
+        assert_eq!(Facts::of("create", None, &words.into()).path, None);
+    }
+
+    #[test]
+    fn a_call_whose_reason_is_in_the_words_is_told() {
+        let limit = field!("linux.resources.pids.limit"; "write \"1\" to pids.max: read-only file system");
+        let facts = Facts::of("create", None, &limit.by(SysError::new("write", Errno::EROFS)).into());
+        assert_eq!((facts.call.as_deref(), facts.errno.as_deref()), (Some("write"), Some("EROFS")));
+        assert_eq!(facts.hint, Some("the cgroup filesystem must be mounted read-write"));
     }
 
     #[test]
     fn a_known_remedy_is_told() {
-        let error = Error::from(SysError::new("write", Errno::EACCES)).context("process.oomScoreAdj");
-        assert_eq!(Facts::of("create", &error).hint, Some("a lower value needs CAP_SYS_RESOURCE"));
-        let error = Error::from(SysError::new("exec", Errno::ENOENT)).context("process.args[0]");
-        assert_eq!(Facts::of("start", &error).code, "executable-not-found");
-        let error = anyhow!("console socket \"/run/s\": connect: refused");
-        assert_eq!(Facts::of("create", &error).path.as_deref(), Some("/run/s"));
+        let error = Error::from(SysError::new("write", Errno::EACCES)).context(field!("process.oomScoreAdj"; "-1000"));
+        assert_eq!(Facts::of("create", None, &error).hint, Some("a lower value needs CAP_SYS_RESOURCE"));
+        let error = anyhow!("connect: refused").context(About::new("console socket", Path::new("/run/s")));
+        assert_eq!(Facts::of("create", None, &error).path.as_deref(), Some("/run/s"));
     }
 }

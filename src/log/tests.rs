@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::field;
 
 const TIME: &str = "2026-11-23T19:46:04Z";
 
@@ -26,9 +27,10 @@ fn json_lines_are_those_of_runc() {
 
 #[test]
 fn an_errors_json_line_says_what_is_known() {
-    let error =
-        anyhow::Error::from(SysError::new("mkdirat", Errno::EACCES)).context("mounts[3]").context("create web1");
-    let line = json_line(TIME, Level::Error, &format!("{error:#}"), Some(&Facts::of("create", &error)));
+    let error = anyhow::Error::from(SysError::new("mkdirat", Errno::EACCES))
+        .context(field!("mounts[3]"))
+        .context("create web1");
+    let line = json_line(TIME, Level::Error, &format!("{error:#}"), Some(&Facts::of("create", None, &error)));
     let object: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(object["level"], "error");
     assert_eq!(object["msg"], "create web1: mounts[3]: mkdirat: permission denied");

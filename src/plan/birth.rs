@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::container::namespaces::{Join, Namespaces};
+use crate::error::field;
 use crate::sys::namespace::{Kind, Kinds};
 
 /// The namespaces that init is cloned into: not the cgroup namespace, whose root is the cgroup that its maker is in,
@@ -41,7 +42,7 @@ pub fn split(namespaces: Namespaces) -> Result<Split> {
     let (born_in, joined): (Vec<_>, Vec<_>) = others.into_iter().partition(outside_only);
     ensure!(
         !(new.contains(Kind::User) && born_in.iter().any(|join| join.kind() == Kind::Mount)),
-        "linux.namespaces: an existing mount namespace cannot be joined from a new user namespace"
+        field!("linux.namespaces"; "an existing mount namespace cannot be joined from a new user namespace")
     );
     Ok(Split { user, born_in, joined })
 }

@@ -24,6 +24,7 @@ use crate::container::rootfs::enter::Place;
 use crate::container::rootfs::options;
 use crate::container::seccomp::{Extra, Filter, Unknown};
 use crate::container::{keyring, seccomp, time_namespace, uts};
+use crate::error::field;
 use crate::init::step::{HookState, Step};
 use crate::sys::ids;
 use crate::sys::namespace::{Kind, Kinds};
@@ -32,7 +33,7 @@ use crate::sys::namespace::{Kind, Kinds};
 pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     let nothing: Linux = serde_json::from_str("{}").context("linux")?;
     let linux = spec.linux().as_ref().unwrap_or(&nothing);
-    let process = spec.process().as_ref().context("process: missing")?;
+    let process = spec.process().as_ref().context(field!("process"; "missing"))?;
     let none = HashMap::new();
     let all = spec.annotations().as_ref().unwrap_or(&none);
     let annotations = annotations::compile(all)?;
@@ -50,7 +51,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         new,
         private,
         place: if has_mounts { Place::OwnNamespace } else { Place::RuntimeNamespace },
-        rootfs: request.bundle.join(spec.root().as_ref().context("root: missing")?.path()),
+        rootfs: request.bundle.join(spec.root().as_ref().context(field!("root"; "missing"))?.path()),
         // In a namespace made in the runtime's own cgroup, a mount would hand that over.
         cgroup: view(&cgroup, new.contains(Kind::Cgroup) && request.cgroup_manager != Manager::Disabled),
     };
@@ -149,7 +150,7 @@ fn filter(profile: Option<&LinuxSeccomp>, annotations: &Annotations) -> Result<O
     let receiver = annotations.seccomp_receiver;
     if let Some(data) = annotations.seccomp_bpf_data {
         let filter = seccomp::compile_raw(data, profile, receiver);
-        return filter.map(Some).context("annotations.run.oci.seccomp_bpf_data");
+        return filter.map(Some).context(field!("annotations.run.oci.seccomp_bpf_data"));
     }
     let unknown = if annotations.seccomp_fail_unknown_syscall { Unknown::Refused } else { Unknown::Skipped };
     profile.map(|profile| seccomp::compile(profile, &Extra { receiver, unknown })).transpose()
@@ -209,8 +210,8 @@ impl Container<'_> {
         // Found out late, it would be EPERM of setgroups(2).
         ensure!(
             !(wants_groups && maps.deny_groups()),
-            "process.user.additionalGids: cannot set any additional groups in a rootless container whose \
-             linux.gidMappings are one id (the kernel denies setgroups then; newgidmap maps more)"
+            field!("process.user.additionalGids"; "cannot set any additional groups in a rootless container whose \
+             linux.gidMappings are one id (the kernel denies setgroups then; newgidmap maps more)")
         );
         let oom_score_adj = oom::compile(self.process.oom_score_adj())?;
         Ok(Some(Outside { maps, oom_score_adj }))
@@ -231,7 +232,7 @@ impl Container<'_> {
         let is_root = crate::sys::ids::effective_uid() == 0;
         ensure!(
             devices.is_empty() || is_root,
-            "linux.netDevices: a runtime that is not root cannot move network devices"
+            field!("linux.netDevices"; "a runtime that is not root cannot move network devices")
         );
         Ok(devices)
     }

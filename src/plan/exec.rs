@@ -23,6 +23,7 @@ use crate::container::rootfs::enter::{EnterRootfs, Place};
 use crate::container::rootfs::pivot::PivotRoot;
 use crate::container::rootfs::propagation::Propagation;
 use crate::container::seccomp::{Agent, Filter};
+use crate::error::field;
 use crate::init::link::Failure;
 use crate::init::step::{Planned, Step};
 use crate::sys::namespace::{Kind, Kinds};
@@ -60,7 +61,7 @@ impl<'a> Saved<'a> {
             Cow::Borrowed(map.and_then(|map| map.as_deref()).unwrap_or_default())
         };
         Ok(Self {
-            process: Cow::Borrowed(spec.process().as_ref().context("process: missing")?),
+            process: Cow::Borrowed(spec.process().as_ref().context(field!("process"; "missing"))?),
             namespaces: plan.shared.flags(),
             uid_mappings: mappings(linux.map(|linux| linux.uid_mappings())),
             gid_mappings: mappings(linux.map(|linux| linux.gid_mappings())),

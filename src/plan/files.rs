@@ -16,6 +16,7 @@ use crate::container::rootfs::mount::{self, Label, Mount};
 use crate::container::rootfs::pivot::PivotRoot;
 use crate::container::rootfs::propagation::Propagation;
 use crate::container::{id_map, sysctl};
+use crate::error::{Field, field};
 use crate::init::step::Step;
 use crate::sys::namespace::Kind;
 
@@ -48,7 +49,8 @@ impl Container<'_> {
         };
         for (index, mount) in mounts.iter().enumerate() {
             let field = format!("mounts[{index}]");
-            let compiled = Mount::compile(mount, &context, draft.mount_maps.len()).with_context(|| field.clone())?;
+            let compiled =
+                Mount::compile(mount, &context, draft.mount_maps.len()).with_context(|| Field::new(field.clone()))?;
             if let Some(mappings) = &compiled.mappings {
                 let maps = id_map::compile_for_mount(&field, &mappings.uids, &mappings.gids)?;
                 draft.mount_maps.push((field.clone(), maps));
@@ -83,8 +85,8 @@ impl Container<'_> {
     /// protect the host is refused, what would only be missed is a warning.
     fn leave_host_alone(&self, draft: &mut Draft) -> Result<()> {
         const NEEDS: &str = "needs a mount namespace in linux.namespaces";
-        ensure!(self.linux.rootfs_propagation().is_none(), "linux.rootfsPropagation: {NEEDS}");
-        ensure!(!self.is_readonly(), "root.readonly: {NEEDS}");
+        ensure!(self.linux.rootfs_propagation().is_none(), field!("linux.rootfsPropagation"; "{NEEDS}"));
+        ensure!(!self.is_readonly(), field!("root.readonly"; "{NEEDS}"));
         let lists = [
             ("mounts", self.spec.mounts().as_deref().unwrap_or_default().is_empty()),
             ("linux.devices", self.linux.devices().as_deref().unwrap_or_default().is_empty()),

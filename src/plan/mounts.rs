@@ -7,6 +7,7 @@ use super::Label;
 use crate::container::id_map::{self, IdMaps};
 use crate::container::rootfs::hot::{HotMount, Unmount};
 use crate::container::rootfs::mount::Context;
+use crate::error::{Field, field};
 use crate::init::link::StepIndex;
 
 /// A list of things to do in a container, each with its place in the list that asks for it.
@@ -31,7 +32,8 @@ pub fn add(mounts: &[Mount], context: &Context) -> Result<Listed<HotMount>> {
     for (index, mount) in mounts.iter().enumerate() {
         let field = format!("mounts[{index}]");
         let next = listed.mount_maps.len();
-        let (hot, mappings, warnings) = HotMount::compile(mount, context, next).with_context(|| field.clone())?;
+        let (hot, mappings, warnings) =
+            HotMount::compile(mount, context, next).with_context(|| Field::new(field.clone()))?;
         listed.warnings.extend(warnings.into_iter().map(|warning| format!("{field}.{warning}")));
         if let Some(mappings) = mappings {
             let maps = id_map::compile_for_mount(&field, &mappings.uids, &mappings.gids)?;
@@ -44,7 +46,7 @@ pub fn add(mounts: &[Mount], context: &Context) -> Result<Listed<HotMount>> {
 
 /// What to unmount. Only the destinations count, so that one file serves both ways.
 pub fn remove(mounts: &[Mount]) -> Result<Listed<Unmount>> {
-    let compile = |(index, mount)| Unmount::compile(mount).with_context(|| format!("mounts[{index}]"));
+    let compile = |(index, mount)| Unmount::compile(mount).with_context(|| field!("mounts[{index}]"));
     let items = mounts.iter().enumerate().map(compile).collect::<Result<_>>()?;
     Ok(Listed { items, mount_maps: Vec::new(), warnings: Vec::new() })
 }

@@ -31,7 +31,7 @@ impl SysError {
 
     /// The same error with the words that say which file, option or value it was about.
     pub fn about(self, detail: &CStr) -> Fault {
-        Fault { call: self.call, errno: self.errno, detail: Text::from_bytes(detail.to_bytes()) }
+        Fault { call: self.call, errno: self.errno, detail: Text::about(detail) }
     }
 }
 
@@ -125,6 +125,7 @@ fn words(errno: Errno) -> &'static str {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Text {
     len: u8,
+    is_path: bool,
     bytes: [u8; Text::CAPACITY],
 }
 
@@ -135,6 +136,22 @@ impl Text {
         let mut text = Self::default();
         text.push(bytes);
         text
+    }
+
+    /// What an error is about; an absolute path is known as one.
+    pub fn about(text: &CStr) -> Self {
+        let bytes = text.to_bytes();
+        Self { is_path: bytes.first() == Some(&b'/'), ..Self::from_bytes(bytes) }
+    }
+
+    /// The same bytes, which are an absolute path or not.
+    pub fn as_path(self, is_path: bool) -> Self {
+        Self { is_path, ..self }
+    }
+
+    /// Whether this is an absolute path and nothing else.
+    pub fn is_path(&self) -> bool {
+        self.is_path
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
@@ -160,7 +177,7 @@ impl Text {
 
 impl Default for Text {
     fn default() -> Self {
-        Self { len: 0, bytes: [0; Self::CAPACITY] }
+        Self { len: 0, is_path: false, bytes: [0; Self::CAPACITY] }
     }
 }
 

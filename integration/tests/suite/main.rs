@@ -20,6 +20,7 @@ mod console;
 mod crash;
 mod deliberate;
 mod engines;
+mod error_codes;
 mod events;
 mod exec;
 mod exec_join;
@@ -76,6 +77,7 @@ fn main() -> std::process::ExitCode {
         rootfs::TESTS,
         rootless::TESTS,
         scale::TESTS,
+        error_codes::TESTS,
         hooks::TESTS,
         process::TESTS,
         namespaces::TESTS,

@@ -1,7 +1,9 @@
 //! Members that the specification requires and the types take for 0 when they are missing: no limit is what was forgotten.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use serde_json::Value;
+
+use super::Document;
 
 /// A list of objects, as a JSON pointer and as messages have it, and what each object must have.
 pub type List = (&'static str, &'static str, &'static [&'static str]);
@@ -25,12 +27,12 @@ pub const SECTIONS: [(&str, &str, &[List]); 2] = [
 ];
 
 /// Fails for the first member that is missing in `section`. What is no list or no object is left to the types.
-pub fn check(section: &Value, place: &str, lists: &[List]) -> Result<()> {
+pub fn check(section: &Value, place: &str, lists: &[List], document: Document) -> Result<()> {
     for (pointer, name, members) in lists {
         let objects = section.pointer(pointer).and_then(Value::as_array).into_iter().flatten().enumerate();
         for (index, object) in objects.filter_map(|(index, value)| Some((index, value.as_object()?))) {
             if let Some(member) = members.iter().find(|member| !object.contains_key(**member)) {
-                return Err(anyhow!("missing").context(format!("{place}{name}[{index}].{member}")));
+                return Err(document.error(format!("{place}{name}[{index}].{member}"), "missing"));
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
 use super::device_change::{self, OldDevices};
 use super::layout::ROOT;
@@ -12,6 +12,7 @@ use super::resources::{Missing, Write};
 use super::systemd::OldLimits;
 use super::update::{Update, keyed};
 use super::{DEVICES, Layout, Paths, file};
+use crate::error::field;
 use crate::sys::{self, Errno, SysError, cgroup};
 
 /// Limits that were changed. Dropping it brings back what was there before, as far as the kernel tells what that was.
@@ -123,14 +124,14 @@ impl Failure {
             && write.controller != "cgroup"
             && read("cgroup.controllers").is_ok_and(|list| !has_word(&list, &write.controller))
         {
-            return anyhow!("{}: cgroup controller {} is not available", write.field, write.controller);
+            return write.not_available();
         }
         let refused = refused(write, &name, &value, &error);
         match read("memory.usage_in_bytes") {
             Ok(usage) if error.errno == Errno::EBUSY && name == "memory.limit_in_bytes" => {
-                anyhow!("{refused} (the current usage is {})", usage.trim())
+                refused.and(format_args!(" (the current usage is {})", usage.trim())).into()
             }
-            _ => refused,
+            _ => refused.into(),
         }
     }
 }
@@ -205,7 +206,7 @@ fn check_usage(paths: &Paths, limit: i64) -> Result<()> {
         return Ok(());
     };
     if usage.trim().parse::<i64>().is_ok_and(|usage| limit > 0 && limit <= usage) {
-        bail!("linux.resources.memory.limit: {limit} is not above the current usage, {}", usage.trim());
+        bail!(field!("linux.resources.memory.limit"; "{limit} is not above the current usage, {}", usage.trim()));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::limit::is_device_rule;
 use super::path::CgroupPath;
 use super::{Cgroup, Group, Join, Layout, Paths, absolute, file, tree};
+use crate::error::field;
 use crate::sys::{self, Errno, SysError, cgroup};
 
 /// A cgroup that exists. Dropping it removes every directory that was made for it, missing parents included; what was
@@ -170,7 +171,7 @@ fn forbidden(group: &Group, error: &SysError) -> anyhow::Error {
     let directory = absolute(&group.directory());
     let limit = group.writes.iter().find(|write| !is_device_rule(write));
     let field = limit.map_or("linux.cgroupsPath", |write| write.field.as_str());
-    anyhow!("{field}: make cgroup {directory}: {}", file::reason(error.errno))
+    field!("{field}"; "make cgroup {directory}: {}", file::reason(error.errno)).by(*error).into()
 }
 
 /// One hierarchy's work, relative to the cgroup root.
@@ -188,7 +189,7 @@ impl Maker<'_> {
     fn check_exists(&self) -> Result<()> {
         if !cgroup::exists(self.root, &self.name(&self.group.path, "")?) {
             let directory = absolute(&self.group.directory());
-            bail!("linux.cgroupsPath: systemd made the unit, but not at {directory}");
+            bail!(field!("linux.cgroupsPath"; "systemd made the unit, but not at {directory}"));
         }
         Ok(())
     }
@@ -210,7 +211,8 @@ impl Maker<'_> {
             return Err(Failed::Forbidden(error));
         }
         let directory = absolute(&self.group.directory());
-        Err(anyhow!("linux.cgroupsPath: make cgroup {directory}: {}", file::reason(error.errno)).into())
+        let error = field!("linux.cgroupsPath"; "make cgroup {directory}: {}", file::reason(error.errno)).by(error);
+        Err(anyhow::Error::from(error).into())
     }
 
     fn make_parents(&self, made: &mut Vec<CString>) -> core::result::Result<(), Failed> {
@@ -253,14 +255,16 @@ impl Maker<'_> {
         let directory = absolute(&self.group.directory());
         let count = tree::members(&directory)?.len();
         if count > 0 {
-            bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");
+            bail!(
+                field!("linux.cgroupsPath"; "container's cgroup is not empty: {count} process(es) found in {directory}")
+            );
         }
         let (name, frozen) =
             if self.group.hierarchy.is_v2() { ("cgroup.freeze", "1") } else { ("freezer.self_freezing", "1") };
         let may_freeze = self.group.hierarchy.is_v2() || self.group.hierarchy.has("freezer");
         if may_freeze && file::read(self.root, &self.name(&self.group.path, name)?).is_ok_and(|it| it.trim() == frozen)
         {
-            bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {directory}");
+            bail!(field!("linux.cgroupsPath"; "container's cgroup unexpectedly frozen: {directory}"));
         }
         Ok(())
     }

@@ -5,6 +5,8 @@
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
+use crate::error::field;
+
 /// What a rule is about: read, write, mknod, with the values of BPF_DEVCG_ACC_*.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Access(u8);
@@ -138,8 +140,11 @@ impl Rules {
     pub fn compile(devices: &[LinuxDeviceCgroup]) -> Result<Self> {
         let mut rules = Self { default_allow: false, list: Vec::new(), always: 0 };
         for (index, device) in devices.iter().enumerate() {
-            rules.add_device(device).with_context(|| format!("linux.resources.devices[{index}]"))?;
-            ensure!(rules.list.len() <= MOST, "linux.resources.devices: more than {MOST} rules for different devices");
+            rules.add_device(device).with_context(|| field!("linux.resources.devices[{index}]"))?;
+            ensure!(
+                rules.list.len() <= MOST,
+                field!("linux.resources.devices"; "more than {MOST} rules for different devices")
+            );
         }
         for rule in ALWAYS {
             rules.always += usize::from(rules.add(rule));
@@ -224,7 +229,7 @@ fn take_back(exceptions: &mut Vec<Rule>, rule: &Rule) -> Result<()> {
     for known in exceptions.iter_mut().filter(|known| known.meets(rule) && known.access.overlaps(rule.access)) {
         if !rule.covers_devices(known) {
             let (part, whole) = (rule.line(), known.line());
-            bail!("linux.resources.devices: cgroup v1 cannot except {part:?} from the wider {whole:?}");
+            bail!(field!("linux.resources.devices"; "cgroup v1 cannot except {part:?} from the wider {whole:?}"));
         }
         known.access = known.access.without(rule.access);
     }

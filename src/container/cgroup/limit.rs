@@ -3,12 +3,13 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
 use super::create::Maker;
 use super::path::CgroupPath;
 use super::resources::{Missing, Write};
 use super::{Cgroup, Layout, absolute, file};
+use crate::error::{Field, field};
 use crate::sys::{self, Errno, SysError, bpf, cgroup};
 
 /// What a v2 container gets to see and to be limited by without asking: engines read its statistics.
@@ -61,7 +62,7 @@ impl Maker<'_> {
             |write: &&Write| matches!(write.controller.as_str(), "memory" | "io" | "hugetlb" | "rdma" | "misc");
         if let Some(write) = self.group.writes.iter().find(domain) {
             let (field, directory) = (&write.field, absolute(&self.group.directory()));
-            bail!("{field}: {directory} is {kind}, where controller {} cannot be used", write.controller);
+            bail!(field!("{field}"; "{directory} is {kind}, where controller {} cannot be used", write.controller));
         }
         if kind == "domain invalid" {
             file::write(self.root, &name, "threaded").context("cgroup.type")?;
@@ -74,7 +75,7 @@ impl Maker<'_> {
         let name = self.name(&self.group.path, "memory.current")?;
         let Ok(usage) = file::read(self.root, &name) else { return Ok(()) };
         if usage.trim().parse::<i64>().is_ok_and(|usage| limit > 0 && limit <= usage) {
-            bail!("linux.resources.memory.limit: {limit} is not above the current usage, {}", usage.trim());
+            bail!(field!("linux.resources.memory.limit"; "{limit} is not above the current usage, {}", usage.trim()));
         }
         Ok(())
     }
@@ -98,7 +99,7 @@ impl Maker<'_> {
         }
         again.into_iter().try_for_each(|write| {
             file::write(self.root, &self.name(&self.group.path, &write.file)?, &write.value)
-                .map_err(|error| refused(write, &write.file, &write.value, &error))
+                .map_err(|error| refused(write, &write.file, &write.value, &error).into())
         })
     }
 
@@ -111,7 +112,7 @@ impl Maker<'_> {
         match &write.missing {
             _ if error.errno != Errno::ENOENT => {
                 let tolerable = is_device_rule(write) && file::is_forbidden(&error) && (self.rootless)();
-                if tolerable { Ok(None) } else { Err(refused(write, &write.file, &write.value, &error)) }
+                if tolerable { Ok(None) } else { Err(refused(write, &write.file, &write.value, &error).into()) }
             }
             Missing::Ignore => Ok(None),
             Missing::Instead(name, value) => match file::write(self.root, &self.name(&self.group.path, name)?, value) {
@@ -128,9 +129,9 @@ impl Maker<'_> {
         let core = write.controller == "cgroup";
         match list {
             Ok(list) if error.errno == Errno::ENOENT && !core && !has_word(&list, &write.controller) => {
-                anyhow!("{}: cgroup controller {} is not available", write.field, write.controller)
+                write.not_available()
             }
-            _ => refused(write, name, value, error),
+            _ => refused(write, name, value, error).into(),
         }
     }
 
@@ -139,7 +140,7 @@ impl Maker<'_> {
     fn attach(&self, program: &[bpf::Instruction], is_new: bool) -> Result<()> {
         match self.attach_filter(program, is_new) {
             Err(error) if file::is_forbidden(&error) && (self.rootless)() => Ok(()),
-            result => result.context("linux.resources.devices"),
+            result => result.context(field!("linux.resources.devices")),
         }
     }
 
@@ -167,7 +168,7 @@ impl Maker<'_> {
         for name in std::iter::once("").chain(files.lines()) {
             match self.give(name, owner) {
                 Err(error) if error.errno == Errno::ENOENT => {}
-                result => result.with_context(|| format!("linux.cgroupsPath: owner of {name:?}"))?,
+                result => result.with_context(|| field!("linux.cgroupsPath"; "owner of {name:?}"))?,
             }
         }
         Ok(())
@@ -183,8 +184,9 @@ pub(super) fn is_device_rule(write: &Write) -> bool {
     write.controller == "devices"
 }
 
-pub(super) fn refused(write: &Write, name: &str, value: &str, error: &SysError) -> anyhow::Error {
-    anyhow!("{}: write {value:?} to {name}: {}", write.field, file::reason(error.errno))
+pub(super) fn refused(write: &Write, name: &str, value: &str, error: &SysError) -> Field {
+    let what = format!("write {value:?} to {name}: {}", file::reason(error.errno));
+    Field::new(write.field.clone()).is(what).by(*error)
 }
 
 pub(super) fn has_word(text: &str, word: &str) -> bool {

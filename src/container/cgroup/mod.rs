@@ -57,6 +57,7 @@ use path::{CgroupPath, Place};
 use resources::{Missing, Write, Writes};
 use update::Applied;
 
+use crate::error::field;
 use crate::sys::bpf::Instruction;
 
 /// Who makes the container's cgroup.
@@ -224,7 +225,7 @@ fn distribute(groups: &mut [Group], layout: Layout, writes: Vec<Write>) -> Resul
         match groups.iter_mut().find(fits) {
             Some(group) => group.writes.push(write),
             None if write.missing == Missing::Ignore => {}
-            None => bail!("{}: cgroup controller {} is not available", write.field, write.controller),
+            None => return Err(write.not_available()),
         }
     }
     Ok(())
@@ -242,7 +243,7 @@ fn device_rules(groups: &mut [Group], layout: Layout, rules: &Rules, asked_for: 
         if !asked_for {
             return Ok(Vec::new());
         }
-        bail!("{DEVICES}: cgroup controller devices is not available");
+        bail!(field!("{DEVICES}"; "cgroup controller devices is not available"));
     };
     for (index, line) in rules.lines()?.into_iter().enumerate() {
         let allow = rules.default_allow == (index == 0);
@@ -260,7 +261,7 @@ fn device_rules(groups: &mut [Group], layout: Layout, rules: &Rules, asked_for: 
 /// The device rules as a program for v2.
 fn filter(rules: &Rules) -> Result<Vec<Instruction>> {
     if rules.list.len() > device_filter::MOST_RULES {
-        bail!("{DEVICES}: more than {} rules", device_filter::MOST_RULES);
+        bail!(field!("{DEVICES}"; "more than {} rules", device_filter::MOST_RULES));
     }
     Ok(device_filter::compile(rules))
 }

@@ -9,6 +9,7 @@ use oci_spec::runtime::{Linux, LinuxResources};
 use super::layout::{Host, Layout};
 use super::path::Place;
 use super::{Cgroup, v1};
+use crate::error::{Field, field};
 use crate::sys::cgroup;
 
 const WHY: &str = "needs a cgroup, and --cgroup-manager disabled makes none";
@@ -17,7 +18,7 @@ const WHY: &str = "needs a cgroup, and --cgroup-manager disabled makes none";
 /// rules, which every engine writes whether asked or not, cannot be in force: a warning says so.
 pub fn compile_none(linux: &Linux, id: &str) -> Result<Cgroup> {
     let path = linux.cgroups_path().as_ref().filter(|path| !path.as_os_str().is_empty());
-    ensure!(path.is_none(), "linux.cgroupsPath: {WHY}");
+    ensure!(path.is_none(), field!("linux.cgroupsPath"; "{WHY}"));
     let none = LinuxResources::default();
     let resources = linux.resources().as_ref().unwrap_or(&none);
     refuse_limits(resources)?;
@@ -33,11 +34,11 @@ pub fn compile_none(linux: &Linux, id: &str) -> Result<Cgroup> {
 }
 
 fn refuse_limits(resources: &LinuxResources) -> Result<()> {
-    ensure!(resources.unified().as_ref().is_none_or(|all| all.is_empty()), "linux.resources.unified: {WHY}");
+    ensure!(resources.unified().as_ref().is_none_or(|all| all.is_empty()), field!("linux.resources.unified"; "{WHY}"));
     // v1 has a write for each field that sets anything.
     let writes = v1::compile(resources)?;
     match writes.list.iter().find(|write| !matches!(write.value.as_str(), "-1" | "max")) {
-        Some(write) => bail!("{}: {WHY}", write.field),
+        Some(write) => bail!(Field::new(write.field.clone()).is(WHY)),
         None => Ok(()),
     }
 }

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::error::field;
+
 /// A path below the root of a hierarchy, without `.`, `..` or empty components. It never leaves the hierarchy: `..` at
 /// the top stays at the top, as in a root directory.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -85,9 +87,9 @@ impl Place {
         let Some(path) = cgroups_path.filter(|path| !path.as_os_str().is_empty()) else {
             return CgroupPath::clean(Path::new(id)).map(Self::Default);
         };
-        let clean = CgroupPath::clean(path).context("linux.cgroupsPath")?;
+        let clean = CgroupPath::clean(path).context(field!("linux.cgroupsPath"))?;
         if clean.is_root() {
-            bail!("linux.cgroupsPath: {path:?} is the root of the hierarchy, which has no limits");
+            bail!(field!("linux.cgroupsPath"; "{path:?} is the root of the hierarchy, which has no limits"));
         }
         Ok(if path.is_absolute() { Self::Root(clean) } else { Self::Own(clean) })
     }

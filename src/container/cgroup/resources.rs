@@ -4,6 +4,8 @@
 use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::{LinuxResources, LinuxThrottleDevice, LinuxWeightDevice};
 
+use crate::error::{Field, field};
+
 /// One value for one control file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Write {
@@ -14,6 +16,13 @@ pub struct Write {
     pub value: String,
     /// What to do where the file does not exist.
     pub missing: Missing,
+}
+
+impl Write {
+    pub fn not_available(&self) -> anyhow::Error {
+        let what = format!("cgroup controller {} is not available", self.controller);
+        Field::new(self.field.clone()).is(what).into()
+    }
 }
 
 /// What a missing control file means.
@@ -78,7 +87,7 @@ pub fn set<T: PartialEq + Default>(value: Option<T>) -> Option<T> {
 pub fn device_number(field: &str, major: i64, minor: i64) -> Result<String> {
     match (u32::try_from(major), u32::try_from(minor)) {
         (Ok(major), Ok(minor)) => Ok(format!("{major}:{minor}")),
-        _ => bail!("linux.resources.{field}: {major}:{minor} is not a device number"),
+        _ => bail!(field!("linux.resources.{field}"; "{major}:{minor} is not a device number")),
     }
 }
 
@@ -130,9 +139,9 @@ pub fn hugepage_limits(resources: &LinuxResources) -> Result<Vec<(String, &str, 
         let (field, size) = (format!("hugepageLimits[{index}]"), limit.page_size().as_str());
         let digits = size.strip_suffix("KB").or(size.strip_suffix("MB")).or(size.strip_suffix("GB"));
         if !digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())) {
-            bail!("linux.resources.{field}.pageSize: {size:?} is not a size such as 2MB, 1GB or 64KB");
+            bail!(field!("linux.resources.{field}.pageSize"; "{size:?} is not a size such as 2MB, 1GB or 64KB"));
         }
-        ensure!(limit.limit() >= 0, "linux.resources.{field}.limit: {} is negative", limit.limit());
+        ensure!(limit.limit() >= 0, field!("linux.resources.{field}.limit"; "{} is negative", limit.limit()));
         Ok((field, size, limit.limit()))
     });
     named.collect()
@@ -146,12 +155,15 @@ pub fn rdma(writes: &mut Writes, resources: &LinuxResources) -> Result<()> {
     for name in names {
         let Some(limits) = devices.get(name) else { continue };
         if name.is_empty() || name.contains([' ', '\n']) {
-            bail!("linux.resources.rdma: {name:?} is not the name of a device");
+            bail!(field!("linux.resources.rdma"; "{name:?} is not the name of a device"));
         }
         let handles = limits.hca_handles().map(|count| format!(" hca_handle={count}"));
         let objects = limits.hca_objects().map(|count| format!(" hca_object={count}"));
         let field = format!("rdma[{name:?}]");
-        ensure!(handles.is_some() || objects.is_some(), "linux.resources.{field}: neither hcaHandles nor hcaObjects");
+        ensure!(
+            handles.is_some() || objects.is_some(),
+            field!("linux.resources.{field}"; "neither hcaHandles nor hcaObjects")
+        );
         writes.push(
             &field,
             "rdma.max",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use oci_spec::runtime::{LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxResources};
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +71,7 @@ pub fn compile(wanted: LinuxResources, paths: &Paths, applied: Applied) -> Resul
         match paths.directory_of(&write.controller) {
             Some(directory) => writes.push((directory.to_owned(), write)),
             None if write.missing == Missing::Ignore => {}
-            None => bail!("{}: cgroup controller {} is not available", write.field, write.controller),
+            None => return Err(write.not_available()),
         }
     }
     let memory = resources.memory().as_ref();

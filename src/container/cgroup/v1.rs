@@ -5,12 +5,16 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, Linux
 
 use super::resources::{self, Missing, Writes, set};
 
+use crate::error::field;
+
 /// The writes for v1 but the device rules, in an order that the kernel accepts for a new cgroup.
 pub fn compile(resources: &LinuxResources) -> Result<Writes> {
     let mut writes = Writes::default();
     writes.warn_of_kernel_memory(resources);
     if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
-        bail!("linux.resources.unified: this host's controllers are on cgroup v1, which has no unified hierarchy");
+        bail!(
+            field!("linux.resources.unified"; "this host's controllers are on cgroup v1, which has no unified hierarchy")
+        );
     }
     if let Some(cpu) = resources.cpu() {
         cpuset(&mut writes, cpu);
@@ -53,7 +57,7 @@ fn cpu(writes: &mut Writes, cpu: &LinuxCpu) -> Result<()> {
     if let Some(shares) = set(cpu.shares()) {
         // The kernel would silently take the nearest value.
         if !(2..=262_144).contains(&shares) {
-            bail!("linux.resources.cpu.shares: {shares} is not between 2 and 262144");
+            bail!(field!("linux.resources.cpu.shares"; "{shares} is not between 2 and 262144"));
         }
         writes.push("cpu.shares", "cpu.shares", shares);
     }
@@ -101,7 +105,7 @@ fn memory(writes: &mut Writes, memory: &LinuxMemory) -> Result<()> {
     // Docker's "unset" is -1.
     match memory.swappiness().filter(|swappiness| *swappiness != u64::MAX) {
         Some(swappiness @ 0..=100) => drop(writes.push("memory.swappiness", "memory.swappiness", swappiness)),
-        Some(swappiness) => bail!("linux.resources.memory.swappiness: {swappiness} is not between 0 and 100"),
+        Some(swappiness) => bail!(field!("linux.resources.memory.swappiness"; "{swappiness} is not between 0 and 100")),
         None => {}
     }
     if memory.use_hierarchy() == Some(false) {
@@ -148,7 +152,7 @@ fn network(writes: &mut Writes, network: &LinuxNetwork) -> Result<()> {
     for (index, entry) in network.priorities().as_deref().unwrap_or_default().iter().enumerate() {
         let (field, name) = (format!("network.priorities[{index}]"), entry.name());
         if name.is_empty() || name.contains([' ', '\n']) {
-            bail!("linux.resources.{field}.name: {name:?} is not the name of an interface");
+            bail!(field!("linux.resources.{field}.name"; "{name:?} is not the name of an interface"));
         }
         writes.push(&field, "net_prio.ifpriomap", format!("{name} {}", entry.priority()));
     }

@@ -6,6 +6,8 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::resources::{self, Missing, Write, Writes, controller_of, set};
 
+use crate::error::field;
+
 /// The writes for v2 but the device rules; `unified` comes last and so wins.
 pub fn compile(resources: &LinuxResources) -> Result<Writes> {
     let mut writes = Writes::default();
@@ -38,7 +40,7 @@ pub fn compile(resources: &LinuxResources) -> Result<Writes> {
 
 fn refuse(field: &str, is_set: bool) -> Result<()> {
     if is_set {
-        bail!("linux.resources.{field}: cgroup v2 has no such setting");
+        bail!(field!("linux.resources.{field}"; "cgroup v2 has no such setting"));
     }
     Ok(())
 }
@@ -75,9 +77,11 @@ fn swap_max(limit: Option<i64>, swap: Option<i64>) -> Result<Option<String>> {
         (Some(-1), None) | (_, Some(-1)) => "max".to_owned(),
         (_, None) => return Ok(None),
         (Some(-1), Some(swap)) => swap.to_string(),
-        (None, Some(_)) => bail!("{FIELD}: needs linux.resources.memory.limit, from which the share of swap follows"),
+        (None, Some(_)) => {
+            bail!(field!("{FIELD}"; "needs linux.resources.memory.limit, from which the share of swap follows"))
+        }
         (Some(limit), Some(swap)) if limit < 0 || swap < limit => {
-            bail!("{FIELD}: {swap} is below the limit of memory, {limit}")
+            bail!(field!("{FIELD}"; "{swap} is below the limit of memory, {limit}"))
         }
         (Some(limit), Some(swap)) => (swap - limit).to_string(),
     };
@@ -149,13 +153,13 @@ fn unified(writes: &mut Writes, resources: &LinuxResources) -> Result<()> {
     for key in keys {
         let field = format!("linux.resources.unified[{key:?}]");
         if key.contains(['/', '\0']) {
-            bail!("{field}: must be the name of a file, without a slash");
+            bail!(field!("{field}"; "must be the name of a file, without a slash"));
         }
         if key.starts_with('.') || !key.contains('.') {
-            bail!("{field}: must have the form CONTROLLER.PARAMETER");
+            bail!(field!("{field}"; "must have the form CONTROLLER.PARAMETER"));
         }
         if matches!(key.as_str(), "cgroup.procs" | "cgroup.threads" | "cgroup.kill") {
-            bail!("{field}: is no limit, but moves or kills processes");
+            bail!(field!("{field}"; "is no limit, but moves or kills processes"));
         }
         let value = unified.get(key).map(String::as_str).unwrap_or_default();
         writes.list.extend(value.lines().filter(|line| !line.is_empty()).map(|line| Write {

@@ -12,6 +12,8 @@ use super::image::Point;
 use super::outside::Outside;
 use super::rpc::{CgroupRoot, ExternalMount, InheritFd, JoinNamespace, Kind, Options, PageServer, Request};
 
+use crate::error::field;
+
 pub const DUMP_LOG: &str = "dump.log";
 pub const RESTORE_LOG: &str = "restore.log";
 
@@ -152,11 +154,11 @@ pub fn inherited(outside: &Outside) -> impl Iterator<Item = (&'static str, &'sta
 pub fn check(outside: &Outside) -> Result<()> {
     ensure!(
         !outside.new_user_namespace,
-        "linux.namespaces: a container with a user namespace cannot be restored: from inside it, CRIU may not read its images"
+        field!("linux.namespaces"; "a container with a user namespace cannot be restored: from inside it, CRIU may not read its images")
     );
     let is_known = |kind: &str| JOINED.contains(&kind) || INHERITED.iter().any(|(known, _)| *known == kind);
     match outside.namespaces.keys().find(|kind| !is_known(kind)) {
-        Some(kind) => bail!("linux.namespaces: a {kind} namespace that is joined by path cannot be restored"),
+        Some(kind) => bail!(field!("linux.namespaces"; "a {kind} namespace that is joined by path cannot be restored")),
         None => Ok(()),
     }
 }

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::image::{Origin, Point};
 use super::mounts::{self, DEVICES};
 use super::outside::Outside;
+use crate::error::field;
 use crate::sys::file::{self, kind};
 use crate::sys::mount::{self, Attributes, Depth, FsContext, attr};
 use crate::sys::path::{Links, RootFd, open_itself_at};
@@ -36,11 +37,11 @@ pub fn source(origin: &Origin, outside: &Outside, cgroups: &BTreeMap<String, Str
         Origin::Mount(destination) => {
             let bind = outside.binds.iter().find(|bind| bind.destination == Path::new(destination));
             let bind =
-                bind.with_context(|| format!("mounts: no bind mount on {destination}, as the checkpoint has"))?;
+                bind.with_context(|| field!("mounts"; "no bind mount on {destination}, as the checkpoint has"))?;
             Ok(Source { path: bind.source.clone(), read_only: bind.read_only })
         }
         Origin::Device(path) => {
-            ensure!(DEVICES.contains(&path.as_str()), "linux.devices: no {path}, as the checkpoint has");
+            ensure!(DEVICES.contains(&path.as_str()), field!("linux.devices"; "no {path}, as the checkpoint has"));
             Ok(Source { path: PathBuf::from(path), read_only: false })
         }
         Origin::Cgroup(names) => {

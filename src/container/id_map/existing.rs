@@ -3,6 +3,8 @@
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 
+use crate::error::field;
+
 /// Both maps, in the runtime's ids.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Existing {
@@ -41,8 +43,7 @@ impl Existing {
             let given = sorted(given);
             ensure!(
                 given.is_empty() || given == sorted(own) || given == PLACEHOLDER,
-                "linux.{field}: not those of the user namespace that is joined, which has {}",
-                text(own)
+                field!("linux.{field}"; "not those of the user namespace that is joined, which has {}", text(own))
             );
         }
         Ok(())

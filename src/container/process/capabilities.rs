@@ -11,6 +11,7 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use oci_spec::runtime::{Capability, LinuxCapabilities};
 
+use crate::error::field;
 use crate::sys::credentials::{self, CapabilitySets};
 use crate::sys::{Errno, Fault, SysError};
 
@@ -105,7 +106,7 @@ fn list(mask: u64) -> String {
 
 fn subset(set: &str, mask: u64, of: &str, limit: u64) -> Result<()> {
     if let Some(name) = each(mask & !limit).next() {
-        bail!("process.capabilities.{set}: {name} is not in process.capabilities.{of}");
+        bail!(field!("process.capabilities.{set}"; "{name} is not in process.capabilities.{of}"));
     }
     Ok(())
 }

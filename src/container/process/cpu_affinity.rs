@@ -7,6 +7,7 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::ExecCPUAffinity;
 
+use crate::error::Field;
 use crate::sys::{Errno, Fault, SysError, sched};
 
 /// Linux has no more CPUs: the largest NR_CPUS that its configuration takes.
@@ -30,7 +31,7 @@ pub struct ExecAffinity {
 pub fn compile(spec: &ExecCPUAffinity) -> Result<ExecAffinity> {
     let list = |text: &Option<String>, field: &'static str| {
         let given = text.as_deref().filter(|text| !text.is_empty());
-        given.map(CpuList::parse).transpose().context(field)
+        given.map(CpuList::parse).transpose().context(Field::new(field))
     };
     Ok(ExecAffinity {
         initial: list(spec.initial(), "process.execCPUAffinity.initial")?,

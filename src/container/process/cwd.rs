@@ -11,6 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::error::field;
 use crate::sys::{Errno, Fault, SysError, beneath, program};
 
 /// A path in the container, and whether init is there already.
@@ -27,16 +28,19 @@ pub fn compile(cwd: &Path) -> Result<WorkingDirectory> {
     use std::os::unix::ffi::OsStrExt;
     let bytes = cwd.as_os_str().as_bytes();
     if !bytes.starts_with(b"/") {
-        bail!("process.cwd: cwd must be an absolute path, not {cwd:?}");
+        bail!(field!("process.cwd"; "cwd must be an absolute path, not {cwd:?}"));
     }
-    let path = CString::new(bytes).context("process.cwd")?;
+    let path = CString::new(bytes).context(field!("process.cwd"))?;
     let mut steps = Vec::new();
     let mut end = 0;
     for name in bytes.split(|byte| *byte == b'/') {
         end += name.len() + 1;
         if !name.is_empty() {
             let whole = bytes.get(..end - 1).unwrap_or(bytes);
-            steps.push((CString::new(name).context("process.cwd")?, CString::new(whole).context("process.cwd")?));
+            steps.push((
+                CString::new(name).context(field!("process.cwd"))?,
+                CString::new(whole).context(field!("process.cwd"))?,
+            ));
         }
     }
     Ok(WorkingDirectory { path, steps, entered: Cell::new(false) })

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail};
 
+use crate::error::field;
 use crate::sys::program::Strings;
 use crate::sys::{Errno, Fault, SysError, beneath};
 
@@ -31,9 +32,9 @@ pub fn compile(env: &[String], uid: u32) -> Result<Environment> {
     let mut places = BTreeMap::new(); // a HashMap asks the kernel for random bytes
     for (index, entry) in env.iter().enumerate() {
         let (name, value) =
-            entry.split_once('=').with_context(|| format!("process.env[{index}]: no \"=\" in {entry:?}"))?;
+            entry.split_once('=').with_context(|| field!("process.env[{index}]"; "no \"=\" in {entry:?}"))?;
         if name.is_empty() {
-            bail!("process.env[{index}]: no name before \"=\" in {entry:?}");
+            bail!(field!("process.env[{index}]"; "no name before \"=\" in {entry:?}"));
         }
         let place = *places.entry(name).or_insert(last.len());
         match last.get_mut(place) {
@@ -41,7 +42,7 @@ pub fn compile(env: &[String], uid: u32) -> Result<Environment> {
             None => last.push((name, value)),
         }
         if entry.contains('\0') {
-            bail!("process.env[{index}]: contains a NUL byte: {entry:?}");
+            bail!(field!("process.env[{index}]"; "contains a NUL byte: {entry:?}"));
         }
     }
     let path = last.iter().find(|(name, _)| *name == "PATH").map(|(_, value)| (*value).to_owned());

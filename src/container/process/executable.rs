@@ -9,6 +9,7 @@ use std::fmt;
 
 use anyhow::{Context, Result, bail};
 
+use crate::error::field;
 use crate::sys::program::{self, Strings};
 use crate::sys::{Errno, Fault, SysError};
 
@@ -34,9 +35,9 @@ enum Lookup {
 
 /// The prepared program; `path` is the container's $PATH. A relative directory of it is passed over, as in runc.
 pub fn compile(args: &[String], path: Option<&str>) -> Result<Executable> {
-    let Some(name) = args.first() else { bail!("process.args: args must not be empty") };
+    let Some(name) = args.first() else { bail!(field!("process.args"; "args must not be empty")) };
     let string = |text: &str, index: usize| {
-        CString::new(text).with_context(|| format!("process.args[{index}]: contains a NUL byte: {text:?}"))
+        CString::new(text).with_context(|| field!("process.args[{index}]"; "contains a NUL byte: {text:?}"))
     };
     let strings = args.iter().enumerate().map(|(index, arg)| string(arg, index)).collect::<Result<_>>()?;
     let (kind, candidates) = match path {

@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::{Result, bail};
 use oci_spec::runtime::{IOPriorityClass, LinuxIOPriority};
 
+use crate::error::field;
 use crate::sys::{Fault, sched};
 
 /// A class and a priority in it, 0 being the highest.
@@ -18,7 +19,7 @@ pub struct IoPriority {
 pub fn compile(spec: &LinuxIOPriority) -> Result<IoPriority> {
     match u16::try_from(spec.priority()) {
         Ok(priority @ 0..=7) => Ok(IoPriority { class: spec.class(), priority }),
-        _ => bail!("process.ioPriority.priority: {} is not between 0 and 7", spec.priority()),
+        _ => bail!(field!("process.ioPriority.priority"; "{} is not between 0 and 7", spec.priority())),
     }
 }
 

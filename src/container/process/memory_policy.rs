@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{LinuxMemoryPolicy, MemoryPolicyFlagType, MemoryPolicyModeType};
 
+use crate::error::field;
 use crate::sys::{Fault, sched};
 
 /// The kernel's MAX_NUMNODES is at most this on any architecture.
@@ -25,21 +26,21 @@ pub fn compile(spec: &LinuxMemoryPolicy) -> Result<MemoryPolicy> {
     use MemoryPolicyModeType::{MpolDefault, MpolLocal, MpolPreferred};
     let mode = spec.mode();
     let text = spec.nodes().clone().unwrap_or_default();
-    let nodes = parse(&text).context("linux.memoryPolicy.nodes")?;
+    let nodes = parse(&text).context(field!("linux.memoryPolicy.nodes"))?;
     let empty = nodes.iter().all(|word| *word == 0);
     if !empty && matches!(mode, MpolDefault | MpolLocal) {
-        bail!("linux.memoryPolicy.nodes: {mode} takes no nodes, but {text:?} is given");
+        bail!(field!("linux.memoryPolicy.nodes"; "{mode} takes no nodes, but {text:?} is given"));
     }
     if empty && !matches!(mode, MpolDefault | MpolLocal | MpolPreferred) {
-        bail!("linux.memoryPolicy.nodes: {mode} needs at least one node");
+        bail!(field!("linux.memoryPolicy.nodes"; "{mode} needs at least one node"));
     }
     let flags = spec.flags().iter().flatten().fold(0, |flags, flag| flags | bit(*flag));
     let both = bit(MemoryPolicyFlagType::MpolFStaticNodes) | bit(MemoryPolicyFlagType::MpolFRelativeNodes);
     if flags & both == both {
-        bail!("linux.memoryPolicy.flags: MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other");
+        bail!(field!("linux.memoryPolicy.flags"; "MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other"));
     }
     if empty && flags & both != 0 {
-        bail!("linux.memoryPolicy.flags: a flag about nodes, but no nodes");
+        bail!(field!("linux.memoryPolicy.flags"; "a flag about nodes, but no nodes"));
     }
     Ok(MemoryPolicy { mode, flags, nodes, text })
 }

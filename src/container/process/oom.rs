@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::{Result, bail};
 
+use crate::error::field;
 use crate::sys::{Fault, Result as SysResult, beneath, proc_self};
 
 /// The adjustment, as the kernel file takes it.
@@ -15,7 +16,7 @@ pub struct OomScoreAdj(String);
 pub fn compile(spec: Option<i32>) -> Result<Option<OomScoreAdj>> {
     let Some(value) = spec else { return Ok(None) };
     if !(-1000..=1000).contains(&value) {
-        bail!("process.oomScoreAdj: {value} is not between -1000 and 1000");
+        bail!(field!("process.oomScoreAdj"; "{value} is not between -1000 and 1000"));
     }
     Ok(Some(OomScoreAdj(value.to_string())))
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::{Result, bail};
 use oci_spec::runtime::{LinuxPersonality, LinuxPersonalityDomain};
 
+use crate::error::field;
 use crate::sys::{Fault, sched};
 
 /// An execution domain.
@@ -14,7 +15,7 @@ pub struct Personality(LinuxPersonalityDomain);
 /// The prepared domain. The spec knows no flag, so any flag is an error.
 pub fn compile(spec: &LinuxPersonality) -> Result<Personality> {
     if let Some(flag) = spec.flags().iter().flatten().next() {
-        bail!("linux.personality.flags: unknown flag {flag:?} (the spec defines none)");
+        bail!(field!("linux.personality.flags"; "unknown flag {flag:?} (the spec defines none)"));
     }
     Ok(Personality(spec.domain()))
 }

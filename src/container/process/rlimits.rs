@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::{Result, bail};
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType};
 
+use crate::error::field;
 use crate::sys::sched::{self, Limit};
 use crate::sys::{Fault, Result as SysResult};
 
@@ -22,10 +23,12 @@ pub fn compile(spec: &[PosixRlimit]) -> Result<Vec<Rlimit>> {
     for (index, entry) in spec.iter().enumerate() {
         let (kind, limit) = (entry.typ(), Limit { soft: entry.soft(), hard: entry.hard() });
         if limits.iter().any(|other| other.kind == kind) {
-            bail!("process.rlimits[{index}]: duplicate {kind}");
+            bail!(field!("process.rlimits[{index}]"; "duplicate {kind}"));
         }
         if limit.soft > limit.hard {
-            bail!("process.rlimits[{index}]: {kind}: soft limit {} is over the hard limit {}", limit.soft, limit.hard);
+            bail!(
+                field!("process.rlimits[{index}]"; "{kind}: soft limit {} is over the hard limit {}", limit.soft, limit.hard)
+            );
         }
         limits.push(Rlimit { kind, limit });
     }

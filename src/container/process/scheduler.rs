@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::{Result, bail};
 use oci_spec::runtime::{LinuxSchedulerFlag, LinuxSchedulerPolicy, Scheduler as Spec};
 
+use crate::error::field;
 use crate::sys::sched::{self, SchedAttr};
 use crate::sys::{Errno, Fault, SysError};
 
@@ -22,18 +23,18 @@ pub fn compile(spec: &Spec) -> Result<Scheduler> {
     let policy = *spec.policy();
     let (nice, priority) = (spec.nice().unwrap_or(0), spec.priority().unwrap_or(0));
     if policy == SchedIso {
-        bail!("process.scheduler.policy: SCHED_ISO is reserved, Linux does not have it");
+        bail!(field!("process.scheduler.policy"; "SCHED_ISO is reserved, Linux does not have it"));
     }
     if !(-20..=19).contains(&nice) {
-        bail!("process.scheduler.nice: {nice} is not between -20 and 19");
+        bail!(field!("process.scheduler.nice"; "{nice} is not between -20 and 19"));
     }
     match u32::try_from(priority) {
         Ok(1..=99) if matches!(policy, SchedFifo | SchedRr) => {}
         Ok(0) if !matches!(policy, SchedFifo | SchedRr) => {}
         _ if matches!(policy, SchedFifo | SchedRr) => {
-            bail!("process.scheduler.priority: {priority} is not between 1 and 99, as {policy} needs it")
+            bail!(field!("process.scheduler.priority"; "{priority} is not between 1 and 99, as {policy} needs it"))
         }
-        _ => bail!("process.scheduler.priority: {policy} has no priority, only SCHED_FIFO and SCHED_RR have"),
+        _ => bail!(field!("process.scheduler.priority"; "{policy} has no priority, only SCHED_FIFO and SCHED_RR have")),
     }
     let attr = SchedAttr {
         size: 0,
@@ -49,7 +50,7 @@ pub fn compile(spec: &Spec) -> Result<Scheduler> {
     };
     for (field, value) in [("runtime", attr.runtime), ("deadline", attr.deadline), ("period", attr.period)] {
         if value != 0 && policy != SchedDeadline {
-            bail!("process.scheduler.{field}: only SCHED_DEADLINE has one, not {policy}");
+            bail!(field!("process.scheduler.{field}"; "only SCHED_DEADLINE has one, not {policy}"));
         }
     }
     Ok(Scheduler { policy, attr })

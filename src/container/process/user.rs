@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::{Result, bail};
 use oci_spec::runtime::{LinuxIdMapping, User as Spec};
 
+use crate::error::field;
 use crate::sys::{Errno, Fault, SysError, credentials, proc_self};
 
 /// The umask of a container whose config.json names none, as in runc.
@@ -46,18 +47,18 @@ pub fn compile(spec: &Spec, maps: Option<Maps<'_>>) -> Result<User> {
     }
     let umask = spec.umask().unwrap_or(DEFAULT_UMASK);
     if umask > 0o777 {
-        bail!("process.user.umask: {umask} is over 511 (octal 777)");
+        bail!(field!("process.user.umask"; "{umask} is over 511 (octal 777)"));
     }
     Ok(User { uid: spec.uid(), gid: spec.gid(), groups: Groups::Listed(groups), umask })
 }
 
 fn check(field: &str, id: u32, map: Option<&[LinuxIdMapping]>) -> Result<()> {
     if id == u32::MAX {
-        bail!("{field}: {id} is not an id");
+        bail!(field!("{field}"; "{id} is not an id"));
     }
     let within = |map: &LinuxIdMapping| id >= map.container_id() && id - map.container_id() < map.size();
     if map.is_some_and(|map| !map.iter().any(within)) {
-        bail!("{field}: {id} is not mapped in the user namespace");
+        bail!(field!("{field}"; "{id} is not mapped in the user namespace"));
     }
     Ok(())
 }

@@ -9,10 +9,11 @@ use anyhow::Context as _;
 
 use super::mount::c_path;
 use super::propagation::Propagation;
-use crate::sys::file;
+use crate::error::field;
 use crate::sys::mount::{Depth, Sharing, attach, copy_tree, set_sharing};
 use crate::sys::path::RootFd;
 use crate::sys::{Errno, Fault};
+use crate::sys::{Text, file};
 
 /// Deeper than any path: PATH_MAX bytes are at most this many components.
 const MAX_DEPTH: u32 = 2048;
@@ -41,7 +42,7 @@ impl EnterRootfs {
         // Without a trailing slash, behind which the kernel would follow a symlink.
         let path: std::path::PathBuf = path.components().collect();
         let peers = propagation.leaves_peers();
-        Ok(Self { path: c_path(&path).context("root.path")?, place, peers })
+        Ok(Self { path: c_path(&path).context(field!("root.path"))?, place, peers })
     }
 
     /// The directory. Fails with ENOTDIR if the path is a symlink or anything else but a directory.
@@ -55,16 +56,13 @@ impl EnterRootfs {
             return Ok(RootFd::new(directory));
         }
         if self.peers {
-            make_parent_private(directory.as_fd()).map_err(|fault| Fault { detail: detail(&self.path), ..fault })?;
+            make_parent_private(directory.as_fd())
+                .map_err(|fault| Fault { detail: Text::about(&self.path), ..fault })?;
         }
         let tree = copy_tree(directory.as_fd(), Depth::Tree).map_err(|error| error.about(&self.path))?;
         attach(tree.as_fd(), directory.as_fd()).map_err(|error| error.about(&self.path))?;
         Ok(RootFd::new(tree))
     }
-}
-
-fn detail(path: &core::ffi::CStr) -> crate::sys::Text {
-    crate::sys::Text::from_bytes(path.to_bytes())
 }
 
 /// Makes the mount private that `directory` lies on: pivot_root(2) refuses a root whose parent is shared, and a mount

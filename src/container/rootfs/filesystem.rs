@@ -10,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use super::copy_up::copy_up;
 use super::idmap::{IdMap, UserNamespaces};
 use super::mount::{Label, Request, Target, propagate, verify, write_mount};
+use crate::error::field;
 use crate::sys::mount::{Attributes, Depth, FsContext, Sharing, attach, attr, legacy, mount_here, set_attributes};
 use crate::sys::path::{Links, RootFd, open_itself_at};
 use crate::sys::{Errno, Fault, file};
@@ -270,7 +271,8 @@ fn parameters(request: &Request, label: Option<Label>) -> anyhow::Result<Vec<(CS
         parameters.push(parameter(option).context("options")?);
     }
     if let Some(label) = label {
-        parameters.push((CString::new(label.option)?, Some(CString::new(label.text).context("linux.mountLabel")?)));
+        parameters
+            .push((CString::new(label.option)?, Some(CString::new(label.text).context(field!("linux.mountLabel"))?)));
     }
     Ok(parameters)
 }

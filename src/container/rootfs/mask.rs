@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::Context as _;
 
 use super::mount::{verify, words};
+use crate::error::field;
 use crate::sys::file::{self, magic};
 use crate::sys::mount::{Attributes, Depth, FsContext, attach, attr, copy_tree, set_attributes};
 use crate::sys::path::{Links, RootFd};
@@ -33,7 +34,7 @@ pub struct Masks {
 impl MaskPath {
     /// `label` is linux.mountLabel, where SELinux is enabled.
     pub fn compile(paths: &[String], label: Option<&str>) -> anyhow::Result<Vec<Self>> {
-        let label = label.map(CString::new).transpose().context("linux.mountLabel")?;
+        let label = label.map(CString::new).transpose().context(field!("linux.mountLabel"))?;
         let paths = container_paths(paths, "linux.maskedPaths")?;
         Ok(paths.into_iter().map(|path| Self { path, label: label.clone() }).collect())
     }
@@ -152,8 +153,8 @@ impl LateReadonly {
 fn container_paths(paths: &[String], field: &str) -> anyhow::Result<Vec<CString>> {
     let compile = |(index, path): (usize, &String)| {
         let absolute = path.starts_with('/');
-        anyhow::ensure!(absolute, "{field}[{index}]: {path}: not an absolute path");
-        CString::new(path.as_str()).with_context(|| format!("{field}[{index}]"))
+        anyhow::ensure!(absolute, field!("{field}[{index}]"; "{path}: not an absolute path"));
+        CString::new(path.as_str()).with_context(|| field!("{field}[{index}]"))
     };
     paths.iter().enumerate().map(compile).collect()
 }

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use anyhow::Context as _;
 
 use super::options::{propagation, propagation_word};
+use crate::error::field;
 use crate::sys::Fault;
 use crate::sys::file;
 use crate::sys::mount::{Depth, Sharing, set_sharing};
@@ -36,7 +37,7 @@ impl Propagation {
             return Ok((Self { sharing: Sharing::Slave, depth: Depth::Tree }, None));
         };
         let known = propagation(word).with_context(|| format!("{word}: no such propagation"));
-        let (sharing, depth) = known.context("linux.rootfsPropagation")?;
+        let (sharing, depth) = known.context(field!("linux.rootfsPropagation"))?;
         let first = match sharing {
             Sharing::Shared => Self { sharing, depth },
             Sharing::Slave => Self { sharing, depth: Depth::Tree },

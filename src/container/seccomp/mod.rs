@@ -30,6 +30,7 @@ use oci_spec::runtime::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::error::field;
 use crate::sys::seccomp::{Instruction, seccomp_new_listener, seccomp_set_mode_filter};
 use crate::sys::{Errno, Fault, SysError};
 use arch::Abi;
@@ -119,13 +120,16 @@ pub fn compile(spec: &LinuxSeccomp, extra: &Extra) -> Result<Filter> {
         stub: stub.filter(|_| listed.listed),
     };
     let coverages: Vec<Coverage> = abis.iter().map(covered).collect();
-    let native = coverages.first().context("linux.seccomp: no architecture")?;
+    let native = coverages.first().context(field!("linux.seccomp"; "no architecture"))?;
     let calls = native.verdicts.calls.len();
     let handover = notify::handover(&native.abi, &native.verdicts, &chains);
     let sections = section::sections(&coverages, default, RET_KILL_THREAD);
     let program = program::emit(&sections, &chains, default, RET_KILL_THREAD);
     let length = program.len();
-    ensure!(length <= MAX_INSTRUCTIONS, "linux.seccomp: {length} instructions, the kernel takes {MAX_INSTRUCTIONS}");
+    ensure!(
+        length <= MAX_INSTRUCTIONS,
+        field!("linux.seccomp"; "{length} instructions, the kernel takes {MAX_INSTRUCTIONS}")
+    );
     Ok(Filter { program, flags, calls, agent, handover })
 }
 
@@ -196,13 +200,15 @@ fn flags(spec: &LinuxSeccomp, notifies: bool) -> Result<u32> {
         Flag::SeccompFilterFlagSpecAllow => Ok(FLAG_SPEC_ALLOW),
         Flag::SeccompFilterFlagWaitKillableRecv if notifies => Ok(FLAG_WAIT_KILLABLE_RECV),
         // The kernel refuses it without a listener.
-        Flag::SeccompFilterFlagWaitKillableRecv => bail!("linux.seccomp.flags[{i}]: {flag} needs SCMP_ACT_NOTIFY"),
+        Flag::SeccompFilterFlagWaitKillableRecv => {
+            bail!(field!("linux.seccomp.flags[{i}]"; "{flag} needs SCMP_ACT_NOTIFY"))
+        }
     });
     bits.try_fold(0, |all, bit: Result<u32>| Ok(all | bit?))
 }
 
 fn default_verdict(spec: &LinuxSeccomp) -> Result<u32> {
-    verdict(spec.default_action(), spec.default_errno_ret()).context("linux.seccomp.defaultErrnoRet")
+    verdict(spec.default_action(), spec.default_errno_ret()).context(field!("linux.seccomp.defaultErrnoRet"))
 }
 
 /// SECCOMP_RET_* of an action. Without an errno it is EPERM; with one that the action does not take, the specification
@@ -249,9 +255,9 @@ struct Listed {
 
 /// The native ABI first, then the profile's others, each once.
 fn abis(spec: &LinuxSeccomp) -> Result<Vec<Listed>> {
-    let mut abis = vec![Listed { abi: Abi::native().context("linux.seccomp")?, listed: false }];
+    let mut abis = vec![Listed { abi: Abi::native().context(field!("linux.seccomp"))?, listed: false }];
     for (i, arch) in spec.architectures().iter().flatten().enumerate() {
-        let abi = Abi::of(*arch).with_context(|| format!("linux.seccomp.architectures[{i}]"))?;
+        let abi = Abi::of(*arch).with_context(|| field!("linux.seccomp.architectures[{i}]"))?;
         match abis.iter_mut().find(|known| known.abi == abi) {
             Some(known) => known.listed = true,
             None => abis.push(Listed { abi, listed: true }),
@@ -268,16 +274,16 @@ fn rules(spec: &LinuxSeccomp, unknown: Unknown) -> Result<Vec<Rule>> {
 
 fn rule(field: &str, entry: &LinuxSyscall, unknown: Unknown) -> Result<Rule> {
     if let Some(empty) = entry.names().iter().position(String::is_empty) {
-        bail!("{field}.names[{empty}]: empty");
+        bail!(field!("{field}.names[{empty}]"; "empty"));
     }
     if unknown == Unknown::Refused
         && let Some((i, name)) =
             entry.names().iter().enumerate().find(|(_, name)| Found::all(std::slice::from_ref(*name)).is_empty())
     {
-        bail!("{field}.names[{i}]: no architecture has a system call {name:?}");
+        bail!(field!("{field}.names[{i}]"; "no architecture has a system call {name:?}"));
     }
     let calls = Found::all(entry.names());
-    let verdict = verdict(entry.action(), entry.errno_ret()).with_context(|| format!("{field}.errnoRet"))?;
+    let verdict = verdict(entry.action(), entry.errno_ret()).with_context(|| field!("{field}.errnoRet"))?;
     let clauses = clauses(field, entry.args().as_deref().unwrap_or_default())?;
     Ok(Rule { calls, clauses, verdict })
 }
@@ -287,7 +293,7 @@ fn rule(field: &str, entry: &LinuxSyscall, unknown: Unknown) -> Result<Rule> {
 fn clauses(field: &str, args: &[LinuxSeccompArg]) -> Result<Vec<Clause>> {
     let last = ARGUMENTS - 1;
     if let Some((i, arg)) = args.iter().enumerate().find(|(_, arg)| arg.index() > last) {
-        bail!("{field}.args[{i}].index: {} is not an argument (0 to {last})", arg.index());
+        bail!(field!("{field}.args[{i}].index"; "{} is not an argument (0 to {last})", arg.index()));
     }
     let mut conditions: Vec<Condition> = args.iter().map(condition).collect();
     conditions.sort_by_key(|condition| condition.index);

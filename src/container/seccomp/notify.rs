@@ -16,6 +16,8 @@ use super::RET_USER_NOTIF;
 use super::arch::Abi;
 use super::rules::{Chain, Found, Verdict, Verdicts};
 
+use crate::error::field;
+
 /// Who answers.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct Agent {
@@ -42,17 +44,21 @@ pub(super) fn agent(spec: &LinuxSeccomp, receiver: Option<&Path>) -> Result<Opti
     let named = named(spec, receiver)?;
     ensure!(
         !is_notify(spec.default_action()),
-        "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be used as default action"
+        field!("linux.seccomp.defaultAction"; "SCMP_ACT_NOTIFY cannot be used as default action")
     );
     let rules = || spec.syscalls().iter().flatten().enumerate().filter(|(_, rule)| is_notify(rule.action()));
     if let Some((i, _)) = rules().find(|(_, rule)| rule.names().iter().any(|name| name == "write")) {
-        anyhow::bail!("linux.seccomp.syscalls[{i}].action: SCMP_ACT_NOTIFY cannot be used for the write syscall");
+        anyhow::bail!(
+            field!("linux.seccomp.syscalls[{i}].action"; "SCMP_ACT_NOTIFY cannot be used for the write syscall")
+        );
     }
     let Some((i, _)) = rules().next() else { return Ok(None) };
     let Some(agent) = named else {
-        anyhow::bail!("linux.seccomp.listenerPath: missing, but linux.seccomp.syscalls[{i}] has SCMP_ACT_NOTIFY")
+        anyhow::bail!(
+            field!("linux.seccomp.listenerPath"; "missing, but linux.seccomp.syscalls[{i}] has SCMP_ACT_NOTIFY")
+        )
     };
-    ensure!(agent.path.is_absolute(), "linux.seccomp.listenerPath: {:?} is not an absolute path", agent.path);
+    ensure!(agent.path.is_absolute(), field!("linux.seccomp.listenerPath"; "{:?} is not an absolute path", agent.path));
     Ok(Some(agent))
 }
 
@@ -71,7 +77,7 @@ fn named(spec: &LinuxSeccomp, receiver: Option<&Path>) -> Result<Option<Agent>> 
     let metadata = spec.listener_metadata().as_ref().filter(|metadata| !metadata.is_empty());
     ensure!(
         metadata.is_none() || path.is_some(),
-        "linux.seccomp.listenerMetadata: must not be set without listenerPath"
+        field!("linux.seccomp.listenerMetadata"; "must not be set without listenerPath")
     );
     Ok(path.map(|path| Agent { path: path.to_owned(), metadata: metadata.cloned() }))
 }

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::device_rules::Rules;
 use super::layout::Layout;
 use super::resources::Write;
+use crate::error::field;
 use crate::sys::{process, signal};
 use bus::{Bus, Connection, Failed};
 pub use limits::OldLimits;
@@ -128,7 +129,7 @@ impl Prepared {
         let names =
             |property: &Property| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == property.name);
         match self.annotations.iter().find(|(_, property)| names(property)) {
-            Some((annotation, _)) => error.context(format!("annotations: {annotation}")),
+            Some((annotation, _)) => error.context(field!("annotations"; "{annotation}")),
             None => error.context(format!("systemd unit {}", self.unit.name)),
         }
     }

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::error::field;
+
 /// systemd's UNIT_NAME_MAX, without the terminating NUL.
 const LONGEST: usize = 255;
 
@@ -24,14 +26,14 @@ impl Name {
         let path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
         // The one character of ids that units do not have, as systemd-escape(1) writes it.
         let Some(path) = path else {
-            return Self::new(slice, "runc", &id.replace('+', "\\x2b")).context("linux.cgroupsPath");
+            return Self::new(slice, "runc", &id.replace('+', "\\x2b")).context(field!("linux.cgroupsPath"));
         };
         let parts: Vec<&str> = path.to_str().unwrap_or_default().split(':').collect();
         let [own_slice, prefix, name] = parts.as_slice() else {
-            bail!("linux.cgroupsPath: expected \"slice:prefix:name\" for systemd cgroups, got {path:?}");
+            bail!(field!("linux.cgroupsPath"; "expected \"slice:prefix:name\" for systemd cgroups, got {path:?}"));
         };
         let slice = if own_slice.is_empty() { slice } else { own_slice };
-        Self::new(slice, prefix, name).with_context(|| format!("linux.cgroupsPath: {path:?}"))
+        Self::new(slice, prefix, name).with_context(|| field!("linux.cgroupsPath"; "{path:?}"))
     }
 
     fn new(slice: &str, prefix: &str, name: &str) -> Result<Self> {

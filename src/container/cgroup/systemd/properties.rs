@@ -11,6 +11,7 @@ use super::wire::Value;
 use crate::container::cgroup::device_rules::{Access, Kind, Rule, Rules};
 use crate::container::cgroup::layout::Layout;
 use crate::container::cgroup::resources::{Missing, Write};
+use crate::error::field;
 
 /// A property of a unit, and the first release of systemd that knows it; 0 for those that all know.
 #[derive(Clone, PartialEq, Debug)]
@@ -196,7 +197,7 @@ pub fn of_annotations(annotations: &HashMap<String, String>) -> Result<Vec<(Stri
     asked.sort_unstable();
     let compile = |(key, text): (&String, &String)| {
         let name = key.strip_prefix(PREFIX).unwrap_or_default();
-        let property = annotation(name, text).with_context(|| format!("annotations: {key}"))?;
+        let property = annotation(name, text).with_context(|| field!("annotations"; "{key}"))?;
         Ok((key.clone(), property))
     };
     asked.into_iter().map(compile).collect()
