@@ -220,13 +220,11 @@ fn the_configurations_of_engines_are_planned_or_refused_by_field() {
 fn exec(process: &oci_spec::runtime::Process, saved: &Saved) -> Result<()> {
     validate::check_process(process)?;
     let init: OwnedFd = process::pidfd_open(std::process::id() as i32)?;
-    let to_join = saved.namespaces();
     let rootfs = Path::new("/");
     let request = ExecRequest {
         id: "test",
         rootfs,
         init,
-        to_join,
         preserve_fds: 0,
         is_placed_when_ready: false,
         is_scored_by_runtime: false,

@@ -10,13 +10,14 @@ mod hooks;
 pub mod link;
 pub mod step;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::container::cgroup::Join;
 use crate::container::hooks::{Confinement, Output};
 use crate::container::rootfs::mask::Masks;
 use crate::sys::path::{ProcFd, RootFd};
-use crate::sys::{self, Errno, Fault};
+use crate::sys::process::Child;
+use crate::sys::{self, Errno, Fault, sibling};
 
 use link::{Failure, InitEnd, Opened, StepIndex};
 use step::{Planned, Step};
@@ -70,13 +71,49 @@ pub fn run_all(steps: &[Planned], link: InitEnd, inherited: Inherited) -> ! {
         opened: Opened::default(),
         step: StepIndex::FIRST,
     };
-    for (index, planned) in StepIndex::number(steps) {
-        inside.step = index;
-        if let Err(fault) = planned.step.run(&mut inside) {
+    run(&mut Rest { steps, done: 0, inside: &mut inside });
+    sys::process::exit_now(1)
+}
+
+/// The steps that are left.
+struct Rest<'a> {
+    steps: &'a [Planned],
+    /// How many are not.
+    done: usize,
+    inside: &'a mut Inside,
+}
+
+/// Takes them up to the one that fails, which is reported.
+fn run(rest: &mut Rest) {
+    let steps = rest.steps;
+    for (index, planned) in StepIndex::number(steps).skip(rest.done) {
+        rest.inside.step = index;
+        rest.done += 1;
+        let done = match planned.step {
+            Step::Birth => Err(sibling::give_birth(rest, tell, begin).into()),
+            _ => planned.step.run(rest.inside),
+        };
+        if let Err(fault) = done {
             // The runtime may be gone; then there is nobody left to tell.
-            let _ = inside.link.report_failure(Failure::new(index, &fault), inside.said(&planned.step));
-            break;
+            let _ = rest.inside.link.report_failure(Failure::new(index, &fault), rest.inside.said(&planned.step));
+            return;
         }
+    }
+}
+
+/// Tells the runtime which process takes the rest.
+fn tell(rest: &Rest, child: &Child) -> sys::Result<()> {
+    rest.inside.link.report_born(child.pid.cast_unsigned(), child.pidfd.as_fd())
+}
+
+/// The life of the process that takes the rest: it begins when the runtime knows of it, since only then somebody would
+/// end it.
+fn begin(rest: &mut Rest) -> ! {
+    if let Ok([created, ..]) = rest.inside.link.wait_for_go() {
+        if created.is_some() {
+            rest.inside.hook_states[1] = created;
+        }
+        run(rest);
     }
     sys::process::exit_now(1)
 }

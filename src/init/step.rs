@@ -38,7 +38,7 @@ use crate::container::sysctl::Sysctl;
 use crate::container::time_namespace::TimeNamespace;
 use crate::container::uts;
 use crate::sys::path::{ProcFd, RootFd};
-use crate::sys::{Errno, Fault, beneath, file, proc_self, socket};
+use crate::sys::{Errno, Fault, beneath, command_line, file, proc_self, socket};
 
 /// A step, and the place in config.json that asks for it: `mounts[3]`; empty for what every container gets.
 pub struct Planned {
@@ -48,7 +48,7 @@ pub struct Planned {
 
 /// Everything that init can do.
 pub enum Step {
-    /// Shows where a hang is: `ocirt:init` or `ocirt:exec` in ps.
+    /// Shows where a hang is: `ocirt:init` or `ocirt:exec` in ps; and hides what the runtime was called with.
     Title(&'static CStr),
     OomScoreAdj(OomScoreAdj),
     /// Waits until the runtime has written the id maps.
@@ -66,9 +66,14 @@ pub enum Step {
     /// No process of a namespace that is joined may ptrace us or look into our /proc directory (CVE-2016-9962). After
     /// the id maps: writing them needs us dumpable.
     Undumpable,
+    /// A change of ids undoes it where the host has fs.suid_dumpable at 1 (prctl(2), PR_SET_DUMPABLE).
+    UndumpableAgain,
     Join(Join),
-    /// Everything of the container's but what the process was born in.
+    /// Everything of the container's; of a pid namespace, the children are to be born in it.
     JoinInit(JoinInit),
+    /// Init itself is born, in the pid namespace that is joined, and takes the rest of the steps. Whoever took those
+    /// before ends: from inside nobody has seen it. See docs/decisions/0011-born-last.md.
+    Birth,
     Unshare(Unshare),
     TimeNamespace(TimeNamespace),
     Keyring(SessionKeyring),
@@ -145,7 +150,10 @@ impl Step {
 
     pub fn run(&self, inside: &mut Inside) -> Result<(), Fault> {
         match self {
-            Step::Title(name) => Ok(proc_self::set_name(name)?),
+            Step::Title(name) => {
+                command_line::set(name);
+                Ok(proc_self::set_name(name)?)
+            }
             Step::OomScoreAdj(score) => score.apply(file::open_directory(c"/proc")?.as_fd()),
             Step::WaitForIdMaps | Step::WaitForUnit | Step::WaitForNetDevices | Step::WaitForGo => {
                 Ok(inside.link.wait_for_go().map(drop)?)
@@ -154,9 +162,11 @@ impl Step {
             Step::AllCpus(cpus) => cpus.apply(),
             Step::CpuAffinity(cpus) => cpus.apply(),
             Step::BecomeRoot(root) => root.apply(),
-            Step::Undumpable => Ok(proc_self::set_undumpable()?),
+            Step::Undumpable | Step::UndumpableAgain => Ok(proc_self::set_undumpable()?),
             Step::Join(join) => join.apply(),
             Step::JoinInit(join) => join.apply(),
+            // Taken by `init::run_from`, which has the steps that are left.
+            Step::Birth => Ok(()),
             Step::Unshare(unshare) => unshare.apply(),
             Step::TimeNamespace(time) => time.apply(file::open_directory(c"/proc")?.as_fd()),
             Step::Keyring(keyring) => inside.join_keyring(keyring),
@@ -341,8 +351,10 @@ impl fmt::Display for Step {
             Step::CpuAffinity(it) => it.fmt(f),
             Step::BecomeRoot(it) => it.fmt(f),
             Step::Undumpable => f.write_str("undumpable"),
+            Step::UndumpableAgain => f.write_str("still undumpable"),
             Step::Join(it) => it.fmt(f),
             Step::JoinInit(it) => it.fmt(f),
+            Step::Birth => f.write_str("be born in the pid namespace"),
             Step::Unshare(it) => it.fmt(f),
             Step::TimeNamespace(it) => it.fmt(f),
             Step::Keyring(it) => it.fmt(f),

@@ -123,6 +123,11 @@ fn stay(host: &Host, child: &Child, signals: &Signals, mut terminal: Option<Term
     }
 }
 
+/// Passes on what came before the program ran.
+pub fn forward_early(host: &Host, child: &Child, numbers: &[i32], terminal: Option<&Terminal>) -> Result<()> {
+    numbers.iter().try_for_each(|number| forward(host, child, *number, terminal))
+}
+
 /// Passes a signal on to the container, but for those that are about ourselves. One that the kernel does not take, as
 /// when too many are queued, is a warning: the container goes on.
 fn forward(host: &Host, child: &Child, number: i32, terminal: Option<&Terminal>) -> Result<()> {

@@ -11,6 +11,7 @@ mod delete;
 mod events;
 mod exec;
 mod exec_process;
+mod exec_start;
 mod foreground;
 mod identity;
 mod inspect;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Spec};
 
 use super::birth::{self, Split};
-use super::process::{Draft, Program};
+use super::process::{Birth, Draft, Program};
 use super::{Entrance, Gate, Outside, Plan, Request};
 use crate::container::annotations::{self, Annotations};
 use crate::container::cgroup::{self, Cgroup, Manager};
@@ -323,6 +323,8 @@ impl Container<'_> {
             // For exec alone; a mistake in it is create's error all the same.
             cpu_affinity::compile(affinity)?;
         }
+        self.program.labels(draft)?;
+        self.program.appear(draft, Birth::First);
         self.program.settings(draft)
     }
 

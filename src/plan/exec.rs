@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::{LinuxIdMapping, LinuxMemoryPolicy, LinuxPersonality, Process, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::process::{Draft, Program};
+use super::process::{Birth, Draft, Program};
 use super::{Plan, StepError, list, word};
 use crate::container::console::{Console, Node};
 use crate::container::keyring;
@@ -91,8 +91,6 @@ pub struct ExecRequest<'a> {
     pub rootfs: &'a Path,
     /// A pidfd of the container's first process.
     pub init: OwnedFd,
-    /// What the process is not born in already.
-    pub to_join: Kinds,
     /// Whether the process cannot adjust its OOM score, and is born with it.
     pub is_scored_by_runtime: bool,
     pub preserve_fds: u32,
@@ -113,6 +111,8 @@ pub struct ExecPlan {
     pub rlimits: Vec<Rlimit>,
     /// Whether the ready process waits for Go.
     pub waits: bool,
+    /// Whether the process that was cloned makes the one that becomes the program.
+    pub birth: Birth,
     pub warnings: Vec<String>,
 }
 
@@ -133,9 +133,13 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
     let mut draft = Draft::default();
     let score = oom::compile(program.process.oom_score_adj())?;
     let (born_with, score) = if request.is_scored_by_runtime { (score, None) } else { (None, score) };
-    birth(&mut draft, score, last);
+    // In the runtime's own pid namespace there is no other moment to be born.
+    let birth = if saved.namespaces().contains(Kind::Pid) { Birth::Late } else { Birth::First };
+    begin(&mut draft, score, last);
     join(&mut draft, &program, saved, &request)?;
     root(&mut draft, &program, saved, &request)?;
+    program.labels(&mut draft)?;
+    program.appear(&mut draft, birth);
     program.settings(&mut draft)?;
     let last = program.identity(&mut draft)?;
     draft.push(Step::ReportReady);
@@ -154,12 +158,13 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
         seccomp_agent: program.seccomp_agent().cloned(),
         rlimits,
         waits: is_limited || is_placed,
+        birth,
         warnings: draft.warnings,
     })
 }
 
 /// While it is still the host's process: what the container's would have no right to.
-fn birth(draft: &mut Draft, score: Option<OomScoreAdj>, cpus: Option<CpuList>) {
+fn begin(draft: &mut Draft, score: Option<OomScoreAdj>, cpus: Option<CpuList>) {
     draft.push(Step::Title(c"ocirt:exec"));
     if let Some(score) = score {
         // Before the memory cgroup is joined, where the OOM killer may be at work already.
@@ -178,15 +183,16 @@ fn join(draft: &mut Draft, program: &Program, saved: &Saved, request: &ExecReque
     if program.has_labels() {
         draft.push(Step::OpenHostProc);
     }
-    // Before joining anything: its processes could ptrace us otherwise. The runtime is so already when it clones us,
-    // since we are born in the container's pid namespace.
+    // Before joining anything: its processes could ptrace us otherwise. The runtime is so already when it clones us, for
+    // a container that has its pid namespace.
     draft.push(Step::Undumpable);
-    if !request.to_join.is_empty() {
+    if !saved.namespaces().is_empty() {
         let init = request.init.try_clone().context("pidfd of init")?;
-        draft.add("linux.namespaces", Step::JoinInit(JoinInit::new(init, request.to_join)));
+        draft.add("linux.namespaces", Step::JoinInit(JoinInit::new(init, saved.namespaces())));
     }
     if program.in_user_namespace {
         draft.add("linux.uidMappings", Step::BecomeRoot(BecomeRoot { keep_groups: program.keep_groups }));
+        draft.push(Step::UndumpableAgain);
     }
     if saved.keyring {
         let label = program.process.selinux_label().as_deref();

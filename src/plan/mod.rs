@@ -35,6 +35,7 @@ use crate::sys::{Errno, Text};
 
 pub use create::create;
 pub use exec::{ExecPlan, ExecRequest, Saved, exec};
+pub use process::Birth;
 
 /// Who tells init to start its program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

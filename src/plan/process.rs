@@ -59,6 +59,15 @@ pub struct Program<'a> {
     pub keep_groups: bool,
 }
 
+/// When the process that becomes the program is born.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Birth {
+    /// It takes all steps itself: nobody else is in its pid namespace, or it is in the runtime's.
+    First,
+    /// Last, since others are in its pid namespace: what they see of it is the container's already.
+    Late,
+}
+
 /// What is left for the very end.
 pub struct Last {
     filter: Option<Filter>,
@@ -108,6 +117,26 @@ impl Program<'_> {
         rlimits::compile(self.process.rlimits().as_deref().unwrap_or_default())
     }
 
+    /// The labels of the program, which are written through a procfs.
+    pub fn labels(&self, draft: &mut Draft) -> Result<()> {
+        if let Some(profile) = security::compile_apparmor(self.process.apparmor_profile().as_deref())? {
+            draft.add("process.apparmorProfile", Step::Apparmor(profile));
+        }
+        if let Some(label) = security::compile_selinux(self.process.selinux_label().as_deref())? {
+            draft.add("process.selinuxLabel", Step::Selinux(label));
+        }
+        Ok(())
+    }
+
+    /// The process as others see it: with nothing open but what is the program's and the link to the runtime. Nothing is
+    /// opened from here on (CVE-2024-21626). `birth`: whether it has yet to be born, where others see it.
+    pub fn appear(&self, draft: &mut Draft, birth: Birth) {
+        draft.push(Step::Descriptors(Descriptors { preserved: self.preserve_fds }));
+        if birth == Birth::Late {
+            draft.add("linux.namespaces", Step::Birth);
+        }
+    }
+
     /// What it is given while it is still root.
     pub fn settings(&self, draft: &mut Draft) -> Result<()> {
         draft.push(Step::NewSession);
@@ -126,12 +155,6 @@ impl Program<'_> {
         if let Some(policy) = self.memory_policy {
             draft.add("linux.memoryPolicy", Step::MemoryPolicy(memory_policy::compile(policy)?));
         }
-        if let Some(profile) = security::compile_apparmor(self.process.apparmor_profile().as_deref())? {
-            draft.add("process.apparmorProfile", Step::Apparmor(profile));
-        }
-        if let Some(label) = security::compile_selinux(self.process.selinux_label().as_deref())? {
-            draft.add("process.selinuxLabel", Step::Selinux(label));
-        }
         Ok(())
     }
 
@@ -149,8 +172,7 @@ impl Program<'_> {
         if no_new_privileges {
             draft.add("process.noNewPrivileges", Step::NoNewPrivileges(NoNewPrivileges));
         }
-        // Before an early filter, which may know no close_range and no getcwd.
-        draft.push(Step::Descriptors(Descriptors { preserved: self.preserve_fds }));
+        // Before an early filter, which may know no getcwd.
         let directory = Rc::new(cwd::compile(self.process.cwd())?);
         draft.add("process.cwd", Step::EnterDirectoryEarly(directory.clone()));
         if let Some(filter) = early {
@@ -192,6 +214,7 @@ impl Program<'_> {
         }
         draft.add("process.capabilities", Step::BoundingSet(capabilities));
         draft.add("process.user", Step::User(user));
+        draft.push(Step::UndumpableAgain);
         draft.add("process.capabilities", Step::Capabilities(capabilities));
         draft.add("process.cwd", Step::EnterDirectory(directory));
         draft.add("process.args[0]", Step::FindExecutable(program.clone()));

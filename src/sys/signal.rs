@@ -31,6 +31,11 @@ impl std::os::fd::AsFd for Signals {
     }
 }
 
+/// Whether a program that leaves its signals alone is ended by this one, and a user sends it for that.
+pub fn asks_to_end(number: i32) -> bool {
+    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT].contains(&number)
+}
+
 pub const KILL: i32 = libc::SIGKILL;
 pub const TERM: i32 = libc::SIGTERM;
 pub const CHLD: i32 = libc::SIGCHLD;

@@ -13,15 +13,16 @@ macro_rules! program {
     ($main:path) => {
         // SAFETY: the C library looks for this symbol, and gives it these arguments; nothing else has its name.
         #[unsafe(no_mangle)]
-        pub extern "C" fn main(_: std::ffi::c_int, _: *const *const std::ffi::c_char) -> std::ffi::c_int {
-            $crate::sys::start::run($main)
+        pub extern "C" fn main(count: std::ffi::c_int, arguments: *const *const std::ffi::c_char) -> std::ffi::c_int {
+            $crate::sys::start::run($main, count, arguments)
         }
     };
 }
 
-/// Runs `main`, and ends the process with its status.
+/// Runs `main`, and ends the process with its status. The arguments are those that the C library has from the kernel.
 #[expect(clippy::disallowed_methods, reason = "main has returned, so that no guard is left")]
-pub fn run(main: fn(Vec<OsString>) -> u8) -> ! {
+pub fn run(main: fn(Vec<OsString>) -> u8, count: i32, arguments: *const *const libc::c_char) -> ! {
+    super::command_line::remember(count, arguments);
     never_capture_backtraces();
     let status = match prepare() {
         Ok(()) => main(std::env::args_os().collect()),

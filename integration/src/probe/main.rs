@@ -12,6 +12,7 @@ mod files;
 mod network;
 mod process;
 mod table;
+mod watch;
 
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -86,6 +87,8 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "print" => Ok(json!(at(0))),
         "eprint" => Ok(json!(writeln!(io::stderr(), "{}", at(0)).is_ok())),
         "snoop" => process::snoop(at(0)),
+        "stopearly" => watch::stop_early(at(0)),
+        "watch" => watch::watch(arguments),
         "sleep" => process::sleep(at(0)),
         "tick" => process::tick(at(0)),
         "count" => process::count(at(0)),

@@ -18,6 +18,7 @@ tests![
     a_terminal_of_the_user_is_passed_on,
     a_process_is_born_with_its_oom_score,
     what_the_user_may_not_is_refused,
+    an_exec_shows_nothing_of_the_host,
 ];
 
 /// A running container of the user.
@@ -139,4 +140,9 @@ fn what_the_user_may_not_is_refused() {
     let other = running(Bundle::new());
     assert_ne!(exec(&other, &[], probe!(print "it ran")).run().status, 0);
     call(["state", other.id()]).ok();
+}
+
+fn an_exec_shows_nothing_of_the_host() {
+    ocirt_integration::runner::need_root();
+    super::birth::watch_execs(one());
 }

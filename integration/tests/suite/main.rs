@@ -10,6 +10,7 @@
 mod annotations;
 mod apparmor;
 mod attacks;
+mod birth;
 mod cgroups;
 mod cgroups_rootless;
 mod checkpoint;
@@ -98,6 +99,7 @@ fn main() -> std::process::ExitCode {
         refusals::TESTS,
         security::TESTS,
         attacks::TESTS,
+        birth::TESTS,
         hostile_devices::TESTS,
         hostile_files::TESTS,
         states::TESTS,

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::{assert_lines, assert_order, default_config, in_user_namespace, planned, rich_config};
 use crate::plan::{ExecPlan, ExecRequest, Gate, Saved, exec};
-use crate::sys::namespace::Kind;
 
 /// The steps of an exec of the container's own process, from what is saved of the container.
 fn exec_steps(config: &Value) -> String {
@@ -25,7 +24,6 @@ fn exec_plan(config: &Value, is_scored_by_runtime: bool) -> ExecPlan {
         id: "test",
         rootfs: Path::new("/bundle/rootfs"),
         init: std::fs::File::open("/dev/null").unwrap().into(),
-        to_join: saved.namespaces().without(Kind::Pid),
         is_scored_by_runtime,
         preserve_fds: 0,
         is_placed_when_ready: false,
@@ -53,21 +51,23 @@ set oom score adjustment 100    # process.oomScoreAdj
 enter the cgroup    # linux.cgroupsPath
 set cpu affinity 0-1    # process.execCPUAffinity.final
 undumpable
-join init's namespaces ipc, uts, net, mnt, cgroup    # linux.namespaces
+join init's namespaces ipc, uts, net, pid, mnt, cgroup    # linux.namespaces
 join session keyring _ses.test
 open the root
 console    # process.terminal
+close descriptors from 3 on
+be born in the pid namespace    # linux.namespaces
 new session
 controlling terminal    # process.terminal
 set scheduler SCHED_BATCH    # process.scheduler
 set personality LINUX    # linux.personality
 set no_new_privs    # process.noNewPrivileges
-close descriptors from 3 on
 as root: enter /srv    # process.cwd
 set HOME of user 1000 from /etc/passwd    # process.env
 set rlimit RLIMIT_NOFILE 1024:1024    # process.rlimits
 cut the bounding set, keep capabilities    # process.capabilities
 become user 1000:1000, groups 27, umask 0022    # process.user
+still undumpable
 set capabilities
 enter /srv    # process.cwd
 exec sh    # process.args[0]
@@ -87,19 +87,22 @@ set oom score adjustment 100    # process.oomScoreAdj
 enter the cgroup    # linux.cgroupsPath
 reset cpu affinity
 undumpable
-join init's namespaces user, ipc, uts, net, mnt, cgroup, time    # linux.namespaces
+join init's namespaces user, ipc, uts, net, pid, mnt, cgroup, time    # linux.namespaces
 become root of the user namespace    # linux.uidMappings
+still undumpable
 join session keyring _ses.test
 open the root
 console    # process.terminal
+close descriptors from 3 on
+be born in the pid namespace    # linux.namespaces
 new session
 controlling terminal    # process.terminal
-close descriptors from 3 on
 as root: enter /srv    # process.cwd
 seccomp 2 syscalls, 9 instructions    # linux.seccomp
 set HOME of user 1000 from /etc/passwd    # process.env
 cut the bounding set, keep capabilities    # process.capabilities
 become user 1000:1000, groups 27, umask 0022    # process.user
+still undumpable
 set capabilities
 enter /srv    # process.cwd
 exec sh    # process.args[0]
@@ -125,6 +128,7 @@ fn an_exec_without_a_mount_namespace_changes_its_root() {
     assert_order(&text, "join init's namespaces", "enter rootfs /bundle/rootfs");
     assert_order(&text, "enter rootfs", "chroot");
     assert_order(&text, "chroot", "close descriptors");
+    assert_order(&text, "close descriptors", "be born in the pid namespace");
 }
 
 #[test]

@@ -176,15 +176,16 @@ make sure of it: enter /    # process.cwd
         "\
 read-only root    # root.readonly
 set hostname ocirt    # hostname
+close descriptors from 3 on
 new session
 controlling terminal    # process.terminal
 set no_new_privs    # process.noNewPrivileges
-close descriptors from 3 on
 as root: enter /    # process.cwd
 set HOME of user 0 from /etc/passwd    # process.env
 set rlimit RLIMIT_NOFILE 1024:1024    # process.rlimits
 cut the bounding set, keep capabilities    # process.capabilities
 become user 0:0, umask 0022    # process.user
+still undumpable
 set capabilities
 enter /    # process.cwd
 exec sh    # process.args[0]
@@ -229,15 +230,16 @@ read-only mount /data    # mounts[7]
         "\
 read-only root    # root.readonly
 set hostname ocirt    # hostname
+close descriptors from 3 on
 new session
 controlling terminal    # process.terminal
 set no_new_privs    # process.noNewPrivileges
-close descriptors from 3 on
 as root: enter /srv    # process.cwd
 set HOME of user 1000 from /etc/passwd    # process.env
 set rlimit RLIMIT_NOFILE 1024:1024    # process.rlimits
 cut the bounding set, keep capabilities    # process.capabilities
 become user 1000:1000, groups 27, umask 0022    # process.user
+still undumpable
 set capabilities
 enter /srv    # process.cwd
 exec sh    # process.args[0]
@@ -286,14 +288,15 @@ read-only mount /data    # mounts[7]
         "\
 read-only root    # root.readonly
 set hostname ocirt    # hostname
+close descriptors from 3 on
 new session
 controlling terminal    # process.terminal
-close descriptors from 3 on
 as root: enter /srv    # process.cwd
 seccomp 2 syscalls, 9 instructions    # linux.seccomp
 set HOME of user 1000 from /etc/passwd    # process.env
 cut the bounding set, keep capabilities    # process.capabilities
 become user 1000:1000, groups 27, umask 0022    # process.user
+still undumpable
 set capabilities
 enter /srv    # process.cwd
 exec sh    # process.args[0]

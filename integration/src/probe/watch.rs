@@ -1,0 +1,153 @@
+//! What a process of a container sees of those that are born in its pid namespace, from the first moment on.
+
+use crate::Answer;
+use serde_json::{Value, json};
+use std::fs::read_to_string;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+/// Those that are looked for after the last one.
+const AHEAD: i32 = 8;
+/// After how long without one this process may have been away while more than these came and went.
+const AWAY: Duration = Duration::from_millis(40);
+/// The namespaces that a process can change.
+const NAMESPACES: [&str; 6] = ["mnt", "net", "ipc", "uts", "user", "cgroup"];
+
+/// `watch SECONDS COUNT MARK FORBIDDEN…`: stops each process that is born here, at once, and looks at it; says `ready`,
+/// then a line for each, with what is wrong about it, and at last how many there were. MARK is an absolute path of the
+/// host's, and a mount; the FORBIDDEN are namespaces of the host's, as `/proc/PID/ns` shows them.
+pub fn watch(arguments: &[&str]) -> Answer {
+    let [seconds, count, mark, forbidden @ ..] = arguments else { return Ok(json!("watch SECONDS COUNT MARK …")) };
+    let number = |text: &str| text.parse::<u64>().unwrap_or(0);
+    let end = Instant::now() + Duration::from_secs(number(seconds));
+    let mut last = next_pid()?;
+    writeln!(io::stdout(), "\"ready\"")?;
+    let mut caught = 0;
+    let mut since = Instant::now();
+    while Instant::now() < end && caught < number(count) {
+        // SAFETY: no memory is passed.
+        let Some(pid) = (last + 1..last + AHEAD).find(|pid| unsafe { libc::kill(*pid, libc::SIGSTOP) } == 0) else {
+            if since.elapsed() > AWAY {
+                last = next_pid()?;
+                since = Instant::now();
+            }
+            continue;
+        };
+        (last, since) = (pid, Instant::now());
+        let seen = look(pid, mark, forbidden);
+        // SAFETY: as above.
+        unsafe { libc::kill(pid, libc::SIGCONT) };
+        if let Some(seen) = seen {
+            caught += 1;
+            writeln!(io::stdout(), "{seen}")?;
+        }
+    }
+    Ok(json!({ "caught": caught }))
+}
+
+/// `stopearly SECONDS`: stops the next process that is born here and has not become its program; says `ready`, then its
+/// name, and goes on after so long.
+pub fn stop_early(seconds: &str) -> Answer {
+    let seconds = Duration::from_secs(seconds.parse().unwrap_or(0));
+    let mut last = next_pid()?;
+    writeln!(io::stdout(), "\"ready\"")?;
+    let end = Instant::now() + seconds;
+    while Instant::now() < end {
+        // SAFETY: no memory is passed.
+        let next = (last + 1..last + AHEAD).find(|pid| unsafe { libc::kill(*pid, libc::SIGSTOP) } == 0);
+        let Some(pid) = next else { continue };
+        last = pid;
+        if let Some(name) = name_when_stopped(pid).filter(|name| name.starts_with("ocirt")) {
+            writeln!(io::stdout(), "{}", json!(name))?;
+            std::thread::sleep(seconds);
+        }
+        // SAFETY: as above.
+        unsafe { libc::kill(pid, libc::SIGCONT) };
+    }
+    Ok(json!("ended"))
+}
+
+/// The pid after which the next process here gets its own.
+fn next_pid() -> io::Result<i32> {
+    // SAFETY: the child ends at once.
+    match unsafe { libc::fork() } {
+        // SAFETY: as above.
+        0 => unsafe { libc::_exit(0) },
+        -1 => Err(io::Error::last_os_error()),
+        pid => {
+            // SAFETY: our own child, and no status is asked for.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            Ok(pid)
+        }
+    }
+}
+
+/// The name of a process that was sent SIGSTOP, once that has effect: at its next way out of the kernel.
+fn name_when_stopped(pid: i32) -> Option<String> {
+    for _ in 0..2_000 {
+        let stat = read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        match stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes().first().copied()) {
+            Some(Some(b'T' | b't')) => break,
+            Some(Some(b'Z' | b'X')) => return None,
+            _ => std::thread::yield_now(),
+        }
+    }
+    Some(read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
+}
+
+/// What there is to be said of a process that has been stopped: its name and what is wrong; None: it has ended.
+fn look(pid: i32, mark: &str, forbidden: &[&str]) -> Option<Value> {
+    let file = |name: &str| read_to_string(format!("/proc/{pid}/{name}"));
+    let name = name_when_stopped(pid)?;
+    let is_ours = name.starts_with("ocirt");
+    let mut wrong = Vec::new();
+    let command = file("cmdline").unwrap_or_default();
+    if is_ours && command.trim_end_matches('\0') != name {
+        wrong.push(format!("command line {command:?}"));
+    }
+    if !is_ours && !command.is_empty() && !command.starts_with("/probe") {
+        wrong.push(format!("name {name:?} of {command:?}"));
+    }
+    if file("mountinfo").unwrap_or_default().contains(mark) {
+        wrong.push("the host's mounts".to_owned());
+    }
+    if std::fs::symlink_metadata(format!("/proc/{pid}/root{mark}")).is_ok() {
+        wrong.push("the host's root".to_owned());
+    }
+    for kind in NAMESPACES {
+        match std::fs::read_link(format!("/proc/{pid}/ns/{kind}")) {
+            Ok(link) if forbidden.iter().any(|other| link.as_os_str() == *other) => {
+                wrong.push(format!("the host's {kind}"))
+            }
+            _ => {}
+        }
+    }
+    wrong.extend(open_files(pid));
+    if is_ours && may_trace(pid) && !can_trace_all() {
+        wrong.push("dumpable".to_owned());
+    }
+    let (own, its) = (read_to_string("/proc/self/cgroup").unwrap_or_default(), file("cgroup").unwrap_or_default());
+    Some(json!({ "pid": pid, "name": name, "wrong": wrong, "beside": own == its }))
+}
+
+/// The files and directories that it has open besides the first three descriptors.
+fn open_files(pid: i32) -> Vec<String> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let numbers = entries.filter(|entry| !["0", "1", "2"].iter().any(|number| entry.file_name() == *number));
+    let targets = numbers.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let files = targets.filter(|target| target.is_absolute() && !target.ends_with("probe"));
+    files.map(|target| format!("open {}", target.display())).collect()
+}
+
+/// Whether this process may look into that one as only who may trace it can.
+fn may_trace(pid: i32) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok()
+}
+
+/// Whether it has CAP_SYS_PTRACE, bit 19, in the user namespace of the host: others may be traced then, whatever they do.
+fn can_trace_all() -> bool {
+    let status = read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default();
+    let map = read_to_string("/proc/self/uid_map").unwrap_or_default();
+    u64::from_str_radix(effective.trim(), 16).is_ok_and(|bits| bits >> 19 & 1 == 1) && map.contains("4294967295")
+}

@@ -1,0 +1,198 @@
+//! What a container sees of a process that is put beside it: from the first moment on nothing but its own.
+
+use super::exec::{exec, running};
+use super::exec_life::snooped;
+use super::inject::traced;
+use ocirt_integration::bundle::{Bundle, Container};
+use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::runtime::{Running, call, eventually};
+use ocirt_integration::{host, probe, tests};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+tests![
+    an_exec_shows_nothing_of_the_host_to_root,
+    an_exec_shows_nothing_of_the_host_to_one_who_may_trace,
+    an_exec_shows_nothing_of_the_host_in_a_user_namespace,
+    an_exec_joins_nothing_once_it_is_born,
+    a_stopped_exec_is_given_up_for_a_signal,
+    an_early_signal_is_the_programs,
+];
+
+/// How often, and for how long at most; `OCIRT_BIRTHS` asks for more.
+fn rounds() -> (u64, Duration) {
+    match std::env::var("OCIRT_BIRTHS").ok().and_then(|count| count.parse().ok()) {
+        Some(count) => (count, Duration::from_secs(3_000)),
+        None => (200, Duration::from_secs(12)),
+    }
+}
+
+/// A mount that only the host has, as long as the test runs.
+struct Mark(PathBuf);
+
+impl Mark {
+    fn make() -> Self {
+        let place = host::place().join("of-the-host");
+        std::fs::create_dir_all(&place).expect("directory");
+        let status = std::process::Command::new("mount").args(["-t", "tmpfs", "of-the-host"]).arg(&place).status();
+        assert!(status.is_ok_and(|status| status.success()), "no mount");
+        Mark(place)
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// The host's namespaces, but for those that the container has too.
+fn of_the_host(container: &Container) -> Vec<String> {
+    let link = |pid: &str, kind: &str| {
+        std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("namespace").display().to_string()
+    };
+    let pid = container.pid().to_string();
+    let kinds = ["mnt", "net", "ipc", "uts", "user", "cgroup"];
+    let pairs = kinds.map(|kind| (link("self", kind), link(&pid, kind)));
+    pairs.into_iter().filter(|(own, its)| own != its).map(|(own, _)| own).collect()
+}
+
+/// A container that watches, from a process that an exec has put there.
+struct Watched {
+    container: Container,
+    _mark: Mark,
+    watcher: Running,
+}
+
+impl Watched {
+    fn new(bundle: Bundle) -> Self {
+        let (count, time) = rounds();
+        let container = running(bundle);
+        let (seconds, count) = (time.as_secs().to_string(), count.to_string());
+        let mark = Mark::make();
+        let mut words = vec!["/probe", "watch", &seconds, &count, mark.0.to_str().expect("UTF-8")];
+        let namespaces = of_the_host(&container);
+        words.extend(namespaces.iter().map(String::as_str));
+        let args = words.into_iter().map(str::to_owned).collect();
+        let watcher = exec(&container, &[], args).as_user(container.bundle.as_user()).spawn();
+        eventually("the watcher looks", || watcher.stdout().contains("ready"));
+        Self { container, _mark: mark, watcher }
+    }
+
+    /// What it has seen: a line for each process.
+    fn seen(self) -> Vec<Value> {
+        let lines = self.watcher.stdout();
+        lines
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .filter(|seen: &Value| seen["wrong"].is_array())
+            .collect()
+    }
+}
+
+/// Execs all the time, while a process of the container watches.
+pub fn watch_execs(bundle: Bundle) {
+    let (count, time) = rounds();
+    let begun = Instant::now();
+    let watched = Watched::new(bundle);
+    let mut made = 0;
+    while made < count && begun.elapsed() < time {
+        let flags = ["--env", "TOKEN=of-the-host"];
+        let container = &watched.container;
+        exec(container, &flags, probe!(print "x")).as_user(container.bundle.as_user()).run().ok();
+        made += 1;
+    }
+    let seen = watched.seen();
+    let early = seen.iter().filter(|seen| seen["name"] == "ocirt:exec").count();
+    println!("{made} execs, {} seen, {early} before their program", seen.len());
+    assert!(early > 0, "no process was seen before its program: {seen:?}");
+    for seen in &seen {
+        assert_eq!((&seen["wrong"], &seen["beside"]), (&json!([]), &json!(true)), "{seen}");
+    }
+}
+
+fn an_exec_shows_nothing_of_the_host_to_root() {
+    watch_execs(Bundle::new());
+}
+
+/// With CAP_SYS_PTRACE in the host's user namespace it sees whatever there is.
+fn an_exec_shows_nothing_of_the_host_to_one_who_may_trace() {
+    let traces = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_KILL"]);
+    let sets = json!({ "bounding": traces, "effective": traces, "permitted": traces });
+    watch_execs(Bundle::new().namespace("cgroup", None).set("process.capabilities", sets));
+}
+
+fn an_exec_shows_nothing_of_the_host_in_a_user_namespace() {
+    watch_execs(snooped().namespace("cgroup", None));
+}
+
+/// Nor has it anything to join: what it was cloned with is what it keeps.
+fn an_exec_joins_nothing_once_it_is_born() {
+    need_ocirt();
+    need(Need::Strace, std::process::Command::new("strace").arg("-V").output().is_ok());
+    for bundle in [Bundle::new().namespace("cgroup", None), Bundle::new().user_namespace(100_000)] {
+        let container = running(bundle);
+        let (program, trace) = traced("-f -s 0");
+        exec(&container, &[], probe!(print "x")).traced(&program).run().ok();
+        let text = std::fs::read_to_string(&trace).expect("trace");
+        let born =
+            text.lines().find(|line| line.contains("CLONE_PARENT")).unwrap_or_else(|| panic!("nobody is born late"));
+        let pid = trace_result(&text, born);
+        let own = text.lines().filter(|line| line.split_whitespace().next() == Some(pid.as_str()));
+        let own: Vec<_> = own.take_while(|line| !line.contains("execve(")).collect();
+        assert!(own.len() > 5, "{own:?}");
+        for line in own {
+            for name in ["setns(", "unshare(", "chroot(", "pivot_root(", "clone"] {
+                assert!(!line.contains(name), "{line}");
+            }
+        }
+        call(["delete", "--force", container.id()]).ok();
+    }
+}
+
+/// What the call of this line of a trace returned, which may be on a later one.
+fn trace_result(text: &str, line: &str) -> String {
+    let caller = line.split_whitespace().next().unwrap_or_default();
+    let resumed = |other: &&str| other.starts_with(caller) && other.contains("clone resumed");
+    let whole = if line.contains("unfinished") { text.lines().find(resumed).unwrap_or_default() } else { line };
+    whole.rsplit_once("= ").map(|(_, pid)| pid.trim().to_owned()).unwrap_or_default()
+}
+
+/// A process of the container stops the new one before its program runs.
+fn a_stopped_exec_is_given_up_for_a_signal() {
+    need_ocirt();
+    let container = running(Bundle::new());
+    let stopper = exec(&container, &[], probe!(stopearly 30)).spawn();
+    eventually("the stopper waits", || stopper.stdout().contains("ready"));
+    let mut stopped = loop {
+        let mut one = exec(&container, &[], probe!(print "it ran")).spawn();
+        let has_ended = |one: &mut Running| one.child.try_wait().expect("wait").is_some();
+        eventually("it runs, or is stopped", || has_ended(&mut one) || stopper.stdout().contains("ocirt:exec"));
+        if !has_ended(&mut one) {
+            break one;
+        }
+    };
+    let begun = Instant::now();
+    // SAFETY: no memory is passed; the runtime is our child.
+    unsafe { libc::kill(stopped.child.id() as i32, libc::SIGTERM) };
+    let output = stopped.finish();
+    assert!(output.status == 255 && begun.elapsed() < Duration::from_secs(8), "{output:?} {:?}", begun.elapsed());
+    assert!(output.stderr.contains("signal 15 came while the process was set up"), "{output:?}");
+    call(["delete", "--force", container.id()]).ok();
+    host::assert_nothing_left();
+}
+
+/// It ends the program, not its making.
+fn an_early_signal_is_the_programs() {
+    let container = running(Bundle::new());
+    let mut statuses = Vec::new();
+    for delay in [0, 300, 600, 1_000, 2_000, 4_000] {
+        let mut process = exec(&container, &[], probe!(sleep 5)).spawn();
+        std::thread::sleep(Duration::from_micros(delay));
+        // SAFETY: no memory is passed; the runtime is our child.
+        unsafe { libc::kill(process.child.id() as i32, libc::SIGTERM) };
+        statuses.push(process.finish().status);
+    }
+    assert!(statuses.iter().all(|status| *status == 128 + libc::SIGTERM), "{statuses:?}");
+}

@@ -1,0 +1,258 @@
+//! The process of an exec as the runtime holds it: cloned, born where the container sees it, followed to its program.
+
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use super::Refusal;
+use super::agent::Attendance;
+use super::exec::{OwnScore, Place};
+use super::inspect::Found;
+use super::state::Status;
+use crate::container::cgroup::Join;
+use crate::container::hooks::Output;
+use crate::error::field;
+use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd};
+use crate::init::step::Step;
+use crate::init::{self, Inherited};
+use crate::plan::{Birth, ExecPlan};
+use crate::sys::process::{self, Child, Cloned, Ready};
+use crate::sys::signal::{self, Signals};
+use crate::sys::{Errno, SysError};
+
+/// How long a killed process may take to end before it is left to whoever thaws it, in milliseconds.
+const KILL_GRACE: u32 = 2_000;
+/// How long the process may take from one report to the next, where the container is not paused: its memory may be
+/// scarce and its CPU time short, and the container's processes may stop it.
+const REPORT_PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may still take to become its program, which the signal is for, once somebody wants an end of it.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The process before and after its program runs. Dropped, it is killed and reaped, unless it is kept.
+pub struct Started {
+    pub child: Child,
+    link: RuntimeEnd,
+    kept: bool,
+}
+
+impl Started {
+    /// Clones the process, which begins to run the plan's steps.
+    pub fn launch(
+        plan: &ExecPlan,
+        place: &Place,
+        console: Option<OwnedFd>,
+        mut own_score: Option<OwnScore>,
+    ) -> Result<Self> {
+        let (link, end) = link::pair()?;
+        let mut join = place.join()?;
+        if let Some(cpus) = &plan.born_on {
+            cpus.apply().with_context(|| field!("process.execCPUAffinity.initial"; "{cpus}"))?;
+        }
+        if let (Some(own), Some(score)) = (&mut own_score, &plan.born_with) {
+            own.adjust(score)?;
+        }
+        let mut cloned = process::clone_process(0, join.clone_into());
+        if let (Err(SysError { errno: Errno::EBUSY | Errno::EOPNOTSUPP, .. }), Some(pid)) = (&cloned, place.instead) {
+            join = place.paths.join_like(pid)?;
+            cloned = process::clone_process(0, join.clone_into());
+        }
+        let is_moved = matches!(cloned, Err(SysError { errno: Errno::EACCES, .. })) && place.paths.unit.is_some();
+        if is_moved {
+            join = Join::Moved;
+            cloned = process::clone_process(0, None);
+        }
+        if let Ok(Cloned::Child) = cloned {
+            drop(link);
+            let (mount_namespaces, opener, gate, hook_output) = (Vec::new(), false, None, Output::default());
+            init::run_all(&plan.steps, end, Inherited { join, mount_namespaces, opener, gate, console, hook_output });
+        }
+        drop((end, console));
+        let cloned = cloned.map_err(|error| match error.errno {
+            Errno::ENOMEM => anyhow::Error::from(error).context(Refusal::GoneOrNoMemory),
+            _ => error.into(),
+        })?;
+        let Cloned::Runtime(child) = cloned else { unreachable!("the child never returns") };
+        let started = Self { child, link, kept: false };
+        if is_moved {
+            place.paths.move_in(&place.own, started.child.pid, place.instead)?;
+            started.link.go(&[]).context("process")?;
+        }
+        Ok(started)
+    }
+
+    /// Follows the process until the one is there that becomes the program: the same, or one that it makes before it ends.
+    pub fn follow_to_birth(&mut self, plan: &ExecPlan, watch: &mut Watch) -> Result<()> {
+        if plan.birth == Birth::First {
+            return Ok(());
+        }
+        watch.wait(self.link.as_fd())?;
+        match self.link.report_with_descriptor().context("report of the process")? {
+            Some((Report::Born(pid), Some(pidfd))) => {
+                let born = Child { pid: pid.cast_signed(), pidfd };
+                let maker = mem::replace(&mut self.child, born);
+                self.link.go(&[]).context("process")?;
+                watch.wait(maker.pidfd.as_fd())?;
+                process::wait(maker.pidfd.as_fd()).map(drop).context("process")
+            }
+            Some((Report::Failed(failure), _)) => Err(watch.word(plan, &failure)),
+            Some((report, _)) => bail!("the process reports {report:?} before it is born"),
+            None => Err(self.death()),
+        }
+    }
+
+    /// Follows the process until it has become its program: an end of file, since its end of the link is close-on-exec.
+    pub fn follow_to_exec(&self, plan: &ExecPlan, watch: &mut Watch) -> Result<()> {
+        let state = &watch.found.state;
+        let mut attendance = Attendance::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
+        let mut is_ready = false;
+        loop {
+            if !attendance.has_served() {
+                watch.wait(self.link.as_fd())?;
+            }
+            match attendance.report()? {
+                Some(Report::Reached(Milestone::Ready)) => {
+                    is_ready = true;
+                    if let Some(groups) = &state.intel_rdt {
+                        groups.add(self.child.pid)?;
+                    }
+                    self.limit(plan)?;
+                }
+                Some(report @ (Report::Listener | Report::ListenerAt(_))) => {
+                    attendance.serve(report, &state.for_hooks(Status::Running, state.init.map(|init| init.pid))?)?;
+                }
+                Some(Report::Failed(failure)) => return Err(watch.word(plan, &failure)),
+                Some(report) => bail!("the process reports {report:?}, which is no part of an exec"),
+                None if is_ready => return Ok(()),
+                None => return Err(self.death()),
+            }
+        }
+    }
+
+    /// Limits that a process in a user namespace cannot raise by itself; then it goes on, if it waits.
+    fn limit(&self, plan: &ExecPlan) -> Result<()> {
+        for limit in &plan.rlimits {
+            limit.apply_to(self.child.pid).with_context(|| field!("process.rlimits"; "{limit}"))?;
+        }
+        if plan.waits { self.link.go(&[]).context("process") } else { Ok(()) }
+    }
+
+    /// The process runs on.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+
+    /// Why the process ended without a word.
+    fn death(&self) -> anyhow::Error {
+        let pidfd = self.child.pidfd.as_fd();
+        if process::ends_within(pidfd, KILL_GRACE) == Ok(false) {
+            return anyhow!("the process speaks no more while it is set up, but lives on");
+        }
+        match process::wait(pidfd) {
+            Ok(process::Exit::Signal(signal::KILL)) => anyhow!(
+                "the process was killed while it was set up (container not running any more, or its memory limit too low)"
+            ),
+            Ok(exit) => anyhow!("the process ended with status {} while it was set up", exit.code()),
+            Err(error) => error.into(),
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let pidfd = self.child.pidfd.as_fd();
+        // Both fail only if it has ended and is reaped. A frozen one ends when it is thawed, but not before (cgroup v1).
+        if !self.kept
+            && process::pidfd_send_signal(pidfd, signal::KILL).is_ok()
+            && process::ends_within(pidfd, KILL_GRACE) == Ok(true)
+        {
+            let _ = process::wait(pidfd);
+        }
+    }
+}
+
+/// What the runtime has an eye on while it waits for the process, so that no wait is without an end: a process of the
+/// container may stop it.
+pub struct Watch<'a> {
+    /// The container's first process.
+    init: BorrowedFd<'a>,
+    /// The caller's, of an exec in the foreground.
+    signals: Option<&'a Signals>,
+    found: &'a Found,
+    heard: Vec<i32>,
+    /// Since when somebody wants an end, and the signal that says so.
+    asked: Option<(Instant, i32)>,
+}
+
+impl<'a> Watch<'a> {
+    pub fn new(init: BorrowedFd<'a>, signals: Option<&'a Signals>, found: &'a Found) -> Self {
+        Self { init, signals, found, heard: Vec::new(), asked: None }
+    }
+
+    /// The signals that came meanwhile, for the program.
+    pub fn heard(self) -> Vec<i32> {
+        self.heard
+    }
+
+    /// Waits until there is something to read from `fd`, or to reap. Whoever is frozen or stuck in a container that ends
+    /// is not waited for.
+    fn wait(&mut self, fd: BorrowedFd) -> Result<()> {
+        let mut begun = Instant::now();
+        loop {
+            let signals = self.signals.map(|signals| (signals.as_fd(), Ready::Read));
+            let left = self.left(begun);
+            let watched = [Some((fd, Ready::Read)), Some((self.init, Ready::Read)), signals];
+            let milliseconds = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).saturating_add(1);
+            let [is_there, has_ended, is_called] =
+                process::poll_for(watched, Some(milliseconds)).context("report of the process")?;
+            if is_there {
+                return Ok(());
+            }
+            ensure!(!has_ended, Refusal::EndedMeanwhile);
+            if is_called {
+                self.hear()?;
+            } else if let Some((_, number)) = self.asked {
+                bail!("signal {number} came while the process was set up, and it did not go on");
+            } else if self.found.state.cgroup.is_frozen().unwrap_or(false) {
+                // `pause` says how long.
+                begun = Instant::now();
+            } else {
+                let seconds = REPORT_PATIENCE.as_secs();
+                bail!("the process did not go on for {seconds} s while it was set up (did the container stop it?)");
+            }
+        }
+    }
+
+    fn left(&self, begun: Instant) -> Duration {
+        let (since, patience) = self.asked.map_or((begun, REPORT_PATIENCE), |(asked, _)| (asked, END_PATIENCE));
+        patience.saturating_sub(since.elapsed())
+    }
+
+    /// Keeps the signals for the program, which they are meant for.
+    fn hear(&mut self) -> Result<()> {
+        while let Some(number) = self.signals.map(Signals::next).transpose()?.flatten() {
+            if number != signal::CHLD {
+                self.heard.push(number);
+            }
+            if self.asked.is_none() && signal::asks_to_end(number) {
+                self.asked = Some((Instant::now(), number));
+            }
+        }
+        Ok(())
+    }
+
+    /// The failure of a step, in words.
+    fn word(&self, plan: &ExecPlan, failure: &Failure) -> anyhow::Error {
+        let step = plan.steps.get(failure.step.place()).map(|planned| &planned.step);
+        match (step, failure.errno) {
+            (Some(Step::JoinInit(_)), Errno::ESRCH) => Refusal::ExecStopped.into(),
+            // Init still runs our own program, which an ordinary user may execute but not look into, not even in his
+            // namespace.
+            (Some(Step::JoinInit(_)), Errno::EPERM) if self.found.status == Status::Created => {
+                anyhow::Error::from(plan.word(failure)).context(super::ONLY_ROOT_ENTERS)
+            }
+            _ => plan.word(failure).into(),
+        }
+    }
+}
