@@ -8,6 +8,7 @@
     reason = "rules of the runtime; a test process and its guest exit and spawn as they like"
 )]
 
+mod cgroups;
 mod files;
 mod network;
 mod process;
@@ -82,6 +83,8 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "eatchild" => process::child_eats(at(0)),
         "burn" => process::burn(at(0)),
         "spawn" => process::spawn_sleeper(at(0)),
+        "churn" => cgroups::churn(at(0), at(1)),
+        "nest" => cgroups::nest(at(0), at(1), at(2), arguments.get(3..).unwrap_or_default()),
         "exec" => process::exec(arguments),
         "stdin" => Ok(json!(io::read_to_string(io::stdin())?)),
         "print" => Ok(json!(at(0))),

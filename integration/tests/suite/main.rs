@@ -29,6 +29,7 @@ mod exec_life;
 mod exec_rootless;
 mod flags;
 mod hooks;
+mod hostile_cgroups;
 mod hostile_devices;
 mod hostile_files;
 mod hot_mounts;
@@ -100,6 +101,7 @@ fn main() -> std::process::ExitCode {
         security::TESTS,
         attacks::TESTS,
         birth::TESTS,
+        hostile_cgroups::TESTS,
         hostile_devices::TESTS,
         hostile_files::TESTS,
         states::TESTS,

@@ -11,7 +11,7 @@ use super::{Layout, Paths, file};
 use crate::sys::signal::KILL;
 
 /// How long to wait for processes that were killed: one in uninterruptible sleep dies late or never.
-pub(super) const DIE_WITHIN: Duration = Duration::from_secs(10);
+const DIE_WITHIN: Duration = Duration::from_secs(10);
 /// How long systemd may take to see that a cgroup is empty.
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
 /// How long to wait for a freezer before processes are signalled all the same.
@@ -89,9 +89,10 @@ impl Paths {
     }
 
     fn remove_directories(&self) -> Result<()> {
+        let deadline = Deadline::after(DIE_WITHIN);
         let mut first = Ok(());
         for directory in self.directories.values() {
-            let removed = self.remove_directory(directory);
+            let removed = self.remove_within(directory, &deadline);
             first = first.and(removed);
         }
         first
@@ -99,7 +100,10 @@ impl Paths {
 
     /// Removes one of the cgroup's directories, as [`Paths::remove`] does.
     pub(super) fn remove_directory(&self, directory: &str) -> Result<()> {
-        let deadline = Deadline::after(DIE_WITHIN);
+        self.remove_within(directory, &Deadline::after(DIE_WITHIN))
+    }
+
+    fn remove_within(&self, directory: &str, deadline: &Deadline) -> Result<()> {
         while let Removed::Busy = tree::remove(directory)? {
             // Those that only this hierarchy knows are not reached by way of the others.
             let killed = self.kill_in(directory);

@@ -15,12 +15,12 @@ use crate::sys::process;
 use crate::sys::testing::{heap_free, skip};
 
 /// A place for one test's cgroups, removed at its end.
-struct Ground {
+pub struct Ground {
     parent: String,
 }
 
 impl Ground {
-    fn new(test: &str) -> Option<Self> {
+    pub fn new(test: &str) -> Option<Self> {
         let parent = format!("/ocirt-test-{}-{test}", std::process::id());
         let place = Self { parent };
         match place.compile("probe", json!({})).and_then(|cgroup| cgroup.create()) {
@@ -38,7 +38,7 @@ impl Ground {
         super::super::compile(&serde_json::from_value(linux).unwrap(), name, || false)
     }
 
-    fn create(&self, name: &str, resources: Value) -> anyhow::Result<Created> {
+    pub fn create(&self, name: &str, resources: Value) -> anyhow::Result<Created> {
         self.compile(name, resources)?.create()
     }
 
