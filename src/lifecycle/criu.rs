@@ -165,7 +165,9 @@ impl Worker {
             if ours.is_none() {
                 ours = notified(notify, &mut fds).err();
             }
-            self.send(&Request::answer(ours.is_none()))?;
+            if let Err(error) = self.send(&Request::answer(ours.is_none())) {
+                return Err(ours.unwrap_or(error));
+            }
         };
         if let Some(error) = ours {
             return Err(error);
@@ -175,7 +177,11 @@ impl Worker {
     }
 
     fn send(&self, request: &Request) -> Result<()> {
-        socket::send(self.socket.as_fd(), &request.to_bytes(), &[]).context("request to criu")
+        match socket::send(self.socket.as_fd(), &request.to_bytes(), &[]) {
+            // It has ended, and its log says why.
+            Err(error) if error.errno == Errno::EPIPE => bail!(Failed(0)),
+            sent => sent.context("request to criu"),
+        }
     }
 
     /// The next message. It comes, or criu ends: nothing else holds the other end of the socket.

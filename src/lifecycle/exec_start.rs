@@ -4,12 +4,13 @@ use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::Refusal;
 use super::agent::Attendance;
 use super::exec::{OwnScore, Place};
 use super::inspect::Found;
+use super::reason;
 use super::state::Status;
 use crate::container::cgroup::Join;
 use crate::container::hooks::Output;
@@ -76,8 +77,10 @@ impl Started {
         let Cloned::Runtime(child) = cloned else { unreachable!("the child never returns") };
         let started = Self { child, link, kept: false };
         if is_moved {
-            place.paths.move_in(&place.own, started.child.pid, place.instead)?;
-            started.link.go(&[]).context("process")?;
+            let moved = place.paths.move_in(&place.own, started.child.pid, place.instead);
+            let moved = moved.and_then(|()| started.link.go(&[]).context("process"));
+            let word = |failure: &Failure, _| plan.word(failure).into();
+            moved.map_err(|error| reason::own_words(&started.link, word, error))?;
         }
         Ok(started)
     }
@@ -92,13 +95,15 @@ impl Started {
             Some((Report::Born(pid), Some(pidfd))) => {
                 let born = Child { pid: pid.cast_signed(), pidfd };
                 let maker = mem::replace(&mut self.child, born);
-                self.link.go(&[]).context("process")?;
+                let word = |failure: &Failure, _| watch.word(plan, failure);
+                let gone = self.link.go(&[]).context("process");
+                gone.map_err(|error| reason::own_words(&self.link, word, error))?;
                 watch.wait(maker.pidfd.as_fd())?;
                 process::wait(maker.pidfd.as_fd()).map(drop).context("process")
             }
             Some((Report::Failed(failure), _)) => Err(watch.word(plan, &failure)),
             Some((report, _)) => bail!("the process reports {report:?} before it is born"),
-            None => Err(self.death()),
+            None => Err(self.death(plan)),
         }
     }
 
@@ -114,10 +119,11 @@ impl Started {
             match attendance.report()? {
                 Some(Report::Reached(Milestone::Ready)) => {
                     is_ready = true;
-                    if let Some(groups) = &state.intel_rdt {
-                        groups.add(self.child.pid)?;
-                    }
-                    self.limit(plan)?;
+                    let added = state.intel_rdt.as_ref().map_or(Ok(()), |groups| groups.add(self.child.pid));
+                    let word = |failure: &Failure, _| watch.word(plan, failure);
+                    added
+                        .and_then(|()| self.limit(plan))
+                        .map_err(|error| reason::own_words(&self.link, word, error))?;
                 }
                 Some(report @ (Report::Listener | Report::ListenerAt(_))) => {
                     attendance.serve(report, &state.for_hooks(Status::Running, state.init.map(|init| init.pid))?)?;
@@ -125,7 +131,7 @@ impl Started {
                 Some(Report::Failed(failure)) => return Err(watch.word(plan, &failure)),
                 Some(report) => bail!("the process reports {report:?}, which is no part of an exec"),
                 None if is_ready => return Ok(()),
-                None => return Err(self.death()),
+                None => return Err(self.death(plan)),
             }
         }
     }
@@ -144,18 +150,9 @@ impl Started {
     }
 
     /// Why the process ended without a word.
-    fn death(&self) -> anyhow::Error {
-        let pidfd = self.child.pidfd.as_fd();
-        if process::ends_within(pidfd, KILL_GRACE) == Ok(false) {
-            return anyhow!("the process speaks no more while it is set up, but lives on");
-        }
-        match process::wait(pidfd) {
-            Ok(process::Exit::Signal(signal::KILL)) => anyhow!(
-                "the process was killed while it was set up (container not running any more, or its memory limit too low)"
-            ),
-            Ok(exit) => anyhow!("the process ended with status {} while it was set up", exit.code()),
-            Err(error) => error.into(),
-        }
+    fn death(&self, plan: &ExecPlan) -> anyhow::Error {
+        let killed = "container not running any more, or its memory limit too low";
+        reason::death(&self.child, "the process", "it was set up", killed, plan.has_filter())
     }
 }
 

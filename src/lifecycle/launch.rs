@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::agent::Attendance;
 use super::identity::Identity;
 use super::opener;
+use super::reason;
 use super::state::{Directory, State, Status};
 use super::user_namespace;
 use crate::container::cgroup;
@@ -19,7 +20,7 @@ use crate::init::{self, Inherited};
 use crate::plan::Plan;
 use crate::sys::namespace::{self, Kind};
 use crate::sys::process::{self, Child, Cloned};
-use crate::sys::{ids, signal, socket};
+use crate::sys::{Errno, SysError, ids, signal, socket};
 
 /// The container's first process before its program runs. Dropped, it is killed and reaped, and its namespaces go.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Init {
         let cgroup = inherited.join.clone_into();
         let away = Away::go(&plan.born_in)?;
         let cloned = match &plan.entrance {
-            None => process::clone_process(plan.clone_flags, cgroup).context("init"),
+            None => process::clone_process(plan.clone_flags, cgroup).map_err(|error| unborn(&plan.born_in, error)),
             Some(entrance) => user_namespace::clone_init(entrance, plan.clone_flags, cgroup),
         };
         if let Ok(Cloned::Child) = cloned {
@@ -54,25 +55,36 @@ impl Init {
         let mount_namespaces = if plan.opener { inherited.mount_namespaces } else { Vec::new() };
         let Cloned::Runtime(child) = cloned? else { unreachable!("the child never returns") };
         let mut init = Self { child, link, mount_namespaces, view: None, net_devices: None, kept: false };
+        init.equip(plan).map_err(|error| init.own_words(plan, error))?;
+        Ok(init)
+    }
+
+    /// What init gets from outside before its first step.
+    fn equip(&mut self, plan: &Plan) -> Result<()> {
         if let Some(outside) = &plan.outside {
-            let process = File::open(format!("/proc/{}", init.child.pid)).context("process directory of init")?;
-            outside.maps.write(init.child.pid, process.as_fd())?;
+            let process = File::open(format!("/proc/{}", self.child.pid)).context("process directory of init")?;
+            outside.maps.write(self.child.pid, process.as_fd())?;
             if let Some(score) = &outside.oom_score_adj {
                 score.apply_to(process.as_fd()).with_context(|| field!("process.oomScoreAdj"; "{score}"))?;
             }
         }
         if plan.opener && ids::effective_uid() != 0 {
-            init.view = Some(opener::View::of(init.child.pid)?);
+            self.view = Some(opener::View::of(self.child.pid)?);
         }
         if !plan.net_devices.is_empty() {
-            let namespace = format!("/proc/{}/ns/net", init.child.pid);
+            let namespace = format!("/proc/{}/ns/net", self.child.pid);
             let namespace = File::open(namespace).context("network namespace of init")?;
-            init.net_devices = Some(plan.net_devices.move_to(namespace.as_fd())?);
+            self.net_devices = Some(plan.net_devices.move_to(namespace.as_fd())?);
         }
         if plan.outside.is_some() || !plan.net_devices.is_empty() {
-            init.link.go(&[]).context("init")?;
+            self.link.go(&[]).context("init")?;
         }
-        Ok(init)
+        Ok(())
+    }
+
+    /// `error`, or what init has to say.
+    fn own_words(&self, plan: &Plan, error: anyhow::Error) -> anyhow::Error {
+        reason::own_words(&self.link, |failure, said| plan.word(failure).with_said(said).into(), error)
     }
 
     /// Has systemd move init, which waits, into the container's unit.
@@ -81,6 +93,7 @@ impl Init {
             // Of an init that ended before, the reason is its own.
             Err(error) if process::ends_within(self.child.pidfd.as_fd(), 0)? => match self.link.report() {
                 Ok(Some(Report::Failed(failure))) => bail!(plan.word(&failure)),
+                Ok(None) => Err(self.death(plan)),
                 _ => Err(error),
             },
             result => {
@@ -92,6 +105,10 @@ impl Init {
 
     /// Follows init until it is ready to start, running the hooks of the runtime namespace on the way.
     pub fn prepare(&self, plan: &Plan, directory: &Directory, state: &mut State) -> Result<()> {
+        self.follow(plan, directory, state).map_err(|error| self.own_words(plan, error))
+    }
+
+    fn follow(&self, plan: &Plan, directory: &Directory, state: &mut State) -> Result<()> {
         let mut attendance = Attendance::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         loop {
             match attendance.report()? {
@@ -113,7 +130,7 @@ impl Init {
                     opener::serve(view, &self.link, plan, step, &self.mount_namespaces)?;
                 }
                 Some(Report::Failed(failure)) => bail!(plan.word(&failure).with_said(attendance.descriptor())),
-                None => return Err(self.death()),
+                None => return Err(self.death(plan)),
             }
         }
     }
@@ -137,21 +154,9 @@ impl Init {
     }
 
     /// Why init ended without a word.
-    fn death(&self) -> anyhow::Error {
-        match process::wait(self.child.pidfd.as_fd()) {
-            Ok(process::Exit::Signal(signal::KILL)) => {
-                anyhow::anyhow!(
-                    "init was killed while it set the container up (is linux.resources.memory.limit too low?)"
-                )
-            }
-            Ok(process::Exit::Signal(number)) => {
-                anyhow::anyhow!("init was ended by signal {number} while it set the container up")
-            }
-            Ok(process::Exit::Status(status)) => {
-                anyhow::anyhow!("init ended with status {status} while it set the container up")
-            }
-            Err(error) => error.into(),
-        }
+    fn death(&self, plan: &Plan) -> anyhow::Error {
+        let killed = "is linux.resources.memory.limit too low?";
+        reason::death(&self.child, "init", "it set the container up", killed, plan.filter().is_some())
     }
 
     pub fn identity(&self) -> Result<Identity> {
@@ -197,6 +202,16 @@ impl Drop for Init {
             let _ = process::pidfd_send_signal(self.child.pidfd.as_fd(), signal::KILL);
             let _ = process::wait(self.child.pidfd.as_fd());
         }
+    }
+}
+
+/// Why there is no init. A pid namespace without its init takes no process, and the kernel calls that ENOMEM (clone(2)).
+fn unborn(born_in: &[Join], error: SysError) -> anyhow::Error {
+    let pids = born_in.iter().find(|join| join.kind() == Kind::Pid).filter(|_| error.errno == Errno::ENOMEM);
+    let error = anyhow::Error::from(error).context("init");
+    match pids {
+        Some(join) => error.context(field!("linux.namespaces"; "{join}: its init has ended, or there is no memory")),
+        None => error,
     }
 }
 

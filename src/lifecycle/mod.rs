@@ -23,6 +23,7 @@ pub mod mounts;
 mod opener;
 mod pause;
 mod protect;
+mod reason;
 mod restore;
 pub mod root;
 mod run;

@@ -131,7 +131,10 @@ pub fn in_a_child(
         process::Exit::Status(0) => Ok(()),
         exit => match ours.report().context("report of the opener")? {
             Some(Report::Failed(failure)) => Err(word(&failure).into()),
-            _ => bail!("the opener ended with status {}", exit.code()),
+            _ => match exit {
+                process::Exit::Signal(number) => bail!("the opener was ended by signal {number}"),
+                process::Exit::Status(status) => bail!("the opener ended with status {status}"),
+            },
         },
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::opener::Killed;
+use super::reason;
 use crate::container::id_map::existing::{self, Existing};
 use crate::container::namespaces::{self, Join};
 use crate::container::time_namespace::TimeNamespace;
@@ -76,7 +77,9 @@ fn maps_of(namespace: &Join) -> Result<Existing> {
     let maps = match first_report(&ours) {
         Ok(Some((Report::Reached(_), _))) => existing::read(child.0.pid),
         Ok(Some((Report::Failed(failure), _))) => Err(StepError::new(Some(&label("", namespace)), &failure).into()),
-        Ok(_) => Err(anyhow!("{namespace}: the process that joins it was killed")),
+        Ok(Some((report, _))) => Err(anyhow!("{namespace}: the process that joins it reports {report:?}")),
+        Ok(None) => Err(reason::death(&child.0, "the process that joins it", "it joined", "out of memory?", false)
+            .context(namespace.to_string())),
         Err(error) => Err(error),
     };
     // It ends by this, before it is waited for.
@@ -97,7 +100,7 @@ fn label(field: &str, what: impl ToString) -> Label {
 /// Makes init, as a child of ours, from inside the user namespace; in init, returns as fork(2) does.
 pub fn clone_init(entrance: &Entrance, flags: u64, cgroup: Option<BorrowedFd>) -> Result<Cloned> {
     let (ours, theirs) = link::pair()?;
-    let _maker = match process::clone_process(0, None).context("init")? {
+    let maker = match process::clone_process(0, None).context("init")? {
         Cloned::Child => {
             drop(ours);
             let made = entrance.enter().and_then(|()| process::clone_sibling(flags, cgroup).map_err(at(Item::Init)));
@@ -116,7 +119,11 @@ pub fn clone_init(entrance: &Entrance, flags: u64, cgroup: Option<BorrowedFd>) -
     match first_report(&ours).context("init")? {
         Some((Report::Born(pid), Some(pidfd))) => Ok(Cloned::Runtime(Child { pid: pid as i32, pidfd })),
         Some((Report::Failed(failure), _)) => bail!(entrance.word(&failure)),
-        _ => bail!("init: the process that makes it was killed"),
+        Some((report, _)) => bail!("init: the process that makes it reports {report:?}"),
+        None => {
+            Err(reason::death(&maker.0, "the process that makes it", "it entered", "out of memory?", false)
+                .context("init"))
+        }
     }
 }
 
@@ -179,13 +186,19 @@ impl Entrance {
         Ok(())
     }
 
+    /// A pid namespace without its init takes no process, and the kernel calls that ENOMEM (clone(2)).
+    fn without_init(&self, errno: Errno) -> Option<Label> {
+        let pids = self.others.iter().find(|join| join.kind() == Kind::Pid).filter(|_| errno == Errno::ENOMEM)?;
+        Some(label("linux.namespaces", format!("{pids}: its init has ended, or there is no memory: init")))
+    }
+
     fn word(&self, failure: &Failure) -> StepError {
         let label = match Item::numbered(failure.step.place()) {
             Item::OomScore => self.oom_score_adj.as_ref().map(|score| label("process.oomScoreAdj", score)),
             Item::User => Some(label("linux.namespaces", &self.user)),
             Item::Time => self.time.as_ref().map(|time| label("linux.timeOffsets", time)),
             Item::Other(index) => self.others.get(index).map(|join| label("linux.namespaces", join)),
-            Item::Init => None,
+            Item::Init => self.without_init(failure.errno),
         };
         StepError::new(Some(&label.unwrap_or_else(|| self::label("", "init"))), failure)
     }

@@ -220,6 +220,11 @@ fn root(draft: &mut Draft, program: &Program, saved: &Saved, request: &ExecReque
 }
 
 impl ExecPlan {
+    /// Whether the process gets a seccomp filter.
+    pub fn has_filter(&self) -> bool {
+        self.steps.iter().any(|planned| matches!(planned.step, Step::Seccomp(_)))
+    }
+
     /// The failure of a step, in words.
     pub fn word(&self, failure: &Failure) -> StepError {
         word(&self.steps, failure)

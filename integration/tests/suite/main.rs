@@ -38,6 +38,7 @@ mod inject;
 mod inject_change;
 mod lifecycle;
 mod malformed;
+mod messages;
 mod mount_accidents;
 mod mount_flags;
 mod mount_links;
@@ -79,6 +80,7 @@ fn main() -> std::process::ExitCode {
         rootfs::TESTS,
         rootless::TESTS,
         scale::TESTS,
+        messages::TESTS,
         error_codes::TESTS,
         hooks::TESTS,
         process::TESTS,

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::device_change::{self, OldDevices};
 use super::layout::ROOT;
@@ -11,7 +11,7 @@ use super::limit::{has_word, refused};
 use super::resources::{Missing, Write};
 use super::systemd::OldLimits;
 use super::update::{Update, keyed};
-use super::{DEVICES, Layout, Paths, file};
+use super::{Layout, Paths, file};
 use crate::error::field;
 use crate::sys::{self, Errno, SysError, cgroup};
 
@@ -66,7 +66,7 @@ impl Changed {
             }
         }
         if let Some(devices) = &update.devices {
-            changed.devices = Some(device_change::make(devices, paths).context(DEVICES)?);
+            changed.devices = Some(device_change::make(devices, paths)?);
         }
         Ok(changed)
     }

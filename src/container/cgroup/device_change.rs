@@ -8,9 +8,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::device_rules::Rules;
+use super::device_rules::{Line, Rules};
+use super::limit::RUNTIMES;
+use super::resources::Author;
 use super::update::Devices;
 use super::{Paths, file};
+use crate::error::{Field, field};
 use crate::sys::{self, Errno, SysError, bpf, cgroup};
 
 /// The rules that were in force before.
@@ -30,10 +33,11 @@ pub enum OldDevices {
 
 /// Puts the rules into force; on an error the old ones are back.
 pub fn make(devices: &Devices, paths: &Paths) -> Result<OldDevices> {
-    match devices {
+    let made = match devices {
         Devices::V1(rules) => change_v1(rules, paths),
         Devices::V2(program) => change_v2(program, paths),
-    }
+    };
+    made.map_err(|error| if error.is::<Field>() { error } else { error.context(field!("linux.resources.devices")) })
 }
 
 impl OldDevices {
@@ -96,8 +100,7 @@ fn change_v1(rules: &Rules, paths: &Paths) -> Result<OldDevices> {
     let undo = OldDevices::V1 { directory: directory.to_owned(), writes: new.until(&old) };
     let frozen = old.default_allow != new.default_allow && !paths.is_frozen()? && paths.freeze().is_ok();
     let written = old.until(&new).iter().try_for_each(|(name, line)| {
-        write_line(directory, name, line)
-            .map_err(|error| anyhow!("write {line:?} to {name}: {}", file::reason(error.errno)))
+        write_line(directory, name, line).map_err(|error| anyhow::Error::from(refused(rules, name, line, error)))
     });
     let result = match written {
         Ok(()) => Ok(undo),
@@ -110,6 +113,13 @@ fn change_v1(rules: &Rules, paths: &Paths) -> Result<OldDevices> {
         paths.thaw()?;
     }
     result
+}
+
+/// Why a line is not written, and whose rule it is.
+fn refused(rules: &Rules, name: &str, line: &str, error: SysError) -> Field {
+    let is_own = |own: &Line| own.author == Author::Runtime && own.text == line;
+    let author = if rules.lines().is_ok_and(|lines| lines.iter().any(is_own)) { RUNTIMES } else { "" };
+    field!("linux.resources.devices"; "write {line:?} to {name}: {}{author}", file::reason(error.errno)).by(error)
 }
 
 fn write_line(directory: &str, name: &str, line: &str) -> sys::Result<()> {
@@ -142,7 +152,7 @@ impl Exceptions {
 
     fn of_rules(rules: &Rules) -> Result<Self> {
         let lines = rules.lines()?;
-        let list = Self::of_lines(lines.iter().map(String::as_str)).list;
+        let list = Self::of_lines(lines.iter().map(|line| line.text.as_str())).list;
         Ok(Self { default_allow: rules.default_allow, list })
     }
 

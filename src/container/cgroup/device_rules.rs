@@ -5,6 +5,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
+use super::resources::Author;
 use crate::error::field;
 
 /// What a rule is about: read, write, mknod, with the values of BPF_DEVCG_ACC_*.
@@ -125,6 +126,13 @@ const ALWAYS: [Rule; 12] = [
 /// The most rules of a container that differ: each is compared with all others.
 const MOST: usize = 4096;
 
+/// A line for devices.allow or devices.deny of cgroup v1, and whose rule it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    pub text: String,
+    pub author: Author,
+}
+
 /// All rules of a container. A device that no rule matches is allowed or not by `default_allow`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rules {
@@ -207,33 +215,36 @@ impl Rules {
     ///
     /// An error if a rule takes back a part of a wider one, which v1 cannot express (the kernel would ignore it). One
     /// that [`ALWAYS`] would take back stays: then the configuration forbids the device explicitly.
-    pub fn lines(&self) -> Result<Vec<String>> {
-        let mut exceptions: Vec<Rule> = Vec::new();
+    pub fn lines(&self) -> Result<Vec<Line>> {
+        let mut exceptions: Vec<(Rule, Author)> = Vec::new();
         let own = self.list.len().saturating_sub(self.always);
         for (index, rule) in self.list.iter().enumerate() {
             if rule.allow != self.default_allow {
-                let same = |known: &&mut Rule| known.covers_devices(rule) && rule.covers_devices(known);
+                let same = |known: &&mut (Rule, Author)| known.0.covers_devices(rule) && rule.covers_devices(&known.0);
                 match exceptions.iter_mut().find(same) {
-                    Some(known) => known.access = Access(known.access.0 | rule.access.0),
-                    None => exceptions.push(*rule),
+                    Some((known, _)) => known.access = Access(known.access.0 | rule.access.0),
+                    None => exceptions.push((*rule, if index < own { Author::Config } else { Author::Runtime })),
                 }
             } else if index < own {
                 take_back(&mut exceptions, rule)?;
             }
         }
-        Ok(std::iter::once("a".to_owned()).chain(exceptions.iter().map(Rule::line)).collect())
+        let all = Line { text: "a".to_owned(), author: Author::Config };
+        let line = |(rule, author): &(Rule, Author)| Line { text: rule.line(), author: *author };
+        Ok(std::iter::once(all).chain(exceptions.iter().map(line)).collect())
     }
 }
 
-fn take_back(exceptions: &mut Vec<Rule>, rule: &Rule) -> Result<()> {
-    for known in exceptions.iter_mut().filter(|known| known.meets(rule) && known.access.overlaps(rule.access)) {
+fn take_back(exceptions: &mut Vec<(Rule, Author)>, rule: &Rule) -> Result<()> {
+    let rules = exceptions.iter_mut().map(|(known, _)| known);
+    for known in rules.filter(|known| known.meets(rule) && known.access.overlaps(rule.access)) {
         if !rule.covers_devices(known) {
             let (part, whole) = (rule.line(), known.line());
             bail!(field!("linux.resources.devices"; "cgroup v1 cannot except {part:?} from the wider {whole:?}"));
         }
         known.access = known.access.without(rule.access);
     }
-    exceptions.retain(|known| !known.access.is_empty());
+    exceptions.retain(|(known, _)| !known.access.is_empty());
     Ok(())
 }
 
@@ -271,7 +282,16 @@ pub mod tests {
     }
 
     fn lines(text: &[&str]) -> Vec<String> {
-        Rules::compile(&parse(text)).unwrap().lines().unwrap()
+        Rules::compile(&parse(text)).unwrap().lines().unwrap().into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn a_line_knows_whether_the_runtime_wants_it() {
+        let lines = Rules::compile(&parse(&["+c 10:229 rwm", "+c 1:3 r"])).unwrap().lines().unwrap();
+        let author = |text: &str| lines.iter().find(|line| line.text == text).map(|line| line.author);
+        assert_eq!(author("c 10:229 rwm"), Some(Author::Config));
+        assert_eq!(author("c 10:200 rwm"), Some(Author::Runtime));
+        assert!(lines.iter().any(|line| line.text.starts_with("c 1:3 ")));
     }
 
     #[test]
@@ -334,7 +354,7 @@ pub mod tests {
     fn a_privileged_container_keeps_every_device() {
         let rules = Rules::compile(&parse(&["-a *:* rwm", "+a *:* rwm"])).unwrap();
         assert!(rules.default_allow && rules.list.is_empty());
-        assert_eq!(rules.lines().unwrap(), ["a"]);
+        assert_eq!(rules.lines().unwrap().len(), 1);
     }
 
     #[test]

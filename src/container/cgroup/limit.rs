@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::create::Maker;
 use super::path::CgroupPath;
-use super::resources::{Missing, Write};
+use super::resources::{Author, Missing, Write};
 use super::{Cgroup, Layout, absolute, file};
 use crate::error::{Field, field};
 use crate::sys::{self, Errno, SysError, bpf, cgroup};
@@ -26,7 +26,7 @@ impl Maker<'_> {
             self.check_usage(limit)?;
         }
         self.write_all()?;
-        self.attach(&prepared.device_filter, is_new)
+        self.attach(&prepared.device_filter, prepared.device_author, is_new)
     }
 
     /// Makes sure that the usual and the wanted controllers reach the cgroup: each ancestor has to pass them on. What
@@ -137,9 +137,12 @@ impl Maker<'_> {
 
     /// Puts the device filter on a v2 cgroup. One that was there before gets rid of older filters, since all would have
     /// to agree.
-    fn attach(&self, program: &[bpf::Instruction], is_new: bool) -> Result<()> {
+    fn attach(&self, program: &[bpf::Instruction], author: Author, is_new: bool) -> Result<()> {
         match self.attach_filter(program, is_new) {
             Err(error) if file::is_forbidden(&error) && (self.rootless)() => Ok(()),
+            Err(error) if author == Author::Runtime => Err(error).context(
+                field!("linux.resources.devices"; "the device filter, which is the runtime's own for every container"),
+            ),
             result => result.context(field!("linux.resources.devices")),
         }
     }
@@ -180,12 +183,16 @@ impl Maker<'_> {
     }
 }
 
+/// What is said of a rule that config.json does not ask for.
+pub(super) const RUNTIMES: &str = " (the rule is the runtime's own, for every container; a cgroup above forbids it)";
+
 pub(super) fn is_device_rule(write: &Write) -> bool {
     write.controller == "devices"
 }
 
 pub(super) fn refused(write: &Write, name: &str, value: &str, error: &SysError) -> Field {
-    let what = format!("write {value:?} to {name}: {}", file::reason(error.errno));
+    let author = if write.author == Author::Runtime { RUNTIMES } else { "" };
+    let what = format!("write {value:?} to {name}: {}{author}", file::reason(error.errno));
     Field::new(write.field.clone()).is(what).by(*error)
 }
 

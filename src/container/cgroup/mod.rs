@@ -54,7 +54,7 @@ pub use view::{HierarchyView, MountView, owner};
 use device_rules::Rules;
 use layout::{Hierarchy, Host, ROOT};
 use path::{CgroupPath, Place};
-use resources::{Missing, Write, Writes};
+use resources::{Author, Missing, Write, Writes};
 use update::Applied;
 
 use crate::error::field;
@@ -76,6 +76,8 @@ pub struct Cgroup {
     groups: Vec<Group>,
     /// For v2; empty where the device rules are writes of v1.
     device_filter: Vec<Instruction>,
+    /// Who asks for the filter; config.json, if it has a rule.
+    device_author: Author,
     paths: Paths,
     /// The unit of systemd that it is.
     unit: Option<systemd::Prepared>,
@@ -157,6 +159,7 @@ fn compile_for(
         layout,
         groups,
         device_filter,
+        device_author: if asked_for { Author::Config } else { Author::Runtime },
         paths,
         optional: matches!(place, Place::Default(_)),
         unit,
@@ -251,8 +254,9 @@ fn device_rules(groups: &mut [Group], layout: Layout, rules: &Rules, asked_for: 
             field: DEVICES.to_owned(),
             controller: "devices".to_owned(),
             file: if allow { "devices.allow" } else { "devices.deny" }.to_owned(),
-            value: line,
+            value: line.text,
             missing: Missing::Refuse,
+            author: line.author,
         });
     }
     Ok(Vec::new())

@@ -16,6 +16,16 @@ pub struct Write {
     pub value: String,
     /// What to do where the file does not exist.
     pub missing: Missing,
+    pub author: Author,
+}
+
+/// Who wants something written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Author {
+    /// config.json, by the write's field.
+    Config,
+    /// The runtime, for every container; the field is the one that could have said otherwise.
+    Runtime,
 }
 
 impl Write {
@@ -55,6 +65,7 @@ impl Writes {
             file: file.to_owned(),
             value: value.to_string(),
             missing,
+            author: Author::Config,
         });
         self
     }

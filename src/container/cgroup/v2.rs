@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::resources::{self, Missing, Write, Writes, controller_of, set};
+use super::resources::{self, Author, Missing, Write, Writes, controller_of, set};
 
 use crate::error::field;
 
@@ -168,6 +168,7 @@ fn unified(writes: &mut Writes, resources: &LinuxResources) -> Result<()> {
             file: key.clone(),
             value: line.to_owned(),
             missing: Missing::Refuse,
+            author: Author::Config,
         }));
     }
     Ok(())
