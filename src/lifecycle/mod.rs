@@ -1,6 +1,7 @@
 //! The operations of runtime.md, each readable top to bottom as the host's side of it.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::cast_possible_truncation)]
 
 mod agent;
 mod announce;
