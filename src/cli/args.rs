@@ -109,8 +109,17 @@ const COMMANDS: [(&str, Takes); 74] = [
     ("work-path", Value),
 ];
 
-/// The arguments, the program's name first, in clap's spelling. The context of an error is the command, if there is one.
-pub fn normalise(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
+/// A command line.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Line {
+    /// The program's name first, in clap's spelling.
+    pub words: Vec<OsString>,
+    /// The one of the words that is the command, as clap finds it.
+    pub command: Option<OsString>,
+}
+
+/// The context of an error is the command, if there is one.
+pub fn normalise(arguments: Vec<OsString>) -> Result<Line> {
     let mut arguments = arguments.into_iter();
     let mut out: Vec<OsString> = arguments.next().into_iter().collect();
     let mut command: Option<OsString> = None;
@@ -158,7 +167,7 @@ pub fn normalise(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
         }
     }
     out.extend(arguments);
-    Ok(out)
+    Ok(Line { words: out, command })
 }
 
 enum Word<'a> {
@@ -222,7 +231,25 @@ mod tests {
 
     fn normal(line: &str) -> String {
         let arguments = line.split(' ').map(OsString::from).collect();
-        normalise(arguments).unwrap().join(OsStr::new(" ")).into_string().unwrap()
+        normalise(arguments).unwrap().words.join(OsStr::new(" ")).into_string().unwrap()
+    }
+
+    #[test]
+    fn the_command_is_told_from_values_and_other_words() {
+        let command = |line: &str| normalise(line.split(' ').map(OsString::from).collect()).unwrap().command;
+        for (line, expected) in [
+            ("o state run", "state"),
+            ("o --root run state exec", "state"),
+            ("o --root=run -l create kill x", "kill"),
+            ("o --debug run x", "run"),
+            ("o --rootless auto exec x run", "exec"),
+            ("o -s -r /r create --bundle exec x", "create"),
+        ] {
+            assert_eq!(command(line), Some(expected.into()), "{line}");
+        }
+        for line in ["o", "o --root run", "o --version", "o -- run x"] {
+            assert_eq!(command(line), None, "{line}");
+        }
     }
 
     #[test]

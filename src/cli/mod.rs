@@ -106,6 +106,9 @@ enum Command {
     Plan(plan::Plan),
 }
 
+/// The commands whose processes enter a container. Only they pay for self-protection: `ocirt state run` does not.
+const ENTERING: [&str; 3] = ["create", "run", "exec"];
+
 /// The command line as data, for manual pages and shell completions.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -113,17 +116,18 @@ pub fn command() -> clap::Command {
 
 /// Runs the command that `arguments` spell, and returns the exit status.
 pub fn main(arguments: Vec<OsString>) -> u8 {
-    if arguments.iter().any(|argument| ["create", "run", "exec"].iter().any(|name| argument == name)) {
-        // First, since whatever comes before it is done twice. If it fails, it fails again where the log is open.
-        let _ = lifecycle::protect();
-    }
-    let arguments = match args::normalise(arguments) {
-        Ok(arguments) => arguments,
+    let args::Line { words: arguments, command } = match args::normalise(arguments) {
+        Ok(line) => line,
         Err(error) => {
             fail(&Log::console(), "usage", &error);
             return status_of_failure(&error.to_string());
         }
     };
+    if command.is_some_and(|command| ENTERING.iter().any(|name| command == *name)) {
+        // As early as the command is known, since whatever comes before it is done twice. If it fails, it fails again
+        // where the log is open.
+        let _ = lifecycle::protect();
+    }
     match Cli::try_parse_from(&arguments) {
         Ok(cli) => dispatch(cli, &arguments),
         Err(error) => usage::report(&error, &arguments),

@@ -20,7 +20,7 @@ pub fn state_of(id: &str) -> StateView {
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     let arguments = line.split(' ').map(OsString::from).collect();
-    Cli::try_parse_from(args::normalise(arguments).unwrap())
+    Cli::try_parse_from(args::normalise(arguments).unwrap().words)
 }
 
 /// What engines call, each by its own source; the commands that are not here are not implemented yet.

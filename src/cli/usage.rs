@@ -94,7 +94,7 @@ mod tests {
     use clap::Parser;
 
     fn error_of(words: &str) -> String {
-        let arguments = crate::cli::args::normalise(words.split(' ').map(OsString::from).collect()).unwrap();
+        let arguments = crate::cli::args::normalise(words.split(' ').map(OsString::from).collect()).unwrap().words;
         line(&Cli::try_parse_from(&arguments).err().unwrap(), &arguments)
     }
 
