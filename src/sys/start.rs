@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 
 use super::error::{Result, SysError, check};
 
@@ -52,7 +52,7 @@ unsafe extern "C" {
 }
 
 /// Opens /dev/null in the place of a standard stream that is closed, for the next file to be opened would be taken for
-/// it; and lets a write to a reader that is gone be an error, `EPIPE`, where the signal would end the program.
+/// it; and puts right what else the program inherits.
 fn prepare() -> Result<()> {
     let mut streams = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // SAFETY: three structs, for the time of the call.
@@ -64,6 +64,26 @@ fn prepare() -> Result<()> {
         let ret = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
         check("open", ret.into())?;
     }
-    // SAFETY: no handler of ours is replaced: there is none yet.
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.map_err(|errno| SysError::new("signal", errno)).map(drop)
+    put_signals_right()
+}
+
+/// What a caller ignores or blocks survives the exec that started this program, and would change what it does.
+///
+/// SIGCHLD: while it is ignored, the kernel reaps our children, and how they ended is lost. SIGPIPE and SIGXFSZ: a reader
+/// that is gone and RLIMIT_FSIZE are to be errors, EPIPE and EFBIG, after which everything is undone; the signals would end
+/// the program in the middle. The mask: what the caller had blocked, SIGTERM for one, must reach us. Other signals that are
+/// ignored, as nohup(1) does it, are the caller's choice. Strangers and the container's program begin with the defaults:
+/// [`reset_signals`](super::proc_self::reset_signals).
+fn put_signals_right() -> Result<()> {
+    let actions = [
+        (Signal::SIGCHLD, SigHandler::SigDfl),
+        (Signal::SIGPIPE, SigHandler::SigIgn),
+        (Signal::SIGXFSZ, SigHandler::SigIgn),
+    ];
+    for (number, action) in actions {
+        // SAFETY: no handler of ours is replaced: there is none yet.
+        unsafe { signal(number, action) }.map_err(|errno| SysError::new("signal", errno))?;
+    }
+    let none = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&none), None).map_err(|errno| SysError::new("sigprocmask", errno))
 }
