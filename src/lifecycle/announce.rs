@@ -1,17 +1,14 @@
 //! Telling those who asked for it which process a container's or an exec's is: the pid file, the pidfd socket; and where
 //! its terminal goes.
 
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::error::field;
-use crate::log;
 use crate::sys::process::Child;
-use crate::sys::socket;
+use crate::sys::{regular, socket};
 
 /// The pid file, which goes away unless it is kept: without a process it would mislead.
 #[derive(Debug)]
@@ -62,18 +59,17 @@ impl<'a> Announcement<'a> {
     /// Connects to `receiver`.
     pub fn open(receiver: Option<Receiver<'a>>, pid_file: Option<&'a Path>) -> Result<Self> {
         let connect = |receiver: Receiver<'a>| {
-            let socket = socket::connect_stream(receiver.path).map_err(|error| log::words("connect", &error));
+            let socket = socket::connect_stream(receiver.path);
             Ok::<_, anyhow::Error>((socket.with_context(|| receiver.words())?, receiver))
         };
         Ok(Self { receiver: receiver.map(connect).transpose()?, pid_file })
     }
 
-    /// The same, and an error for a pid file whose directory is not there: before there is a process that would have
-    /// begun its work when the file turns out to be impossible.
+    /// The same, and an error for a pid file whose directory is not there, or that is something else than a file: before
+    /// there is a process that would have begun its work when the file turns out to be impossible.
     pub fn prepare(pidfd_socket: Option<&'a Path>, pid_file: Option<&'a Path>) -> Result<Self> {
-        if let Some(directory) = pid_file.and_then(Path::parent).filter(|path| !path.as_os_str().is_empty()) {
-            let found = std::fs::metadata(directory).map_err(|error| log::words("stat", &error));
-            found.with_context(|| pid_file_words(pid_file.unwrap_or(directory)))?;
+        if let Some(path) = pid_file {
+            regular::check_replaceable(path).with_context(|| pid_file_words(path))?;
         }
         Self::open(Receiver::of_flag(pidfd_socket), pid_file)
     }
@@ -85,30 +81,14 @@ impl<'a> Announcement<'a> {
             sent.with_context(|| receiver.words())?;
         }
         let Some(path) = self.pid_file else { return Ok(PidFile(None)) };
-        let written = write_pid_file(path, child.pid).map_err(|error| log::words("write", &error));
-        written.with_context(|| pid_file_words(path))?;
+        // Without a newline, as engines read it. No link is followed: the directory may be one that others can write.
+        regular::replace(path, 0o644, child.pid.to_string().as_bytes()).with_context(|| pid_file_words(path))?;
         Ok(PidFile(Some(path.to_owned())))
     }
 }
 
 fn pid_file_words(path: &Path) -> String {
     format!("--pid-file {}", path.display())
-}
-
-/// Writes the pid without a newline, atomically, as engines read it. No link is followed: the directory may be one that
-/// others can write.
-fn write_pid_file(path: &Path, pid: i32) -> std::io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}"));
-    // What a killed runtime left, or a link that somebody put there.
-    if let Err(error) = std::fs::remove_file(&new)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
-    file.write_all(pid.to_string().as_bytes())?;
-    std::fs::rename(&new, path)
 }
 
 /// A connection to the socket of `--console-socket`.

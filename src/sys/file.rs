@@ -210,6 +210,13 @@ pub fn unlink_at(dir: BorrowedFd, name: &CStr) -> Result<()> {
     check("unlinkat", ret.into()).map(drop)
 }
 
+/// Renames `from` in `dir` to `to` there, in place of what that was.
+pub fn rename_at(dir: BorrowedFd, from: &CStr, to: &CStr) -> Result<()> {
+    // SAFETY: both names are NUL-terminated and outlive the call.
+    let ret = unsafe { libc::renameat(dir.as_raw_fd(), from.as_ptr(), dir.as_raw_fd(), to.as_ptr()) };
+    check("renameat", ret.into()).map(drop)
+}
+
 /// Gives `name` in `dir` to `uid` and `gid`, itself if it is a symlink.
 pub fn chown_at(dir: BorrowedFd, name: &CStr, uid: u32, gid: u32) -> Result<()> {
     // SAFETY: `name` is NUL-terminated and outlives the call.
