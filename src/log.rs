@@ -11,19 +11,22 @@ pub mod facts;
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
 use crate::error::About;
-use crate::sys::{Errno, SysError};
+use crate::sys::{Errno, SysError, patient};
 use daemon::{Daemon, Protocol};
 use facts::{Code, Facts};
+
+/// How long a reader of the log, of a FIFO for one, may hold up a line, in milliseconds.
+const PATIENCE: u32 = 1000;
 
 /// How a line of the log file looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,7 +148,7 @@ impl Log {
         };
         match &self.sink {
             // A full disk must not turn a working container into a failing one.
-            Sink::File(file) => drop((&mut &*file).write_all(line.as_bytes())),
+            Sink::File(file) => patient::write_or_lose(file.as_fd(), line.as_bytes(), PATIENCE),
             Sink::Console | Sink::Stderr | Sink::Daemon(_) => to_stderr(&line),
         }
     }
@@ -167,8 +170,7 @@ fn named(place: &[u8]) -> Result<Sink> {
 }
 
 fn append(path: &Path) -> Result<File> {
-    let opened = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
-    opened.map_err(|error| words("open", &error)).with_context(|| About::new("--log", path))
+    patient::append(path, 0o644).with_context(|| About::new("--log", path))
 }
 
 fn to_stderr(line: &str) {

@@ -176,6 +176,7 @@ fn planned(text: &[u8], place: &Path) -> Result<(oci_spec::runtime::Spec, Plan)>
         preserve_fds: 0,
         gate: Gate::Socket,
         rootless: || false,
+        umask: 0o022,
     };
     let plan = plan::create(&spec, &request)?;
     Ok((spec, plan))
@@ -323,7 +324,8 @@ fn a_state_file_is_read_or_refused_by_name() {
     });
     let root = place().join("root");
     let log = Log::console();
-    let host = Host { root: root.clone(), cgroup_manager: Manager::Cgroupfs, rootless: Rootless::Auto, log: &log };
+    let host =
+        Host { root: root.clone(), cgroup_manager: Manager::Cgroupfs, rootless: Rootless::Auto, umask: 0, log: &log };
     std::fs::create_dir_all(root.join("web")).unwrap();
     drop(File::create(root.join("web/exec.json")).unwrap());
     let id = Id::parse("web").unwrap();

@@ -296,3 +296,37 @@ fn bodies_after_the_clone(text: &str) -> Vec<&str> {
     }
     bodies
 }
+
+/// The runtime's umask is 0 once its flags are read (`lifecycle/root.rs`): what is made without a mode of its own would be
+/// everybody's to write. And what waits for a writer or a reader of a FIFO, or for room in a socket's queue, is asked of
+/// `sys`, where every wait has an end.
+#[test]
+fn what_is_made_is_made_with_a_mode_and_what_may_wait_has_an_end() {
+    const FORBIDDEN: [&str; 7] = [
+        "create_dir",
+        "fs::write(",
+        "File::create",
+        "UnixListener::bind",
+        "UnixStream::connect",
+        "Command::new(",
+        "Umask::",
+    ];
+    // ps(1) makes nothing.
+    let is_excused = |source: &Source, word: &str| source.path == Path::new("cli/ps.rs") && word == "Command::new(";
+    let is_a_tests =
+        |source: &Source| ["sys/scratch.rs", "sys/testing.rs"].iter().any(|path| source.path == Path::new(path));
+    for source in sources().into_iter().filter(|source| !is_a_tests(source)) {
+        for word in FORBIDDEN {
+            assert!(!source.text.contains(word) || is_excused(&source, word), "{}: {word}", source.path.display());
+        }
+        for (at, _) in source.text.match_indices(".create(true)").chain(source.text.match_indices(".create_new(true)"))
+        {
+            let statement = source.text[at..].split(';').next().unwrap();
+            assert!(statement.contains(".mode("), "{}: {statement}", source.path.display());
+        }
+        for (at, _) in source.text.match_indices("DirBuilder::new()") {
+            let statement = source.text[at..].split(';').next().unwrap();
+            assert!(statement.contains(".mode("), "{}: {statement}", source.path.display());
+        }
+    }
+}

@@ -87,7 +87,8 @@ impl Global {
             Some(root) => absolute_root(root)?,
             None => root::default_root()?,
         };
-        Ok(Host { root, cgroup_manager: self.manager()?, rootless: rootless(&self.rootless)?, log })
+        let (cgroup_manager, rootless) = (self.manager()?, rootless(&self.rootless)?);
+        Ok(Host { root, cgroup_manager, rootless, umask: root::take_umask(), log })
     }
 
     fn manager(&self) -> Result<Manager> {

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -46,7 +47,7 @@ impl Spec {
 
 /// Writes a file that must not exist yet: it may hold a day of work.
 fn write(path: &Path, name: &Path, text: &str) -> Result<()> {
-    match OpenOptions::new().write(true).create_new(true).open(path) {
+    match OpenOptions::new().write(true).create_new(true).mode(0o666).open(path) {
         Ok(mut file) => {
             let written = file.write_all(text.as_bytes());
             written.map_err(|error| log::words("write", &error)).with_context(|| About::file(path))

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::bytes;
+use crate::container::bundle;
 use crate::lifecycle::{self, Host};
 use crate::log;
 
@@ -188,8 +189,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     if path == Path::new("-") {
         std::io::stdin().take(MOST).read_to_end(&mut text).map_err(words("read"))?;
     } else {
-        let file = std::fs::File::open(path).map_err(words("open"))?;
-        file.take(MOST).read_to_end(&mut text).map_err(words("read"))?;
+        text = bundle::read(path, MOST as usize)?;
     }
     Ok(text)
 }

@@ -6,8 +6,6 @@
 mod place;
 mod required;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
@@ -16,7 +14,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Field, field};
-use crate::sys::{Errno, SysError};
+use crate::sys::{Errno, Fault, SysError, patient};
+
+/// Room for most configurations, in bytes.
+const ROOM: usize = 32 * 1024;
 
 /// A parsed config.json, and where it came from.
 #[derive(Clone, PartialEq, Debug)]
@@ -48,22 +49,20 @@ pub fn load(directory: &Path, config: Option<&Path>) -> Result<Bundle> {
         Some(path) => (path.to_owned(), path.display().to_string()),
         None => (directory.join("config.json"), "config.json".to_owned()),
     };
-    let text = read(&path).map_err(|error| unreadable(&name, &error))?;
+    let text = patient::read(&path, ROOM, usize::MAX).map_err(|error| unreadable(&name, error))?;
     let (spec, warnings) = parse(&text).context(name)?;
     Ok(Bundle { directory, spec, warnings })
 }
 
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let mut text = Vec::with_capacity(32 * 1024);
-    file.read_to_end(&mut text)?;
-    Ok(text)
+/// A file that a flag names, at most `limit` bytes of it. One whose writer never comes, or stops, is an error.
+pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>> {
+    Ok(patient::read(path, ROOM, limit)?)
 }
 
-fn unreadable(name: &str, error: &std::io::Error) -> Error {
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOENT) => anyhow!("JSON specification file {name} not found"),
-        _ => Error::from(words("open", error)).context(name.to_owned()),
+fn unreadable(name: &str, error: Fault) -> Error {
+    match error.errno {
+        Errno::ENOENT => anyhow!("JSON specification file {name} not found"),
+        _ => Error::from(error).context(name.to_owned()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::Context as _;
 
 use crate::error::field;
-use crate::sys::file::{self, Umask, kind, magic};
+use crate::sys::file::{self, kind, magic};
 use crate::sys::mount::{Depth, attach, copy_tree};
 use crate::sys::path::{Links, RootFd, open_itself_at};
 use crate::sys::{Errno, Fault, socket, tty};
@@ -90,10 +90,7 @@ fn check_terminal(terminal: BorrowedFd) -> Result<(), Fault> {
 fn bind_console(root: &RootFd, terminal: BorrowedFd) -> Result<(), Fault> {
     let path = c"/dev/console";
     let (dev, name) = root.parent(path, Links::Refuse).map_err(|error| error.about(path))?;
-    let umask = Umask::set(0);
-    let created = file::create_at(dev.as_fd(), name, 0o666);
-    drop(umask);
-    let console = match created {
+    let console = match file::create_at(dev.as_fd(), name, 0o666) {
         Err(error) if error.errno == Errno::EEXIST => open_itself_at(dev.as_fd(), name),
         created => created,
     };

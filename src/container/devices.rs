@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use crate::error::field;
-use crate::sys::file::{self, Stat, Umask, kind};
+use crate::sys::file::{self, Stat, kind};
 use crate::sys::mount::{Depth, attach, copy_path};
 use crate::sys::path::{Links, RootFd, open_itself_at};
 use crate::sys::{Errno, Fault, Text};
@@ -107,10 +107,7 @@ impl Device {
         if self.nodes == Nodes::Bound && self.kind != kind::FIFO {
             return self.bind(directory.as_fd(), name);
         }
-        let umask = Umask::set(0);
-        let made = file::mknod_at(directory.as_fd(), name, self.kind | self.permissions, self.numbers);
-        drop(umask);
-        match made {
+        match file::mknod_at(directory.as_fd(), name, self.kind | self.permissions, self.numbers) {
             Ok(()) if (self.uid, self.gid) == (0, 0) => Ok(()),
             Ok(()) => {
                 file::chown_at(directory.as_fd(), name, self.uid, self.gid).map_err(|error| error.about(&self.path))

@@ -7,26 +7,22 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime;
 
 use crate::error::field;
-use crate::sys::process::{self, Exit, Open};
+use crate::sys::process::{Exit, Open};
 use crate::sys::program::Strings;
-use crate::sys::{Errno, Fault, SysError, signal, socket};
+use crate::sys::stranger::{NOT_STARTED, Stranger};
+use crate::sys::{Errno, Fault, SysError, patient, signal, socket};
 
-/// How long a hook that was killed for its timeout may take to disappear, in milliseconds.
-const KILL_GRACE: u32 = 10_000;
-
-/// The exit status of a child that could not become the hook's program.
-const NOT_STARTED: i32 = 127;
+/// The name of a file for the state that a hook reads. A sealed file, and not a pipe: a hook that does not read would
+/// keep the runtime waiting in write(2) once the pipe is full.
+const STATE: &CStr = c"ocirt:state";
 
 /// The name of a file for what a hook says on standard error, and how much of it an error has, in bytes.
 const KEPT: &CStr = c"ocirt:hook-stderr";
@@ -42,49 +38,44 @@ pub struct Hook {
     environment: Strings,
     /// Milliseconds; `None`: the hook takes as long as it takes.
     timeout: Option<u32>,
+    /// Its file mode creation mask; `None`: that of the process that starts it.
+    umask: Option<u32>,
 }
 
-/// Where hooks write, if not nowhere: open files of the host.
-#[derive(Debug, Default)]
+/// Where hooks write: open files of the host. By default standard output goes nowhere, and what they say on standard
+/// error is kept for the error of one that fails.
+#[derive(Debug)]
 pub struct Output {
-    pub stdout: Option<OwnedFd>,
-    pub stderr: Option<OwnedFd>,
-    /// Whether `stderr` is a file of ours, for the error of a hook that fails.
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+    /// Whether `stderr` is a file of ours.
     is_kept: bool,
 }
 
 impl Output {
     /// Opens the files, at their ends; what is not there is made, for its owner alone.
     pub fn open(stdout: Option<&Path>, stderr: Option<&Path>) -> Result<Self> {
-        let open = |path: Option<&Path>, stream: &str| {
-            let open = |path: &Path| {
-                let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-                let file = file.map_err(|error| SysError::io("open", &error));
-                file.with_context(|| field!("annotations.run.oci.hooks.{stream}"; "{}", path.display()))
-            };
-            path.map(|path| open(path).map(OwnedFd::from)).transpose()
+        let open = |path: &Path, stream: &str| {
+            let file = patient::append(path, 0o600)
+                .and_then(|file| patient::let_wait(&file).map(|()| file).map_err(Fault::from));
+            file.map(OwnedFd::from).with_context(|| field!("annotations.run.oci.hooks.{stream}"; "{}", path.display()))
         };
-        Ok(Self { stdout: open(stdout, "stdout")?, stderr: open(stderr, "stderr")?, is_kept: false })
-    }
-
-    /// The same for hooks that init runs: their nowhere is the host's /dev/null, and what they say on standard error is
-    /// kept for the runtime.
-    pub fn for_init(self) -> Result<Self> {
-        let is_kept = self.stderr.is_none();
         let null = || OpenOptions::new().write(true).open("/dev/null").context("/dev/null").map(OwnedFd::from);
-        let stdout = self.stdout.map_or_else(null, Ok)?;
-        let stderr = self.stderr.map_or_else(|| socket::sealable_file(KEPT), Ok)?;
-        Ok(Self { stdout: Some(stdout), stderr: Some(stderr), is_kept })
+        let is_kept = stderr.is_none();
+        let stdout = stdout.map_or_else(null, |path| open(path, "stdout"))?;
+        let stderr = stderr.map_or_else(|| Ok(socket::sealable_file(KEPT)?), |path| open(path, "stderr"))?;
+        Ok(Self { stdout, stderr, is_kept })
     }
 
     /// What is kept of the last hook.
     pub fn kept(&self) -> Option<BorrowedFd<'_>> {
-        self.stderr.as_ref().filter(|_| self.is_kept).map(AsFd::as_fd)
+        self.is_kept.then(|| self.stderr.as_fd())
     }
+}
 
-    fn streams(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        [&self.stdout, &self.stderr].map(|stream| stream.as_ref().map(AsFd::as_fd))
-    }
+/// A file with a state for hooks, which all of them read from its beginning.
+pub fn state_file(state: &[u8]) -> crate::sys::Result<OwnedFd> {
+    socket::sealed_file(STATE, state)
 }
 
 /// Whether a hook that init runs is under the container's seccomp filter, and init with it.
@@ -106,12 +97,13 @@ impl Confinement {
     }
 }
 
-/// Prepares the hooks of one list; `list` is its name in config.json, e.g. `prestart`.
-pub fn compile(list: &str, hooks: &[runtime::Hook]) -> Result<Vec<Hook>> {
-    hooks.iter().enumerate().map(|(index, hook)| compile_one(format!("hooks.{list}[{index}]"), hook)).collect()
+/// Prepares the hooks of one list; `list` is its name in config.json, e.g. `prestart`. `umask` is what they get in place of
+/// the mask of the process that starts them.
+pub fn compile(list: &str, hooks: &[runtime::Hook], umask: Option<u32>) -> Result<Vec<Hook>> {
+    hooks.iter().enumerate().map(|(index, hook)| compile_one(format!("hooks.{list}[{index}]"), hook, umask)).collect()
 }
 
-fn compile_one(field: String, hook: &runtime::Hook) -> Result<Hook> {
+fn compile_one(field: String, hook: &runtime::Hook, umask: Option<u32>) -> Result<Hook> {
     let c_string = |what: &str, text: &str| {
         CString::new(text).with_context(|| field!("{field}.{what}"; "{text:?} holds a NUL byte"))
     };
@@ -128,7 +120,7 @@ fn compile_one(field: String, hook: &runtime::Hook) -> Result<Hook> {
         Some(seconds) => bail!(field!("{field}.timeout"; "{seconds} is not greater than zero")),
     };
     let (arguments, environment) = (Strings::new(arguments, 0), Strings::new(environment, 0));
-    Ok(Hook { field, path, arguments, environment, timeout })
+    Ok(Hook { field, path, arguments, environment, timeout, umask })
 }
 
 impl Hook {
@@ -136,49 +128,17 @@ impl Hook {
     ///
     /// An error says how the hook ended and what it last wrote to standard error.
     pub fn run(&self, state: &[u8], directory: &Path, output: &Output) -> Result<()> {
-        use std::os::unix::ffi::OsStrExt;
-        let os = |text: &CStr| std::ffi::OsStr::from_bytes(text.to_bytes()).to_owned();
-        let mut command = Command::new(os(&self.path));
-        let mut arguments = self.arguments.iter().map(os);
-        if let Some(name) = arguments.next() {
-            command.arg0(name);
-        }
-        command.args(arguments).env_clear().current_dir(directory);
-        for variable in self.environment.iter() {
-            let text = variable.to_bytes();
-            let mut parts = text.splitn(2, |byte| *byte == b'=');
-            let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            command.env(std::ffi::OsStr::from_bytes(name), std::ffi::OsStr::from_bytes(value));
-        }
-        let errors = socket::sealable_file(KEPT)?;
-        let [stdout, stderr] = [&output.stdout, &output.stderr].map(|stream| stream.as_ref().map(OwnedFd::try_clone));
-        command.stdin(Stdio::piped()).stdout(stdout.transpose()?.map_or_else(Stdio::null, Stdio::from));
-        command.stderr(match stderr.transpose()? {
-            Some(file) => Stdio::from(file),
-            None => Stdio::from(errors.try_clone()?),
-        });
-        process::start_as_stranger(&mut command);
-        let mut child = command.spawn().with_context(|| self.to_string())?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A hook need not read its state: EPIPE is its choice.
-            let _ = stdin.write_all(state);
-        }
-        let pidfd = process::pidfd_open(child.id() as i32)?;
-        if self.wait_or_kill(child.id() as i32, pidfd.as_fd())?.is_none() {
-            child.wait()?;
-            bail!("{self}: timed out after {} s", self.timeout.unwrap_or_default() / 1000);
-        }
-        let status = child.wait()?;
-        if status.success() {
-            return Ok(());
-        }
-        let how = match (status.code(), status.signal()) {
-            (Some(code), _) => format!("exit status {code}"),
-            (None, signal) => format!("killed by signal {}", signal.unwrap_or_default()),
-        };
-        match said(errors.as_fd()).as_str() {
-            "" => bail!("{self}: {how}"),
-            said => bail!("{self}: {how}: {said}"),
+        let directory = CString::new(directory.as_os_str().as_bytes())?;
+        let state = state_file(state)?;
+        output.kept().map_or(Ok(()), socket::empty)?;
+        match self.start_and_wait(state.as_fd(), output, Some(&directory), Open::Any) {
+            Ok(Some(Exit::Status(0))) => Ok(()),
+            Ok(Some(exit)) => match output.kept().map(said).unwrap_or_default().as_str() {
+                "" => bail!("{self}: {exit}"),
+                said => bail!("{self}: {exit}: {said}"),
+            },
+            Ok(None) => bail!("{self}: timed out after {} s", self.timeout.unwrap_or_default() / 1000),
+            Err(error) => Err(anyhow!(error).context(self.to_string())),
         }
     }
 
@@ -193,62 +153,44 @@ impl Hook {
         output: &Output,
         confinement: Confinement,
     ) -> core::result::Result<(), Fault> {
-        let exit = self.start_and_wait(state, output, confinement).map_err(|error| confinement.explain(error))?;
-        let mut fault = Fault::new("hook", Errno::EIO, "");
-        let (words, number, hint) = match exit {
-            None => return Err(Fault::new("hook", Errno::ETIMEDOUT, "killed after its timeout")),
-            Some(Exit::Status(0)) => return Ok(()),
-            Some(Exit::Status(status)) if status == NOT_STARTED => {
-                ("exit status", status, confinement.hint(", does linux.seccomp let it start?"))
-            }
-            Some(Exit::Signal(signal)) if signal == signal::SYS => {
-                ("killed by signal", signal, confinement.hint(", linux.seccomp forbids what it did"))
-            }
-            Some(Exit::Status(status)) => ("exit status", status, ""),
-            Some(Exit::Signal(signal)) => ("killed by signal", signal, ""),
-        };
-        let _ = core::fmt::write(&mut fault.detail, format_args!("{words} {number}{hint}"));
-        Err(fault)
-    }
-
-    /// How the hook ended; `None`: its time was up, and it was killed. A filter that is written for runc lets all of its
-    /// calls through: they are what Go makes to start a program.
-    fn start_and_wait(
-        &self,
-        state: BorrowedFd,
-        output: &Output,
-        confinement: Confinement,
-    ) -> crate::sys::Result<Option<Exit>> {
         let open = match confinement {
             Confinement::None => Open::Any,
             // Behind the step that closes descriptors: those that the container's program is to have come first, and all
             // others are close-on-exec.
             Confinement::Filter => Open::First,
         };
-        let child = process::spawn(&self.path, &self.arguments, &self.environment, state, output.streams(), open)?;
-        let pidfd = child.pidfd.as_fd();
-        if self.timeout.is_none() {
-            return process::wait_under_a_filter(&child).map(Some);
-        }
-        let in_time = self.wait_or_kill(child.pid, pidfd);
-        if in_time.is_err() {
-            // The error that we have is the one to tell.
-            let _ = process::kill_child(child.pid, pidfd);
-        }
-        // Killed or not, it is ours to reap.
-        let exit = process::wait_under_a_filter(&child)?;
-        in_time.map(|in_time| in_time.map(|()| exit))
+        let exit = self.start_and_wait(state, output, None, open).map_err(|error| confinement.explain(error))?;
+        let (exit, hint) = match exit {
+            None => return Err(Fault::new("hook", Errno::ETIMEDOUT, "killed after its timeout")),
+            Some(Exit::Status(0)) => return Ok(()),
+            Some(exit @ Exit::Status(NOT_STARTED)) => (exit, confinement.hint(", does linux.seccomp let it start?")),
+            Some(exit @ Exit::Signal(signal::SYS)) => (exit, confinement.hint(", linux.seccomp forbids what it did")),
+            Some(exit) => (exit, ""),
+        };
+        let mut fault = Fault::new("hook", Errno::EIO, "");
+        let _ = core::fmt::write(&mut fault.detail, format_args!("{exit}{hint}"));
+        Err(fault)
     }
 
-    /// Waits for the end of the hook's process, a child; `None` if its time was up and it had to be killed.
-    fn wait_or_kill(&self, pid: i32, pidfd: BorrowedFd) -> crate::sys::Result<Option<()>> {
-        let [ended] = process::poll([pidfd], self.timeout)?;
-        if ended {
-            return Ok(Some(()));
-        }
-        process::kill_child(pid, pidfd)?;
-        process::ends_within(pidfd, KILL_GRACE)?;
-        Ok(None)
+    /// How the hook ended; `None`: its time was up, and it was killed. `directory` is where it starts, if not where its
+    /// maker is.
+    fn start_and_wait(
+        &self,
+        state: BorrowedFd,
+        output: &Output,
+        directory: Option<&CStr>,
+        open: Open,
+    ) -> crate::sys::Result<Option<Exit>> {
+        let hook = Stranger {
+            path: &self.path,
+            arguments: &self.arguments,
+            environment: &self.environment,
+            streams: [state, output.stdout.as_fd(), output.stderr.as_fd()],
+            directory,
+            umask: self.umask,
+            open,
+        };
+        hook.start()?.wait(self.timeout)
     }
 }
 
@@ -272,6 +214,7 @@ impl fmt::Display for Hook {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn what_a_hook_said_is_read_from_files_in_memory_only() {

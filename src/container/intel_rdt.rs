@@ -8,7 +8,7 @@ pub mod stats;
 
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -203,6 +203,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .write(true)
         .create(true)
         .truncate(true)
+        .mode(0o644)
         .open(path)
         .map_err(|error| SysError::io("open", &error))?;
     Ok(file.write_all(text.as_bytes()).map_err(|error| SysError::io("write", &error))?)

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use super::Inside;
 use super::link::{Milestone, Report};
 use super::step::HookState;
-use crate::container::hooks::Hook;
+use crate::container::hooks::{Hook, Output};
 use crate::sys::{self, Errno, Fault, socket};
 
 impl Inside {
@@ -27,7 +27,9 @@ impl Inside {
             HookState::Created => created,
         };
         let file = file.as_ref().ok_or(Fault::new("recvmsg", Errno::ENOENT, "no state came for the hook"))?;
-        hook.apply(file.as_fd(), &self.inherited.hook_output, self.confinement)?;
+        let output = self.inherited.hook_output.as_ref();
+        let output = output.ok_or(Fault::new("open", Errno::ENOENT, "nothing is there for the hook to write to"))?;
+        hook.apply(file.as_fd(), output, self.confinement)?;
         if state == HookState::Created {
             // Where the filter forbids even that, the runtime sees that we live.
             let _ = self.link.report_under_a_filter(&Report::Reached(Milestone::Hooked));
@@ -39,7 +41,8 @@ impl Inside {
     pub(super) fn clear_hook_files(&mut self) -> sys::Result<()> {
         if core::mem::take(&mut self.is_hook_behind) {
             self.hook_states.iter().flatten().try_for_each(|state| socket::rewind(state.as_fd()))?;
-            self.inherited.hook_output.kept().map_or(Ok(()), socket::empty)?;
+            let output = self.inherited.hook_output.as_ref();
+            output.and_then(Output::kept).map_or(Ok(()), socket::empty)?;
         }
         Ok(())
     }

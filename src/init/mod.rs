@@ -34,8 +34,8 @@ pub struct Inherited {
     pub gate: Option<OwnedFd>,
     /// Where the master of the container's terminal is sent.
     pub console: Option<OwnedFd>,
-    /// Where createContainer and startContainer hooks write.
-    pub hook_output: Output,
+    /// Where createContainer and startContainer hooks write, if there are any.
+    pub hook_output: Option<Output>,
 }
 
 /// What one step leaves to later ones.
@@ -121,7 +121,7 @@ fn begin(rest: &mut Rest) -> ! {
 impl Inside {
     /// What is kept of a hook that fails.
     fn said(&self, step: &Step) -> Option<BorrowedFd<'_>> {
-        matches!(step, Step::Hook(..)).then(|| self.inherited.hook_output.kept()).flatten()
+        matches!(step, Step::Hook(..)).then(|| self.inherited.hook_output.as_ref()?.kept()).flatten()
     }
 
     /// The container's root; there is one from EnterRootfs on.

@@ -273,8 +273,11 @@ impl Inside {
     fn still_needed(&self) -> [Option<BorrowedFd<'_>>; 6] {
         let [creating, created] = self.hook_states.each_ref().map(|state| state.as_ref().map(AsFd::as_fd));
         let Inherited { gate, hook_output, .. } = &self.inherited;
-        let [gate, stdout, stderr] =
-            [gate, &hook_output.stdout, &hook_output.stderr].map(|fd| fd.as_ref().map(AsFd::as_fd));
+        let gate = gate.as_ref().map(AsFd::as_fd);
+        let [stdout, stderr] = match hook_output {
+            Some(output) => [&output.stdout, &output.stderr].map(|fd| Some(fd.as_fd())),
+            None => [None, None],
+        };
         [Some(self.link.as_fd()), gate, creating, created, stdout, stderr]
     }
 
@@ -333,8 +336,17 @@ impl Inside {
     fn wait_at_gate(&mut self) -> Result<(), Fault> {
         let gate = self.inherited.gate.take();
         let gate = gate.ok_or(Fault::new("accept4", Errno::ENOTCONN, "no start gate"))?;
-        self.link = InitEnd::from_gate(socket::accept(gate.as_fd())?);
-        Ok(self.link.report(&Report::Reached(Milestone::Starting))?)
+        loop {
+            let link = InitEnd::from_gate(socket::accept(gate.as_fd())?);
+            match link.report(&Report::Reached(Milestone::Starting)) {
+                // A start that has given up, since we were stopped for long; there may be another.
+                Err(error) if error.errno == Errno::EPIPE => {}
+                reported => {
+                    self.link = link;
+                    return Ok(reported?);
+                }
+            }
+        }
     }
 }
 

@@ -14,8 +14,6 @@ use crate::init::link::{Report, RuntimeEnd};
 use crate::sys::process::{self, Child};
 use crate::sys::{Errno, SysError, socket};
 
-/// How long the agent may take to accept the connection and each part of the state, in seconds.
-const CONNECT_PATIENCE: u32 = 10;
 /// How long it may take to answer the calls that the process makes before it reports again, in milliseconds.
 const ANSWER_PATIENCE: u32 = 30_000;
 /// How long a process may take from announcing its listener to having it, in milliseconds.
@@ -155,6 +153,6 @@ fn hand_over(agent: &Agent, pid: i32, state: &[u8], listener: BorrowedFd) -> Res
         metadata: agent.metadata.as_deref(),
         state: serde_json::from_slice(state)?,
     };
-    let connection = socket::connect_stream_within(&agent.path, CONNECT_PATIENCE)?;
+    let connection = socket::connect_stream(&agent.path)?;
     Ok(socket::send_all(connection.as_fd(), &serde_json::to_vec(&state)?, &[listener])?)
 }

@@ -14,7 +14,6 @@ use super::state::{Directory, Phase, Reserved, State};
 use super::{Host, Id, protect, user_namespace};
 use crate::container::bundle::{self, Bundle};
 use crate::container::checkpoint::outside::Outside;
-use crate::container::hooks::Output;
 use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::rootfs::options::is_read_only;
 use crate::container::{annotations, cgroup, validate};
@@ -54,7 +53,7 @@ pub struct Created {
 
 /// Creates a container and leaves it waiting for `start`.
 pub fn create(host: &Host, id: &Id, options: &CreateOptions) -> Result<()> {
-    protect::enter()?;
+    protect::ensure(host)?;
     let bundle = bundle::load(&options.bundle, options.config.as_deref())?;
     if bundle.has_terminal() && options.console_socket.is_none() {
         bail!(field!("process.terminal"; "a container that is only created needs --console-socket"));
@@ -92,7 +91,7 @@ pub fn build(
         opener: plan.opener,
         gate,
         console,
-        hook_output: if plan.has_hooks_in_init() { state.hook_output()?.for_init()? } else { Output::default() },
+        hook_output: plan.has_hooks_in_init().then(|| state.hook_output()).transpose()?,
     };
     let init = Init::launch(&plan, inherited)?;
     state.init = Some(init.identity()?);
@@ -147,6 +146,7 @@ pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &mut Bundl
         preserve_fds: options.preserve_fds,
         gate,
         rootless: host.rootless.for_cgroups(),
+        umask: host.umask,
     };
     validate::validate(&bundle.spec, &bundle.directory)?;
     if sys::ids::effective_uid() != 0 {

@@ -10,7 +10,8 @@ use super::inspect::Found;
 use super::state::{Directory, State, Status};
 use super::trusted::is_broken;
 use super::{Host, Id, Refusal};
-use crate::container::{cgroup, hooks};
+use crate::container::cgroup;
+use crate::container::hooks::{self, Hook, Output};
 use crate::sys::{process, signal};
 
 /// How long a killed init may take to end: runc's ten seconds.
@@ -80,19 +81,25 @@ pub fn destroy(host: &Host, directory: &Directory, state: &State) -> Result<()> 
     }
     // The spec wants the resources gone first; a failing hook is a warning, and the rest goes on.
     let text = state.for_hooks(Status::Stopped, None)?;
-    let hooks = hooks::compile("poststop", &state.poststop)?;
-    let output = if hooks.is_empty() { Ok(hooks::Output::default()) } else { state.hook_output() };
+    let hooks = hooks::compile("poststop", &state.poststop, Some(host.umask))?;
+    if !hooks.is_empty() {
+        run_poststop(host, state, &hooks, &text)?;
+    }
+    directory.remove()
+}
+
+fn run_poststop(host: &Host, state: &State, hooks: &[Hook], text: &[u8]) -> Result<()> {
     // A file that cannot be opened any more keeps no hook from running.
-    let output = output.unwrap_or_else(|error| {
+    let output = state.hook_output().or_else(|error| {
         host.log.warn(&format!("{error:#}"));
-        hooks::Output::default()
-    });
+        Output::open(None, None)
+    })?;
     for hook in hooks {
-        if let Err(error) = hook.run(&text, &state.bundle, &output) {
+        if let Err(error) = hook.run(text, &state.bundle, &output) {
             host.log.warn(&format!("{}: {error:#}", hook.field));
         }
     }
-    directory.remove()
+    Ok(())
 }
 
 /// Kills the process, if there is one, and waits for its end. `thaw` lets it die where it is frozen: also if somebody froze

@@ -40,7 +40,7 @@ pub struct ExecOptions {
 /// Runs a process in the container and returns its exit status, 128 and the signal for one that was killed; zero when
 /// detached.
 pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
-    protect::enter()?;
+    protect::ensure(host)?;
     let found = Found::open(host, id)?;
     let init = running_init(&found, options.ignore_paused)?;
     let saved = found.directory.load_for_exec()?;

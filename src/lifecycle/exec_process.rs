@@ -77,12 +77,11 @@ fn given(host: &Host, path: &Path, saved: &Process) -> Result<Process> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    match path == Path::new("-") {
-        true => std::io::stdin().read_to_end(&mut text).map(drop),
-        false => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut text)).map(drop),
+    if path != Path::new("-") {
+        return bundle::read(path, usize::MAX);
     }
-    .map_err(|error| crate::log::words("open", &error))?;
+    let mut text = Vec::new();
+    std::io::stdin().read_to_end(&mut text).map_err(|error| crate::log::words("read", &error))?;
     Ok(text)
 }
 

@@ -13,7 +13,6 @@ use super::inspect::Found;
 use super::reason;
 use super::state::Status;
 use crate::container::cgroup::Join;
-use crate::container::hooks::Output;
 use crate::error::field;
 use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd};
 use crate::init::step::Step;
@@ -66,7 +65,7 @@ impl Started {
         }
         if let Ok(Cloned::Child) = cloned {
             drop(link);
-            let (mount_namespaces, opener, gate, hook_output) = (Vec::new(), false, None, Output::default());
+            let (mount_namespaces, opener, gate, hook_output) = (Vec::new(), false, None, None);
             init::run_all(&plan.steps, end, Inherited { join, mount_namespaces, opener, gate, console, hook_output });
         }
         drop((end, console));

@@ -11,16 +11,16 @@ use super::opener;
 use super::reason;
 use super::state::{Directory, State, Status};
 use super::user_namespace;
-use crate::container::cgroup;
 use crate::container::namespaces::Join;
 use crate::container::net_devices::Moved;
+use crate::container::{cgroup, hooks};
 use crate::error::{Field, field};
 use crate::init::link::{self, Milestone, Report, RuntimeEnd};
 use crate::init::{self, Inherited};
 use crate::plan::Plan;
 use crate::sys::namespace::{self, Kind};
 use crate::sys::process::{self, Child, Cloned};
-use crate::sys::{Errno, SysError, ids, signal, socket};
+use crate::sys::{Errno, SysError, ids, signal};
 
 /// The container's first process before its program runs. Dropped, it is killed and reaped, and its namespaces go.
 #[derive(Debug)]
@@ -149,7 +149,7 @@ impl Init {
         let inside = Some(pid_inside(self.child.pid)?);
         let states = [Status::Creating, Status::Created].map(|status| state.for_hooks(status, inside));
         let [creating, created] = states;
-        let files = [socket::sealed_file(c"ocirt:state", &creating?)?, socket::sealed_file(c"ocirt:state", &created?)?];
+        let files = [hooks::state_file(&creating?)?, hooks::state_file(&created?)?];
         self.link.go(&files.each_ref().map(AsFd::as_fd)).context("init")
     }
 
@@ -174,6 +174,9 @@ impl Init {
 
 /// Runs the prestart and createRuntime hooks of a container whose init is `pid`.
 pub fn run_runtime_hooks(plan: &Plan, state: &State, pid: i32) -> Result<()> {
+    if plan.runtime_hooks.is_empty() {
+        return Ok(());
+    }
     let output = state.hook_output()?;
     for hook in &plan.runtime_hooks {
         // Hooks of old take the container for created, as crun and runtime-tools have it.

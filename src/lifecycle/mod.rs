@@ -67,6 +67,9 @@ pub struct Host<'a> {
     /// `--cgroup-manager` and `--systemd-cgroup`.
     pub cgroup_manager: Manager,
     pub rootless: Rootless,
+    /// The file mode creation mask of the caller, which is the hooks'. The runtime's own is 0: what it makes has the mode
+    /// that it is made with.
+    pub umask: u32,
     /// Where warnings go; errors are returned.
     pub log: &'a Log,
 }

@@ -4,7 +4,7 @@
 //! So the commands that enter a container first replace themselves by the same binary seen through a read-only mount
 //! of its own, detached from every mount namespace: nobody can remount it, and opening it for writing is EROFS.
 //! Where no such mount can be made (no CAP_SYS_ADMIN, a binary on a foreign mount namespace), a sealed copy in memory
-//! serves. See docs/decisions/0001-self-protection.md.
+//! serves, or, where no file in memory may be executed, one without a name. See docs/decisions/0001-self-protection.md.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Context, Result};
 
+use super::Host;
 use crate::sys::program::Strings;
 use crate::sys::{self, binary};
 
@@ -22,6 +23,18 @@ use crate::sys::{self, binary};
 /// id and those that root gave to him, so it could open that file for writing no more than he could. He could not make
 /// the clone either, and the copy costs a millisecond for each command.
 pub fn enter() -> Result<()> {
+    enter_after(|| {})
+}
+
+/// As [`enter`], in a process whose umask is no longer its caller's: the replacement has to find that one.
+pub fn ensure(host: &Host) -> Result<()> {
+    enter_after(|| {
+        sys::credentials::set_umask(host.umask);
+    })
+}
+
+/// `last` is done in the process that is replaced.
+fn enter_after(last: impl FnOnce()) -> Result<()> {
     let own = binary::open_own().context("self-protection: open /proc/self/exe")?;
     let out_of_reach = sys::ids::effective_uid() != 0 && binary::is_roots_alone(own.as_fd())?;
     if out_of_reach || binary::is_read_only(own.as_fd()).context("self-protection")? {
@@ -36,11 +49,12 @@ pub fn enter() -> Result<()> {
         c_string(text)
     });
     let (arguments, environment) = (Strings::new(arguments, 0), Strings::new(environment.collect(), 0));
+    last();
     Err(sys::process::exec_descriptor(read_only.as_fd(), &arguments, &environment)).context("self-protection")
 }
 
-fn clone_or_copy(own: OwnedFd) -> sys::Result<OwnedFd> {
-    binary::read_only_clone(own.as_fd()).or_else(|_| binary::sealed_copy())
+fn clone_or_copy(own: OwnedFd) -> std::result::Result<OwnedFd, sys::Fault> {
+    binary::read_only_clone(own.as_fd()).or_else(|_| binary::private_copy())
 }
 
 /// Arguments and environment come from C: there is no NUL inside.

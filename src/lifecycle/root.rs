@@ -1,7 +1,7 @@
 //! Where containers' states live when `--root` does not say.
 
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -22,6 +22,14 @@ pub fn default_root() -> Result<PathBuf> {
     Ok(root)
 }
 
+/// The caller's file mode creation mask. From here on the process's own is 0, and its children's is, up to what gets another
+/// one: the container's program that of process.user, a hook the caller's. One mask for all beats one for each thing that
+/// is made: no place can forget it, and a device costs two system calls less. What is made before, such as the log file, is
+/// the caller's own, and under the caller's mask.
+pub fn take_umask() -> u32 {
+    sys::credentials::set_umask(0)
+}
+
 fn runtime_directory(variable: Option<OsString>) -> Option<PathBuf> {
     let directory = variable.filter(|path| !path.is_empty())?;
     is_unprivileged().then(|| PathBuf::from(directory))
@@ -38,7 +46,7 @@ fn is_unprivileged() -> bool {
 
 fn make_sticky(root: &Path) -> std::result::Result<(), sys::SysError> {
     let words = |call| move |error: std::io::Error| sys::SysError::new(call, errno(&error));
-    std::fs::create_dir_all(root).map_err(words("mkdir"))?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(words("mkdir"))?;
     std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o1700)).map_err(words("chmod"))
 }
 

@@ -19,12 +19,12 @@ pub struct RunOptions {
 
 /// Runs a container and returns its exit status, 128 and the signal for one that was killed; zero when detached.
 pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> Result<i32> {
-    protect::enter()?;
+    protect::ensure(host)?;
     let bundle = bundle::load(&options.bundle, options.config.as_deref())?;
     let (console, relay) = announce::consoles(bundle.has_terminal(), options.console_socket.as_deref(), run.detach)?;
     if run.detach {
         let mut created = build(host, id, options, bundle, console, Gate::Link)?;
-        begin(&created)?;
+        begin(host, &created)?;
         created.keep_all();
         return Ok(0);
     }
@@ -35,7 +35,7 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
     let signals = signal::listen()?;
     let mut created = build(host, id, options, bundle, console, Gate::Link)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
-    begin(&created)?;
+    begin(host, &created)?;
     created.keep_all();
     let exit = foreground::follow(host, &created.init.child, &signals, terminal);
     let destroyed = if run.keep { Ok(()) } else { delete::destroy(host, &created.directory, &created.state) };
@@ -44,8 +44,8 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
 }
 
 /// Gives init the word, and follows it until it has become its program.
-fn begin(created: &Created) -> Result<()> {
+fn begin(host: &Host, created: &Created) -> Result<()> {
     created.init.link.go(&[]).context("init")?;
     start::follow_to_exec(&created.state, &created.init.link, |failure| created.plan.word(failure))?;
-    start::run_poststart(&created.state)
+    start::run_poststart(host, &created.state)
 }

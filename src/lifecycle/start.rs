@@ -16,6 +16,9 @@ use crate::sys::{process, signal};
 /// How long a process whose descriptors are closed may take to be seen as ended, in milliseconds.
 const END: u32 = 2000;
 
+/// How long init may take to answer at the gate, in milliseconds: it does nothing there but wait.
+const ANSWER_PATIENCE: u32 = 10_000;
+
 /// Runs the startContainer hooks and the container's program, then the poststart hooks. The error of a hook or of the
 /// program's execve is start's error.
 pub fn start(host: &Host, id: &Id) -> Result<()> {
@@ -29,6 +32,8 @@ pub fn start(host: &Host, id: &Id) -> Result<()> {
     }
     let Some(connection) = found.directory.connect_gate()? else { bail!(Refusal::AlreadyStarted) };
     let link = RuntimeEnd::from_gate(connection);
+    let [answered] = process::poll([link.as_fd()], Some(ANSWER_PATIENCE)).context("start gate")?;
+    ensure!(answered, "start gate: init has not answered for {} s (is it stopped?)", ANSWER_PATIENCE / 1000);
     // Init takes one connection; of two starts at once, the other one hears nothing.
     wait(&found.state, &link)?;
     let Some(Report::Reached(Milestone::Starting)) = link.report().context("init at the start gate")? else {
@@ -36,7 +41,7 @@ pub fn start(host: &Host, id: &Id) -> Result<()> {
     };
     found.directory.remove_gate()?;
     follow_to_exec(&found.state, &link, |failure| found.state.word(failure))?;
-    run_poststart(&found.state)
+    run_poststart(host, &found.state)
 }
 
 /// Waits until init has become the container's program: an end of file, since its end of the link is close-on-exec.
@@ -85,13 +90,13 @@ fn kill(state: &State) -> Result<()> {
 
 /// Runs the poststart hooks. One that fails makes `start` fail and ends the container (runtime-spec 1.3.0, runtime.md
 /// "Lifecycle", step 9).
-pub fn run_poststart(state: &State) -> Result<()> {
+pub fn run_poststart(host: &Host, state: &State) -> Result<()> {
     if state.poststart.is_empty() {
         return Ok(());
     }
     let text = state.for_hooks(Status::Running, state.init.map(|init| init.pid))?;
     let output = state.hook_output()?;
-    for hook in hooks::compile("poststart", &state.poststart)? {
+    for hook in hooks::compile("poststart", &state.poststart, Some(host.umask))? {
         if let Err(error) = hook.run(&text, &state.bundle, &output).with_context(|| Field::new(hook.field.clone())) {
             kill(state)?;
             return Err(error);

@@ -294,7 +294,8 @@ impl Container<'_> {
     /// Hooks that may see the mounts before the host's root goes away (config.md, "Hooks"); returns the runtime's.
     fn hooks(&self, draft: &mut Draft) -> Result<Vec<Hook>> {
         let Some(lists) = self.spec.hooks() else { return Ok(Vec::new()) };
-        let compile = |name, list: &Option<Vec<_>>| hooks::compile(name, list.as_deref().unwrap_or_default());
+        let umask = Some(self.request.umask);
+        let compile = |name, list: &Option<Vec<_>>| hooks::compile(name, list.as_deref().unwrap_or_default(), umask);
         let mut runtime = compile("prestart", lists.prestart())?;
         runtime.extend(compile("createRuntime", lists.create_runtime())?);
         let container = compile("createContainer", lists.create_container())?;
@@ -337,7 +338,8 @@ impl Container<'_> {
             Gate::Link => Step::WaitForGo,
         });
         let start = self.spec.hooks().as_ref().and_then(|lists| lists.start_container().as_deref());
-        last.steps(draft, hooks::compile("startContainer", start.unwrap_or_default())?);
+        // With the mask that its process has by now: the container's, as in runc and crun.
+        last.steps(draft, hooks::compile("startContainer", start.unwrap_or_default(), None)?);
         Ok(())
     }
 }

@@ -59,6 +59,8 @@ pub struct Request<'a> {
     pub gate: Gate,
     /// Whether the runtime may lack the right to make cgroups; asked when it does.
     pub rootless: fn() -> bool,
+    /// The file mode creation mask of the runtime's caller, for hooks.
+    pub umask: u32,
 }
 
 /// What only the runtime may do for an init in a new user namespace.

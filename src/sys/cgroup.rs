@@ -46,7 +46,7 @@ fn open(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
     nix::fcntl::openat(dir, path, flags | OFlag::O_CLOEXEC, Mode::empty()).map_err(error("openat"))
 }
 
-/// Makes a cgroup, mode 0755 less the umask.
+/// Makes a cgroup, mode 0755: what runs in the container reads its limits.
 pub fn make_directory(dir: BorrowedFd<'_>, path: &CStr) -> Result<()> {
     nix::sys::stat::mkdirat(dir, path, Mode::from_bits_truncate(0o755)).map_err(error("mkdirat"))
 }

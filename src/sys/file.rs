@@ -45,6 +45,8 @@ pub struct Stat {
     /// The mount it was reached through (Linux 5.8).
     pub mount: u64,
     pub inode: u64,
+    /// How many names it has.
+    pub links: u32,
     /// Whether it is the root of that mount (Linux 5.8).
     pub is_mount_root: bool,
 }
@@ -104,6 +106,7 @@ fn statx(dir: BorrowedFd, name: &CStr, flags: libc::c_int) -> Result<Stat> {
         device: (stat.stx_rdev_major, stat.stx_rdev_minor),
         mount: stat.stx_mnt_id,
         inode: stat.stx_ino,
+        links: stat.stx_nlink,
         is_mount_root: stat.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0,
     })
 }
@@ -120,13 +123,21 @@ pub fn fs_type(fd: BorrowedFd) -> Result<i64> {
 
 /// Whether the mount that `fd` was reached through, or its filesystem, is read-only: fstatvfs(3).
 pub fn is_read_only(fd: BorrowedFd) -> Result<bool> {
+    Ok(mount_flags(fd)? & libc::ST_RDONLY != 0)
+}
+
+/// Whether programs on the mount that `fd` was reached through may be executed.
+pub fn lets_execute(fd: BorrowedFd) -> Result<bool> {
+    Ok(mount_flags(fd)? & libc::ST_NOEXEC == 0)
+}
+
+fn mount_flags(fd: BorrowedFd) -> Result<libc::c_ulong> {
     let mut buffer = MaybeUninit::<libc::statvfs>::zeroed();
     // SAFETY: `buffer` has room for a whole struct and outlives the call.
     let ret = unsafe { libc::fstatvfs(fd.as_raw_fd(), buffer.as_mut_ptr()) };
     check("fstatvfs", ret.into())?;
     // SAFETY: the struct is plain integers, was zeroed, and the kernel has filled it.
-    let flags = unsafe { buffer.assume_init() }.f_flag;
-    Ok(flags & libc::ST_RDONLY != 0)
+    Ok(unsafe { buffer.assume_init() }.f_flag)
 }
 
 /// A descriptor that only names the file `path` (O_PATH), resolved as the caller's namespace has it.
@@ -159,9 +170,20 @@ pub fn read_at(dir: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
     open_at(Some(dir), name, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0)
 }
 
+/// A new regular file without a name, on the filesystem of the directory `path`, which never gets one (O_TMPFILE with
+/// O_EXCL, open(2)). EOPNOTSUPP, EISDIR: the filesystem has no such files.
+pub fn create_nameless(path: &CStr, mode: u32) -> Result<OwnedFd> {
+    open_at(None, path, libc::O_TMPFILE | libc::O_RDWR | libc::O_EXCL, mode)
+}
+
 /// A new regular file `name` in `dir`, to be written; EEXIST if anything is there, a symlink too.
 pub fn create_at(dir: BorrowedFd, name: &CStr, mode: u32) -> Result<OwnedFd> {
     open_at(Some(dir), name, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW, mode)
+}
+
+/// What the magic link `name` in `dir`, a directory of procfs, leads to, opened anew for reading.
+pub fn reopen_to_read(dir: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
+    open_at(Some(dir), name, libc::O_RDONLY, 0)
 }
 
 fn open_at(dir: Option<BorrowedFd>, path: &CStr, flags: libc::c_int, mode: u32) -> Result<OwnedFd> {
@@ -178,7 +200,7 @@ pub fn mkdir_at(dir: BorrowedFd, name: &CStr, mode: u32) -> Result<()> {
     check("mkdirat", ret.into()).map(drop)
 }
 
-/// Makes the device node, FIFO or socket `name` in `dir`; `mode` has its type, and is subject to the umask.
+/// Makes the device node, FIFO or socket `name` in `dir`; `mode` has its type.
 pub fn mknod_at(dir: BorrowedFd, name: &CStr, mode: u32, (major, minor): (u32, u32)) -> Result<()> {
     // SAFETY: `name` is NUL-terminated and outlives the call.
     let ret = unsafe { libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, libc::makedev(major, minor)) };
@@ -273,23 +295,6 @@ pub fn rewind(fd: BorrowedFd) -> Result<()> {
     // SAFETY: takes integers only.
     let ret = unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_SET) };
     check("lseek", ret as libc::c_long).map(drop)
-}
-
-/// A file mode creation mask in place of the process's own, which comes back when this is dropped: umask(2).
-pub struct Umask(u32);
-
-impl Umask {
-    pub fn set(mask: u32) -> Self {
-        // SAFETY: takes an integer and cannot fail.
-        Self(unsafe { libc::umask(mask) })
-    }
-}
-
-impl Drop for Umask {
-    fn drop(&mut self) {
-        // SAFETY: takes an integer and cannot fail.
-        unsafe { libc::umask(self.0) };
-    }
 }
 
 /// Makes the directory that `fd` is open on the working directory.

@@ -23,6 +23,7 @@ pub mod net;
 pub mod netlink;
 pub mod notify;
 pub mod path;
+pub mod patient;
 pub mod proc_self;
 pub mod process;
 pub mod program;
@@ -36,6 +37,7 @@ pub mod sibling;
 pub mod signal;
 pub mod socket;
 pub mod start;
+pub mod stranger;
 pub mod terminal;
 #[cfg(test)]
 pub mod testing;

@@ -7,7 +7,7 @@ use core::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::error::{Errno, Fault, Result, SysError};
-use super::file::{self, Umask, magic, owned};
+use super::file::{self, magic, owned};
 use super::mount::{self, Depth, FsContext, attr};
 
 /// How often openat2(2) is asked again after EAGAIN: somebody renames directories on the way.
@@ -91,7 +91,6 @@ impl RootFd {
     /// is there (CVE-2024-45310). A symlink that leads nowhere is followed inside the root, and its target made: images
     /// bring `/etc/resolv.conf -> ../run/…/stub-resolv.conf`.
     fn make(&self, path: &CStr, leaf: Leaf, links: Links) -> Result<OwnedFd> {
-        let _umask = Umask::set(0);
         let mut whole = Path::new(path.to_bytes())?;
         for _ in 0..MAX_LINKS {
             match self.make_until_link(&whole, leaf, links)? {

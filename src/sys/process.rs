@@ -41,6 +41,15 @@ impl Exit {
     }
 }
 
+impl core::fmt::Display for Exit {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Exit::Status(status) => write!(f, "exit status {status}"),
+            Exit::Signal(signal) => write!(f, "killed by signal {signal}"),
+        }
+    }
+}
+
 /// Makes a copy of the calling, single-threaded process in the new namespaces of `flags` (`CLONE_NEW*`), born in the
 /// cgroup v2 directory `into_cgroup` where one is given (clone3(2), Linux 5.7). The parent hears SIGCHLD.
 ///
@@ -80,7 +89,7 @@ fn clone(flags: u64, exit_signal: u64, into_cgroup: Option<BorrowedFd>) -> Resul
 
 /// As [`clone_process`] with nothing new, by clone(2) (`CLONE_PIDFD`: Linux 5.2): for a process under a seccomp filter,
 /// which cannot look into the arguments of clone3(2). Docker's profile allows the one and not the other.
-fn clone_under_a_filter() -> Result<Cloned> {
+pub(super) fn clone_under_a_filter() -> Result<Cloned> {
     let mut pidfd: libc::c_int = -1;
     let flags = libc::c_long::from(libc::CLONE_PIDFD | libc::SIGCHLD);
     let same_stack: libc::c_long = 0;
@@ -256,36 +265,6 @@ pub enum Open {
     First,
 }
 
-/// Starts `path` as a child with `stdin` as its standard input, and with `outputs`, where they are given, as output and
-/// error. Uses no heap, so init may call it; nor, for the sake of seccomp filters, any call that is younger than them.
-pub fn spawn(
-    path: &CStr,
-    arguments: &Strings,
-    environment: &Strings,
-    stdin: BorrowedFd,
-    outputs: [Option<BorrowedFd>; 2],
-    open: Open,
-) -> Result<Child> {
-    match clone_under_a_filter()? {
-        Cloned::Runtime(child) => Ok(child),
-        Cloned::Child => {
-            let [stdout, stderr] = outputs;
-            let mut placed = true;
-            for (fd, number) in [(Some(stdin), 0), (stdout, 1), (stderr, 2)] {
-                let Some(fd) = fd else { continue };
-                // SAFETY: two descriptors, of which one is open; the copy is meant to survive exec.
-                let ret = unsafe { libc::dup3(fd.as_raw_fd(), number, 0) };
-                placed &= ret == number;
-            }
-            if placed && reset_signals().is_ok() && open.close_on_exec().is_ok() {
-                // It is as good as never started.
-                let _ = execve(path, arguments, environment);
-            }
-            exit_now(127)
-        }
-    }
-}
-
 /// Has the kernel kill this process when its parent ends (PR_SET_PDEATHSIG, prctl(2)); holds over an exec.
 pub fn die_with_parent() -> Result<()> {
     // SAFETY: no pointers.
@@ -325,20 +304,9 @@ pub fn exec_with(path: &CStr, arguments: &Strings, environment: &Strings, passed
     execve(path, arguments, environment)
 }
 
-/// Has the program of `command` start as a stranger: with the default signals, and no descriptor but the first three.
-///
-/// std passes our signal mask on, and what our caller left open.
-pub fn start_as_stranger(command: &mut std::process::Command) {
-    use std::os::unix::process::CommandExt;
-    // SAFETY: after the fork, system calls only: no heap and no lock.
-    unsafe {
-        command.pre_exec(|| for_strangers().map_err(|error| std::io::Error::from_raw_os_error(error.errno as i32)))
-    };
-}
-
 /// Resets signals, and has every descriptor from 3 on closed by the next exec (close_range(2), `CLOSE_RANGE_CLOEXEC`:
 /// Linux 5.11).
-fn for_strangers() -> Result<()> {
+pub(super) fn for_strangers() -> Result<()> {
     reset_signals()?;
     close_on_exec_from_3()
 }
@@ -350,7 +318,7 @@ fn close_on_exec_from_3() -> Result<()> {
 }
 
 impl Open {
-    fn close_on_exec(self) -> Result<()> {
+    pub(super) fn close_on_exec(self) -> Result<()> {
         if self == Open::Any {
             return close_on_exec_from_3();
         }

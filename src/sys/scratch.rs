@@ -19,6 +19,8 @@ pub fn in_mount_namespace<T: Send + 'static>(test: impl FnOnce() -> T + Send + '
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FILES).expect("a mount namespace of our own");
         let root = file::open_directory(c"/").unwrap();
         set_sharing(root.as_fd(), Sharing::Private, Depth::Tree).expect("private mounts");
+        // As the runtime has it.
+        super::credentials::set_umask(0);
         test()
     });
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -7,7 +7,11 @@ use core::ffi::CStr;
 use core::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::error::{Errno, Result, SysError, check};
+use super::error::{Errno, Fault, Result, SysError, check};
+use super::patient::PATIENCE;
+
+/// What a connection that is not accepted waits for; the words name [`PATIENCE`].
+const NOT_ACCEPTED: &str = "nobody has accepted a connection within 10 s, and the queue is full";
 
 /// The most descriptors that one message carries; the kernel takes 253.
 pub const MAX_FDS: usize = 64;
@@ -29,8 +33,12 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
 
 /// Listens on the new socket `name` in `directory`, for one connection at a time.
 pub fn listen_in(directory: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
-    let socket = seqpacket()?;
+    let socket = unconnected(libc::SOCK_SEQPACKET)?;
     let (address, len) = address_in(directory, name)?;
+    // What bind(2) makes has the socket's own mode, less the mask.
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::fchmod(socket.as_raw_fd(), 0o600) };
+    check("fchmod", ret.into())?;
     // SAFETY: `address` is a sockaddr_un of which `len` bytes count.
     let ret = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };
     check("bind", ret.into())?;
@@ -40,19 +48,16 @@ pub fn listen_in(directory: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Connects to the socket `name` in `directory`. ENOENT: no such socket; ECONNREFUSED: nobody listens any more.
-pub fn connect_in(directory: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
-    let socket = seqpacket()?;
+/// Connects to the socket `name` in `directory`, as [`connect_stream`] does. ENOENT: no such socket; ECONNREFUSED: nobody
+/// listens any more.
+pub fn connect_in(directory: BorrowedFd, name: &CStr) -> core::result::Result<OwnedFd, Fault> {
     let (address, len) = address_in(directory, name)?;
-    // SAFETY: `address` is a sockaddr_un of which `len` bytes count.
-    let ret = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) };
-    check("connect", ret.into())?;
-    Ok(socket)
+    connect(unconnected(libc::SOCK_SEQPACKET)?, &address, len)
 }
 
-fn seqpacket() -> Result<OwnedFd> {
+fn unconnected(kind: libc::c_int) -> Result<OwnedFd> {
     // SAFETY: no pointers.
-    let ret = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0) };
+    let ret = unsafe { libc::socket(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0) };
     let fd = check("socket", ret.into())?;
     // SAFETY: the kernel just made it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
@@ -210,61 +215,91 @@ pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received> {
     Ok(Received { len, fds: control.into_fds(message.msg_controllen) })
 }
 
-/// Connects a stream socket to the unix socket at `path` on the host: a console socket, a pidfd socket. The path may be
-/// of any length.
-pub fn connect_stream(path: &std::path::Path) -> std::io::Result<OwnedFd> {
-    use std::os::unix::net::UnixStream;
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return UnixStream::connect(path).map(OwnedFd::from);
-    };
-    let parent = if parent.as_os_str().is_empty() { std::path::Path::new(".") } else { parent };
-    let directory = std::fs::File::open(parent)?;
-    let short = std::path::Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
-    UnixStream::connect(short).map(OwnedFd::from)
-}
-
-/// As [`connect_stream`], with an end: connecting and every sending fail with EAGAIN after `seconds`.
-pub fn connect_stream_within(path: &std::path::Path, seconds: u32) -> Result<OwnedFd> {
+/// Connects a stream socket to the unix socket at `path` on the host: a console socket, a pidfd socket, an agent's. The
+/// path may be of any length. Connecting and every sending fail with EAGAIN once [`PATIENCE`] is over: whoever does not
+/// accept or read is not waited for without end.
+pub fn connect_stream(path: &std::path::Path) -> core::result::Result<OwnedFd, Fault> {
     use std::os::unix::ffi::OsStrExt;
     let io = |error: std::io::Error| SysError::io("connect", &error);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(SysError::new("connect", Errno::EISDIR));
+        return Err(SysError::new("connect", Errno::EISDIR).into());
     };
     let parent = if parent.as_os_str().is_empty() { std::path::Path::new(".") } else { parent };
     let directory = std::fs::File::open(parent).map_err(io)?;
     let name = std::ffi::CString::new(name.as_bytes()).map_err(|_| SysError::new("connect", Errno::EINVAL))?;
-    // SAFETY: no pointers.
-    let ret = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    let fd = check("socket", ret.into())?;
-    // SAFETY: the kernel just made it for us.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let limit = libc::timeval { tv_sec: seconds.into(), tv_usec: 0 };
+    let (address, len) = address_in(std::os::fd::AsFd::as_fd(&directory), &name)?;
+    connect(unconnected(libc::SOCK_STREAM)?, &address, len)
+}
+
+/// As [`connect_stream`], to the abstract socket `name` (unix(7)).
+pub fn connect_abstract(name: &[u8]) -> core::result::Result<OwnedFd, Fault> {
+    // SAFETY: sockaddr_un is plain data, for which all zeroes is a valid value.
+    let mut address: libc::sockaddr_un = unsafe { zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    // The first byte of an abstract name is NUL, and there is none at its end.
+    if name.len() >= address.sun_path.len() {
+        return Err(SysError::new("connect", Errno::ENAMETOOLONG).into());
+    }
+    for (slot, byte) in address.sun_path.iter_mut().skip(1).zip(name) {
+        *slot = *byte as libc::c_char;
+    }
+    let len = core::mem::offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
+    connect(unconnected(libc::SOCK_STREAM)?, &address, len as libc::socklen_t)
+}
+
+fn connect(socket: OwnedFd, address: &libc::sockaddr_un, len: libc::socklen_t) -> core::result::Result<OwnedFd, Fault> {
+    let limit = libc::timeval { tv_sec: PATIENCE.as_secs() as libc::time_t, tv_usec: 0 };
     let size = size_of::<libc::timeval>() as libc::socklen_t;
     // SAFETY: `limit` is a timeval of `size` bytes and outlives the call.
     let ret = unsafe {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw const limit).cast(), size)
     };
     check("setsockopt", ret.into())?;
-    let (address, len) = address_in(std::os::fd::AsFd::as_fd(&directory), &name)?;
     // SAFETY: `address` is a sockaddr_un of which `len` bytes count.
-    let ret = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) };
-    check("connect", ret.into())?;
-    Ok(socket)
+    let ret = unsafe { libc::connect(socket.as_raw_fd(), (&raw const *address).cast(), len) };
+    match check("connect", ret.into()) {
+        Err(SysError { call, errno: Errno::EAGAIN }) => Err(Fault::new(call, Errno::EAGAIN, NOT_ACCEPTED)),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(socket),
+    }
 }
 
-/// An empty anonymous file (memfd_create(2)).
+/// An empty anonymous file, which cannot be executed (memfd_create(2); `MFD_NOEXEC_SEAL`: Linux 6.3, where
+/// vm.memfd_noexec=2 allows no other).
 pub fn sealable_file(name: &CStr) -> Result<OwnedFd> {
-    // SAFETY: `name` is NUL-terminated and outlives the call.
-    let ret = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
-    let fd = check("memfd_create", ret.into())?;
+    memory_file(name, libc::MFD_NOEXEC_SEAL)
+}
+
+/// The same for a program, which may be executed: what vm.memfd_noexec=1 denies to those that do not ask for it. EACCES:
+/// vm.memfd_noexec=2 denies it to all.
+pub fn executable_file(name: &CStr) -> Result<OwnedFd> {
+    memory_file(name, libc::MFD_EXEC)
+}
+
+fn memory_file(name: &CStr, kind: libc::c_uint) -> Result<OwnedFd> {
+    let create = |flags| {
+        // SAFETY: `name` is NUL-terminated and outlives the call.
+        let ret = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | flags) };
+        check("memfd_create", ret.into())
+    };
+    let fd = match create(kind) {
+        // A kernel that does not know the flag, and has no such setting.
+        Err(error) if error.errno == Errno::EINVAL => create(0)?,
+        created => created?,
+    };
     // SAFETY: the kernel just made it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// An anonymous file that holds `bytes` and can never change, at offset 0.
 pub fn sealed_file(name: &CStr, bytes: &[u8]) -> Result<OwnedFd> {
+    fill_and_seal(sealable_file(name)?, bytes)
+}
+
+/// Writes `bytes` into an empty anonymous file, and lets nothing change it any more.
+pub fn fill_and_seal(file: OwnedFd, bytes: &[u8]) -> Result<OwnedFd> {
     use std::io::{Seek, Write};
-    let mut file = std::fs::File::from(sealable_file(name)?);
+    let mut file = std::fs::File::from(file);
     let io = |error: std::io::Error| SysError::new("write", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
     file.write_all(bytes).and_then(|()| file.rewind()).map_err(io)?;
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;

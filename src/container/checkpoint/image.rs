@@ -9,9 +9,11 @@
 //! No path of the host is in them: at a restore, only the bundle's config.json says what of the host is shown.
 
 use std::ffi::{CStr, OsStr};
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -67,7 +69,8 @@ pub fn save(directory: &Path, points: &[Point], descriptors: &[String; 3]) -> Re
         let path = at(directory, name);
         let write = || match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => std::fs::File::create_new(&path)?.write_all(&text),
+            // As CRIU makes its own.
+            _ => OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.write_all(&text),
         };
         write().map_err(|error| words("open", &error)).with_context(|| path.display().to_string())
     };

@@ -1,19 +1,25 @@
 //! newuidmap(1) and newgidmap(1): what writes the map of a user namespace where the runtime has no right to more than
 //! its own id. They are set-user-ID programs of the host (package uidmap), and go by /etc/subuid and /etc/subgid.
 
+use std::ffi::CString;
 use std::fmt;
-use std::io::{Read, Seek};
+use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::sys::{process, signal, socket};
+use crate::sys::process::{Exit, Open};
+use crate::sys::program::Strings;
+use crate::sys::socket;
+use crate::sys::stranger::Stranger;
 
 /// How long a tool may take, in milliseconds: it reads two files, but they may come from a directory service.
 const PATIENCE: u32 = 10_000;
+/// It makes no files; if it ever does, they are nobody else's to write.
+const UMASK: u32 = 0o022;
 /// Where programs are when the environment does not say; engines call the runtime without one.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -41,28 +47,35 @@ impl Tool {
 
     /// Has the program map the ids of process `pid`; `map` is as the kernel takes it. An error has its words.
     pub fn run(&self, pid: i32, map: &str) -> Result<()> {
-        let mut errors = socket::sealable_file(c"ocirt:stderr").map(std::fs::File::from)?;
-        let mut command = Command::new(&self.0);
-        command.arg(pid.to_string()).args(map.split_whitespace()).env_clear();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(errors.try_clone()?));
-        process::start_as_stranger(&mut command);
-        let mut child = command.spawn().with_context(|| self.to_string())?;
-        let pidfd = process::pidfd_open(child.id() as i32)?;
-        if !process::ends_within(pidfd.as_fd(), PATIENCE)? {
-            // EPERM: it has become root, and does not end for us; then it is left to itself.
-            if process::pidfd_send_signal(pidfd.as_fd(), signal::KILL).is_ok() {
-                child.wait()?;
+        let errors = socket::sealable_file(c"ocirt:stderr")?;
+        let null = File::options().read(true).write(true).open("/dev/null").context("/dev/null")?;
+        let path = CString::new(self.0.as_os_str().as_bytes())?;
+        let words = std::iter::once(path.clone().into_bytes());
+        let words = words.chain([pid.to_string().into_bytes()]).chain(map.split_whitespace().map(Into::into));
+        let words = words.map(|word| Ok(CString::new(word)?)).collect::<Result<_>>()?;
+        let (arguments, environment) = (Strings::new(words, 0), Strings::new(Vec::new(), 0));
+        let streams = [null.as_fd(), null.as_fd(), errors.as_fd()];
+        let tool = Stranger {
+            path: &path,
+            arguments: &arguments,
+            environment: &environment,
+            streams,
+            directory: None,
+            umask: Some(UMASK),
+            open: Open::Any,
+        };
+        match tool.start()?.wait(Some(PATIENCE)).with_context(|| self.to_string())? {
+            Some(Exit::Status(0)) => Ok(()),
+            Some(exit) => {
+                let mut said = [0; 1024];
+                let length = socket::read_from_start(errors.as_fd(), &mut said)?;
+                let said = String::from_utf8_lossy(said.get(..length).unwrap_or_default());
+                // As std has it, which the errors of this program had from it.
+                let exit = exit.to_string().replacen("exit status ", "exit status: ", 1);
+                bail!("{self}: {exit}: {}", said.trim())
             }
-            bail!("{self}: did not end within {} s", PATIENCE / 1000);
+            None => bail!("{self}: did not end within {} s", PATIENCE / 1000),
         }
-        let status = child.wait()?;
-        if status.success() {
-            return Ok(());
-        }
-        let mut said = Vec::new();
-        errors.rewind()?;
-        errors.take(1024).read_to_end(&mut said)?;
-        bail!("{self}: {status}: {}", String::from_utf8_lossy(&said).trim());
     }
 }
 

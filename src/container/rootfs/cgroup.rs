@@ -11,7 +11,6 @@ use anyhow::{Context as _, ensure};
 use super::bind::Bind;
 use super::filesystem::Filesystem;
 use super::mount::{Context, Request, Target, propagate, write_mount};
-use crate::sys::file::Umask;
 use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_attributes};
 use crate::sys::path::RootFd;
 use crate::sys::{Errno, Fault, file};
@@ -137,7 +136,6 @@ impl V1 {
     fn apply(&self, root: &RootFd) -> Result<(), Fault> {
         // All mount points are in the tmpfs that was just made: nothing of the container is on the way.
         let inside = RootFd::new(self.tmpfs.mount(root, None)?);
-        let umask = Umask::set(0);
         for part in &self.hierarchies {
             match part {
                 Part::Mounted(filesystem) if self.unseen => filesystem.mount_in(inside.as_fd())?,
@@ -149,7 +147,6 @@ impl V1 {
                 },
             }
         }
-        drop(umask);
         for (target, name) in &self.links {
             file::symlink_at(target, inside.as_fd(), name).map_err(|error| error.about(name))?;
         }

@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::sys::file::{self, Stat, Umask, kind};
+use crate::sys::file::{self, Stat, kind};
 use crate::sys::{Errno, Fault, SysError};
 
 /// Directories below directories; the copy works on the stack.
@@ -14,7 +14,6 @@ const BUFFER: usize = 1024;
 /// Copies everything in the directory `from` into the directory `to`, with owners and permissions; and those of `from`
 /// itself stay as `to` has them. No symlink is followed.
 pub(super) fn copy_up(from: BorrowedFd, to: BorrowedFd) -> Result<(), Fault> {
-    let _umask = Umask::set(0);
     copy_entries(from, to, 0)
 }
 

@@ -130,7 +130,7 @@ impl Filesystem {
     }
 
     /// Mounts it on a new directory in `directory`, which nobody else can see: nothing is on the way there, or can be
-    /// moved away, so that nothing has to be looked up twice. The umask must be 0.
+    /// moved away, so that nothing has to be looked up twice.
     pub(super) fn mount_in(&self, directory: BorrowedFd) -> Result<(), Fault> {
         let about = |error: crate::sys::SysError| error.about(&self.target.path);
         file::mkdir_at(directory, &self.target.path, 0o755).map_err(about)?;

@@ -72,6 +72,7 @@ fn tried(config: &Value, gate: Gate) -> Result<Plan> {
         preserve_fds: 0,
         gate,
         rootless: || false,
+        umask: 0o022,
     };
     create(&spec, &request)
 }

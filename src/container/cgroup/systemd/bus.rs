@@ -7,9 +7,8 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,9 +16,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use super::wire::{self, Kind, Message, Method, Reader, Value};
-use crate::sys::{Errno, SysError, socket};
+use crate::sys::{Errno, Fault, socket};
 
-/// How long one call may take, connecting included.
+/// How long one call may take.
 const CALL_WITHIN: Duration = Duration::from_secs(25);
 /// How often a listener that has no time is tried, with waits from 100 ms that double: 6.3 s in all.
 const TRIES: u32 = 7;
@@ -59,13 +58,12 @@ impl Address {
 }
 
 impl Address {
-    fn connect(&self) -> crate::sys::Result<UnixStream> {
-        if !self.is_abstract {
-            return socket::connect_stream_within(&self.path, CALL_WITHIN.as_secs() as u32).map(UnixStream::from);
-        }
-        let name = SocketAddr::from_abstract_name(self.path.as_os_str().as_encoded_bytes());
-        let stream = name.and_then(|name| UnixStream::connect_addr(&name));
-        stream.map_err(|error| SysError::io("connect", &error))
+    fn connect(&self) -> Result<UnixStream, Fault> {
+        let socket = match self.is_abstract {
+            true => socket::connect_abstract(self.path.as_os_str().as_encoded_bytes()),
+            false => socket::connect_stream(&self.path),
+        };
+        socket.map(UnixStream::from)
     }
 }
 
@@ -371,12 +369,13 @@ fn lost(error: std::io::Error, what: &'static str) -> Failed {
     if gone { Failed::Disconnected(error) } else { Failed::Other(error) }
 }
 
-/// Tries again while the listener's queue is full, or its socket is about to be listened at: systemd is executed anew.
-fn patient<T>(mut connect: impl FnMut() -> crate::sys::Result<T>) -> Answer<T> {
+/// Tries again while the socket is about to be listened at: systemd is executed anew. For room in the queue of one that
+/// listens, the kernel has waited.
+fn patient<T>(mut connect: impl FnMut() -> Result<T, Fault>) -> Answer<T> {
     let mut wait = Duration::from_millis(100);
     for _ in 1..TRIES {
         match connect() {
-            Err(error) if matches!(error.errno, Errno::EAGAIN | Errno::ECONNREFUSED) => std::thread::sleep(wait),
+            Err(error) if error.errno == Errno::ECONNREFUSED => std::thread::sleep(wait),
             result => return result.map_err(|error| Failed::Other(error.into())),
         }
         wait *= 2;
