@@ -53,7 +53,7 @@ const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("Systemd", 26),
     ("CapSysResource", 6),
     ("KernelFeature", 8),
-    ("Ocirt", 160),
+    ("Ocirt", 178),
     ("EngineConfigs", 4),
     ("NetDevices", 7),
     ("Strace", 4),
@@ -61,7 +61,7 @@ const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("NoDelegation", 4),
     ("Apparmor", 4),
     ("UserManager", 8),
-    ("Root", 75),
+    ("Root", 80),
 ];
 
 const SKIPPED: i32 = 77;

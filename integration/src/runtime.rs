@@ -212,6 +212,13 @@ impl Call {
         self.program(script)
     }
 
+    /// What the caller of the runtime does to itself before, and the runtime inherits: system calls only.
+    pub fn inheriting(mut self, change: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static) -> Self {
+        // SAFETY: after the fork; the callers pass nothing but plain system calls.
+        unsafe { self.command.pre_exec(change) };
+        self
+    }
+
     /// Passes `descriptors` as 3, 4, …
     pub fn descriptors(mut self, descriptors: Vec<OwnedFd>) -> Self {
         use std::os::fd::AsRawFd;

@@ -216,8 +216,8 @@ fn a_profile_that_lets_no_hook_run_is_named() {
     for (call, why) in [
         ("clone", "clone: operation not permitted (does linux.seccomp allow it to run hooks?)"),
         ("lseek", "lseek: operation not permitted (does linux.seccomp allow it to run hooks?)"),
-        ("execve", "hook: input/output error (exit status 127, does linux.seccomp let it start?)"),
-        ("rt_sigaction", "hook: input/output error (exit status 127, does linux.seccomp let it start?)"),
+        ("execve", "execve: operation not permitted (does linux.seccomp allow it to run hooks?)"),
+        ("rt_sigaction", "rt_sigaction: operation not permitted (does linux.seccomp allow it to run hooks?)"),
     ] {
         let index = usize::from(call == "lseek");
         let words = format!("hooks.startContainer[{index}]: hook /probe: {why}");

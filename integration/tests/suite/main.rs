@@ -11,6 +11,7 @@ mod annotations;
 mod apparmor;
 mod attacks;
 mod birth;
+mod callers;
 mod cgroups;
 mod cgroups_rootless;
 mod checkpoint;
@@ -68,6 +69,7 @@ mod systemd_trouble;
 mod systemd_update;
 mod update;
 mod userns_path;
+mod waits;
 mod wrong_values;
 
 fn main() -> std::process::ExitCode {
@@ -83,6 +85,8 @@ fn main() -> std::process::ExitCode {
         messages::TESTS,
         error_codes::TESTS,
         hooks::TESTS,
+        callers::TESTS,
+        waits::TESTS,
         process::TESTS,
         namespaces::TESTS,
         userns_path::TESTS,
