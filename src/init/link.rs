@@ -10,6 +10,7 @@
 //!          'L' number:u32     the same, but the listener will be that descriptor of the sender
 //!          'N' step:u32                                          (little endian)
 //!          'B' pid:u32, with a pidfd: of init, by whoever made it in place of the runtime
+//!          'M' item:u32 number:u64 unique:u64 major:u32 minor:u32 inode:u64, unique being 0 where there is none
 //!          'F' step:u32 errno:i32 is_path:u8 call_len:u8 call… detail…      (little endian)
 //!             of a hook with a file of what it said, as a descriptor
 //! go:      'G' step:u32…, with up to MAX_FDS descriptors; the steps are theirs, where init needs them for some
@@ -20,6 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
+use crate::sys::file::MountId;
 use crate::sys::socket::{self, MAX_FDS};
 use crate::sys::{self, Errno, Fault, SysError, Text};
 
@@ -88,6 +90,8 @@ pub enum Report {
     Needs(StepIndex),
     /// Init's pid, which came with its pidfd.
     Born(u32),
+    /// What an item of `mounts add` has mounted.
+    Mounted(StepIndex, MountId),
     Failed(Failure),
 }
 
@@ -308,6 +312,16 @@ fn encode(report: &Report, message: &mut Message) {
             message.push(b"B");
             message.push(&pid.to_le_bytes());
         }
+        Report::Mounted(item, mount) => {
+            let (major, minor, inode) = mount.file;
+            message.push(b"M");
+            message.push(&item.to_bytes());
+            message.push(&mount.number.to_le_bytes());
+            message.push(&mount.unique.unwrap_or(0).to_le_bytes());
+            message.push(&major.to_le_bytes());
+            message.push(&minor.to_le_bytes());
+            message.push(&inode.to_le_bytes());
+        }
         Report::Failed(failure) => {
             let call = failure.call.as_bytes();
             message.push(b"F");
@@ -330,6 +344,18 @@ fn parse(bytes: &[u8]) -> Option<Report> {
         [b'L', number @ ..] => Some(Report::ListenerAt(u32::from_le_bytes(number.try_into().ok()?))),
         [b'N', step @ ..] => Some(Report::Needs(StepIndex::from_bytes(step.try_into().ok()?))),
         [b'B', pid @ ..] => Some(Report::Born(u32::from_le_bytes(pid.try_into().ok()?))),
+        [b'M', rest @ ..] => {
+            let (item, rest) = rest.split_first_chunk()?;
+            let (number, rest) = rest.split_first_chunk()?;
+            let (unique, rest) = rest.split_first_chunk()?;
+            let (major, rest) = rest.split_first_chunk()?;
+            let (minor, inode) = rest.split_first_chunk()?;
+            let unique = Some(u64::from_le_bytes(*unique)).filter(|unique| *unique != 0);
+            let file =
+                (u32::from_le_bytes(*major), u32::from_le_bytes(*minor), u64::from_le_bytes(inode.try_into().ok()?));
+            let mount = MountId { number: u64::from_le_bytes(*number), unique, file };
+            Some(Report::Mounted(StepIndex::from_bytes(*item), mount))
+        }
         [b'F', rest @ ..] => {
             let (step, rest) = rest.split_first_chunk()?;
             let (errno, rest) = rest.split_first_chunk()?;
@@ -372,6 +398,16 @@ mod tests {
             assert_eq!(one.place(), places[0]);
         }
         assert_eq!(StepIndex::number(["a", "b"]).last(), Some((StepIndex(1), "b")));
+    }
+
+    #[test]
+    fn a_mount_arrives_with_its_identity() {
+        let (runtime, init) = pair().unwrap();
+        for unique in [None, Some(u64::MAX)] {
+            let sent = Report::Mounted(StepIndex::of(7), MountId { number: 300, unique, file: (8, 1, u64::MAX - 1) });
+            init.report(&sent).unwrap();
+            assert_eq!(runtime.report().unwrap(), Some(sent));
+        }
     }
 
     #[test]
@@ -445,6 +481,8 @@ mod tests {
             b"R\0\0",
             b"L\0",
             b"N",
+            b"M",
+            b"M0123456789",
             b"Nx",
             b"Bxyz",
         ] {

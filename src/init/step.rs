@@ -27,6 +27,7 @@ use crate::container::process::rlimits::Rlimit;
 use crate::container::process::scheduler::Scheduler;
 use crate::container::process::user::{BecomeRoot, User};
 use crate::container::rootfs::enter::EnterRootfs;
+use crate::container::rootfs::held::Held;
 use crate::container::rootfs::idmap::UserNamespaces;
 use crate::container::rootfs::mask::{LateReadonly, MaskPath, ReadonlyPath, ReadonlyRoot};
 use crate::container::rootfs::mount::Mount;
@@ -80,7 +81,7 @@ pub enum Step {
     Loopback(Loopback),
     Propagation(Propagation),
     EnterRootfs(EnterRootfs),
-    Mount(Mount),
+    Mount(Mount, Rc<Held>),
     Device(Device),
     DevLinks(DevLinks),
     /// Reports that all is mounted, and waits until the runtime has run its hooks.
@@ -177,7 +178,10 @@ impl Step {
                 inside.root = directory.map(|directory| enter.apply(directory)).transpose()?;
                 Ok(())
             }
-            Step::Mount(mount) => inside.mount(mount),
+            Step::Mount(mount, held) => {
+                held.keep(inside.mount(mount)?);
+                Ok(())
+            }
             Step::Device(device) => device.apply(inside.root()?),
             Step::DevLinks(links) => links.apply(inside.root()?),
             Step::RuntimeHooks => inside.wait_for_hooks(),
@@ -198,7 +202,7 @@ impl Step {
             Step::PivotRoot(pivot) => pivot.apply(inside.root()?),
             Step::RootPropagation(propagation) => propagation.apply(inside.root()?),
             Step::Sysctl(sysctl) => sysctl.apply(inside.proc()?.as_fd()),
-            Step::LateReadonly(path) => path.apply(inside.root()?),
+            Step::LateReadonly(late) => late.apply(),
             Step::ReadonlyPath(path) => path.apply(inside.root()?),
             Step::MaskPath(path) => inside.mask(path),
             Step::ReadonlyRoot(root) => root.apply(inside.root()?),
@@ -239,7 +243,7 @@ enum Opener {
 }
 
 impl Inside {
-    fn mount(&mut self, mount: &Mount) -> Result<(), Fault> {
+    fn mount(&mut self, mount: &Mount) -> Result<Option<OwnedFd>, Fault> {
         // A user namespace has no rights over the filesystems of the host.
         let opener = if mount.is_id_mapped() { Opener::Only } else { Opener::IfNeeded };
         let opened = self.open(opener, |inherited| {
@@ -373,7 +377,7 @@ impl fmt::Display for Step {
             Step::Loopback(it) => it.fmt(f),
             Step::Propagation(it) => it.fmt(f),
             Step::EnterRootfs(it) => it.fmt(f),
-            Step::Mount(it) => it.fmt(f),
+            Step::Mount(it, _) => it.fmt(f),
             Step::Device(it) => it.fmt(f),
             Step::DevLinks(it) => it.fmt(f),
             Step::RuntimeHooks => f.write_str("report mounted, wait for the runtime's hooks"),

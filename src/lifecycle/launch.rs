@@ -120,7 +120,7 @@ impl Init {
                 Some(Report::Reached(Milestone::Starting | Milestone::Hooked)) => {
                     bail!("init starts without being told")
                 }
-                Some(Report::Born(_)) => bail!("init reports a process of its own"),
+                Some(Report::Born(_) | Report::Mounted(..)) => bail!("init reports what is not its own"),
                 Some(report @ (Report::Listener | Report::ListenerAt(_))) => {
                     attendance.serve(report, &state.for_hooks(Status::Creating, Some(self.child.pid))?)?;
                 }

@@ -6,6 +6,7 @@
 mod agent;
 mod announce;
 mod checkpoint;
+mod copier;
 mod create;
 mod criu;
 mod delete;

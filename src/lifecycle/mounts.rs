@@ -4,31 +4,31 @@
 //! container's user namespace and is a slave of the host's (see opener.rs); then it joins the container's namespaces and
 //! becomes its root. It joins no pid namespace, so that nobody inside sees it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::copier::Charge;
 use super::inspect::Found;
-use super::opener::{self, Killed};
+use super::opener::{self, Heard, Killed};
 use super::state::Status;
 use super::{Host, Id, Refusal, protect};
 use crate::container::bundle;
 use crate::container::id_map::existing::{self, Existing};
 use crate::container::process::user::BecomeRoot;
-use crate::container::rootfs::hot::{HotMount, Unmount};
+use crate::container::rootfs::hot::{self, Added, HotMount, Unmount};
 use crate::container::rootfs::idmap::UserNamespaces;
 use crate::container::rootfs::mount;
-use crate::init::link::{Failure, StepIndex};
-use crate::plan::StepError;
+use crate::init::link::{self, Failure, InitEnd, Milestone, Report, RuntimeEnd, StepIndex};
 use crate::plan::mounts::{self, Listed};
+use crate::plan::{Label, StepError};
 use crate::sys::mount::{Depth, Sharing, set_sharing};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::path::RootFd;
 use crate::sys::process::{self, Cloned};
-use crate::sys::{self, Fault, SysError, file, proc_self, socket};
+use crate::sys::{self, Errno, Fault, SysError, file, proc_self};
 
 /// How long preparing may take, in milliseconds.
 const GRACE: u32 = 60_000;
@@ -39,7 +39,7 @@ pub fn add(host: &Host, id: &Id, text: &[u8]) -> Result<()> {
     let container = Container::open(host, id)?;
     let mounts = bundle::parse_mounts(text)?;
     let context = mount::Context {
-        bundle: &container.bundle,
+        bundle: &container.found.state.bundle,
         label: None,
         user_namespace: container.user().is_some(),
         network_namespace: container.namespaces.iter().any(|(kind, _)| *kind == Kind::Net),
@@ -52,26 +52,78 @@ pub fn add(host: &Host, id: &Id, text: &[u8]) -> Result<()> {
         host.log.warn(warning);
     }
     let maps = opener::namespaces(&listed.mount_maps)?;
-    let outside = container.outside().context("mount namespace for the sources")?;
+    let outside = container.outside().context("sources")?;
+    let copies = listed.items.iter().any(HotMount::copies);
+    let charge = copies.then(|| Charge::open(&container.found)).transpose()?;
+    let from = Sources { maps: &maps, outside: outside.as_fd(), charge: charge.as_ref() };
     let word = |failure: &Failure| StepError::new(listed.label(failure.step).as_ref(), failure);
-    opener::in_a_child(word, || container.add(&listed, &maps, &outside))
+    let mut added = Vec::new();
+    let work = |link: &InitEnd| container.add(&listed, &from, link);
+    let done = opener::converse(word, work, |link, report| match report {
+        Report::Mounted(item, id) => {
+            let mount = mounts.get(item.place()).context("an item that is not listed")?;
+            added.push(Added::new(mount, id, container.namespace)?);
+            Ok(Heard::More)
+        }
+        Report::Reached(Milestone::Mounted) => {
+            // Before the helper has the word to leave them: what is mounted can always be removed.
+            container.save(|all| {
+                all.retain(|old| !added.iter().any(|new| old.is_outlived_by(new)));
+                all.extend(added.iter().cloned());
+            })?;
+            link.go(&[])?;
+            Ok(Heard::Enough)
+        }
+        _ => bail!("the helper process reports what is not its own"),
+    });
+    if done.is_err() {
+        container.clear(&added);
+    }
+    done
 }
 
-/// Unmounts the destinations of everything in `text`, the last first: all of them, or none if one is no mount.
+/// Unmounts what `mounts add` has mounted at the destinations of everything in `text`, the last first: all of them, or
+/// none if there is nothing of the kind for one.
 pub fn remove(host: &Host, id: &Id, text: &[u8]) -> Result<()> {
     protect::enter()?;
     let container = Container::open(host, id)?;
     let listed = mounts::remove(&bundle::parse_mounts(text)?)?;
     let word = |failure: &Failure| StepError::new(listed.label(failure.step).as_ref(), failure);
-    opener::in_a_child(word, || container.remove(&listed))
+    let chosen = container.choose(&listed).map_err(|(step, fault)| word(&Failure::new(step, &fault)))?;
+    opener::converse(word, |_| container.remove(&chosen, Missing::Error), nothing)?;
+    container.save(|all| all.retain(|added| !chosen.contains(added)))
+}
+
+/// Hears a process that has nothing to say but that it failed.
+fn nothing(_: &RuntimeEnd, _: Report) -> Result<Heard> {
+    bail!("the helper process reports what is not its own")
+}
+
+/// What becomes of a mount that is not there any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Error,
+    Fine,
 }
 
 /// A container with a mount namespace of its own, and the namespaces that are not the runtime's.
 struct Container {
-    bundle: PathBuf,
+    found: Found,
+    /// The inode of its mount namespace.
+    namespace: u64,
     /// The user namespace last: whoever joins it has no rights over the others that are not below it.
     namespaces: Vec<(Kind, OwnedFd)>,
     maps: Existing,
+}
+
+/// What the process that mounts brings from outside.
+struct Sources<'a> {
+    /// User namespaces of id-mapped mounts.
+    maps: &'a [OwnedFd],
+    /// The mount namespace in which sources are opened.
+    outside: BorrowedFd<'a>,
+    /// Whom the content of a tmpfs is charged to, if there is any.
+    charge: Option<&'a Charge>,
 }
 
 /// The item that failed, and why.
@@ -85,7 +137,7 @@ impl Container {
         }
         let init = found.state.init.ok_or(Refusal::NotRunning)?;
         let pidfd = init.open()?.ok_or(Refusal::NotRunning)?;
-        let mut namespaces = Vec::new();
+        let mut namespaces: Vec<(Kind, OwnedFd)> = Vec::new();
         for kind in [Kind::Ipc, Kind::Net, Kind::Mount, Kind::User] {
             let path = format!("/proc/{}/ns/{kind}", init.pid);
             let namespace = match File::open(&path) {
@@ -103,7 +155,46 @@ impl Container {
         let maps = if has(Kind::User) { existing::read(init.pid)? } else { Existing::default() };
         // All that was opened by its pid is the container's only if it has not ended.
         ensure!(!process::ends_within(pidfd.as_fd(), 0)?, Refusal::NotRunning);
-        Ok(Self { bundle: found.state.bundle, namespaces, maps })
+        let mounts = namespaces.iter().find(|(kind, _)| *kind == Kind::Mount).map(|(_, namespace)| namespace);
+        let namespace = file::stat(mounts.context("mount namespace")?.as_fd())?.inode;
+        Ok(Self { found, namespace, namespaces, maps })
+    }
+
+    /// Changes what is saved of the mounts that were added.
+    fn save(&self, change: impl FnOnce(&mut Vec<Added>)) -> Result<()> {
+        // As it is by now: another command may have saved something else.
+        let mut state = self.found.directory.load()?.ok_or(Refusal::DoesNotExist)?;
+        change(&mut state.added_mounts);
+        self.found.directory.save(&state)
+    }
+
+    /// Takes away what an `add` that failed may have left: its process undoes it, unless it was killed.
+    fn clear(&self, added: &[Added]) {
+        if !added.is_empty() {
+            let word = |failure: &Failure| StepError::new(None, failure);
+            // The error that made us undo is the one to tell.
+            let _ = opener::converse(word, |_| self.remove(added, Missing::Fine), nothing);
+            let _ = self.save(|all| all.retain(|left| !added.contains(left)));
+        }
+    }
+
+    /// The mount that each item means, in order; of several at one destination, the later item has the later mount.
+    fn choose(&self, listed: &Listed<Unmount>) -> Result<Vec<Added>, Failed> {
+        let mut left = self.found.state.added_mounts.clone();
+        let mut chosen = Vec::new();
+        for (index, unmount) in StepIndex::number(&listed.items).collect::<Vec<_>>().into_iter().rev() {
+            match unmount.choose(&left) {
+                Some(place) => chosen.push(left.remove(place)),
+                None => {
+                    let pid = self.found.state.init.map_or(0, |init| init.pid);
+                    // Only for the words of the error.
+                    let mountinfo = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+                    return Err((index, unmount.unknown(&mountinfo)));
+                }
+            }
+        }
+        chosen.reverse();
+        Ok(chosen)
     }
 
     fn user(&self) -> Option<&OwnedFd> {
@@ -113,23 +204,32 @@ impl Container {
     /// A copy of the runtime's mount namespace that belongs to the container's user namespace: its mounts receive the
     /// host's and pass nothing back, and their flags are locked if the user namespace is another.
     fn outside(&self) -> Result<OwnedFd> {
-        let (ours, theirs) = socket::pair()?;
+        let (ours, theirs) = link::pair()?;
         let child = match process::clone_process(0, None)? {
             Cloned::Child => {
                 drop(ours);
-                let left = self.leave().and_then(|()| socket::send(theirs.as_fd(), b"x", &[]));
-                if left.is_ok() {
-                    // Until the runtime is done, or gone.
-                    let _ = socket::receive(theirs.as_fd(), &mut [0]);
-                }
+                let report = match self.leave() {
+                    Ok(()) => Report::Reached(Milestone::Ready),
+                    Err(error) => Report::Failed(Failure::new(StepIndex::FIRST, &error.into())),
+                };
+                // Until the runtime is done, or gone.
+                let _ = theirs.report(&report).and_then(|()| theirs.wait_for_go());
                 process::exit_now(0)
             }
             Cloned::Runtime(child) => Killed(child),
         };
         drop(theirs);
         let [answered] = process::poll([ours.as_fd()], Some(GRACE))?;
-        let done = answered && socket::receive(ours.as_fd(), &mut [0])?.len == 1;
-        ensure!(done, "unshare: the kernel makes none");
+        ensure!(answered, "not made within {} s", GRACE / 1000);
+        match ours.report()? {
+            Some(Report::Reached(_)) => {}
+            Some(Report::Failed(failure)) => {
+                let what = "mount namespace".to_owned();
+                let label = Label { index: failure.step, field: String::new(), what };
+                return Err(StepError::new(Some(&label), &failure).into());
+            }
+            _ => bail!("the process that makes it was killed"),
+        }
         let path = format!("/proc/{}/ns/mnt", child.0.pid);
         Ok(File::open(&path).context(path)?.into())
     }
@@ -142,14 +242,20 @@ impl Container {
         set_sharing(file::open_directory(c"/")?.as_fd(), Sharing::Slave, Depth::Tree)
     }
 
-    /// In a process of its own: opens, goes into the container, and mounts.
-    fn add(&self, listed: &Listed<HotMount>, maps: &[OwnedFd], outside: &OwnedFd) -> Result<(), Failed> {
+    /// In a process of its own: opens, goes into the container, mounts, and leaves it so if the runtime says Go.
+    fn add(&self, listed: &Listed<HotMount>, from: &Sources, link: &InitEnd) -> Result<(), Failed> {
         let first = |error: SysError| (StepIndex::FIRST, Fault::from(error));
-        proc_self::set_undumpable().map_err(first)?;
-        let descriptors = file::open_directory(c"/proc/self/fd").map_err(first)?;
         let user = self.user().map(AsFd::as_fd);
-        let is_inside = opener::join_mounts(outside.as_fd(), user).map_err(first)?;
-        let namespaces = UserNamespaces { listed: maps, container: user };
+        // Born where it is charged, as long as this process may enter there.
+        let start = |hot: &HotMount| {
+            let charge = from.charge.filter(|_| hot.copies());
+            charge.map(|charge| charge.start(user)).transpose()
+        };
+        let copiers = listed.items.iter().map(start).collect::<sys::Result<Vec<_>>>().map_err(first)?;
+        proc_self::set_undumpable().map_err(first)?;
+        let own = file::open_directory(c"/proc/self/.").map_err(first)?;
+        let is_inside = opener::join_mounts(from.outside, user).map_err(first)?;
+        let namespaces = UserNamespaces { listed: from.maps, container: user };
         let items = || StepIndex::number(&listed.items);
         let opened = items().map(|(index, hot)| hot.open(namespaces).map_err(|fault| (index, fault)));
         let opened = opened.collect::<Result<Vec<_>, _>>()?;
@@ -162,34 +268,63 @@ impl Container {
             // What is made on the way to a mount point is the container's.
             BecomeRoot::default().apply().map_err(|fault| (StepIndex::FIRST, fault))?;
         }
-        for ((index, hot), opened) in items().zip(opened) {
-            if let Err(fault) = hot.apply(&root, opened, descriptors.as_fd()) {
-                for done in listed.items.iter().take(index.place()).rev() {
-                    // The first error is the one to tell.
-                    let _ = done.undo(&root, descriptors.as_fd());
-                }
-                return Err((index, fault));
-            }
+        let mut mounted = Mounted { mounts: Vec::new(), own: own.as_fd() };
+        for (((index, hot), opened), copier) in items().zip(opened).zip(copiers) {
+            let copy = |from: BorrowedFd, to: BorrowedFd| match copier {
+                Some(copier) => copier.copy(from, to),
+                None => Err(Fault::new("clone3", Errno::ESRCH, "nobody copies")),
+            };
+            let announce = |id| Ok(link.report(&Report::Mounted(index, id))?);
+            let mount = hot.apply(&root, opened, own.as_fd(), copy, announce).map_err(|fault| (index, fault))?;
+            mounted.mounts.extend(mount);
         }
+        link.report(&Report::Reached(Milestone::Mounted)).map_err(first)?;
+        link.wait_for_go().map_err(first)?;
+        mounted.mounts.clear();
         Ok(())
     }
 
     /// In a process of its own: goes into the container, and unmounts once all are found.
-    fn remove(&self, listed: &Listed<Unmount>) -> Result<(), Failed> {
+    fn remove(&self, chosen: &[Added], missing: Missing) -> Result<(), Failed> {
         let first = |error: SysError| (StepIndex::FIRST, Fault::from(error));
         proc_self::set_undumpable().map_err(first)?;
-        let descriptors = file::open_directory(c"/proc/self/fd").map_err(first)?;
+        let own = file::open_directory(c"/proc/self/.").map_err(first)?;
         if let Some((_, mounts)) = self.namespaces.iter().find(|(kind, _)| *kind == Kind::Mount) {
             opener::join_mounts(mounts.as_fd(), self.user().map(AsFd::as_fd)).map_err(first)?;
         }
         let root = root().map_err(first)?;
-        let find = |(index, unmount): (StepIndex, &Unmount)| unmount.find(&root).map_err(|fault| (index, fault));
-        let found = StepIndex::number(&listed.items).map(find).collect::<Result<Vec<_>, _>>()?;
-        let found: Vec<_> = StepIndex::number(&listed.items).zip(found).collect();
-        for ((index, unmount), there) in found.into_iter().rev() {
-            unmount.detach(there.as_fd(), descriptors.as_fd()).map_err(|fault| (index, fault))?;
+        let mut found = Vec::new();
+        for (index, added) in StepIndex::number(chosen) {
+            let is_covered = || chosen.iter().skip(index.place() + 1).any(|other| added.is_below(other));
+            match added.locate(&root, self.namespace, own.as_fd()) {
+                Err(_) if missing == Missing::Fine => {}
+                // By one that goes first.
+                Err(fault) if fault.errno == Errno::ESTALE && is_covered() => found.push((index, added, None)),
+                located => found.push((index, added, Some(located.map_err(|fault| (index, fault))?))),
+            }
+        }
+        for (index, added, mount) in found.into_iter().rev() {
+            let located = mount.map_or_else(|| added.locate(&root, self.namespace, own.as_fd()), Ok);
+            let removed = located.and_then(|mount| hot::detach(mount.as_fd(), own.as_fd()));
+            removed.map_err(|fault| (index, fault))?;
         }
         Ok(())
+    }
+}
+
+/// What has been mounted so far, the last at the end: unmounted again when this is dropped, unless it was taken.
+struct Mounted<'a> {
+    mounts: Vec<OwnedFd>,
+    /// The process's own directory in the host's procfs.
+    own: BorrowedFd<'a>,
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        for mount in self.mounts.drain(..).rev() {
+            // The error that made us undo is the one to tell.
+            let _ = hot::detach(mount.as_fd(), self.own);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::container::id_map::IdMaps;
 use crate::container::rootfs::idmap::UserNamespaces;
 use crate::error::Field;
-use crate::init::link::{self, Failure, Report, RuntimeEnd, StepIndex};
+use crate::init::link::{self, Failure, InitEnd, Report, RuntimeEnd, StepIndex};
 use crate::init::step::Step;
 use crate::plan::{Plan, StepError};
 use crate::sys::namespace::{self, Kind, Kinds};
@@ -24,6 +24,9 @@ use crate::sys::{self, Errno, Fault, SysError, proc_self, signal};
 
 /// How long opening may take, in milliseconds: a source can lie on a network filesystem that answers late.
 const OPEN_GRACE: u32 = 60_000;
+
+/// How long undoing may take, in milliseconds.
+const UNDO_GRACE: u32 = 10_000;
 
 /// The user namespaces of id-mapped mounts: their maps, each with the field that asks for it.
 pub fn namespaces(maps: &[(String, IdMaps)]) -> Result<Vec<OwnedFd>> {
@@ -139,6 +142,61 @@ pub fn in_a_child(
     }
 }
 
+/// What the runtime expects after a report.
+pub enum Heard {
+    More,
+    /// The rest is the child's, which cannot fail any more.
+    Enough,
+}
+
+/// Has a process of its own do `work` and report, and hears what it says; `word` tells which item failed. After an error
+/// of ours the child, which waits for Go or finds nobody to report to, has ended when this returns.
+pub fn converse(
+    word: impl Fn(&Failure) -> StepError,
+    work: impl FnOnce(&InitEnd) -> std::result::Result<(), (StepIndex, Fault)>,
+    mut hear: impl FnMut(&RuntimeEnd, Report) -> Result<Heard>,
+) -> Result<()> {
+    let (ours, theirs) = link::pair()?;
+    let child = match process::clone_process(0, None).context("helper process")? {
+        Cloned::Child => {
+            drop(ours);
+            if let Err((step, fault)) = work(&theirs) {
+                // The runtime may be gone; then there is nobody left to tell.
+                let _ = theirs.report(&Report::Failed(Failure::new(step, &fault)));
+                process::exit_now(1)
+            }
+            process::exit_now(0)
+        }
+        Cloned::Runtime(child) => Killed(child),
+    };
+    drop(theirs);
+    let mut listen = || loop {
+        let [has_spoken] = process::poll([ours.as_fd()], Some(OPEN_GRACE)).context("poll")?;
+        ensure!(has_spoken, "nothing was opened, mounted or removed within {} s", OPEN_GRACE / 1000);
+        match ours.report().context("report of the helper process")? {
+            Some(Report::Failed(failure)) => return Err(word(&failure).into()),
+            Some(report) => match hear(&ours, report)? {
+                Heard::More => {}
+                Heard::Enough => return Ok(true),
+            },
+            None => return Ok(false),
+        }
+    };
+    let heard = listen();
+    // It undoes what it has done, if it is in the middle of something.
+    drop(ours);
+    if let Ok(true) = heard {
+        return Ok(());
+    }
+    let ended = process::ends_within(child.0.pidfd.as_fd(), UNDO_GRACE);
+    heard?;
+    ensure!(ended.context("poll")?, "the helper process does not end");
+    match process::wait(child.0.pidfd.as_fd()).context("helper process")? {
+        process::Exit::Status(0) => Ok(()),
+        exit => bail!("the helper process ended with status {}", exit.code()),
+    }
+}
+
 struct Wanted<'a> {
     plan: &'a Plan,
     step: StepIndex,
@@ -180,12 +238,12 @@ impl Wanted<'_> {
         let nothing = Fault::new("open_tree", Errno::EINVAL, "nothing of the host's");
         match step {
             Step::EnterRootfs(enter) => enter.open(),
-            Step::Mount(mount) => mount.open(self.namespaces)?.ok_or(nothing),
+            Step::Mount(mount, _) => mount.open(self.namespaces)?.ok_or(nothing),
             _ => Err(nothing),
         }
     }
 }
 
 fn opens_early(step: &Step, rootfs: &Path) -> bool {
-    matches!(step, Step::Mount(mount) if mount.opens_early(rootfs))
+    matches!(step, Step::Mount(mount, _) if mount.opens_early(rootfs))
 }

@@ -27,6 +27,7 @@ use crate::container::cgroup::Paths;
 use crate::container::cgroup::update::Applied;
 use crate::container::checkpoint::outside::Outside;
 use crate::container::hooks::Output;
+use crate::container::rootfs::hot::Added;
 use crate::container::{annotations, intel_rdt};
 use crate::init::link::Failure;
 use crate::log;
@@ -86,6 +87,9 @@ pub struct State {
     /// What a checkpoint has to know of the configuration.
     #[serde(default, skip_serializing_if = "Outside::is_empty")]
     pub outside: Outside,
+    /// What `mounts add` has mounted, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added_mounts: Vec<Added>,
     #[serde(default)]
     pub poststart: Vec<runtime::Hook>,
     #[serde(default)]

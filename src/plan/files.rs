@@ -47,17 +47,19 @@ impl Container<'_> {
                 self.linux.gid_mappings().as_deref().unwrap_or_default(),
             ),
         };
+        let mut earlier = Vec::new();
         for (index, mount) in mounts.iter().enumerate() {
             let field = format!("mounts[{index}]");
-            let compiled =
-                Mount::compile(mount, &context, draft.mount_maps.len()).with_context(|| Field::new(field.clone()))?;
+            let compiled = Mount::compile(mount, &context, draft.mount_maps.len(), &earlier);
+            let compiled = compiled.with_context(|| Field::new(field.clone()))?;
+            earlier.extend(compiled.earlier);
             if let Some(mappings) = &compiled.mappings {
                 let maps = id_map::compile_for_mount(&field, &mappings.uids, &mappings.gids)?;
                 draft.mount_maps.push((field.clone(), maps));
             }
             draft.warnings.extend(compiled.warnings.into_iter().map(|warning| format!("{field}.{warning}")));
             draft.late.extend(compiled.late.map(|late| (field.clone(), late)));
-            draft.add(field, Step::Mount(compiled.mount));
+            draft.add(field, Step::Mount(compiled.mount, compiled.held));
         }
         if mount::makes_devices(mounts) {
             let nodes = if self.private.contains(Kind::User) { Nodes::Bound } else { Nodes::Made };

@@ -71,6 +71,30 @@ impl Stat {
     }
 }
 
+/// Which mount a file was reached through, so that no other is ever taken for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MountId {
+    /// As /proc/PID/mountinfo numbers it: another mount may have the number when this one is gone.
+    pub number: u64,
+    /// Never given twice while the machine is up (STATX_MNT_ID_UNIQUE, Linux 6.8).
+    pub unique: Option<u64>,
+    /// Device and inode of the file, which is the root of the mount where it is meant as the mount's identity.
+    pub file: (u32, u32, u64),
+}
+
+impl MountId {
+    pub fn of(fd: BorrowedFd) -> Result<Self> {
+        let plain = statx_with(fd, c"", libc::AT_EMPTY_PATH, libc::STATX_BASIC_STATS | libc::STATX_MNT_ID)?;
+        let other = statx_with(fd, c"", libc::AT_EMPTY_PATH, libc::STATX_MNT_ID_UNIQUE)?;
+        Ok(Self {
+            number: plain.stx_mnt_id,
+            // An older kernel leaves out what it does not know.
+            unique: (other.stx_mask & libc::STATX_MNT_ID_UNIQUE != 0).then_some(other.stx_mnt_id),
+            file: (plain.stx_dev_major, plain.stx_dev_minor, plain.stx_ino),
+        })
+    }
+}
+
 /// The descriptor that a successful call returned.
 pub(super) fn owned(call: &'static str, ret: libc::c_long) -> Result<OwnedFd> {
     let fd = check(call, ret)? as i32;
@@ -88,16 +112,19 @@ pub fn stat_at(dir: BorrowedFd, name: &CStr) -> Result<Stat> {
     statx(dir, name, libc::AT_SYMLINK_NOFOLLOW)
 }
 
-fn statx(dir: BorrowedFd, name: &CStr, flags: libc::c_int) -> Result<Stat> {
+fn statx_with(dir: BorrowedFd, name: &CStr, flags: libc::c_int, mask: u32) -> Result<libc::statx> {
     let mut buffer = MaybeUninit::<libc::statx>::zeroed();
-    let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
     // SAFETY: `name` is NUL-terminated, `buffer` has room for a whole struct; both outlive the call.
     let ret = unsafe {
         libc::statx(dir.as_raw_fd(), name.as_ptr(), flags | libc::AT_NO_AUTOMOUNT, mask, buffer.as_mut_ptr())
     };
     check("statx", ret.into())?;
     // SAFETY: the struct is plain integers, was zeroed, and the kernel has filled it.
-    let stat = unsafe { buffer.assume_init() };
+    Ok(unsafe { buffer.assume_init() })
+}
+
+fn statx(dir: BorrowedFd, name: &CStr, flags: libc::c_int) -> Result<Stat> {
+    let stat = statx_with(dir, name, flags, libc::STATX_BASIC_STATS | libc::STATX_MNT_ID)?;
     Ok(Stat {
         mode: stat.stx_mode.into(),
         uid: stat.stx_uid,

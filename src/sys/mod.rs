@@ -18,6 +18,7 @@ pub mod ids;
 pub mod kernel;
 pub mod keyring;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespace;
 pub mod net;
 pub mod netlink;

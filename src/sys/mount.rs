@@ -247,15 +247,18 @@ pub fn detach(path: &CStr) -> Result<()> {
     check("umount2", ret.into()).map(drop)
 }
 
-/// Unmounts the mount whose root `mount` is open on, with all below; it ends when its last user is gone.
+/// Unmounts the mount whose root `mount` is open on, or what is mounted over that root, with all below; it ends when its
+/// last user is gone. EINVAL: it is attached nowhere, or locked.
 ///
-/// `descriptors` is the caller's /proc/self/fd, which becomes the working directory: there is no umount2(2) for a
-/// descriptor, and a path could lead elsewhere by now.
-pub fn detach_descriptor(mount: BorrowedFd, descriptors: BorrowedFd) -> Result<()> {
+/// `own` is the caller's /proc/PID, opened on a procfs of the host: there is no umount2(2) for a descriptor, and its path
+/// could lead elsewhere by now, while the link in /proc/PID/fd leads to what is open, and is resolved below `own`, which
+/// becomes the working directory: no name in the container's tree is read. The kernel does follow what is mounted over
+/// that root (LOOKUP_MOUNTPOINT), so the caller looks afterwards whether the mount is gone.
+pub fn detach_descriptor(mount: BorrowedFd, own: BorrowedFd) -> Result<()> {
     let mut name = super::Text::default();
-    let _ = core::fmt::write(&mut name, format_args!("{}", mount.as_raw_fd()));
+    let _ = core::fmt::write(&mut name, format_args!("fd/{}", mount.as_raw_fd()));
     let name = super::path::Path::new(name.as_bytes())?;
-    super::file::enter(descriptors)?;
+    super::file::enter(own)?;
     // SAFETY: `name` is NUL-terminated and outlives the call.
     let ret = unsafe { libc::umount2(name.as_cstr().as_ptr(), libc::MNT_DETACH) };
     check("umount2", ret.into()).map(drop)

@@ -12,6 +12,8 @@ use super::mount::{self, Depth, FsContext, attr};
 
 /// How often openat2(2) is asked again after EAGAIN: somebody renames directories on the way.
 const RACES: u32 = 64;
+/// As much of a long path as is resolved at a time: less than PATH_MAX, more than a name.
+const PART: usize = 2048;
 /// As many symlinks as the kernel itself follows: path_resolution(7).
 const MAX_LINKS: u32 = 40;
 
@@ -38,14 +40,41 @@ impl RootFd {
         Self(root)
     }
 
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     /// `path` inside the root, only named (O_PATH).
     pub fn open(&self, path: &CStr, links: Links) -> Result<OwnedFd> {
         self.resolve(path, libc::O_PATH, links)
     }
 
-    /// The directory `path` inside the root, to be listed.
-    pub fn list(&self, path: &CStr) -> Result<OwnedFd> {
-        self.resolve(path, libc::O_RDONLY | libc::O_DIRECTORY, Links::Follow)
+    /// The directory `path` inside the root, only named (O_PATH).
+    pub fn open_directory(&self, path: &CStr, links: Links) -> Result<OwnedFd> {
+        self.resolve(path, libc::O_PATH | libc::O_DIRECTORY, links)
+    }
+
+    /// What is mounted, or lies, at `path` inside the root, only named (O_PATH): no symlink is followed, and one at the
+    /// end is opened itself. The path may be longer than PATH_MAX: processes inside may have renamed what is on the way.
+    pub fn open_exactly(&self, path: &[u8]) -> Result<OwnedFd> {
+        let mut at: Option<OwnedFd> = None;
+        let mut rest = path.strip_prefix(b"/").unwrap_or(path);
+        loop {
+            let (part, after) = match rest.get(..PART) {
+                Some(part) => match part.iter().rposition(|byte| *byte == b'/') {
+                    Some(slash) => rest.split_at_checked(slash).unwrap_or((rest, b"")),
+                    None => (rest, &b""[..]),
+                },
+                None => (rest, &b""[..]),
+            };
+            let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS;
+            let from = at.as_ref().map_or(self.as_fd(), |fd| fd.as_fd());
+            let found = openat2(from, Path::new(part)?.as_cstr(), libc::O_PATH | libc::O_NOFOLLOW, resolve)?;
+            match after.strip_prefix(b"/") {
+                Some(after) => (at, rest) = (Some(found), after),
+                None => return Ok(found),
+            }
+        }
     }
 
     /// The terminal `path` inside the root, open for both directions; it does not become the controlling terminal.
@@ -55,13 +84,14 @@ impl RootFd {
 
     /// The directory `path` inside the root, made if it is missing, with all above it.
     pub fn target_dir(&self, path: &CStr, links: Links) -> Result<OwnedFd> {
-        match self.resolve(path, libc::O_PATH | libc::O_DIRECTORY, links) {
+        match self.open_directory(path, links) {
             Err(error) if error.errno == Errno::ENOENT => self.make(path, Leaf::Directory, links),
             done => done,
         }
     }
 
-    /// The file `path` inside the root, made empty if it is missing, with all directories above it.
+    /// The file `path` inside the root, made empty if it is missing, with all directories above it. Follows links: what is
+    /// mounted on is the descriptor, and whoever can move links there can also move the file.
     pub fn target_file(&self, path: &CStr) -> Result<OwnedFd> {
         match self.resolve(path, libc::O_PATH, Links::Follow) {
             Err(error) if error.errno == Errno::ENOENT => self.make(path, Leaf::File, Links::Follow),

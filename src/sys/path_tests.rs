@@ -66,6 +66,30 @@ fn where_symlinks_are_refused_none_is_made_to_work() {
 }
 
 #[test]
+fn what_is_opened_exactly_has_no_link_on_the_way_and_any_length() {
+    let dir = Directory::new();
+    fs::create_dir_all(dir.join("a/b")).unwrap();
+    symlink("a", dir.join("link")).unwrap();
+    symlink("b", dir.join("a/last")).unwrap();
+    let root = dir.root();
+    assert_eq!(root.open_exactly(b"/link/b").unwrap_err().errno, Errno::ELOOP);
+    assert_eq!(root.open_exactly(b"/a/c").unwrap_err().errno, Errno::ENOENT);
+    let last = file::stat(root.open_exactly(b"/a/last").unwrap().as_fd()).unwrap();
+    assert_eq!(last.kind(), file::kind::SYMLINK, "the link itself");
+    let name = "n".repeat(200);
+    let mut at = root.open_exactly(b"/a/b").unwrap();
+    let mut path = b"/a/b".to_vec();
+    while path.len() < 3 * libc::PATH_MAX as usize {
+        let next = Path::new(name.as_bytes()).unwrap();
+        file::mkdir_at(at.as_fd(), next.as_cstr(), 0o755).unwrap();
+        at = open_itself_at(at.as_fd(), next.as_cstr()).unwrap();
+        path.extend([b"/", name.as_bytes()].concat());
+        let found = root.open_exactly(&path).unwrap();
+        assert_eq!(file::stat(found.as_fd()).unwrap(), file::stat(at.as_fd()).unwrap(), "{}", path.len());
+    }
+}
+
+#[test]
 fn the_parent_of_a_path_comes_with_its_last_component() {
     let dir = Directory::new();
     let (parent, name) = dir.root().parent(c"/dev/net/tun", Links::Refuse).unwrap();

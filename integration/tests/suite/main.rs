@@ -33,6 +33,7 @@ mod hooks;
 mod hostile_cgroups;
 mod hostile_devices;
 mod hostile_files;
+mod hostile_mounts;
 mod hot_mounts;
 mod idmap;
 mod inject;
@@ -110,6 +111,7 @@ fn main() -> std::process::ExitCode {
         hostile_cgroups::TESTS,
         hostile_devices::TESTS,
         hostile_files::TESTS,
+        hostile_mounts::TESTS,
         states::TESTS,
         state_files::TESTS,
         exec::TESTS,

@@ -13,7 +13,7 @@ tests![create_with_an_accident_at_any_call_leaves_nothing, mounts_with_a_failing
 const ROOT: u32 = 100_000;
 
 /// The runtime under strace, which has the call `name` of each of its processes end in `how`, the `count`th time.
-fn accident(name: &str, how: &str, count: u32) -> std::path::PathBuf {
+pub fn accident(name: &str, how: &str, count: u32) -> std::path::PathBuf {
     let script = host::place().join("traced");
     let inject = format!("-f -qq -o /dev/null -e inject={name}:{how}:when={count}");
     let (flags, runtime) = (strace_flags(), reachable());
@@ -23,7 +23,7 @@ fn accident(name: &str, how: &str, count: u32) -> std::path::PathBuf {
     script
 }
 
-fn needs_strace() {
+pub fn needs_strace() {
     need_ocirt();
     need(Need::Strace, std::process::Command::new("strace").arg("-V").output().is_ok());
 }

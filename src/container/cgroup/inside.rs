@@ -36,6 +36,15 @@ impl Paths {
         Ok(paths)
     }
 
+    /// Only the one that memory is charged to; none where the container has none.
+    pub fn of_memory(&self) -> Self {
+        let has_memory = |names: &str| names.split(',').any(|name| name == "memory");
+        let is_v1 = self.directories.keys().any(|names| has_memory(names));
+        let mut paths = self.clone();
+        paths.directories.retain(|names, _| if is_v1 { has_memory(names) } else { names.is_empty() });
+        paths
+    }
+
     /// The hierarchy of a controller, as the keys of `directories` have it. On v2 there is one, without a name.
     fn hierarchy_of(&self, controller: &str) -> Result<&str> {
         let found = self.directories.keys().find(|names| {
@@ -156,6 +165,17 @@ mod tests {
         assert_eq!(below(&v1, &["cpu:a", "memory:b"]).unwrap(), "cpu,cpuacct/web/a memory/web/b");
         assert_eq!(below(&v1, &["memory,cpuacct:x/../y"]).unwrap(), "cpu,cpuacct/web/y memory/web/y");
         assert_eq!(below(&paths(Layout::V2, &[""]), &["a"]).unwrap(), "/web/a");
+    }
+
+    #[test]
+    fn memory_is_charged_in_one_hierarchy() {
+        let of = |layout, controllers: &[&str]| {
+            paths(layout, controllers).of_memory().directories.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(of(Layout::V1, &["cpu,cpuacct", "memory"]), ["memory"]);
+        assert_eq!(of(Layout::Hybrid, &["", "memory"]), ["memory"]);
+        assert_eq!(of(Layout::V2, &[""]), [""]);
+        assert_eq!(of(Layout::V1, &["pids"]), [""; 0]);
     }
 
     #[test]

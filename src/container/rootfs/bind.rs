@@ -10,10 +10,11 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 
 use super::idmap::{IdMap, UserNamespaces};
-use super::mount::{Context, Request, Target, c_path, propagate, words, write_mount};
+use super::mount::{Context, Prepared, Request, propagate, words, write_mount};
 use super::options::{Flags, Symlinks};
+use super::target::{Target, c_path};
 use crate::sys::file::{self, magic};
-use crate::sys::mount::{Attributes, Depth, Sharing, attach, attr, copy_itself, copy_path};
+use crate::sys::mount::{Attributes, Depth, Sharing, attr, copy_itself, copy_path};
 use crate::sys::path::{Links, RootFd};
 use crate::sys::{Errno, Fault};
 
@@ -141,8 +142,8 @@ impl Bind {
         })
     }
 
-    /// Mounts `opened`, else what it opens itself.
-    pub(super) fn apply(&self, root: &RootFd, opened: Option<OwnedFd>) -> Result<(), Fault> {
+    /// `opened`, else what it opens itself, with its flags, and its place. None: it is a symlink made anew.
+    pub(super) fn prepare(&self, root: &RootFd, opened: Option<OwnedFd>) -> Result<Option<Prepared<'_>>, Fault> {
         let tree = match opened {
             Some(tree) => tree,
             None => self.copy()?,
@@ -152,16 +153,28 @@ impl Bind {
         }
         let stat = file::stat(tree.as_fd())?;
         if self.symlinks.copy && stat.kind() == file::kind::SYMLINK {
-            return self.copy_link(root, tree.as_fd());
+            return self.copy_link(root, tree.as_fd()).map(|()| None);
         }
         self.flags.apply(tree.as_fd()).map_err(|error| match error.errno {
             Errno::EPERM => error.about(self.locked.as_ref().unwrap_or(&self.source)),
             _ => error.about(&self.source),
         })?;
-        let target = if stat.is_directory() { self.target.directory(root)? } else { self.target.file(root)? };
-        attach(tree.as_fd(), target.as_fd()).map_err(|error| error.about(&self.target.path))?;
-        propagate(tree.as_fd(), &self.propagation)?;
-        self.target.verify(root, &stat)
+        let at = if stat.is_directory() { self.target.directory(root)? } else { self.target.file(root)? };
+        Ok(Some(Prepared { mount: tree, stat, at, path: &self.target.path, copies: false }))
+    }
+
+    /// What is left to do once it is attached.
+    pub(super) fn settle(&self, root: &RootFd, prepared: &Prepared) -> Result<(), Fault> {
+        propagate(prepared.mount.as_fd(), &self.propagation)?;
+        self.target.verify(root, &prepared.stat)
+    }
+
+    /// Both, for one that config.json does not list by itself.
+    pub(super) fn apply(&self, root: &RootFd) -> Result<Option<OwnedFd>, Fault> {
+        let Some(prepared) = self.prepare(root, None)? else { return Ok(None) };
+        prepared.attach()?;
+        self.settle(root, &prepared)?;
+        Ok(Some(prepared.mount))
     }
 
     fn copy_link(&self, root: &RootFd, link: BorrowedFd) -> Result<(), Fault> {

@@ -3,14 +3,15 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 
 use super::bind::Bind;
 use super::filesystem::Filesystem;
-use super::mount::{Context, Request, Target, propagate, write_mount};
+use super::mount::{Context, Request, propagate, write_mount};
+use super::target::Target;
 use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_attributes};
 use crate::sys::path::RootFd;
 use crate::sys::{Errno, Fault, file};
@@ -91,7 +92,8 @@ impl CgroupMount {
         V1::compile(request, context, view).map(Self::V1)
     }
 
-    pub(super) fn apply(&self, root: &RootFd) -> Result<(), Fault> {
+    /// Mounts it and returns the mount.
+    pub(super) fn apply(&self, root: &RootFd) -> Result<OwnedFd, Fault> {
         match self {
             Self::V1(v1) => v1.apply(root),
             Self::V2(v2) => v2.apply(root),
@@ -133,17 +135,17 @@ impl V1 {
         })
     }
 
-    fn apply(&self, root: &RootFd) -> Result<(), Fault> {
+    fn apply(&self, root: &RootFd) -> Result<OwnedFd, Fault> {
         // All mount points are in the tmpfs that was just made: nothing of the container is on the way.
-        let inside = RootFd::new(self.tmpfs.mount(root, None)?);
+        let inside = RootFd::new(self.tmpfs.apply(root)?);
         for part in &self.hierarchies {
             match part {
                 Part::Mounted(filesystem) if self.unseen => filesystem.mount_in(inside.as_fd())?,
-                Part::Mounted(filesystem) => filesystem.apply(&inside)?,
+                Part::Mounted(filesystem) => drop(filesystem.apply(&inside)?),
                 // Without a right to make cgroups the container has none, and sees none; the host's stay hidden.
-                Part::Bound(bind) => match bind.apply(&inside, None) {
+                Part::Bound(bind) => match bind.apply(&inside) {
                     Err(fault) if fault.errno == Errno::ENOENT => {}
-                    done => done?,
+                    done => drop(done?),
                 },
             }
         }
@@ -153,7 +155,8 @@ impl V1 {
         if self.read_only {
             set_attributes(inside.as_fd(), Attributes { set: attr::RDONLY, clear: 0 }, Depth::One)?;
         }
-        propagate(inside.as_fd(), &self.propagation)
+        propagate(inside.as_fd(), &self.propagation)?;
+        Ok(inside.into_fd())
     }
 }
 
@@ -172,7 +175,7 @@ impl V2 {
 
     /// Without a cgroup namespace, and where mounting is refused (EPERM, EBUSY), the own directory is bound; where there
     /// is none, the host's stay hidden (CVE-2023-25809).
-    fn apply(&self, root: &RootFd) -> Result<(), Fault> {
+    fn apply(&self, root: &RootFd) -> Result<OwnedFd, Fault> {
         if self.namespaced {
             match self.filesystem.apply(root) {
                 Err(fault) if matches!(fault.errno, Errno::EPERM | Errno::EBUSY) => {}
@@ -180,9 +183,11 @@ impl V2 {
             }
         }
         let Some(own) = &self.own else { return self.cover.apply(root) };
-        match own.apply(root, None) {
-            Err(fault) if fault.errno == Errno::ENOENT => self.cover.apply(root),
-            done => done,
+        match own.apply(root) {
+            // No symlink is made anew here, so that there always is a mount.
+            Ok(Some(mount)) => Ok(mount),
+            Err(fault) if fault.errno != Errno::ENOENT => Err(fault),
+            _ => self.cover.apply(root),
         }
     }
 }

@@ -13,7 +13,7 @@ const BUFFER: usize = 1024;
 
 /// Copies everything in the directory `from` into the directory `to`, with owners and permissions; and those of `from`
 /// itself stay as `to` has them. No symlink is followed.
-pub(super) fn copy_up(from: BorrowedFd, to: BorrowedFd) -> Result<(), Fault> {
+pub fn copy_up(from: BorrowedFd, to: BorrowedFd) -> Result<(), Fault> {
     copy_entries(from, to, 0)
 }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::mount::c_path;
 use super::propagation::Propagation;
+use super::target::c_path;
 use crate::error::field;
 use crate::sys::mount::{Depth, Sharing, attach, copy_tree, set_sharing};
 use crate::sys::path::RootFd;

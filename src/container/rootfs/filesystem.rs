@@ -7,16 +7,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, ensure};
 
-use super::copy_up::copy_up;
 use super::idmap::{IdMap, UserNamespaces};
-use super::mount::{Label, Request, Target, propagate, verify, write_mount};
+use super::mount::{Label, Prepared, Request, propagate, write_mount};
+use super::target::{Target, c_path, verify};
 use crate::error::field;
-use crate::sys::mount::{Attributes, Depth, FsContext, Sharing, attach, attr, legacy, mount_here, set_attributes};
+use crate::sys::mount::{
+    Attributes, Depth, FsContext, Sharing, attach, attr, copy_tree, detach_here, legacy, mount_here, set_attributes,
+};
 use crate::sys::path::{Links, RootFd, open_itself_at};
-use crate::sys::{Errno, Fault, file};
+use crate::sys::{Fault, file};
 
 /// fsconfig(2) takes strings of up to 255 bytes; beyond, as overlay's lists of layers can be, mount(2) has to do.
 const MAX_VALUE: usize = 255;
+
+const MOUNT_POINT: &CStr = c"mount";
 
 /// Kinds whose filesystem is one of a whole namespace, or is written to before it turns read-only: `ro` is for the
 /// mount alone, or the next container in the same pod would find its own read-only as well.
@@ -117,8 +121,12 @@ impl Filesystem {
         })
     }
 
-    pub(super) fn apply(&self, root: &RootFd) -> Result<(), Fault> {
-        self.mount(root, None).map(drop)
+    /// Mounts a new one.
+    pub(super) fn apply(&self, root: &RootFd) -> Result<OwnedFd, Fault> {
+        let prepared = self.prepare(root, None)?;
+        prepared.attach()?;
+        self.settle(root, &prepared)?;
+        Ok(prepared.mount)
     }
 
     /// The detached mount, if its ids are mapped: whoever does that must have rights over the filesystem as well.
@@ -146,38 +154,40 @@ impl Filesystem {
         }
     }
 
+    /// Whether it starts with a copy of what it hides.
+    pub(super) fn copies(&self) -> bool {
+        self.copy_up
+    }
+
     /// Whether it can only be mounted where it will be.
     pub(super) fn needs_mount_point(&self) -> bool {
         self.legacy.is_some()
     }
 
-    /// The mount, attached: `opened`, else a new one.
-    pub(super) fn mount(&self, root: &RootFd, opened: Option<OwnedFd>) -> Result<OwnedFd, Fault> {
-        let existing = if self.inherit_mode { self.target.existing(root)? } else { None };
-        let mode = match &existing {
-            Some(directory) => Some(file::stat(directory.as_fd())?.permissions()),
-            None => None,
+    /// The mount, `opened` or a new one, and its place.
+    pub(super) fn prepare(&self, root: &RootFd, opened: Option<OwnedFd>) -> Result<Prepared<'_>, Fault> {
+        let (at, mode) = if self.inherit_mode {
+            self.target.directory_and_mode(root)?
+        } else {
+            (self.target.directory(root)?, None)
         };
-        let target = self.target.directory(root)?;
         let mount = match &self.legacy {
-            Some(legacy) => self.mount_legacy(legacy, root, target.as_fd())?,
-            None => {
-                let mount = self.detached_or(opened, mode)?;
-                if self.copy_up {
-                    let hidden = root.list(&self.target.path).map_err(|error| error.about(&self.target.path))?;
-                    copy_up(hidden.as_fd(), mount.as_fd())?;
-                }
-                attach(mount.as_fd(), target.as_fd()).map_err(|error| error.about(&self.target.path))?;
-                mount
-            }
+            Some(legacy) => self.mount_legacy(legacy, at.as_fd())?,
+            None => self.detached_or(opened, mode)?,
         };
+        let stat = file::stat(mount.as_fd())?;
+        Ok(Prepared { mount, stat, at, path: &self.target.path, copies: self.copy_up })
+    }
+
+    /// What is left to do once it is attached.
+    pub(super) fn settle(&self, root: &RootFd, prepared: &Prepared) -> Result<(), Fault> {
+        let mount = prepared.mount.as_fd();
         if let Some(label) = &self.label {
-            let directory = file::list_at(mount.as_fd(), c".")?;
+            let directory = file::list_at(mount, c".")?;
             file::set_xattr(directory.as_fd(), c"security.selinux", label).map_err(|error| error.about(label))?;
         }
-        propagate(mount.as_fd(), &self.propagation)?;
-        verify(root, &self.target.path, &file::stat(mount.as_fd())?)?;
-        Ok(mount)
+        propagate(mount, &self.propagation)?;
+        verify(root, &self.target.path, &prepared.stat)
     }
 
     fn detached_or(&self, opened: Option<OwnedFd>, mode: Option<u32>) -> Result<OwnedFd, Fault> {
@@ -203,17 +213,31 @@ impl Filesystem {
         context.mount(self.flags).map_err(|error| context.explain(error, self.source()))
     }
 
-    fn mount_legacy(&self, legacy: &Legacy, root: &RootFd, target: BorrowedFd) -> Result<OwnedFd, Fault> {
-        file::enter(target)?;
+    /// A detached mount by mount(2), which gives no descriptor, and whose path could lead elsewhere by the time that one
+    /// is opened: so it is made on a directory that nobody else has, in a tmpfs over the mount point, and copied there.
+    fn mount_legacy(&self, legacy: &Legacy, at: BorrowedFd) -> Result<OwnedFd, Fault> {
+        let about = |error: crate::sys::SysError| error.about(&self.target.path);
+        let scratch = FsContext::open(c"tmpfs")?;
+        scratch.create()?;
+        let scratch = scratch.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
+        file::mkdir_at(scratch.as_fd(), MOUNT_POINT, 0o700)?;
+        attach(scratch.as_fd(), at).map_err(about)?;
+        let mount = self.mount_in_scratch(legacy, scratch.as_fd());
+        // Both are attached there still, and gone with this.
+        file::enter(scratch.as_fd())?;
+        detach_here().map_err(about)?;
+        file::enter(at)?;
+        let mount = mount?;
+        let flags = Attributes { set: self.flags, clear: attr::ATIME_FIELD };
+        set_attributes(mount.as_fd(), flags, Depth::One).map_err(about)?;
+        Ok(mount)
+    }
+
+    fn mount_in_scratch(&self, legacy: &Legacy, scratch: BorrowedFd) -> Result<OwnedFd, Fault> {
+        file::enter(open_itself_at(scratch, MOUNT_POINT)?.as_fd())?;
         mount_here(&legacy.source, &self.kind, legacy.flags, &legacy.data)
             .map_err(|error| error.about(&self.target.path))?;
-        let mount = root.open(&self.target.path, self.target.links).map_err(|error| error.about(&self.target.path))?;
-        if file::stat(mount.as_fd())?.mount == file::stat(target)?.mount {
-            return Err(Fault::new("mount", Errno::ESTALE, "the mount point was moved while it was mounted on"));
-        }
-        let flags = Attributes { set: self.flags, clear: attr::ATIME_FIELD };
-        set_attributes(mount.as_fd(), flags, Depth::One).map_err(|error| error.about(&self.target.path))?;
-        Ok(mount)
+        Ok(copy_tree(open_itself_at(scratch, MOUNT_POINT)?.as_fd(), Depth::One)?)
     }
 
     /// What an error without words of the kernel is about.
@@ -258,7 +282,7 @@ fn parameters(request: &Request, label: Option<Label>) -> anyhow::Result<Vec<(CS
     let options = &request.options;
     let mut parameters = Vec::new();
     if let Some(source) = request.source.filter(|source| !source.as_os_str().is_empty()) {
-        parameters.push((c"source".to_owned(), Some(super::mount::c_path(source).context("source")?)));
+        parameters.push((c"source".to_owned(), Some(c_path(source).context("source")?)));
     }
     if let Some((_, subtype)) = request.kind.split_once('.') {
         parameters.push((c"subtype".to_owned(), Some(CString::new(subtype).context("type")?)));

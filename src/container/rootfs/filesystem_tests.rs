@@ -19,7 +19,11 @@ fn apply(dir: &Directory, mount: Value) -> Result<(), Fault> {
         unseen: true,
         id_mappings: (&[], &[]),
     };
-    Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 0).unwrap().mount.apply(&dir.root(), None)
+    Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 0, &[])
+        .unwrap()
+        .mount
+        .apply(&dir.root(), None)
+        .map(drop)
 }
 
 fn mode(path: &Path) -> u32 {
@@ -176,7 +180,7 @@ fn a_label_has_the_option_that_is_asked_for() {
                 unseen: true,
             };
             let mount = serde_json::from_value(json!({ "destination": "/t", "type": "tmpfs" })).unwrap();
-            let fault = Mount::compile(&mount, &context, 0).unwrap().mount.apply(&dir.root(), None).unwrap_err();
+            let fault = Mount::compile(&mount, &context, 0, &[]).unwrap().mount.apply(&dir.root(), None).unwrap_err();
             assert!(fault.to_string().contains(&format!("Unknown parameter '{option}'")), "{fault}");
         }
     });

@@ -20,7 +20,7 @@ fn compiled(mount: Value, own: &[(u32, u32, u32)]) -> Result<Option<(Option<usiz
         unseen: true,
         id_mappings: (&own, &own),
     };
-    let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 3)?;
+    let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 3, &[])?;
     let id_map = match &compiled.mount {
         Mount::Bind(bind) => bind.id_map,
         Mount::Filesystem(filesystem) => filesystem.id_map,

@@ -5,10 +5,13 @@ use core::ffi::CStr;
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use anyhow::Context as _;
 
-use super::mount::{verify, words};
+use super::held::Held;
+use super::mount::words;
+use super::target::verify;
 use crate::error::field;
 use crate::sys::file::{self, magic};
 use crate::sys::mount::{Attributes, Depth, FsContext, attach, attr, copy_tree, set_attributes};
@@ -138,15 +141,20 @@ impl ReadonlyRoot {
 }
 
 /// Makes a mount read-only that had to be writable until devices and mount points were made in it: `/dev`, any tmpfs.
-#[derive(PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct LateReadonly {
     pub(super) path: CString,
+    pub(super) mount: Rc<Held>,
 }
 
 impl LateReadonly {
-    pub fn apply(&self, root: &RootFd) -> Result<(), Fault> {
-        let mount = root.open(&self.path, Links::Follow).map_err(|error| error.about(&self.path))?;
-        set_attributes(mount.as_fd(), READ_ONLY, Depth::One).map_err(|error| error.about(&self.path))
+    /// Of the very mount that was made: its path may lead to another by now.
+    pub fn apply(&self) -> Result<(), Fault> {
+        self.apply_to(self.mount.mount()?)
+    }
+
+    pub(super) fn apply_to(&self, mount: BorrowedFd) -> Result<(), Fault> {
+        set_attributes(mount, READ_ONLY, Depth::One).map_err(|error| error.about(&self.path))
     }
 }
 
@@ -159,7 +167,8 @@ fn container_paths(paths: &[String], field: &str) -> anyhow::Result<Vec<CString>
     paths.iter().enumerate().map(compile).collect()
 }
 
-/// The file `path` in the container, or none if there is none.
+/// The file `path` in the container, or none if there is none. Follows links, as runc does: images have /run as a link,
+/// and what is masked or made read-only is what was opened.
 fn open_existing(root: &RootFd, path: &CStr) -> Result<Option<OwnedFd>, Fault> {
     match root.open(path, Links::Follow) {
         Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) => Ok(None),

@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod copy_up;
 pub mod enter;
 pub mod filesystem;
+pub mod held;
 pub mod hot;
 pub mod idmap;
 pub mod mask;
@@ -19,6 +20,7 @@ pub mod options;
 pub mod pivot;
 pub mod propagation;
 pub mod remount;
+pub mod target;
 
 #[cfg(test)]
 mod userns_tests;

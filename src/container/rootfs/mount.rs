@@ -2,25 +2,27 @@
 //! cgroups. runtime-spec config.md, "Mounts".
 
 use core::ffi::CStr;
-use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
+use std::rc::Rc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use oci_spec::runtime::{self, LinuxIdMapping};
 
 use super::bind::Bind;
 use super::cgroup::{CgroupMount, CgroupView};
+use super::copy_up::copy_up;
 use super::filesystem::Filesystem;
+use super::held::{Earlier, Held};
 use super::idmap::{self, IdMap, Mappings, UserNamespaces};
 use super::mask::LateReadonly;
 use super::options::{Options, Symlinks};
 use super::remount::Remount;
-use crate::sys::file::{self, Stat, magic};
-use crate::sys::mount::{Depth, Sharing, attr, set_sharing};
-use crate::sys::path::{Links, RootFd, open_itself_at};
+use super::target::{Target, clean};
+use crate::sys::file::{self, Stat};
+use crate::sys::mount::{Depth, Sharing, attach, attr, set_sharing};
+use crate::sys::path::RootFd;
 use crate::sys::{Errno, Fault, Text, ids};
 
 /// An SELinux label for filesystems.
@@ -53,6 +55,10 @@ pub struct Context<'a> {
 /// What an entry of `mounts` comes to.
 pub struct Compiled {
     pub mount: Mount,
+    /// What is made of it, for later steps.
+    pub held: Rc<Held>,
+    /// For the entries that follow; a remount makes no mount.
+    pub earlier: Option<Earlier>,
     /// To be applied when all mount points, devices and links are made.
     pub late: Option<LateReadonly>,
     /// The mappings of the user namespace that is to be made for this mount.
@@ -61,7 +67,7 @@ pub struct Compiled {
 }
 
 /// One entry of `mounts`, ready to be mounted.
-#[derive(PartialEq, Debug)]
+#[derive(Debug)]
 pub enum Mount {
     Bind(Bind),
     Filesystem(Filesystem),
@@ -79,8 +85,14 @@ impl Context<'_> {
 }
 
 impl Mount {
-    /// The entry `mount`; a user namespace that it needs made for its mapping will have the number `next`.
-    pub fn compile(mount: &runtime::Mount, context: &Context, next: usize) -> anyhow::Result<Compiled> {
+    /// The entry `mount`; a user namespace that it needs made for its mapping will have the number `next`. `earlier` are
+    /// the entries before it.
+    pub fn compile(
+        mount: &runtime::Mount,
+        context: &Context,
+        next: usize,
+        earlier: &[Earlier],
+    ) -> anyhow::Result<Compiled> {
         let mut warnings = Vec::new();
         let options = mount.options().as_deref().unwrap_or_default();
         let parsed = Options::parse(options);
@@ -105,9 +117,10 @@ impl Mount {
             follows || is_bind && !request.options.remount,
             "options: copy-symlink, src-nofollow and dest-nofollow are for bind mounts"
         );
-        let mut late = None;
+        let (mut late, held) = (None, Rc::new(Held::default()));
+        let path = request.target.path.clone();
         let mount = match request.kind {
-            _ if request.options.remount => Self::Remount(Remount::compile(request)?),
+            _ if request.options.remount => Self::Remount(Remount::compile(request, earlier)?),
             _ if is_bind => Self::Bind(Bind::compile(request, context, &mut warnings)?),
             "" => bail!("type: missing (only bind mounts do without)"),
             "cgroup" => Self::Cgroup(Box::new(CgroupMount::compile(request, context)?)),
@@ -116,11 +129,13 @@ impl Mount {
                 Self::Sysfs(Box::new((Filesystem::compile(request, context.label)?, bind)))
             }
             _ => {
-                late = request.late_readonly();
+                late = request.late_readonly(&held);
                 Self::Filesystem(Filesystem::compile(request, context.label)?)
             }
         };
-        Ok(Compiled { mount, late, mappings: mappings.flatten(), warnings })
+        let is_made = !matches!(mount, Self::Remount(_));
+        let earlier = is_made.then(|| Earlier { path, mount: held.clone() });
+        Ok(Compiled { mount, held, earlier, late, mappings: mappings.flatten(), warnings })
     }
 
     /// Whether the owners of its files are mapped.
@@ -149,18 +164,77 @@ impl Mount {
         }
     }
 
-    /// Mounts it below `root`; what is missing of the mount point is made. `opened` is what [`Mount::open`] returned.
-    pub fn apply(&self, root: &RootFd, opened: Option<OwnedFd>) -> Result<(), Fault> {
+    /// Mounts it below `root` and returns the mount, if it is one; what is missing of the mount point is made. `opened` is
+    /// what [`Mount::open`] returned.
+    pub fn apply(&self, root: &RootFd, opened: Option<OwnedFd>) -> Result<Option<OwnedFd>, Fault> {
         match self {
-            Self::Bind(bind) => bind.apply(root, opened),
-            Self::Filesystem(filesystem) => filesystem.mount(root, opened).map(drop),
-            Self::Remount(remount) => remount.apply(root),
-            Self::Cgroup(cgroup) => cgroup.apply(root),
-            Self::Sysfs(sysfs) => match sysfs.0.mount(root, opened) {
-                Err(fault) if fault.errno == Errno::EPERM => sysfs.1.apply(root, None),
-                done => done.map(drop),
+            Self::Remount(remount) => remount.apply(root).map(|()| None),
+            Self::Cgroup(cgroup) => cgroup.apply(root).map(Some),
+            _ => match self.prepare(root, opened)? {
+                Some(prepared) => {
+                    prepared.copy_up()?;
+                    prepared.attach()?;
+                    self.settle(root, &prepared)?;
+                    Ok(Some(prepared.mount))
+                }
+                None => Ok(None),
             },
         }
+    }
+
+    /// All that comes before the mount is attached. None: it is no mount, and done.
+    pub(super) fn prepare(&self, root: &RootFd, opened: Option<OwnedFd>) -> Result<Option<Prepared<'_>>, Fault> {
+        match self {
+            Self::Bind(bind) => bind.prepare(root, opened),
+            Self::Filesystem(filesystem) => filesystem.prepare(root, opened).map(Some),
+            Self::Sysfs(sysfs) => match sysfs.0.prepare(root, opened) {
+                Err(fault) if fault.errno == Errno::EPERM => sysfs.1.prepare(root, None),
+                done => done.map(Some),
+            },
+            Self::Remount(_) | Self::Cgroup(_) => Err(Fault::new("move_mount", Errno::EINVAL, "no mount of its own")),
+        }
+    }
+
+    /// All that can be done only once it is attached.
+    pub(super) fn settle(&self, root: &RootFd, prepared: &Prepared) -> Result<(), Fault> {
+        match self {
+            Self::Bind(bind) => bind.settle(root, prepared),
+            Self::Filesystem(filesystem) => filesystem.settle(root, prepared),
+            // Both have the same options and the same place.
+            Self::Sysfs(sysfs) => sysfs.1.settle(root, prepared),
+            Self::Remount(_) | Self::Cgroup(_) => Ok(()),
+        }
+    }
+}
+
+/// A mount with all its flags, still detached, and the directory or file that it goes onto.
+pub(super) struct Prepared<'a> {
+    pub mount: OwnedFd,
+    /// What the mount shows.
+    pub stat: Stat,
+    pub at: OwnedFd,
+    /// For messages.
+    pub path: &'a CStr,
+    /// Whether it starts with a copy of what it hides.
+    pub copies: bool,
+}
+
+impl Prepared<'_> {
+    /// What a tmpfs is to have a copy of: the directory that it will be mounted on, and no other.
+    pub fn hidden(&self) -> Result<Option<OwnedFd>, Fault> {
+        let list = || file::list_at(self.at.as_fd(), c".").map_err(|error| error.about(self.path));
+        self.copies.then(list).transpose()
+    }
+
+    fn copy_up(&self) -> Result<(), Fault> {
+        match self.hidden()? {
+            Some(hidden) => copy_up(hidden.as_fd(), self.mount.as_fd()),
+            None => Ok(()),
+        }
+    }
+
+    pub fn attach(&self) -> Result<(), Fault> {
+        attach(self.mount.as_fd(), self.at.as_fd()).map_err(|error| error.about(self.path))
     }
 }
 
@@ -187,137 +261,13 @@ pub(super) struct Request<'a> {
 
 impl Request<'_> {
     /// A read-only tmpfs, or `/dev`, stays writable until mount points, devices and links are made in it.
-    fn late_readonly(&self) -> Option<LateReadonly> {
+    fn late_readonly(&self, held: &Rc<Held>) -> Option<LateReadonly> {
         let read_only = self.options.flags.mount.set & attr::RDONLY != 0;
         let is_late = self.kind == "tmpfs" || self.target.path.as_bytes() == b"/dev";
-        (read_only && is_late).then(|| LateReadonly { path: self.target.path.clone() })
-    }
-}
-
-/// Where something is mounted: a path in the container.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Target {
-    pub path: CString,
-    pub links: Links,
-    /// Whether the mount point may lie on a procfs: other mounts there would lead the writes of labels and sysctls
-    /// astray, ours and those of programs in the container (CVE-2019-16884).
-    pub on_proc: bool,
-    /// Whether a symlink there is the mount point, and not where it leads.
-    pub itself: bool,
-}
-
-/// Files of /proc that lxcfs and its like emulate; nothing else below it may be covered. As runc has it, but for
-/// [`SHORT_LIVED`].
-const EMULATED: &[&str] = &[
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/loadavg",
-    "/proc/slabinfo",
-    "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/crypto/fips_enabled",
-];
-
-/// On runc's list as well, but the kernel makes the directory entry anew at each lookup, and detaches a mount on the old
-/// one (proc_net_d_revalidate): no program would ever see what is mounted there.
-const SHORT_LIVED: &str = "/proc/net/dev";
-
-impl Target {
-    fn compile(destination: &Path, warnings: &mut Vec<String>) -> anyhow::Result<Self> {
-        let path = destination_of(destination)?;
-        if !destination.is_absolute() {
-            let (given, taken) = (destination.display(), path.display());
-            warnings.push(format!("destination: {given} is relative, which is deprecated: taken as {taken}"));
-        }
-        ensure!(
-            path != Path::new(SHORT_LIVED),
-            "destination: {SHORT_LIVED}: the kernel detaches a mount there at the next look at the file"
-        );
-        let emulated = EMULATED.iter().any(|file| path == Path::new(file));
-        let inside_proc = path.starts_with("/proc") && path != Path::new("/proc");
-        ensure!(!inside_proc || emulated, "destination: {}: nothing may be mounted inside /proc", path.display());
-        let path = c_path(&path).context("destination")?;
-        Ok(Self { path, links: Links::Follow, on_proc: emulated, itself: false })
-    }
-
-    /// A mount point in a tree of our own.
-    pub fn plain(name: &str) -> anyhow::Result<Self> {
-        Ok(Self { path: CString::new(name)?, links: Links::Follow, on_proc: false, itself: false })
-    }
-
-    /// The directory to mount on, made if it is missing.
-    pub fn directory(&self, root: &RootFd) -> Result<OwnedFd, Fault> {
-        let fd = root.target_dir(&self.path, self.links).map_err(|error| self.explain(error))?;
-        self.checked(fd)
-    }
-
-    /// The file to mount on, made if it is missing.
-    pub fn file(&self, root: &RootFd) -> Result<OwnedFd, Fault> {
-        if self.itself {
-            match self.open_itself(root) {
-                Err(error) if error.errno == Errno::ENOENT => {}
-                Err(error) => return Err(self.explain(error)),
-                Ok(fd) => return self.checked(fd),
-            }
-        }
-        let fd = root.target_file(&self.path).map_err(|error| self.explain(error))?;
-        self.checked(fd)
-    }
-
-    /// What is there, a symlink as such.
-    fn open_itself(&self, root: &RootFd) -> crate::sys::Result<OwnedFd> {
-        let (above, name) = root.parent(&self.path, self.links)?;
-        open_itself_at(above.as_fd(), name)
-    }
-
-    /// Makes the symlink to `to` there; one that is there already must lead to the same.
-    pub fn make_link(&self, root: &RootFd, to: &CStr) -> Result<(), Fault> {
-        let (above, name) = root.parent(&self.path, self.links).map_err(|error| self.explain(error))?;
-        match file::symlink_at(to, above.as_fd(), name) {
-            Err(error) if error.errno == Errno::EEXIST => {
-                let mut buffer = [0; 4096];
-                let there = file::readlink_at(above.as_fd(), name, &mut buffer);
-                if there.is_ok_and(|there| there == to.to_bytes()) { Ok(()) } else { Err(self.explain(error)) }
-            }
-            made => made.map_err(|error| self.explain(error)),
-        }
-    }
-
-    /// Fails if the path does not lead to the mount that `mount` is the root of.
-    pub fn verify(&self, root: &RootFd, mount: &Stat) -> Result<(), Fault> {
-        // A mounted symlink would be followed like any other.
-        if self.itself || mount.kind() == file::kind::SYMLINK {
-            let there = self.open_itself(root).map_err(|error| error.about(&self.path))?;
-            return verify_at(there.as_fd(), &self.path, mount);
-        }
-        verify(root, &self.path, mount)
-    }
-
-    /// The directory to mount on, if there is one already.
-    pub fn existing(&self, root: &RootFd) -> Result<Option<OwnedFd>, Fault> {
-        match root.open(&self.path, self.links) {
-            Err(error) if error.errno == Errno::ENOENT => Ok(None),
-            Err(error) => Err(self.explain(error)),
-            Ok(fd) => self.checked(fd).map(Some),
-        }
-    }
-
-    fn checked(&self, fd: OwnedFd) -> Result<OwnedFd, Fault> {
-        if !self.on_proc && file::fs_type(fd.as_fd())? == magic::PROC {
-            return Err(words("move_mount", Errno::EPERM, &[self.path.as_bytes(), b" lies inside a procfs"]));
-        }
-        Ok(fd)
-    }
-
-    fn explain(&self, error: crate::sys::SysError) -> Fault {
-        if error.errno == Errno::ELOOP && self.links == Links::Refuse {
-            let path = self.path.as_bytes();
-            return words(error.call, error.errno, &[path, b" must be a directory, and no symlink may lead there"]);
-        }
-        error.about(&self.path)
+        (read_only && is_late).then(|| {
+            held.want();
+            LateReadonly { path: self.target.path.clone(), mount: held.clone() }
+        })
     }
 }
 
@@ -329,55 +279,11 @@ pub(super) fn propagate(mount: BorrowedFd, wanted: &[(Sharing, Depth)]) -> Resul
     Ok(())
 }
 
-/// Fails if `path` does not lead to the mount that `mount` is the root of: somebody moved the mount point away (CVE-2021-30465).
-pub(super) fn verify(root: &RootFd, path: &CStr, mount: &Stat) -> Result<(), Fault> {
-    let there = root.open(path, Links::Follow).map_err(|error| error.about(path))?;
-    verify_at(there.as_fd(), path, mount)
-}
-
-fn verify_at(there: BorrowedFd, path: &CStr, mount: &Stat) -> Result<(), Fault> {
-    if file::stat(there)?.mount == mount.mount {
-        return Ok(());
-    }
-    Err(words("move_mount", Errno::ESTALE, &[path.to_bytes(), b" was moved while it was mounted on"]))
-}
-
 /// A failure in words of ours.
 pub(super) fn words(call: &'static str, errno: Errno, parts: &[&[u8]]) -> Fault {
     let mut detail = Text::default();
     parts.iter().for_each(|part| detail.push(part));
     Fault { call, errno, detail }
-}
-
-/// Where `path` of config.json is in the container: not the root itself.
-fn destination_of(path: &Path) -> anyhow::Result<PathBuf> {
-    ensure!(!path.as_os_str().is_empty(), "destination: missing");
-    let path = clean(path);
-    ensure!(path != Path::new("/"), "destination: a mount on / would hide the root filesystem");
-    Ok(path)
-}
-
-/// A destination as the kernel takes it.
-pub(super) fn destination(path: &Path) -> anyhow::Result<CString> {
-    c_path(&destination_of(path)?).context("destination")
-}
-
-/// `path` as an absolute one without `.`, `..` and doubled slashes.
-fn clean(path: &Path) -> PathBuf {
-    let mut cleaned = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => cleaned.push(name),
-            Component::ParentDir => drop(cleaned.pop()),
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    cleaned
-}
-
-/// `path` as the kernel takes it.
-pub(super) fn c_path(path: &Path) -> anyhow::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).with_context(|| format!("{}", path.display()))
 }
 
 impl fmt::Display for Mount {

@@ -1,10 +1,14 @@
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::super::target::c_path;
 use super::*;
+use crate::sys::file::magic;
 use crate::sys::mount::detach;
+use crate::sys::path::Links;
 use crate::sys::scratch::{Directory, exchange, in_mount_namespace, mount_line};
 
 fn context(bundle: &Path) -> Context<'_> {
@@ -20,7 +24,7 @@ fn context(bundle: &Path) -> Context<'_> {
 }
 
 fn compile(mount: Value) -> anyhow::Result<Compiled> {
-    Mount::compile(&serde_json::from_value(mount).unwrap(), &context(Path::new("/bundle")), 0)
+    Mount::compile(&serde_json::from_value(mount).unwrap(), &context(Path::new("/bundle")), 0, &[])
 }
 
 fn text(mount: Value) -> String {
@@ -33,8 +37,8 @@ fn error(mount: Value) -> String {
 
 /// Compiles and applies `mount` with the root of a container at `dir`/rootfs.
 fn apply(dir: &Directory, mount: Value) -> Result<(), Fault> {
-    let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context(dir.path()), 0).unwrap();
-    compiled.mount.apply(&root(dir), None)
+    let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context(dir.path()), 0, &[]).unwrap();
+    compiled.mount.apply(&root(dir), None).map(drop)
 }
 
 fn root(dir: &Directory) -> RootFd {
@@ -110,13 +114,13 @@ fn a_read_only_tmpfs_stays_writable_until_all_is_made() {
     in_mount_namespace(|| {
         let dir = Directory::new();
         let mount = json!({ "destination": "/t", "type": "tmpfs", "options": ["ro", "nosuid"] });
-        let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context(dir.path()), 0).unwrap();
+        let compiled = Mount::compile(&serde_json::from_value(mount).unwrap(), &context(dir.path()), 0, &[]).unwrap();
         let root = root(&dir);
-        compiled.mount.apply(&root, None).unwrap();
+        compiled.held.keep(compiled.mount.apply(&root, None).unwrap());
         fs::create_dir(dir.join("rootfs/t/below")).unwrap();
         let late = compiled.late.unwrap();
         assert_eq!(late.to_string(), "read-only mount /t");
-        late.apply(&root).unwrap();
+        late.apply().unwrap();
         assert!(fs::create_dir(dir.join("rootfs/t/other")).is_err());
         assert!(mount_line(&dir.join("rootfs/t")).unwrap().contains(" ro,nosuid,"));
     });
@@ -265,6 +269,68 @@ fn a_remount_changes_flags_and_options_of_what_is_there() {
         let line = mount_line(&dir.join("rootfs/t")).unwrap();
         assert!(line.contains(" ro,nosuid,relatime") && line.contains(" rw,size=2048k"), "{line}");
     });
+}
+
+/// What a shared volume or an image can do between two entries: a link where an earlier entry is mounted.
+#[test]
+fn what_changes_a_mount_later_changes_that_of_its_entry_and_none_that_a_link_leads_to() {
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        let root = root(&dir);
+        let mut earlier = Vec::new();
+        let mut compile = |mount: Value| {
+            let mount = serde_json::from_value(mount).unwrap();
+            let mut compiled = Mount::compile(&mount, &context(dir.path()), 0, &earlier).unwrap();
+            earlier.extend(compiled.earlier.take());
+            compiled
+        };
+        let all = [
+            compile(json!({ "destination": "/kept", "type": "tmpfs", "options": ["nosuid"] })),
+            compile(json!({ "destination": "/v/t", "type": "tmpfs", "options": ["ro"] })),
+            compile(json!({ "destination": "/v/u", "type": "tmpfs" })),
+            compile(json!({ "destination": "/v/u", "options": ["remount", "noexec"] })),
+            compile(json!({ "destination": "/v/w", "options": ["remount", "suid"] })),
+            compile(json!({ "destination": "/kept/../v/nothing", "options": ["remount", "suid"] })),
+        ];
+        for entry in &all[..3] {
+            entry.held.keep(entry.mount.apply(&root, None).unwrap());
+        }
+        let flags = |fd: &OwnedFd| {
+            let number = file::stat(fd.as_fd()).unwrap().mount.to_string();
+            let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            let line = table.lines().find(|line| line.split(' ').next() == Some(&number)).unwrap();
+            line.split(' ').nth(5).unwrap().to_owned()
+        };
+        let [kept, late, made] = [c"/kept", c"/v/t", c"/v/u"].map(|path| root.open(path, Links::Refuse).unwrap());
+        // Over both, a directory with links in their places.
+        apply(&dir, json!({ "destination": "/v", "type": "tmpfs" })).unwrap();
+        for name in ["t", "u", "w"] {
+            symlink("/kept", dir.join("rootfs/v").join(name)).unwrap();
+        }
+        fs::create_dir(dir.join("rootfs/v/nothing")).unwrap();
+        all[1].late.as_ref().unwrap().apply().unwrap();
+        all[3].mount.apply(&root, None).unwrap();
+        assert_eq!(all[4].mount.apply(&root, None).unwrap_err().errno, Errno::ELOOP);
+        assert_eq!(all[5].mount.apply(&root, None).unwrap_err().errno, Errno::EINVAL);
+        assert_eq!(
+            [flags(&kept), flags(&late), flags(&made)],
+            ["rw,nosuid,relatime", "ro,relatime", "rw,noexec,relatime"]
+        );
+        // And without a link, by a directory that was moved.
+        fs::remove_file(dir.join("rootfs/v/w")).unwrap();
+        fs::create_dir(dir.join("rootfs/v/w")).unwrap();
+        move_mount_to(&kept, &root, c"/v/w");
+        let error = all[4].mount.apply(&root, None).unwrap_err();
+        assert_eq!(
+            (error.errno, error.detail.to_string().as_str()),
+            (Errno::ESTALE, "/v/w leads to the mount of another entry")
+        );
+        assert_eq!(flags(&kept), "rw,nosuid,relatime");
+    });
+}
+
+fn move_mount_to(mount: &OwnedFd, root: &RootFd, to: &CStr) {
+    attach(mount.as_fd(), root.open(to, Links::Refuse).unwrap().as_fd()).unwrap();
 }
 
 /// Mounts on /a/b while another thread exchanges /a for `other` all the time: every mount is inside the root, or there

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::enter::Place;
-use super::mount::c_path;
 use super::propagation::Propagation;
+use super::target::c_path;
 use crate::sys::mount::{Depth, FsContext, Sharing, attach, detach, detach_here, pivot_root_here, set_sharing};
 use crate::sys::path::RootFd;
 use crate::sys::{Errno, Fault, file};

@@ -36,7 +36,7 @@ fn enter(rootfs: &Path, propagation: Option<&str>, mounts: Value, cgroup: Option
     };
     for mount in mounts.as_array().unwrap() {
         let mount = serde_json::from_value(mount.clone()).unwrap();
-        Mount::compile(&mount, &context, 0).unwrap().mount.apply(&root, None).unwrap();
+        Mount::compile(&mount, &context, 0, &[]).unwrap().mount.apply(&root, None).unwrap();
     }
     root
 }

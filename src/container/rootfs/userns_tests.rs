@@ -40,7 +40,7 @@ fn apply(dir: &Directory, root: &RootFd, mount: Value) -> Result<(), Fault> {
         unseen: true,
         id_mappings: (&[], &[]),
     };
-    Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 0).unwrap().mount.apply(root, None)
+    Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 0, &[]).unwrap().mount.apply(root, None).map(drop)
 }
 
 #[test]
@@ -115,9 +115,9 @@ fn locked_flags_of_a_source_stay_and_asking_for_less_says_so() {
             unseen: true,
             id_mappings: (&[], &[]),
         };
-        let compiled = Mount::compile(&serde_json::from_value(tmpfs).unwrap(), &context, 0).unwrap();
-        compiled.mount.apply(&host, None).unwrap();
-        compiled.late.unwrap().apply(&host).unwrap();
+        let compiled = Mount::compile(&serde_json::from_value(tmpfs).unwrap(), &context, 0, &[]).unwrap();
+        compiled.held.keep(compiled.mount.apply(&host, None).unwrap());
+        compiled.late.unwrap().apply().unwrap();
         in_user_namespace(|| {
             let root = enter(&dir);
             apply(&dir, &root, json!({ "destination": "/a", "source": "data", "options": ["rbind", "noexec"] }))
