@@ -68,6 +68,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         draft.warnings.push("process.user.additionalGids: no effect with run.oci.keep_original_groups".to_owned());
     }
     draft.warnings.extend(cgroup.warnings().iter().cloned());
+    draft.warnings.extend(linux.seccomp().iter().flat_map(seccomp::warnings));
     let intel_rdt = container.intel_rdt()?;
     let waits =
         Waits { id_maps: outside.is_some(), net_devices: !net_devices.is_empty(), unit: cgroup.takes_process() };

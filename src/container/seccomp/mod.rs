@@ -9,6 +9,7 @@
 
 mod arch;
 mod bpf;
+mod lint;
 mod notify;
 mod program;
 mod raw;
@@ -62,6 +63,8 @@ const RET_USER_NOTIF: u32 = 0x7fc0_0000;
 const RET_TRACE: u32 = 0x7ff0_0000;
 const RET_LOG: u32 = 0x7ffc_0000;
 const RET_ALLOW: u32 = 0x7fff_0000;
+/// SECCOMP_RET_ACTION_FULL.
+const RET_ACTION: u32 = 0xffff_0000;
 const FLAG_TSYNC: u32 = 1;
 const FLAG_LOG: u32 = 1 << 1;
 const FLAG_SPEC_ALLOW: u32 = 1 << 2;
@@ -100,6 +103,11 @@ pub fn compile_raw(program: &str, spec: Option<&LinuxSeccomp>, receiver: Option<
     let agent = if notifies { Some(notify::of_raw(spec, receiver)?) } else { None };
     let flags = spec.map_or(Ok(FLAG_SPEC_ALLOW), |spec| flags(spec, notifies))?;
     Ok(Filter { program, flags, calls: 0, agent, handover: Handover::Taken })
+}
+
+/// What a profile that compiles says, but its author may not have meant.
+pub fn warnings(spec: &LinuxSeccomp) -> Vec<String> {
+    lint::warnings(spec)
 }
 
 /// The program of a profile; errors name the field.

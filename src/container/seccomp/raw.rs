@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{MAX_INSTRUCTIONS, RET_USER_NOTIF, bpf};
+use super::{MAX_INSTRUCTIONS, RET_ACTION, RET_USER_NOTIF, bpf};
 use crate::sys::seccomp::Instruction;
 
 /// The program that `text` holds. What it does is the kernel's to check.
@@ -23,11 +23,10 @@ pub(super) fn program(text: &str) -> Result<Vec<Instruction>> {
 
 /// Whether some path of the program ends in a notification.
 pub(super) fn notifies(program: &[Instruction]) -> bool {
-    const ACTION: u32 = 0xffff_0000;
     // A value that is computed may be anything.
     const RETURN_ACCUMULATOR: u16 = 0x16;
     let may = |one: &Instruction| {
-        one.code == RETURN_ACCUMULATOR || one.code == bpf::RETURN && one.k & ACTION == RET_USER_NOTIF
+        one.code == RETURN_ACCUMULATOR || one.code == bpf::RETURN && one.k & RET_ACTION == RET_USER_NOTIF
     };
     program.iter().any(may)
 }

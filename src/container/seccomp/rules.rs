@@ -1,7 +1,8 @@
 //! The rules of a profile, for one ABI: which system call has which verdict.
 //!
 //! As libseccomp has it, a rule without conditions decides its call, wherever it stands: the first such rule. Otherwise
-//! the call's conditional rules are tried in [`Clause::before`]'s order, and the default action is for the rest.
+//! the call's conditional rules are tried in the order of [`arrange`], and the default action is for the rest
+//! (docs/decisions/0002-seccomp-compiler.md).
 
 #![expect(clippy::indexing_slicing, reason = "compiled in the runtime, where a panic would only end a command")]
 
@@ -9,6 +10,7 @@ use std::cmp::Ordering;
 
 use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
+use super::RET_ACTION;
 use super::arch::{Abi, Multiplexed};
 use super::table::{Call, Search};
 
@@ -135,23 +137,70 @@ fn fold(abi: &Abi, uses: &[Use<'_>], chains: &mut Vec<Chain>) -> Verdict {
         return Verdict::Return(*verdict);
     }
     let mut arms: Vec<(Clause, u32)> = Vec::new();
+    let mut plain: Option<u32> = None;
     for one in uses {
         let clause = one.clause.for_abi(abi, one.selector);
         if clause.0.is_empty() {
-            return Verdict::Return(one.verdict);
+            // The profile of Podman allows setns(2) first, and denies it later: it counts on this.
+            plain.get_or_insert(one.verdict);
+            continue;
         }
-        // Two rules with the same conditions and other actions: the first one wins. libseccomp refuses the second.
-        if !arms.iter().any(|(known, _)| *known == clause) {
-            arms.push((clause, one.verdict));
+        // libseccomp refuses rules with the same conditions and other actions.
+        match arms.iter_mut().find(|(known, _)| *known == clause) {
+            Some((_, verdict)) => *verdict = stricter(*verdict, one.verdict),
+            None => arms.push((clause, one.verdict)),
         }
     }
-    arms.sort_by(|(a, _), (b, _)| a.before(b));
+    if let Some(verdict) = plain {
+        return Verdict::Return(verdict);
+    }
+    arrange(&mut arms);
     let chain = Chain { wide: abi.wide, arms };
     let index = chains.iter().position(|known| *known == chain).unwrap_or_else(|| {
         chains.push(chain);
         chains.len() - 1
     });
     Verdict::Chain(index)
+}
+
+/// Puts the conditional rules of one call into the order in which they are tried.
+///
+/// That only matters where two of them, with different actions, hold for the same arguments. It is libseccomp's order
+/// where libseccomp keeps to one, whatever the order of the rules; otherwise the strictest of those that hold decides.
+fn arrange(arms: &mut [(Clause, u32)]) {
+    arms.sort_by(|(a, _), (b, _)| a.before(b));
+    let agree = arms.windows(2).all(|pair| pair[0].1 == pair[1].1);
+    if !agree && !is_orderly(arms) {
+        arms.sort_by_key(|(_, verdict)| strictness(*verdict));
+    }
+}
+
+/// Whether libseccomp tries these rules in [`Clause::before`]'s order. Its tree shares nodes between rules: those of
+/// inequalities, of upper bounds, of masks, and of lower bounds beside other conditions may keep the action of the rule
+/// that came first; and of two rules of which one has the conditions of the other and more, it refuses or forgets the
+/// second.
+fn is_orderly(arms: &[(Clause, u32)]) -> bool {
+    let conditions = || arms.iter().flat_map(|(clause, _)| &clause.0);
+    let equal = |condition: &Condition| condition.operator == Operator::ScmpCmpEq;
+    let lower = |condition: &Condition| matches!(condition.operator, Operator::ScmpCmpGe | Operator::ScmpCmpGt);
+    let single = arms.iter().all(|(clause, _)| clause.0.len() == 1);
+    let begins = |a: &Clause, b: &Clause| a.0.iter().zip(&b.0).all(|(a, b)| a.rank() == b.rank());
+    let apart = |at: usize| {
+        let (clause, verdict) = &arms[at];
+        !arms[at + 1..].iter().any(|(other, different)| different != verdict && begins(clause, other))
+    };
+    conditions().all(|condition| equal(condition) || single && lower(condition)) && (0..arms.len()).all(apart)
+}
+
+/// How little a verdict lets through, as the kernel orders them where several filters decide: the strictest is the
+/// smallest (seccomp(2); as signed numbers, without their data).
+pub(super) fn strictness(verdict: u32) -> i32 {
+    (verdict & RET_ACTION) as i32
+}
+
+/// The stricter one of two verdicts; of two that are as strict, the first.
+fn stricter(first: u32, second: u32) -> u32 {
+    if strictness(second) < strictness(first) { second } else { first }
 }
 
 impl Clause {
@@ -166,13 +215,9 @@ impl Clause {
         Self(conditions.collect())
     }
 
-    /// The order in which conditional rules of one call are tried, which only matters where two of them, with different
-    /// actions, hold for the same arguments.
-    ///
-    /// It is not the profile's but libseccomp's: a later argument before an earlier one; for one argument equality, then
-    /// upper bounds (the lower first), then lower bounds (the higher first); and what is satisfied by the same comparisons
-    /// and fewer of them before what needs more. Where libseccomp itself is not consistent (several upper bounds on one
-    /// argument, for one), this is still the order.
+    /// libseccomp's order, which is not the profile's: a later argument before an earlier one; for one argument equality,
+    /// then upper bounds (the lower first), then lower bounds (the higher first); and what is satisfied by the same
+    /// comparisons and fewer of them before what needs more.
     fn before(&self, other: &Self) -> Ordering {
         let pairs = self.0.iter().zip(&other.0);
         let different = pairs.map(|(mine, others)| others.rank().cmp(&mine.rank())).find(|order| order.is_ne());

@@ -3,6 +3,7 @@
 mod differential;
 mod interpreter;
 mod kernel;
+mod overlap;
 mod profiles;
 mod reference;
 
@@ -13,7 +14,7 @@ use super::arch::X32_BIT;
 use super::table::Column;
 use super::*;
 use interpreter::{Data, run};
-use profiles::{Kind, OPERATORS, Random, allow_list, calls, profile, random_profile};
+use profiles::{Kind, NAMES, OPERATORS, Random, allow_list, calls, profile, random_profile};
 
 fn compile(spec: &LinuxSeccomp) -> Result<Filter> {
     super::compile(spec, &Extra::default())
@@ -27,7 +28,8 @@ fn verdict_of(spec: &LinuxSeccomp, token: Arch, number: u32, args: [u64; 6]) -> 
 fn programs_do_what_the_profile_says() {
     for seed in 1..=400 {
         let mut random = Random(seed);
-        let kind = Kind { operators: OPERATORS, conditions: 3, several: true, one_action: seed % 2 == 0 };
+        let kind =
+            Kind { names: NAMES, operators: OPERATORS, conditions: [0, 3], several: true, one_action: seed % 2 == 0 };
         let spec = profile(random_profile(&mut random, &kind));
         let filter = compile(&spec).unwrap();
         for data in calls(&mut random, &spec, &filter, 3) {

@@ -46,9 +46,10 @@ pub(super) fn profile(value: Value) -> LinuxSeccomp {
 /// What random profiles are like.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
+    pub names: &'static [&'static str],
     pub operators: &'static [&'static str],
-    /// The most conditions in a rule.
-    pub conditions: usize,
+    /// The fewest and the most conditions in a rule.
+    pub conditions: [usize; 2],
     /// Calls can have several rules.
     pub several: bool,
     /// All rules of one call have the same action, so that they cannot contradict each other.
@@ -56,6 +57,53 @@ pub(super) struct Kind {
 }
 
 pub(super) const OPERATORS: &[&str] = &["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
+
+/// Calls of all kinds: some are not everywhere, some are multiplexed.
+pub(super) const NAMES: &[&str] = &[
+    "read",
+    "write",
+    "open",
+    "openat",
+    "close",
+    "clone",
+    "clone3",
+    "personality",
+    "socket",
+    "socketcall",
+    "ipc",
+    "semop",
+    "shmat",
+    "accept4",
+    "accept",
+    "send",
+    "ioctl",
+    "execve",
+    "mount",
+    "umount2",
+    "ptrace",
+    "kexec_load",
+    "bpf",
+    "setns",
+    "unshare",
+    "keyctl",
+    "reboot",
+    "time",
+    "stat",
+    "fstat64",
+    "futex_time64",
+    "clock_gettime64",
+    "set_tls",
+    "arch_prctl",
+    "sigreturn",
+    "preadv2",
+    "io_uring_setup",
+    "mknod",
+    "rt_sigaction",
+    "semget",
+];
+
+/// So few that nearly all rules overlap: calls that every architecture has, one of them multiplexed on x86 and PowerPC.
+pub(super) const FEW: &[&str] = &["personality", "ioctl", "socket"];
 
 pub(super) fn random_profile(random: &mut Random, kind: &Kind) -> Value {
     const ARCHITECTURES: [&[&str]; 9] = [
@@ -68,48 +116,6 @@ pub(super) fn random_profile(random: &mut Random, kind: &Kind) -> Value {
         &["SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32"],
         &["SCMP_ARCH_PPC64LE", "SCMP_ARCH_X86"],
         &["SCMP_ARCH_X86"],
-    ];
-    const NAMES: [&str; 40] = [
-        "read",
-        "write",
-        "open",
-        "openat",
-        "close",
-        "clone",
-        "clone3",
-        "personality",
-        "socket",
-        "socketcall",
-        "ipc",
-        "semop",
-        "shmat",
-        "accept4",
-        "accept",
-        "send",
-        "ioctl",
-        "execve",
-        "mount",
-        "umount2",
-        "ptrace",
-        "kexec_load",
-        "bpf",
-        "setns",
-        "unshare",
-        "keyctl",
-        "reboot",
-        "time",
-        "stat",
-        "fstat64",
-        "futex_time64",
-        "clock_gettime64",
-        "set_tls",
-        "arch_prctl",
-        "sigreturn",
-        "preadv2",
-        "io_uring_setup",
-        "mknod",
-        "rt_sigaction",
-        "semget",
     ];
     const ACTIONS: [(&str, Option<u32>); 9] = [
         ("SCMP_ACT_ALLOW", None),
@@ -146,13 +152,13 @@ pub(super) fn random_profile(random: &mut Random, kind: &Kind) -> Value {
     let mut named = std::collections::HashSet::new();
     let mut actions = std::collections::HashMap::new();
     for _ in 0..random.below(25) {
-        let name = *random.of(&NAMES);
+        let name = *random.of(kind.names);
         if !kind.several && !named.insert(name) {
             continue;
         }
         let chosen = *random.of(&ACTIONS);
         let (action, errno) = if kind.one_action { *actions.entry(name).or_insert(chosen) } else { chosen };
-        let count = [0, 1, 1, 1, 2, 2, 3][random.below(7)].min(kind.conditions);
+        let count = [0, 1, 1, 1, 2, 2, 3][random.below(7)].clamp(kind.conditions[0], kind.conditions[1]);
         let args: Vec<Value> = (0..count)
             .map(|_| {
                 let op = format!("SCMP_CMP_{}", random.of(kind.operators));

@@ -3,7 +3,10 @@
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperator as Operator};
 
 use super::super::arch::{Abi, Multiplexed, X32_BIT};
-use super::super::{RET_KILL_THREAD, default_verdict, stub, table, verdict};
+use super::super::{
+    RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS, RET_KILL_THREAD, RET_LOG, RET_TRACE, RET_TRAP, RET_USER_NOTIF,
+    default_verdict, stub, table, verdict,
+};
 use super::interpreter::Data;
 
 /// All verdicts that are right for `data`: several, where rules with different actions contradict each other.
@@ -24,7 +27,7 @@ pub(super) fn verdicts(spec: &LinuxSeccomp, data: &Data) -> Vec<u32> {
     {
         return vec![stub];
     }
-    let mut conditional = Vec::new();
+    let (mut plain, mut conditional) = (None, Vec::new());
     for entry in spec.syscalls().iter().flatten() {
         let verdict = verdict(entry.action(), entry.errno_ret()).unwrap();
         for (number, selector) in entry.names().iter().flat_map(|name| numbers(abi, name)) {
@@ -38,7 +41,8 @@ pub(super) fn verdicts(spec: &LinuxSeccomp, data: &Data) -> Vec<u32> {
                 let own: Vec<_> = clause.iter().filter(|arg| selector.is_none() || arg.index() != 0).collect();
                 if selector.is_none() && own.iter().all(|arg| always(arg, abi.wide)) {
                     // Without conditions: nothing else counts, the first one is it.
-                    return vec![verdict];
+                    plain.get_or_insert(verdict);
+                    continue;
                 }
                 let selected = selector.is_none_or(|call| word(data.args[0], abi.wide) == call);
                 if selected && own.iter().all(|arg| holds(arg, data, abi.wide)) {
@@ -47,7 +51,19 @@ pub(super) fn verdicts(spec: &LinuxSeccomp, data: &Data) -> Vec<u32> {
             }
         }
     }
-    if conditional.is_empty() { vec![default] } else { conditional }
+    match plain {
+        Some(verdict) => vec![verdict],
+        None if conditional.is_empty() => vec![default],
+        None => conditional,
+    }
+}
+
+/// The first of those that let least through, in the words of seccomp(2), "Seccomp return actions".
+pub(super) fn strictest(verdicts: &[u32]) -> u32 {
+    const ORDER: [u32; 8] =
+        [RET_KILL_PROCESS, RET_KILL_THREAD, RET_TRAP, RET_ERRNO, RET_USER_NOTIF, RET_TRACE, RET_LOG, RET_ALLOW];
+    let place = |verdict: &u32| ORDER.iter().position(|action| *action == verdict & 0xffff_0000).unwrap();
+    *verdicts.iter().min_by_key(|verdict| place(verdict)).unwrap()
 }
 
 fn names(spec: &LinuxSeccomp) -> impl Iterator<Item = &String> {
