@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runtime::{Output, call, eventually};
+use ocirt_integration::runner::{need_ocirt, need_root};
+use ocirt_integration::runtime::{Call, Output, call, eventually, path};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 
@@ -16,6 +17,7 @@ tests![
     every_process_is_paused,
     only_the_container_itself_is_paused,
     a_container_that_ends_meanwhile_is_not_running,
+    a_runtime_in_the_containers_cgroup_does_not_pause_itself,
 ];
 
 fn pause(container: &Container) -> Output {
@@ -155,4 +157,23 @@ fn a_container_that_ends_meanwhile_is_not_running() {
         container.delete().ok();
     }
     host::assert_nothing_left();
+}
+
+/// It would wait for itself for ever.
+fn a_runtime_in_the_containers_cgroup_does_not_pause_itself() {
+    need_ocirt();
+    need_root();
+    let container = ticking();
+    let cgroup = container.cgroup(if host::is_cgroup2() { "" } else { "freezer" });
+    let below = cgroup.join("below");
+    std::fs::create_dir(&below).expect("cgroup");
+    for inside in [&cgroup, &below] {
+        let script = host::place().join("inside");
+        let join = format!("echo $$ >{}/cgroup.procs", inside.display());
+        std::fs::write(&script, format!("#!/bin/sh\n{join}\nexec {} \"$@\"\n", path().display())).expect("script");
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("script");
+        let output = Call::new(["pause", container.id()]).program(&script).run();
+        output.fails("the runtime itself is in the cgroup");
+        assert_eq!(container.status(), "running");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::deadline::Deadline;
-use super::freezer::write;
+use super::freezer::{read, write};
 use super::tree::{self, Removed};
 use super::{Layout, Paths, file};
 use crate::sys::signal::KILL;
@@ -16,6 +16,8 @@ const DIE_WITHIN: Duration = Duration::from_secs(10);
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
 /// How long to wait for a freezer before processes are signalled all the same.
 const FREEZE_WITHIN: Duration = Duration::from_secs(2);
+/// How long to wait before those that are left are killed again.
+const KILL_EVERY: Duration = Duration::from_millis(100);
 /// How many processes an error names.
 const NAMED: usize = 8;
 
@@ -32,15 +34,32 @@ impl Paths {
         let mut failures = 0;
         loop {
             let killed = self.kill_in(directory);
-            let left = self.members()?;
+            let left = self.left_after(KILL_EVERY)?;
             if left.is_empty() {
                 return Ok(());
             }
             failures += usize::from(killed.is_err());
             // What cannot be signalled cannot be waited for.
-            if failures > 2 || deadline.pause().is_none() {
+            if failures > 2 || deadline.left().is_zero() {
                 killed?;
                 bail!("{directory}: {} after {deadline}", still_running(&left));
+            }
+        }
+    }
+
+    /// Who is left after this time; none as soon as all are gone.
+    fn left_after(&self, time: Duration) -> Result<Vec<i32>> {
+        let deadline = Deadline::after(time);
+        loop {
+            // v2 tells it without a look into every cgroup.
+            let is_empty = self.layout == Layout::V2
+                && self.main().is_some_and(|main| match read(main, "cgroup.events") {
+                    Ok(events) => events.lines().any(|line| line == "populated 0"),
+                    Err(error) => file::is_gone(&error),
+                });
+            let left = if is_empty { Vec::new() } else { self.members()? };
+            if left.is_empty() || deadline.pause().is_none() {
+                return Ok(left);
             }
         }
     }

@@ -23,7 +23,9 @@ impl Paths {
 
     pub(super) fn freeze_within(&self, within: Duration) -> Result<()> {
         // A runtime that is called inside the container would wait for itself.
-        if self.pids()?.contains(&(std::process::id() as i32)) {
+        if let Some(directory) = self.freezer().filter(|_| self.may_hold_us())
+            && tree::members(directory)?.contains(&(std::process::id() as i32))
+        {
             bail!("the runtime itself is in the cgroup, and cannot freeze it");
         }
         let deadline = Deadline::after(within);
@@ -33,6 +35,15 @@ impl Paths {
             let _ = self.thaw();
         }
         frozen
+    }
+
+    /// Whether this process may be in the cgroup, which takes a look into all those below it; false where its own path in
+    /// every hierarchy says that it is elsewhere.
+    fn may_hold_us(&self) -> bool {
+        let Ok(text) = file::read_bytes(cgroup::here(), c"/proc/self/cgroup") else { return true };
+        let mut lines =
+            text.split(|byte| *byte == b'\n').filter_map(|line| line.splitn(3, |byte| *byte == b':').nth(2));
+        lines.any(|own| self.directories.values().any(|directory| may_be_below(own, directory.as_bytes())))
     }
 
     /// Lets every process go on, but for those that the container froze itself in a cgroup below its own.
@@ -105,6 +116,13 @@ impl Paths {
     }
 }
 
+/// Whether `own`, a path in a hierarchy, may be that of `directory` or below, wherever the hierarchy is mounted.
+fn may_be_below(own: &[u8], directory: &[u8]) -> bool {
+    let ends = own.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+    let mut ancestors = ends.chain([own.len()]).filter_map(|end| own.get(..end));
+    ancestors.any(|ancestor| ancestor.len() > 1 && directory.ends_with(ancestor))
+}
+
 /// Waits until cgroup.events has this line; false when the deadline comes first.
 fn wait_for(directory: &str, line: &str, deadline: &Deadline) -> Result<bool> {
     let name = CString::new(format!("{directory}/cgroup.events"))?;
@@ -124,7 +142,7 @@ fn wait_for(directory: &str, line: &str, deadline: &Deadline) -> Result<bool> {
     }
 }
 
-fn read(directory: &str, name: &str) -> sys::Result<String> {
+pub(super) fn read(directory: &str, name: &str) -> sys::Result<String> {
     file::read(cgroup::here(), &path(&format!("{directory}/{name}"))?)
 }
 
@@ -134,4 +152,17 @@ pub(super) fn write(directory: &str, name: &str, value: &str) -> sys::Result<()>
 
 fn refused(directory: &str, name: &str, value: &str, error: &SysError) -> anyhow::Error {
     anyhow!("write {value:?} to {directory}/{name}: {}", file::reason(error.errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_may_be_below_a_directory_of_its_paths_end() {
+        let below = |own: &[u8], directory: &str| may_be_below(own, directory.as_bytes());
+        assert!(below(b"/a/b", "/sys/fs/cgroup/freezer/a/b") && below(b"/a/b/\xff/c", "/sys/fs/cgroup/freezer/a/b"));
+        assert!(below(b"/a", "/sys/fs/cgroup/a") && !below(b"/", "/sys/fs/cgroup/a"));
+        assert!(!below(b"/a", "/sys/fs/cgroup/a/b") && !below(b"/a/bc", "/sys/fs/cgroup/a/b"));
+    }
 }
