@@ -7,9 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::criu::{self, Program};
+use super::directory::Locked;
 use super::inspect::Found;
 use super::state::Status;
 use super::{Host, Id, Refusal, delete};
@@ -47,10 +48,10 @@ pub struct Files {
 /// Saves the container, which then ends and is deleted, unless it is left running or only its memory was saved.
 pub fn checkpoint(host: &Host, id: &Id, options: &CheckpointOptions) -> Result<()> {
     ensure!(ids::effective_uid() == 0, "needs root");
-    let found = Found::open(host, id)?;
-    if !matches!(found.status, Status::Running | Status::Paused) {
-        bail!(Refusal::CheckpointNotRunning(found.status));
-    }
+    let found = Found::open_to_change(host, id, |status| {
+        ensure!(matches!(status, Status::Running | Status::Paused), Refusal::CheckpointNotRunning(status));
+        Ok(())
+    })?;
     ensure!(found.state.intel_rdt.is_none(), field!("linux.intelRdt"; "cannot be restored"));
     request::check(&found.state.outside)?;
     let program = Program::find()?;
@@ -77,7 +78,7 @@ pub fn checkpoint(host: &Host, id: &Id, options: &CheckpointOptions) -> Result<(
 
 /// One checkpoint at work.
 struct Job<'a> {
-    found: &'a Found,
+    found: &'a Found<Locked>,
     options: &'a CheckpointOptions,
     status: Option<OwnedFd>,
     points: Vec<Point>,

@@ -30,7 +30,7 @@ pub struct Charge {
 }
 
 impl Charge {
-    pub fn open(found: &Found) -> Result<Self> {
+    pub fn open<D>(found: &Found<D>) -> Result<Self> {
         let memory = found.state.cgroup.of_memory();
         let join = memory.join().context("memory cgroup")?;
         let is_v2 = join.clone_into().is_some();

@@ -8,10 +8,11 @@ use anyhow::{Result, bail, ensure};
 
 use super::agent::Dependence;
 use super::announce::{self, Announcement, PidFile, Receiver};
+use super::directory::{Directory, Reserved};
 use super::identity::Identity;
 use super::launch::Init;
-use super::state::{Directory, Phase, Reserved, State};
-use super::{Host, Id, protect, user_namespace};
+use super::state::{Phase, State};
+use super::{Host, Id, protect, start, user_namespace};
 use crate::container::bundle::{self, Bundle};
 use crate::container::checkpoint::outside::Outside;
 use crate::container::intel_rdt::{self, IntelRdt};
@@ -51,6 +52,13 @@ pub struct Created {
     pid_file: PidFile,
 }
 
+/// A container that is made.
+pub struct Kept {
+    pub init: Init,
+    pub directory: Directory,
+    pub state: State,
+}
+
 /// Creates a container and leaves it waiting for `start`.
 pub fn create(host: &Host, id: &Id, options: &CreateOptions) -> Result<()> {
     protect::ensure(host)?;
@@ -62,7 +70,7 @@ pub fn create(host: &Host, id: &Id, options: &CreateOptions) -> Result<()> {
         bail!("--console-socket: process.terminal is not set");
     }
     let console = options.console_socket.as_deref().map(announce::console_socket).transpose()?;
-    build(host, id, options, bundle, console, Gate::Socket)?.keep()
+    build(host, id, options, bundle, console, Gate::Socket)?.keep().map(drop)
 }
 
 /// Everything up to the point at which init waits for the word to start; the caller decides who says it.
@@ -93,7 +101,7 @@ pub fn build(
         console,
         hook_output: plan.has_hooks_in_init().then(|| state.hook_output()).transpose()?,
     };
-    let init = Init::launch(&plan, inherited)?;
+    let init = Init::launch(&plan, inherited, &directory)?;
     state.init = Some(init.identity()?);
     if let Some(groups) = &state.intel_rdt {
         groups.add(init.child.pid)?;
@@ -191,18 +199,30 @@ pub fn first_state(id: &Id, bundle: &Bundle, plan: &Plan) -> Result<State> {
 }
 
 impl Created {
-    /// The container stays.
-    pub fn keep(mut self) -> Result<()> {
-        self.keep_all();
-        Ok(())
+    /// Runs the poststart hooks, which may call the runtime for this container.
+    pub fn run_poststart(&mut self, host: &Host) -> Result<()> {
+        if self.state.poststart.is_empty() {
+            return Ok(());
+        }
+        self.directory.unlock()?;
+        let result = start::run_poststart(host, &self.state);
+        if result.is_err() && !self.directory.is_ours_again() {
+            // Somebody deletes it, or has: what is left but init is theirs.
+            self.cgroup.keep();
+            self.intel_rdt.keep();
+            self.directory.give_up();
+        }
+        result
     }
 
-    /// The container stays, and init is still the caller's to follow.
-    pub fn keep_all(&mut self) {
-        self.init.keep();
-        self.cgroup.keep();
-        self.intel_rdt.keep();
-        self.directory.keep();
-        self.pid_file.keep();
+    /// The container stays, and others may change it; init is still the caller's to follow.
+    pub fn keep(self) -> Result<Kept> {
+        let Self { mut init, mut cgroup, mut intel_rdt, directory, state, mut pid_file, plan: _ } = self;
+        let directory = directory.keep()?;
+        init.keep();
+        cgroup.keep();
+        intel_rdt.keep();
+        pid_file.keep();
+        Ok(Kept { init, directory, state })
     }
 }

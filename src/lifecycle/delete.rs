@@ -1,61 +1,71 @@
 //! delete: removes what create made, and runs the poststop hooks.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::inspect::Found;
-use super::state::{Directory, State, Status};
+use super::directory::{Directory, Locked};
+use super::inspect::look;
+use super::state::{State, Status};
 use super::trusted::is_broken;
 use super::{Host, Id, Refusal};
 use crate::container::cgroup;
 use crate::container::hooks::{self, Hook, Output};
-use crate::sys::{process, signal};
-
-/// How long a killed init may take to end: runc's ten seconds.
-const KILL_GRACE: Duration = Duration::from_secs(10);
-/// How long to wait, in milliseconds, before a killed init that does not end is thawed again.
-const THAW_EVERY: u32 = 100;
+use crate::sys::signal;
 
 /// Deletes a container that is stopped, or created and never started; with `force`, any: a running one is killed
 /// first, a half-made one is undone, and a missing one is a success.
 pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
     let directory = match Directory::open(&host.root, id) {
-        Err(error) if force && error.downcast_ref() == Some(&Refusal::DoesNotExist) => return Ok(()),
+        Err(error) if force && is_absent(&error) => return Ok(()),
         directory => directory?,
     };
-    match directory.load() {
-        // A create that was killed before its first side effect.
-        Ok(None) if force => return directory.remove(),
-        Ok(None) => bail!(Refusal::DoesNotExist),
+    let directory =
+        directory.lock_after(|directory| if force { interrupt(directory) } else { check(look(directory)?.1) })?;
+    let (state, status) = match look(&directory) {
+        // A create that was killed before its first side effect; or somebody has deleted it before we had the lock.
+        Err(error) if force && is_absent(&error) => return directory.remove(),
         Err(error) if force && is_broken(&error) => {
             host.log
                 .warn(&format!("{error:#}: what is left of {id} is looked for in the cgroup that is named after it"));
             remove_by_name(id, host.rootless.for_cgroups())?;
             return directory.remove();
         }
-        Err(error) => return Err(error),
-        Ok(Some(_)) => {}
+        found => found?,
+    };
+    if !force {
+        check(status)?;
     }
-    let found = Found::open(host, id)?;
-    match found.status {
-        Status::Stopped | Status::Created => {}
-        _ if force => {}
+    // While it creates the container it has the lock; unless its children have it, after its end.
+    if status == Status::Creating {
+        state.creator.end("the runtime that creates the container")?;
+    }
+    state.end_init()?;
+    destroy(host, &directory, &state)
+}
+
+fn is_absent(error: &anyhow::Error) -> bool {
+    error.downcast_ref() == Some(&Refusal::DoesNotExist)
+}
+
+fn check(status: Status) -> Result<()> {
+    match status {
+        Status::Stopped | Status::Created => Ok(()),
         status => bail!(Refusal::DeleteNotStopped(status)),
     }
-    // Of a create that is still at work, end that first: it would go on making what we remove.
-    if found.status == Status::Creating {
-        let creator = found.state.creator.open()?;
-        end(creator.as_ref().map(AsFd::as_fd), "the runtime that creates the container", || Ok(()))?;
+}
+
+/// Ends what another command may be waiting for that has the lock: the container's init, and a `create` that hangs.
+fn interrupt(directory: &Directory) -> Result<()> {
+    let (state, status) = match look(directory) {
+        Err(error) if is_absent(&error) || is_broken(&error) => return Ok(()),
+        found => found?,
+    };
+    if status == Status::Creating {
+        // It would go on making what we remove.
+        return state.creator.end("the runtime that creates the container");
     }
-    let state = found.directory.load()?.unwrap_or(found.state);
-    if let Some(init) = &state.init {
-        let pidfd = init.open()?;
-        end(pidfd.as_ref().map(AsFd::as_fd), "the container's init", || state.cgroup.thaw_killed())?;
-    }
-    destroy(host, &found.directory, &state)
+    state.init.map(|init| init.kill()).transpose().map(drop)
 }
 
 /// Ends and removes what is in the cgroup of a container without cgroupsPath, when nothing tells any more where it is.
@@ -73,8 +83,14 @@ fn remove_by_name(id: &Id, rootless: fn() -> bool) -> Result<()> {
     Ok(())
 }
 
+/// Removes a container that this process has followed to its end, unless somebody has deleted it meanwhile.
+pub fn destroy_ended(host: &Host, directory: Directory, state: &State) -> Result<()> {
+    let directory = directory.lock()?;
+    if directory.is_there()? { destroy(host, &directory, state) } else { Ok(()) }
+}
+
 /// Removes everything that is left of a container whose init has ended, and runs its poststop hooks.
-pub fn destroy(host: &Host, directory: &Directory, state: &State) -> Result<()> {
+pub fn destroy(host: &Host, directory: &Locked, state: &State) -> Result<()> {
     state.cgroup.remove()?;
     if let Some(groups) = &state.intel_rdt {
         groups.remove()?;
@@ -100,23 +116,4 @@ fn run_poststop(host: &Host, state: &State, hooks: &[Hook], text: &[u8]) -> Resu
         }
     }
     Ok(())
-}
-
-/// Kills the process, if there is one, and waits for its end. `thaw` lets it die where it is frozen: also if somebody froze
-/// it after the signal.
-fn end(pidfd: Option<BorrowedFd>, who: &str, mut thaw: impl FnMut() -> Result<()>) -> Result<()> {
-    let Some(pidfd) = pidfd else { return Ok(()) };
-    // ESRCH: it has ended by itself.
-    let _ = process::pidfd_send_signal(pidfd, signal::KILL);
-    let deadline = Instant::now() + KILL_GRACE;
-    loop {
-        let thawed = thaw();
-        if process::ends_within(pidfd, THAW_EVERY).context("poll")? {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            thawed?;
-            bail!("{who} did not end within {} s of SIGKILL", KILL_GRACE.as_secs());
-        }
-    }
 }

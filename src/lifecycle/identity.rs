@@ -3,13 +3,19 @@
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use procfs::FromRead;
 use procfs::process::Stat;
 use serde::{Deserialize, Serialize};
 
-use crate::sys::process;
+use crate::sys::{Errno, process, signal};
+
+/// How long a killed process may take to end: runc's ten seconds.
+const KILL_GRACE: Duration = Duration::from_secs(10);
+/// How long to wait, in milliseconds, before a killed process that does not end is thawed again.
+const THAW_EVERY: u32 = 100;
 
 /// A process that is told from a later one with the same pid by when it started.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,11 +51,51 @@ impl Identity {
 
     /// A descriptor of the process; `None` when it is gone, even if its pid has a new owner.
     pub fn open(&self) -> Result<Option<OwnedFd>> {
-        let Ok(pidfd) = process::pidfd_open(self.pid) else { return Ok(None) };
+        let pidfd = match process::pidfd_open(self.pid) {
+            Err(error) if error.errno == Errno::ESRCH => return Ok(None),
+            // No other error says that it is gone, as EMFILE, ENOMEM and EPERM, but that it has not that pid any more: a
+            // thread may (EINVAL, or ENOENT).
+            Err(_) if !self.is_alive()? => return Ok(None),
+            result => result.with_context(|| format!("process {}", self.pid))?,
+        };
         // Checked after the descriptor is held: from here on it cannot become another process.
         let same =
             self.is_alive()? && (self.pidfd_inode == 0 || process::pidfd_inode(pidfd.as_fd())? == self.pidfd_inode);
         Ok(same.then_some(pidfd))
+    }
+
+    /// Sends SIGKILL to the process, to be waited for; `None` when it is gone.
+    pub fn kill(&self) -> Result<Option<Dying>> {
+        let Some(pidfd) = self.open()? else { return Ok(None) };
+        match process::pidfd_send_signal(pidfd.as_fd(), signal::KILL) {
+            Err(error) if error.errno == Errno::ESRCH => Ok(None),
+            result => result.map(|()| Some(Dying(pidfd))).with_context(|| format!("kill process {}", self.pid)),
+        }
+    }
+
+    /// Kills the process, if it is there, and waits for its end.
+    pub fn end(&self, who: &str) -> Result<()> {
+        self.kill()?.map_or(Ok(()), |dying| dying.wait(who, || Ok(())))
+    }
+}
+
+/// A process that was sent SIGKILL.
+pub struct Dying(OwnedFd);
+
+impl Dying {
+    /// Waits for its end. `thaw` lets it die where it is frozen: also if somebody froze it after the signal.
+    pub fn wait(&self, who: &str, mut thaw: impl FnMut() -> Result<()>) -> Result<()> {
+        let deadline = Instant::now() + KILL_GRACE;
+        loop {
+            let thawed = thaw();
+            if process::ends_within(self.0.as_fd(), THAW_EVERY).context("poll")? {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                thawed?;
+                bail!("{who} did not end within {} s of SIGKILL", KILL_GRACE.as_secs());
+            }
+        }
     }
 }
 
@@ -61,7 +107,9 @@ fn read_stat(pid: i32) -> Result<Option<(char, u64)>> {
     match fs::File::open(&path).and_then(|mut file| file.read(&mut buffer)) {
         Ok(len) => parse_stat(buffer.get(..len).unwrap_or_default()).map(Some).context(path),
         // ESRCH: it ended between open and read.
-        Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32) => {
+            Ok(None)
+        }
         Err(error) => Err(error).context(path),
     }
 }

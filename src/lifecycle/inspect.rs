@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::state::{Directory, Phase, State, Status};
+use super::directory::{Directory, Locked};
+use super::root::Root;
+use super::state::{Phase, State, Status};
 use super::{Host, Id, Refusal, members};
 use crate::sys::signal;
 
@@ -29,8 +31,8 @@ pub struct StateView {
 }
 
 /// A container as it is found: its directory, what is saved, and what the processes say.
-pub struct Found {
-    pub directory: Directory,
+pub struct Found<D = Directory> {
+    pub directory: D,
     pub state: State,
     pub status: Status,
 }
@@ -39,14 +41,27 @@ impl Found {
     /// Finds container `id`. One that was killed before it saved anything is as good as absent, but for `delete --force`.
     pub fn open(host: &Host, id: &Id) -> Result<Self> {
         let directory = Directory::open(&host.root, id)?;
-        let state = directory.load()?.ok_or(Refusal::DoesNotExist)?;
-        let status = status(&directory, &state)?;
+        let (state, status) = look(&directory)?;
         Ok(Self { directory, state, status })
     }
+}
 
+impl Found<Locked> {
+    /// Finds container `id` to change it: nobody else does meanwhile. What `check` refuses by the status is refused
+    /// without waiting for whoever changes the container now.
+    pub fn open_to_change(host: &Host, id: &Id, check: impl Fn(Status) -> Result<()>) -> Result<Self> {
+        let directory = Directory::open(&host.root, id)?;
+        let directory = directory.lock_after(|directory| check(look(directory)?.1))?;
+        let (state, status) = look(&directory)?;
+        check(status)?;
+        Ok(Self { directory, state, status })
+    }
+}
+
+impl<D> Found<D> {
     /// Whether init has ended since the container was found.
-    pub fn init_has_ended(&self) -> bool {
-        self.state.init.is_none_or(|init| !init.is_alive().unwrap_or(true))
+    pub fn init_has_ended(&self) -> Result<bool> {
+        self.state.init.map_or(Ok(true), |init| init.is_alive().map(|is_alive| !is_alive))
     }
 
     /// Whether init was sent SIGKILL, and did not die yet.
@@ -89,19 +104,33 @@ fn has_pending(status: &str, signal: i32) -> bool {
     masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// The status that follows from the file, the gate, and whether the processes live.
+/// What is saved in the directory, and the status that follows from it, from the gate, and from whether the processes live.
+pub fn look(directory: &Directory) -> Result<(State, Status)> {
+    let load = || directory.load()?.context(Refusal::DoesNotExist);
+    let mut state = load()?;
+    if state.phase == Phase::Creating {
+        if state.creator.is_alive()? {
+            return Ok((state, Status::Creating));
+        }
+        // The last that it did was to save the state, perhaps after we have read it.
+        state = load()?;
+    }
+    let status = status(directory, &state)?;
+    Ok((state, status))
+}
+
+/// The status of a container that nobody creates any more.
 fn status(directory: &Directory, state: &State) -> Result<Status> {
     let alive = match &state.init {
         Some(init) => init.is_alive()?,
         None => false,
     };
     match state.phase {
-        // A create that died half-way leaves a container that can only be deleted.
-        Phase::Creating if state.creator.is_alive()? => Ok(Status::Creating),
         _ if !alive => Ok(Status::Stopped),
-        _ if state.cgroup.is_frozen().unwrap_or(false) => Ok(Status::Paused),
+        _ if state.cgroup.is_frozen()? => Ok(Status::Paused),
+        // A create that died half-way leaves a container that can only be deleted.
         Phase::Creating => Ok(Status::Stopped),
-        Phase::Created if directory.has_gate() => Ok(Status::Created),
+        Phase::Created if directory.has_gate()? => Ok(Status::Created),
         Phase::Created => Ok(Status::Running),
     }
 }
@@ -130,12 +159,16 @@ pub fn list(host: &Host) -> Result<Vec<StateView>> {
 
 /// The ids of all containers, sorted.
 pub fn ids(host: &Host) -> Result<Vec<Id>> {
-    super::state::ids(&host.root)
+    Root::open(&host.root)?.map_or(Ok(Vec::new()), |root| root.ids())
 }
 
 /// The processes of a container, as the host numbers them: also those that outlive init. None, if all have ended.
 pub fn ps(host: &Host, id: &Id) -> Result<Vec<i32>> {
-    members::pids(&Found::open(host, id)?.state)
+    let found = Found::open(host, id)?;
+    let pids = members::pids(&found.state)?;
+    // A cgroup of its path may be a later container's.
+    ensure!(found.directory.is_there()?, Refusal::DoesNotExist);
+    Ok(pids)
 }
 
 /// The name of user `uid` in the host's /etc/passwd, or its number as text.

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::inspect::Found;
 use super::state::Status;
@@ -17,13 +17,13 @@ pub fn kill(host: &Host, id: &Id, Signal(number): Signal, all: bool) -> Result<(
     match found.status {
         // Its processes are those of a `create` that runs; `delete --force` ends that, too.
         Status::Creating => bail!(Refusal::NotRunning),
-        _ if all => return members::kill_all(&found.state, number),
+        _ if all => return kill_all(found, number),
         Status::Stopped => bail!(Refusal::NotRunning),
         _ => {}
     }
     // Without a pid namespace of its own, nothing ends with init but init.
     if number == signal::KILL && !found.state.own_pid_namespace {
-        return members::kill_all(&found.state, number);
+        return kill_all(found, number);
     }
     let init = found.state.init.ok_or(Refusal::NotRunning)?;
     let pidfd = init.open()?.ok_or(Refusal::NotRunning)?;
@@ -37,4 +37,19 @@ pub fn kill(host: &Host, id: &Id, Signal(number): Signal, all: bool) -> Result<(
         found.state.cgroup.thaw_killed()?;
     }
     Ok(())
+}
+
+/// Sends `number` to every process in the container's cgroup. Of what has its path that is true only as long as nobody
+/// deletes the container: another one of its id would have the same.
+fn kill_all(found: Found, number: i32) -> Result<()> {
+    let state = found.state;
+    let directory = found.directory.lock_after(|_| {
+        // Whoever has the lock may wait for init.
+        if number == signal::KILL && state.init.map(|init| init.kill()).transpose()?.flatten().is_some() {
+            state.cgroup.thaw_killed()?;
+        }
+        Ok(())
+    })?;
+    ensure!(directory.is_there()?, Refusal::DoesNotExist);
+    members::kill_all(&state, number)
 }

@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context, Result, bail};
 
 use super::agent::Attendance;
+use super::directory::Locked;
 use super::identity::Identity;
 use super::opener;
 use super::reason;
-use super::state::{Directory, State, Status};
+use super::state::{State, Status};
 use super::user_namespace;
 use crate::container::namespaces::Join;
 use crate::container::net_devices::Moved;
@@ -38,7 +39,7 @@ pub struct Init {
 
 impl Init {
     /// Clones init, which begins to run the plan's steps, and gives it its id maps where it has a user namespace.
-    pub fn launch(plan: &Plan, mut inherited: Inherited) -> Result<Self> {
+    pub fn launch(plan: &Plan, mut inherited: Inherited, directory: &Locked) -> Result<Self> {
         inherited.mount_namespaces = opener::namespaces(&plan.mount_maps)?;
         let (link, end) = link::pair()?;
         let cgroup = inherited.join.clone_into();
@@ -49,6 +50,7 @@ impl Init {
         };
         if let Ok(Cloned::Child) = cloned {
             drop(link);
+            directory.leave_to_runtime();
             init::run_all(&plan.steps, end, inherited);
         }
         drop((end, away));
@@ -104,11 +106,11 @@ impl Init {
     }
 
     /// Follows init until it is ready to start, running the hooks of the runtime namespace on the way.
-    pub fn prepare(&self, plan: &Plan, directory: &Directory, state: &mut State) -> Result<()> {
+    pub fn prepare(&self, plan: &Plan, directory: &Locked, state: &mut State) -> Result<()> {
         self.follow(plan, directory, state).map_err(|error| self.own_words(plan, error))
     }
 
-    fn follow(&self, plan: &Plan, directory: &Directory, state: &mut State) -> Result<()> {
+    fn follow(&self, plan: &Plan, directory: &Locked, state: &mut State) -> Result<()> {
         let mut attendance = Attendance::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         loop {
             match attendance.report()? {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::state::State;
-use crate::sys::{self, Errno, process};
+use crate::sys::{self, Errno, SysError, process};
 
 /// Every process of the container that can be found, in the order of their pids. Without a cgroup and without a pid
 /// namespace of its own, that is init alone.
@@ -21,19 +21,27 @@ pub fn pids(state: &State) -> Result<Vec<i32>> {
     if !state.own_pid_namespace {
         return Ok(vec![init.pid]);
     }
-    let own = namespace(init.pid);
-    let entries = std::fs::read_dir("/proc").context("/proc")?.flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    // An ordinary user cannot look into an init that is not started; then nobody else is there.
-    let belongs = |pid: i32| pid == init.pid || own.is_some() && namespace(pid) == own;
-    let mut pids: Vec<i32> = pids.filter(|pid| belongs(*pid)).collect();
+    let own = namespace(init.pid)?;
+    let mut pids = vec![init.pid];
+    for entry in std::fs::read_dir("/proc").context("/proc")? {
+        let name = entry.context("/proc")?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        // An ordinary user cannot look into an init that is not started; then nobody else is there.
+        if pid != init.pid && own.is_some() && namespace(pid)? == own {
+            pids.push(pid);
+        }
+    }
     pids.sort_unstable();
     Ok(pids)
 }
 
-/// The pid namespace of a process.
-fn namespace(pid: i32) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
+/// The pid namespace of a process; None of one that is gone, or that the caller may not look into.
+fn namespace(pid: i32) -> Result<Option<PathBuf>> {
+    let path = format!("/proc/{pid}/ns/pid");
+    match std::fs::read_link(&path).map_err(|error| SysError::io("readlink", &error)) {
+        Err(SysError { errno: Errno::ENOENT | Errno::ESRCH | Errno::EACCES | Errno::EPERM, .. }) => Ok(None),
+        result => result.map(Some).context(path),
+    }
 }
 
 /// Sends a signal to every process of the container. One that cannot be signalled keeps none of the others from it, but is
@@ -45,11 +53,11 @@ pub fn kill_all(state: &State, signal: i32) -> Result<()> {
     let Some(init) = state.init else { return Ok(()) };
     // Held first: then the namespaces that are compared are those of the processes that are signalled.
     let Some(held) = init.open()? else { return Ok(()) };
-    let own = namespace(init.pid);
+    let own = namespace(init.pid)?;
     let mut first = Ok(());
     for pid in pids(state)?.into_iter().filter(|pid| *pid != init.pid) {
         let sent = match process::pidfd_open(pid) {
-            Ok(other) if own.is_some() && namespace(pid) == own => process::pidfd_send_signal(other.as_fd(), signal),
+            Ok(other) if own.is_some() && namespace(pid)? == own => process::pidfd_send_signal(other.as_fd(), signal),
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };

@@ -10,6 +10,7 @@ mod copier;
 mod create;
 mod criu;
 mod delete;
+mod directory;
 mod events;
 mod exec;
 mod exec_process;

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::copier::Charge;
+use super::directory::Locked;
 use super::inspect::Found;
 use super::opener::{self, Heard, Killed};
 use super::state::Status;
@@ -108,7 +109,8 @@ enum Missing {
 
 /// A container with a mount namespace of its own, and the namespaces that are not the runtime's.
 struct Container {
-    found: Found,
+    /// Nobody deletes the container meanwhile, or changes its mounts.
+    found: Found<Locked>,
     /// The inode of its mount namespace.
     namespace: u64,
     /// The user namespace last: whoever joins it has no rights over the others that are not below it.
@@ -131,10 +133,10 @@ type Failed = (StepIndex, Fault);
 
 impl Container {
     fn open(host: &Host, id: &Id) -> Result<Self> {
-        let found = Found::open(host, id)?;
-        if matches!(found.status, Status::Stopped | Status::Creating) {
-            bail!(Refusal::NotRunning);
-        }
+        let found = Found::open_to_change(host, id, |status| {
+            ensure!(!matches!(status, Status::Stopped | Status::Creating), Refusal::NotRunning);
+            Ok(())
+        })?;
         let init = found.state.init.ok_or(Refusal::NotRunning)?;
         let pidfd = init.open()?.ok_or(Refusal::NotRunning)?;
         let mut namespaces: Vec<(Kind, OwnedFd)> = Vec::new();
@@ -162,7 +164,7 @@ impl Container {
 
     /// Changes what is saved of the mounts that were added.
     fn save(&self, change: impl FnOnce(&mut Vec<Added>)) -> Result<()> {
-        // As it is by now: another command may have saved something else.
+        // As it is by now: this command may have saved it before.
         let mut state = self.found.directory.load()?.ok_or(Refusal::DoesNotExist)?;
         change(&mut state.added_mounts);
         self.found.directory.save(&state)

@@ -13,10 +13,11 @@ use super::announce;
 use super::checkpoint::{Files, borrowed, open_namespaces};
 use super::create::{self, CreateOptions};
 use super::criu::{self, Program};
+use super::directory::{Directory, Reserved};
 use super::identity::Identity;
 use super::launch::run_runtime_hooks;
 use super::run::RunOptions;
-use super::state::{Directory, Phase, Reserved, State};
+use super::state::{Phase, State};
 use super::{Host, Id, delete, foreground};
 use crate::container::checkpoint::flags::Flags;
 use crate::container::checkpoint::image::{self, Point};
@@ -65,11 +66,11 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
     let init = made.init.as_ref().map(|init| &init.child);
     let pid_file = init.map(|init| announcement.tell(init)).transpose()?;
-    made.keep();
+    let (init, directory, state) = made.keep()?;
     pid_file.into_iter().for_each(|mut file| file.keep());
-    let (Some(signals), Some(init)) = (signals, &made.init) else { return Ok(0) };
+    let (Some(signals), Some(init)) = (signals, init) else { return Ok(0) };
     let exit = foreground::follow(host, &init.child, &signals, terminal);
-    let destroyed = delete::destroy(host, &made.directory, &made.state);
+    let destroyed = delete::destroy_ended(host, directory, &state);
     let code = exit?.code();
     destroyed.map(|()| code)
 }
@@ -134,7 +135,7 @@ impl Made {
         // CRIU's namespace, not ours: hooks and files are the host's.
         let away = Away::go(&root)?;
         away.prepare(&root, job.points, &sources)?;
-        let staged = targets::stage(self.directory.path(), job.points, &sources).context(field!("mounts"))?;
+        let staged = targets::stage(&self.directory.path(), job.points, &sources).context(field!("mounts"))?;
         // CRIU mounts things below its working directory: that must be one of its namespace's.
         let files = Files::open(&job.options.flags)?;
         let worker = job.program.start(Some(&join), &borrowed(&namespaces))?;
@@ -203,12 +204,15 @@ impl Made {
         self.directory.save(&self.state)
     }
 
-    fn keep(&mut self) {
-        if let Some(init) = &mut self.init {
+    /// The container stays, and others may change it.
+    fn keep(self) -> Result<(Option<Init>, Directory, State)> {
+        let Self { mut init, mut cgroup, directory, state, .. } = self;
+        let directory = directory.keep()?;
+        if let Some(init) = &mut init {
             init.kept = true;
         }
-        self.cgroup.keep();
-        self.directory.keep();
+        cgroup.keep();
+        Ok((init, directory, state))
     }
 }
 

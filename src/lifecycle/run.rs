@@ -24,9 +24,8 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
     let (console, relay) = announce::consoles(bundle.has_terminal(), options.console_socket.as_deref(), run.detach)?;
     if run.detach {
         let mut created = build(host, id, options, bundle, console, Gate::Link)?;
-        begin(host, &created)?;
-        created.keep_all();
-        return Ok(0);
+        begin(host, &mut created)?;
+        return created.keep().map(|_| 0);
     }
     if !run.no_subreaper {
         process::set_child_subreaper().context("--no-subreaper")?;
@@ -35,17 +34,17 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
     let signals = signal::listen()?;
     let mut created = build(host, id, options, bundle, console, Gate::Link)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
-    begin(host, &created)?;
-    created.keep_all();
-    let exit = foreground::follow(host, &created.init.child, &signals, terminal);
-    let destroyed = if run.keep { Ok(()) } else { delete::destroy(host, &created.directory, &created.state) };
+    begin(host, &mut created)?;
+    let kept = created.keep()?;
+    let exit = foreground::follow(host, &kept.init.child, &signals, terminal);
+    let destroyed = if run.keep { Ok(()) } else { delete::destroy_ended(host, kept.directory, &kept.state) };
     let code = exit?.code();
     destroyed.map(|()| code)
 }
 
 /// Gives init the word, and follows it until it has become its program.
-fn begin(host: &Host, created: &Created) -> Result<()> {
+fn begin(host: &Host, created: &mut Created) -> Result<()> {
     created.init.link.go(&[]).context("init")?;
     start::follow_to_exec(&created.state, &created.init.link, |failure| created.plan.word(failure))?;
-    start::run_poststart(host, &created.state)
+    created.run_poststart(host)
 }

@@ -11,7 +11,7 @@ use crate::container::hooks;
 use crate::error::Field;
 use crate::init::link::{Failure, Milestone, Report, RuntimeEnd};
 use crate::plan::{Label, StepError};
-use crate::sys::{process, signal};
+use crate::sys::process;
 
 /// How long a process whose descriptors are closed may take to be seen as ended, in milliseconds.
 const END: u32 = 2000;
@@ -20,28 +20,44 @@ const END: u32 = 2000;
 const ANSWER_PATIENCE: u32 = 10_000;
 
 /// Runs the startContainer hooks and the container's program, then the poststart hooks. The error of a hook or of the
-/// program's execve is start's error.
+/// program's execve is start's error; init has ended by then.
 pub fn start(host: &Host, id: &Id) -> Result<()> {
-    let found = Found::open(host, id)?;
-    match found.status {
-        Status::Created => {}
+    let found = Found::open_to_change(host, id, |status| match status {
+        Status::Created => Ok(()),
         Status::Running => bail!(Refusal::AlreadyStarted),
         Status::Stopped => bail!(Refusal::StartStopped),
         Status::Paused => bail!(Refusal::StartPaused),
         Status::Creating => bail!(Refusal::StartCreating),
-    }
-    let Some(connection) = found.directory.connect_gate()? else { bail!(Refusal::AlreadyStarted) };
+    })?;
+    let Some(connection) = found.directory.connect_gate()? else { bail!(not_waiting(&found.state)?) };
     let link = RuntimeEnd::from_gate(connection);
     let [answered] = process::poll([link.as_fd()], Some(ANSWER_PATIENCE)).context("start gate")?;
     ensure!(answered, "start gate: init has not answered for {} s (is it stopped?)", ANSWER_PATIENCE / 1000);
-    // Init takes one connection; of two starts at once, the other one hears nothing.
     wait(&found.state, &link)?;
     let Some(Report::Reached(Milestone::Starting)) = link.report().context("init at the start gate")? else {
-        bail!(Refusal::AlreadyStarted);
+        bail!(not_waiting(&found.state)?);
     };
     found.directory.remove_gate()?;
-    follow_to_exec(&found.state, &link, |failure| found.state.word(failure))?;
-    run_poststart(host, &found.state)
+    // From here on others may change the container: hooks call the runtime, too.
+    drop(found.directory);
+    let state = &found.state;
+    let started = follow_to_exec(state, &link, |failure| state.word(failure)).and_then(|()| run_poststart(host, state));
+    if started.is_err() {
+        // Whoever hears of the failure may delete the container at once. The first error is the one to tell.
+        state.end_init().unwrap_or_else(|error| host.log.warn(&format!("start {id}: {error:#}")));
+    }
+    started
+}
+
+/// Why init does not wait at the gate: it was killed, or a `start` came that far and was killed then.
+fn not_waiting(state: &State) -> Result<Refusal> {
+    Ok(if has_ended(state)? { Refusal::StartStopped } else { Refusal::AlreadyStarted })
+}
+
+/// Whether init, whose descriptors are closed, has ended.
+fn has_ended(state: &State) -> Result<bool> {
+    let pidfd = state.init.map(|init| init.open()).transpose()?.flatten();
+    pidfd.map_or(Ok(true), |pidfd| process::ends_within(pidfd.as_fd(), END)).context("poll")
 }
 
 /// Waits until init has become the container's program: an end of file, since its end of the link is close-on-exec.
@@ -63,10 +79,8 @@ pub fn follow_to_exec(state: &State, link: &RuntimeEnd, word: impl Fn(&Failure) 
 /// Whether init, which has not said how `hook` ended, has become its program all the same: a filter may keep it from
 /// saying anything, or kill it for what it takes to run a hook.
 fn outlived(state: &State, hook: &Label) -> Result<()> {
-    let pidfd = state.init.map(|init| init.open()).transpose()?.flatten();
-    let has_ended = pidfd.map_or(Ok(true), |pidfd| process::ends_within(pidfd.as_fd(), END))?;
     ensure!(
-        !has_ended,
+        !has_ended(state)?,
         "{hook}: init ended before the hook did (was it killed, or does linux.seccomp forbid what it takes to run hooks?)"
     );
     Ok(())
@@ -76,16 +90,8 @@ fn outlived(state: &State, hook: &Label) -> Result<()> {
 /// notice if it went on later.
 fn wait(state: &State, link: &RuntimeEnd) -> Result<()> {
     let (Some(dependence), Some(init)) = (&state.depends_on, state.init) else { return Ok(()) };
-    dependence.wait(link, init.pid).or_else(|error| kill(state).and(Err(error)))
-}
-
-/// Ends init.
-fn kill(state: &State) -> Result<()> {
-    if let Some(pidfd) = state.init.map(|init| init.open()).transpose()?.flatten() {
-        // ESRCH: it has ended by itself.
-        let _ = process::pidfd_send_signal(pidfd.as_fd(), signal::KILL);
-    }
-    Ok(())
+    // An init that cannot be ended is the worse news.
+    dependence.wait(link, init.pid).or_else(|error| state.end_init().and(Err(error)))
 }
 
 /// Runs the poststart hooks. One that fails makes `start` fail and ends the container (runtime-spec 1.3.0, runtime.md
@@ -98,8 +104,7 @@ pub fn run_poststart(host: &Host, state: &State) -> Result<()> {
     let output = state.hook_output()?;
     for hook in hooks::compile("poststart", &state.poststart, Some(host.umask))? {
         if let Err(error) = hook.run(&text, &state.bundle, &output).with_context(|| Field::new(hook.field.clone())) {
-            kill(state)?;
-            return Err(error);
+            return state.end_init().and(Err(error));
         }
     }
     Ok(())

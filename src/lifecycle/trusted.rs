@@ -25,6 +25,18 @@ impl fmt::Display for Foreign {
 
 impl std::error::Error for Foreign {}
 
+/// Others may write the directory, whose permissions are these.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Open(u32);
+
+impl fmt::Display for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "others may write it (mode {:o})", self.0)
+    }
+}
+
+impl std::error::Error for Open {}
+
 /// Reads the file `name` of `directory`; `None`: there is no such file.
 pub fn read(directory: BorrowedFd, name: &CStr) -> Result<Option<Vec<u8>>> {
     match regular::read(directory, name, LIMIT) {
@@ -38,6 +50,19 @@ pub fn read(directory: BorrowedFd, name: &CStr) -> Result<Option<Vec<u8>>> {
 /// Fails unless `uid` is the caller or root.
 pub fn check_owner(uid: u32) -> Result<()> {
     if [0, ids::effective_uid()].contains(&uid) { Ok(()) } else { bail!(Foreign(uid)) }
+}
+
+/// Fails unless `uid`, the owner of a symlink on the way to `--root`, is the caller or the host's root, who has no number
+/// in a user namespace that does not map him: then he is `nobody` there, like all others who have none.
+pub fn check_link(uid: u32) -> Result<()> {
+    /// The default of /proc/sys/kernel/overflowuid (proc_sys_kernel(5)).
+    const NOBODY: u32 = 65534;
+    if uid == NOBODY && ids::in_a_user_namespace() { Ok(()) } else { check_owner(uid) }
+}
+
+/// Fails for a directory that others than its owner may write.
+pub fn check_mode(mode: u32) -> Result<()> {
+    if mode & 0o022 == 0 { Ok(()) } else { bail!(Open(mode & 0o7777)) }
 }
 
 /// Whether a file was read and is broken, or is not the runtime's; one that cannot be read now tells all when it can.

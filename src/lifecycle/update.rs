@@ -1,6 +1,6 @@
 //! update: other limits for a container that was created or runs.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::inspect::Found;
 use super::state::{State, Status};
@@ -17,10 +17,10 @@ pub struct Schemata<'a> {
 /// Changes the limits that `resources`, a `linux.resources` as JSON, sets; what is not in it stays. After an error
 /// everything is as it was.
 pub fn update(host: &Host, id: &Id, resources: &[u8], schemata: Schemata) -> Result<()> {
-    let found = Found::open(host, id)?;
-    if matches!(found.status, Status::Stopped | Status::Creating) {
-        bail!(Refusal::NotRunning);
-    }
+    let found = Found::open_to_change(host, id, |status| {
+        ensure!(!matches!(status, Status::Stopped | Status::Creating), Refusal::NotRunning);
+        Ok(())
+    })?;
     let resources = bundle::parse_resources(resources).context("resources")?;
     found.needs_cgroup()?;
     let mut state = found.state;

@@ -45,7 +45,7 @@ pub struct Stat {
     /// The mount it was reached through (Linux 5.8).
     pub mount: u64,
     pub inode: u64,
-    /// How many names it has.
+    /// How many names it has; none of a directory that was removed.
     pub links: u32,
     /// Whether it is the root of that mount (Linux 5.8).
     pub is_mount_root: bool,
@@ -185,6 +185,11 @@ pub fn open_directory(path: &CStr) -> Result<OwnedFd> {
 /// The directory above `directory`, as its mount has it.
 pub fn directory_above(directory: BorrowedFd) -> Result<OwnedFd> {
     open_at(Some(directory), c"..", libc::O_PATH | libc::O_DIRECTORY, 0)
+}
+
+/// Where the link `name` in `dir` leads, which must be a directory; only for one that nobody but the kernel can have made.
+pub fn follow_at(dir: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
+    open_at(Some(dir), name, libc::O_PATH | libc::O_DIRECTORY, 0)
 }
 
 /// `name` in `dir` as a directory that can be listed, not following a symlink.

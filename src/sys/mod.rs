@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod cgroup_tree;
 pub mod command_line;
 pub mod credentials;
+pub mod directory;
 mod error;
 pub mod file;
 pub mod ids;

@@ -217,6 +217,11 @@ pub fn open_itself_at(directory: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
     openat2(directory, name, libc::O_PATH | libc::O_NOFOLLOW, resolve)
 }
 
+/// The directory `path` of the caller's namespace, only named (O_PATH). A symlink anywhere on the way is ELOOP.
+pub fn directory_without_links(path: &CStr) -> Result<OwnedFd> {
+    openat2(super::cgroup::here(), path, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)
+}
+
 fn openat2(dir: BorrowedFd, path: &CStr, flags: libc::c_int, resolve: u64) -> Result<OwnedFd> {
     // SAFETY: `open_how` is plain integers, for which zero is valid, and must be zeroed: openat2(2).
     let mut how: libc::open_how = unsafe { core::mem::zeroed() };

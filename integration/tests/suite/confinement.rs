@@ -264,6 +264,7 @@ fn cve_2026_97029_a_kill_of_the_own_group_reaches_nobody_outside() {
     // To pid 1 of a pid namespace the kernel sends none of its own.
     assert_eq!((killed.status, killed.stdout.contains("alive")), (0, true), "{killed:?}");
     container.kill("KILL").ok();
+    container.wait_for("stopped");
     container.delete().ok();
     host::assert_nothing_left();
 }

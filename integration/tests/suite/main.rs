@@ -29,6 +29,8 @@ mod exec_join;
 mod exec_life;
 mod exec_rootless;
 mod flags;
+mod foreign_root;
+mod gone;
 mod hooks;
 mod hostile_cgroups;
 mod hostile_devices;
@@ -50,6 +52,7 @@ mod namespaces;
 mod net_devices;
 mod no_cgroup;
 mod notify;
+mod one_id;
 mod opener;
 mod output;
 mod pause;
@@ -135,6 +138,9 @@ fn main() -> std::process::ExitCode {
         checkpoint::TESTS,
         checkpoint_failures::TESTS,
         checkpoint_mounts::TESTS,
+        one_id::TESTS,
+        foreign_root::TESTS,
+        gone::TESTS,
         crash::TESTS,
         inject::TESTS,
         inject_change::TESTS,
