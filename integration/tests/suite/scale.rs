@@ -17,7 +17,7 @@ tests![
 ];
 
 /// Entries of each list.
-const MANY: usize = 50_000;
+const MANY: usize = 80_000;
 
 /// Seconds of CPU time, and page faults, of the children that were waited for.
 fn used() -> (f64, i64) {
@@ -38,8 +38,8 @@ fn list(entry: impl Fn(usize) -> Value) -> Value {
     (0..MANY).map(entry).collect()
 }
 
-/// Each is planned, or refused by its field, within a second of CPU time. Comparing each entry with all others takes
-/// several.
+/// Each is planned, or refused by its field, within seconds of CPU time even where the runtime is not optimised. Comparing
+/// each entry with all others takes more where it is.
 fn a_list_takes_no_longer_than_it_is_long() {
     need_ocirt();
     need_root();
@@ -81,7 +81,7 @@ fn a_list_takes_no_longer_than_it_is_long() {
         let said = output.stderr.lines().next().unwrap_or_default();
         let expected = format!("ocirt: plan: {words}");
         assert!(if words.is_empty() { output.status == 0 } else { said.starts_with(&expected) }, "{field}: {said}");
-        assert!(after - before < 1.0, "{field}: {:.2} s", after - before);
+        assert!(after - before < 3.0, "{field}: {:.2} s", after - before);
     }
 }
 
