@@ -46,6 +46,9 @@ fn a_list_takes_no_longer_than_it_is_long() {
     let relative = json!({ "path": "relative" });
     let map = list(|index| json!({ "containerID": index, "hostID": index, "size": 1 }));
     let rule = |index| json!({ "allow": true, "type": "c", "major": index, "minor": 0, "access": "r" });
+    let argument = |index| json!({ "index": 1, "value": index, "op": "SCMP_CMP_EQ" });
+    let compare = |index| json!({ "names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [argument(index)] });
+    let compared = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": list(compare) });
     let rows = [
         ("process.env", list(|index| json!(format!("A{index}=x"))), ""),
         ("process.env", list(|index| json!(format!("A{}=x", index % 10))), ""),
@@ -68,6 +71,7 @@ fn a_list_takes_no_longer_than_it_is_long() {
         ("linux.resources.devices", list(rule), "linux.resources.devices: more than 4096 rules"),
         ("linux.resources.devices", list(|_| rule(7)), ""),
         ("linux.uidMappings", map, "linux.uidMappings: "),
+        ("linux.seccomp", compared, "linux.seccomp: "),
     ];
     for (field, value, words) in rows {
         let mut bundle = Bundle::new().namespace("network", None).set(field, value);

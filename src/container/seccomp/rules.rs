@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 
 use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
+use super::MAX_INSTRUCTIONS;
 use super::RET_ACTION;
 use super::arch::{Abi, Multiplexed};
 use super::table::{Call, Search};
@@ -143,6 +144,11 @@ fn fold(abi: &Abi, uses: &[Use<'_>], chains: &mut Vec<Chain>) -> Verdict {
         if clause.0.is_empty() {
             // The profile of Podman allows setns(2) first, and denies it later: it counts on this.
             plain.get_or_insert(one.verdict);
+            continue;
+        }
+        // Each is an instruction at least: with so many the program is too long for the kernel, whatever else there is, and
+        // they are not all compared with each other before that is said.
+        if arms.len() > MAX_INSTRUCTIONS {
             continue;
         }
         // libseccomp refuses rules with the same conditions and other actions.
