@@ -102,6 +102,7 @@ impl Device {
     /// Makes it below `root`, with missing directories. What is there already stays if it is the same device, and is
     /// an error otherwise.
     pub fn apply(&self, root: &RootFd) -> Result<(), Fault> {
+        // Elsewhere links are followed inside the root, once: what is made, and what it is given to, goes by descriptor.
         let links = if self.path.to_bytes().starts_with(b"/dev/") { Links::Refuse } else { Links::Follow };
         let (directory, name) = root.parent(&self.path, links).map_err(|error| error.about(&self.path))?;
         if self.nodes == Nodes::Bound && self.kind != kind::FIFO {
@@ -109,9 +110,7 @@ impl Device {
         }
         match file::mknod_at(directory.as_fd(), name, self.kind | self.permissions, self.numbers) {
             Ok(()) if (self.uid, self.gid) == (0, 0) => Ok(()),
-            Ok(()) => {
-                file::chown_at(directory.as_fd(), name, self.uid, self.gid).map_err(|error| error.about(&self.path))
-            }
+            Ok(()) => self.give_away(directory.as_fd(), name),
             Err(error) if error.errno == Errno::EEXIST => {
                 let stat = file::stat_at(directory.as_fd(), name).map_err(|error| error.about(&self.path))?;
                 if self.is(&stat) { Ok(()) } else { Err(self.fault(error.call, error.errno, b" exists and is not ")) }
@@ -119,6 +118,15 @@ impl Device {
             Err(error) if error.errno == Errno::EPERM && self.kind != kind::FIFO => self.bind(directory.as_fd(), name),
             Err(error) => Err(error.about(&self.path)),
         }
+    }
+
+    /// Gives the device that was made to its owner, and nothing that has taken its name meanwhile.
+    fn give_away(&self, directory: BorrowedFd, name: &CStr) -> Result<(), Fault> {
+        let made = open_itself_at(directory, name).map_err(|error| error.about(&self.path))?;
+        if !self.is(&file::stat(made.as_fd())?) {
+            return Err(self.fault("statx", Errno::ESTALE, b" has become something that is not "));
+        }
+        file::chown(made.as_fd(), self.uid, self.gid).map_err(|error| error.about(&self.path))
     }
 
     /// Shows the host's node of the same path.

@@ -59,6 +59,22 @@ fn a_device_that_cannot_be_is_refused_with_its_field() {
 }
 
 #[test]
+fn what_has_taken_a_devices_name_is_not_given_away() {
+    in_mount_namespace(|| {
+        let dir = Directory::new();
+        let char = json!({ "path": "/vol/tun", "type": "c", "major": 10, "minor": 200, "uid": 3, "gid": 4 });
+        let device = only(char, Nodes::Made);
+        fs::create_dir(dir.join("vol")).unwrap();
+        fs::write(dir.join("vol/tun"), "of somebody else").unwrap();
+        let vol = dir.root().open(c"/vol", Links::Refuse).unwrap();
+        let fault = device.give_away(vol.as_fd(), c"tun").unwrap_err();
+        assert_eq!(fault.errno, Errno::ESTALE);
+        assert_eq!(fault.detail.to_string(), "/vol/tun has become something that is not c 10:200");
+        assert_eq!(fs::metadata(dir.join("vol/tun")).unwrap().uid(), 0);
+    });
+}
+
+#[test]
 fn nodes_get_their_type_numbers_permissions_and_owner() {
     in_mount_namespace(|| {
         let dir = Directory::new();

@@ -59,6 +59,8 @@ impl Target {
         let inside_proc = path.starts_with("/proc") && path != Path::new("/proc");
         ensure!(!inside_proc || emulated, "destination: {}: nothing may be mounted inside /proc", path.display());
         let path = c_path(&path).context("destination")?;
+        // Images have links on the way (/var/run), which lead to places inside the root. They are followed once: the mount
+        // goes onto what was found, and a race only makes it another place, which `verify` sees.
         Ok(Self { path, links: Links::Follow, on_proc: emulated, itself: false })
     }
 
