@@ -50,14 +50,19 @@ impl TimeNamespace {
             let written = beneath::write_own(proc, c"timens_offsets", self.offsets.as_bytes());
             written.map_err(|error| error.about(c"/proc/self/timens_offsets"))?;
         }
-        let mine = beneath::open_own_namespace(proc, c"time_for_children")?;
-        Ok(namespace::join(mine.as_fd(), Kind::Time)?)
+        Self::follow(proc)
     }
 
     /// The caller's file of offsets, for [`TimeNamespace::apply_to_children`]: of a process that is undumpable, only the
     /// host's root may open it.
     pub fn open_offsets(proc: BorrowedFd<'_>) -> Result<OwnedFd, Fault> {
         beneath::writable_own(proc, c"timens_offsets").map_err(|error| error.about(c"/proc/self/timens_offsets"))
+    }
+
+    /// Moves the caller to where its children are born.
+    pub fn follow(proc: BorrowedFd<'_>) -> Result<(), Fault> {
+        let mine = beneath::open_own_namespace(proc, c"time_for_children")?;
+        Ok(namespace::join(mine.as_fd(), Kind::Time)?)
     }
 
     /// Has the caller's children be born in the new namespace.

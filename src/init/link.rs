@@ -11,6 +11,7 @@
 //!          'N' step:u32                                          (little endian)
 //!          'B' pid:u32, with a pidfd: of init, by whoever made it in place of the runtime
 //!          'M' item:u32 number:u64 unique:u64 major:u32 minor:u32 inode:u64, unique being 0 where there is none
+//!          'P', with what was made in the pid namespace that is joined, to init
 //!          'F' step:u32 errno:i32 is_path:u8 call_len:u8 call… detail…      (little endian)
 //!             of a hook with a file of what it said, as a descriptor
 //! go:      'G' step:u32…, with up to MAX_FDS descriptors; the steps are theirs, where init needs them for some
@@ -92,6 +93,8 @@ pub enum Report {
     Born(u32),
     /// What an item of `mounts add` has mounted.
     Mounted(StepIndex, MountId),
+    /// What was made in the pid namespace that init is to be born in, which came with the report.
+    Made,
     Failed(Failure),
 }
 
@@ -217,6 +220,11 @@ impl InitEnd {
         socket::send(self.0.as_fd(), b"L", &[listener])
     }
 
+    /// Reports what was made in a pid namespace: [`Report::Made`].
+    pub fn report_made(&self, made: BorrowedFd) -> sys::Result<()> {
+        socket::send(self.0.as_fd(), b"P", &[made])
+    }
+
     /// Reports that the process `pid` was made: [`Report::Born`].
     pub fn report_born(&self, pid: u32, pidfd: BorrowedFd) -> sys::Result<()> {
         let mut bytes = Message::default();
@@ -300,6 +308,7 @@ fn encode(report: &Report, message: &mut Message) {
     match report {
         Report::Reached(milestone) => message.push(&[b'R', *milestone as u8]),
         Report::Listener => message.push(b"L"),
+        Report::Made => message.push(b"P"),
         Report::ListenerAt(number) => {
             message.push(b"L");
             message.push(&number.to_le_bytes());
@@ -341,6 +350,7 @@ fn parse(bytes: &[u8]) -> Option<Report> {
             known.into_iter().find(|known| *known as u8 == *milestone).map(Report::Reached)
         }
         [b'L'] => Some(Report::Listener),
+        [b'P'] => Some(Report::Made),
         [b'L', number @ ..] => Some(Report::ListenerAt(u32::from_le_bytes(number.try_into().ok()?))),
         [b'N', step @ ..] => Some(Report::Needs(StepIndex::from_bytes(step.try_into().ok()?))),
         [b'B', pid @ ..] => Some(Report::Born(u32::from_le_bytes(pid.try_into().ok()?))),

@@ -8,6 +8,7 @@
 
 mod hooks;
 pub mod link;
+mod procfs;
 pub mod step;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use super::link::{InitEnd, Milestone, Report};
-use super::{Inherited, Inside};
+use super::{Inherited, Inside, procfs};
 use crate::container::console::{Console, ControllingTerminal};
 use crate::container::devices::{DevLinks, Device};
 use crate::container::hooks::{Confinement, Hook};
@@ -82,6 +82,8 @@ pub enum Step {
     Propagation(Propagation),
     EnterRootfs(EnterRootfs),
     Mount(Mount, Rc<Held>),
+    /// A mount of a procfs, for an init that is born later, in another pid namespace.
+    Procfs(Mount, Rc<Held>),
     Device(Device),
     DevLinks(DevLinks),
     /// Reports that all is mounted, and waits until the runtime has run its hooks.
@@ -180,6 +182,11 @@ impl Step {
             }
             Step::Mount(mount, held) => {
                 held.keep(inside.mount(mount)?);
+                Ok(())
+            }
+            Step::Procfs(mount, held) => {
+                let made = procfs::make(mount, inside.root()?, inside.step)?;
+                held.keep(mount.apply(inside.root()?, Some(made))?);
                 Ok(())
             }
             Step::Device(device) => device.apply(inside.root()?),
@@ -378,6 +385,7 @@ impl fmt::Display for Step {
             Step::Propagation(it) => it.fmt(f),
             Step::EnterRootfs(it) => it.fmt(f),
             Step::Mount(it, _) => it.fmt(f),
+            Step::Procfs(it, _) => write!(f, "{it}, of the joined pid namespace"),
             Step::Device(it) => it.fmt(f),
             Step::DevLinks(it) => it.fmt(f),
             Step::RuntimeHooks => f.write_str("report mounted, wait for the runtime's hooks"),

@@ -248,6 +248,10 @@ impl<'a> Watch<'a> {
             (Some(Step::JoinInit(_)), Errno::EPERM) if self.found.status == Status::Created => {
                 anyhow::Error::from(plan.word(failure)).context(super::ONLY_ROOT_ENTERS)
             }
+            // A pid namespace without its init takes no process (clone(2)).
+            (Some(Step::Birth), Errno::ENOMEM) => {
+                anyhow::Error::from(plan.word(failure)).context(Refusal::GoneOrNoMemory)
+            }
             _ => plan.word(failure).into(),
         }
     }

@@ -1,9 +1,10 @@
 //! Init as the runtime holds it: launched, spoken with until it is ready, killed if nobody keeps it.
 
 use std::fs::File;
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::agent::Attendance;
 use super::directory::Locked;
@@ -16,10 +17,10 @@ use crate::container::namespaces::Join;
 use crate::container::net_devices::Moved;
 use crate::container::{cgroup, hooks};
 use crate::error::{Field, field};
-use crate::init::link::{self, Milestone, Report, RuntimeEnd};
+use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd};
 use crate::init::{self, Inherited};
-use crate::plan::Plan;
-use crate::sys::namespace::{self, Kind};
+use crate::plan::{Birth, Plan};
+use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
 use crate::sys::{Errno, SysError, ids, signal};
 
@@ -34,7 +35,19 @@ pub struct Init {
     view: Option<opener::View>,
     /// The host's network devices that init has now.
     net_devices: Option<Moved>,
+    /// Whether it is born in a pid namespace that others are in.
+    is_in_sight: bool,
     kept: bool,
+}
+
+/// How long an init that others can stop may take from one report to the next, in milliseconds.
+const REPORT_PATIENCE: u32 = 60_000;
+
+/// How far init came.
+enum Progress {
+    /// It was made by the process that was followed.
+    Born(Child),
+    Ready,
 }
 
 impl Init {
@@ -44,9 +57,13 @@ impl Init {
         let (link, end) = link::pair()?;
         let cgroup = inherited.join.clone_into();
         let away = Away::go(&plan.born_in)?;
-        let cloned = match &plan.entrance {
-            None => process::clone_process(plan.clone_flags, cgroup).map_err(|error| unborn(&plan.born_in, error)),
-            Some(entrance) => user_namespace::clone_init(entrance, plan.clone_flags, cgroup),
+        let cloned = match (&plan.entrance, plan.birth) {
+            (None, _) => process::clone_process(plan.clone_flags, cgroup).context("init"),
+            (Some(entrance), Birth::First) => user_namespace::clone_init(entrance, plan.clone_flags, cgroup),
+            (Some(entrance), Birth::Late) => {
+                let new = u32::try_from(plan.clone_flags).map(Kinds::from_flags).context("CLONE_NEW* flags")?;
+                user_namespace::clone_maker(entrance, new, cgroup)
+            }
         };
         if let Ok(Cloned::Child) = cloned {
             drop(link);
@@ -56,7 +73,8 @@ impl Init {
         drop((end, away));
         let mount_namespaces = if plan.opener { inherited.mount_namespaces } else { Vec::new() };
         let Cloned::Runtime(child) = cloned? else { unreachable!("the child never returns") };
-        let mut init = Self { child, link, mount_namespaces, view: None, net_devices: None, kept: false };
+        let mut init =
+            Self { child, link, mount_namespaces, view: None, net_devices: None, is_in_sight: false, kept: false };
         init.equip(plan).map_err(|error| init.own_words(plan, error))?;
         Ok(init)
     }
@@ -86,7 +104,7 @@ impl Init {
 
     /// `error`, or what init has to say.
     fn own_words(&self, plan: &Plan, error: anyhow::Error) -> anyhow::Error {
-        reason::own_words(&self.link, |failure, said| plan.word(failure).with_said(said).into(), error)
+        reason::own_words(&self.link, |failure, said| word(plan, failure, said), error)
     }
 
     /// Has systemd move init, which waits, into the container's unit.
@@ -106,23 +124,41 @@ impl Init {
     }
 
     /// Follows init until it is ready to start, running the hooks of the runtime namespace on the way.
-    pub fn prepare(&self, plan: &Plan, directory: &Locked, state: &mut State) -> Result<()> {
-        self.follow(plan, directory, state).map_err(|error| self.own_words(plan, error))
+    pub fn prepare(&mut self, plan: &Plan, directory: &Locked, state: &mut State) -> Result<()> {
+        if plan.birth == Birth::Late {
+            let born = self.follow(plan, directory, state).map_err(|error| self.own_words(plan, error))?;
+            let Progress::Born(init) = born else { bail!("init is ready before it is born") };
+            self.hand_over(plan, directory, state, init).map_err(|error| self.own_words(plan, error))?;
+        }
+        match self.follow(plan, directory, state).map_err(|error| self.own_words(plan, error))? {
+            Progress::Ready => self.limit(plan).map_err(|error| self.own_words(plan, error)),
+            Progress::Born(_) => bail!("init reports a process of its own"),
+        }
     }
 
-    fn follow(&self, plan: &Plan, directory: &Locked, state: &mut State) -> Result<()> {
+    fn follow(&self, plan: &Plan, directory: &Locked, state: &mut State) -> Result<Progress> {
         let mut attendance = Attendance::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         loop {
+            if self.is_in_sight && !attendance.has_served() {
+                let [has_spoken] =
+                    process::poll([self.link.as_fd()], Some(REPORT_PATIENCE)).context("report of init")?;
+                let seconds = REPORT_PATIENCE / 1000;
+                ensure!(has_spoken, "init did not go on for {seconds} s (was it stopped in its pid namespace?)");
+            }
             match attendance.report()? {
                 Some(Report::Reached(Milestone::Mounted)) => {
                     directory.save(state)?;
                     self.run_hooks(plan, state)?;
                 }
-                Some(Report::Reached(Milestone::Ready)) => return self.limit(plan),
+                Some(Report::Reached(Milestone::Ready)) => return Ok(Progress::Ready),
                 Some(Report::Reached(Milestone::Starting | Milestone::Hooked)) => {
                     bail!("init starts without being told")
                 }
-                Some(Report::Born(_) | Report::Mounted(..)) => bail!("init reports what is not its own"),
+                Some(Report::Born(pid)) => {
+                    let pidfd = attendance.descriptor().context("init: no pidfd came")?;
+                    return Ok(Progress::Born(Child { pid: pid.cast_signed(), pidfd }));
+                }
+                Some(Report::Made | Report::Mounted(..)) => bail!("init reports what is not its own"),
                 Some(report @ (Report::Listener | Report::ListenerAt(_))) => {
                     attendance.serve(report, &state.for_hooks(Status::Creating, Some(self.child.pid))?)?;
                 }
@@ -131,10 +167,28 @@ impl Init {
                     let view = self.view.as_ref().or(view.as_ref()).context("namespaces of init")?;
                     opener::serve(view, &self.link, plan, step, &self.mount_namespaces)?;
                 }
-                Some(Report::Failed(failure)) => bail!(plan.word(&failure).with_said(attendance.descriptor())),
+                Some(Report::Failed(failure)) => return Err(word(plan, &failure, attendance.descriptor())),
                 None => return Err(self.death(plan)),
             }
         }
+    }
+
+    /// From the process that was cloned to `init`, which it has made: what is known of the one is said of the other. Only
+    /// then it goes on.
+    fn hand_over(&mut self, plan: &Plan, directory: &Locked, state: &mut State, init: Child) -> Result<()> {
+        let maker = mem::replace(&mut self.child, init);
+        self.is_in_sight = true;
+        state.init = Some(self.identity()?);
+        directory.save(state)?;
+        let hook_state = match plan.has_start_hooks() {
+            true => Some(state.for_hooks(Status::Created, Some(pid_inside(self.child.pid)?))?),
+            false => None,
+        };
+        let file = hook_state.as_deref().map(hooks::state_file).transpose()?;
+        self.link.go(file.iter().map(AsFd::as_fd).collect::<Vec<_>>().as_slice()).context("init")?;
+        let has_ended = process::ends_within(maker.pidfd.as_fd(), REPORT_PATIENCE).context("init")?;
+        ensure!(has_ended, "the process that has made init did not end within {} s", REPORT_PATIENCE / 1000);
+        process::wait(maker.pidfd.as_fd()).map(drop).context("init")
     }
 
     /// Limits that a process in a user namespace cannot raise by itself.
@@ -148,7 +202,8 @@ impl Init {
     /// prestart and createRuntime hooks; then init goes on with the state for its own hooks.
     fn run_hooks(&self, plan: &Plan, state: &State) -> Result<()> {
         run_runtime_hooks(plan, state, self.child.pid)?;
-        let inside = Some(pid_inside(self.child.pid)?);
+        // Who is born later has no pid yet; config.md asks for it from `created` on.
+        let inside = if plan.birth == Birth::First { Some(pid_inside(self.child.pid)?) } else { None };
         let states = [Status::Creating, Status::Created].map(|status| state.for_hooks(status, inside));
         let [creating, created] = states;
         let files = [hooks::state_file(&creating?)?, hooks::state_file(&created?)?];
@@ -210,13 +265,15 @@ impl Drop for Init {
     }
 }
 
-/// Why there is no init. A pid namespace without its init takes no process, and the kernel calls that ENOMEM (clone(2)).
-fn unborn(born_in: &[Join], error: SysError) -> anyhow::Error {
-    let pids = born_in.iter().find(|join| join.kind() == Kind::Pid).filter(|_| error.errno == Errno::ENOMEM);
-    let error = anyhow::Error::from(error).context("init");
-    match pids {
-        Some(join) => error.context(field!("linux.namespaces"; "{join}: its init has ended, or there is no memory")),
-        None => error,
+/// The failure of a step, in words. A pid namespace without its init takes no process, and the kernel calls that ENOMEM
+/// (clone(2)).
+fn word(plan: &Plan, failure: &Failure, said: Option<OwnedFd>) -> anyhow::Error {
+    let call = ["clone", "clone3"].into_iter().find(|call| failure.call.as_bytes() == call.as_bytes());
+    match (failure.errno, call, plan.joined_pid_namespace()) {
+        (Errno::ENOMEM, Some(call), Some(join)) => anyhow::Error::from(SysError::new(call, failure.errno))
+            .context("init")
+            .context(field!("linux.namespaces"; "{join}: its init has ended, or there is no memory")),
+        _ => plan.word(failure).with_said(said).into(),
     }
 }
 

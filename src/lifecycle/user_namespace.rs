@@ -16,7 +16,7 @@ use crate::container::time_namespace::TimeNamespace;
 use crate::error::field;
 use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd, StepIndex};
 use crate::plan::{Entrance, Label, Plan, StepError};
-use crate::sys::namespace::{self, Kind};
+use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
 use crate::sys::{Errno, Fault, file, proc_self};
 
@@ -50,7 +50,7 @@ pub fn settle(spec: &mut Spec) -> Result<Option<Join>> {
 
 /// Checks that the path still led to the namespace that was settled on when `plan` was made.
 pub fn verify(settled: &Join, plan: &Plan) -> Result<()> {
-    let planned = plan.entrance.as_ref().map(|entrance| entrance.user.fd());
+    let planned = plan.entrance.as_ref().and_then(|entrance| entrance.user.as_ref()).map(Join::fd);
     let is_same = planned.is_some_and(|planned| namespace::is_same(planned, settled.fd()) == Ok(true));
     ensure!(is_same, field!("linux.namespaces"; "{} has become another namespace meanwhile", settled.path().display()));
     Ok(())
@@ -103,13 +103,11 @@ pub fn clone_init(entrance: &Entrance, flags: u64, cgroup: Option<BorrowedFd>) -
     let maker = match process::clone_process(0, None).context("init")? {
         Cloned::Child => {
             drop(ours);
-            let made = entrance.enter().and_then(|()| process::clone_sibling(flags, cgroup).map_err(at(Item::Init)));
+            let made = entrance.enter().and_then(|_| process::clone_sibling(flags, cgroup).map_err(at(Item::Init)));
             let told = match made {
                 Ok(Cloned::Child) => return Ok(Cloned::Child),
                 Ok(Cloned::Runtime(init)) => theirs.report_born(init.pid as u32, init.pidfd.as_fd()),
-                Err((item, fault)) => {
-                    theirs.report(&Report::Failed(Failure::new(StepIndex::of(item.number()), &fault)))
-                }
+                Err(failed) => theirs.report(&report_of(&failed)),
             };
             process::exit_now(i32::from(told.is_err()))
         }
@@ -125,6 +123,39 @@ pub fn clone_init(entrance: &Entrance, flags: u64, cgroup: Option<BorrowedFd>) -
                 .context("init"))
         }
     }
+}
+
+/// Makes the process that makes init at last: it has gone into the user namespace, or made one, by itself, and is in the
+/// runtime's pid namespace. In it, returns as fork(2) does.
+pub fn clone_maker(entrance: &Entrance, new: Kinds, cgroup: Option<BorrowedFd>) -> Result<Cloned> {
+    let (ours, theirs) = link::pair()?;
+    let maker = match process::clone_process(0, cgroup).context("init")? {
+        Cloned::Child => {
+            drop(ours);
+            match entrance.enter_for_good(new) {
+                Ok(()) if theirs.report(&Report::Reached(Milestone::Ready)).is_ok() => return Ok(Cloned::Child),
+                Ok(()) => {}
+                // The runtime may be gone; then there is nobody left to tell.
+                Err(failed) => drop(theirs.report(&report_of(&failed))),
+            }
+            process::exit_now(1)
+        }
+        Cloned::Runtime(maker) => maker,
+    };
+    drop(theirs);
+    let report = first_report(&ours).context("init");
+    if let Ok(Some((Report::Reached(_), _))) = report {
+        return Ok(Cloned::Runtime(maker));
+    }
+    drop(Killed(maker));
+    match report? {
+        Some((Report::Failed(failure), _)) => bail!(entrance.word(&failure)),
+        _ => bail!("init: the process that makes it was killed"),
+    }
+}
+
+fn report_of((item, fault): &(Item, Fault)) -> Report {
+    Report::Failed(Failure::new(StepIndex::of(item.number()), fault))
 }
 
 /// What is done on the way in.
@@ -160,15 +191,18 @@ fn at<E: Into<Fault>>(item: Item) -> impl Fn(E) -> (Item, Fault) {
 impl Entrance {
     /// Namespaces of the host are joined with the runtime's rights, and those that it has no rights over with those that
     /// it gets inside: the order of runc (1.2) and crun.
-    fn enter(&self) -> std::result::Result<(), (Item, Fault)> {
+    fn enter(&self) -> std::result::Result<OwnedFd, (Item, Fault)> {
         let proc = file::open_directory(c"/proc").map_err(at(Item::Init))?;
         if let Some(score) = &self.oom_score_adj {
             score.apply(proc.as_fd()).map_err(at(Item::OomScore))?;
         }
         let offsets = self.time.as_ref().map(|_| TimeNamespace::open_offsets(proc.as_fd())).transpose();
         let offsets = offsets.map_err(at(Item::Time))?;
-        // Processes of the namespaces could ptrace us, and init, otherwise (CVE-2016-9962).
-        proc_self::set_undumpable().map_err(at(Item::User))?;
+        if self.user.is_some() {
+            // Processes of the namespaces could ptrace us, and init, otherwise (CVE-2016-9962). With a new one, the id maps
+            // come before.
+            proc_self::set_undumpable().map_err(at(Item::User))?;
+        }
         let mut later = Vec::new();
         for (index, join) in self.others.iter().enumerate() {
             match join.apply() {
@@ -176,14 +210,25 @@ impl Entrance {
                 joined => joined.map_err(at(Item::Other(index)))?,
             }
         }
-        self.user.apply().map_err(at(Item::User))?;
+        if let Some(user) = &self.user {
+            user.apply().map_err(at(Item::User))?;
+        }
         for (index, join) in later {
             join.apply().map_err(at(Item::Other(index)))?;
         }
         if let (Some(time), Some(offsets)) = (&self.time, offsets) {
             time.apply_to_children(offsets.as_fd()).map_err(at(Item::Time))?;
         }
-        Ok(())
+        Ok(proc)
+    }
+
+    /// The same, and on into the `new` namespaces, which belong to the user namespace.
+    fn enter_for_good(&self, new: Kinds) -> std::result::Result<(), (Item, Fault)> {
+        let proc = self.enter()?;
+        if self.time.is_some() {
+            TimeNamespace::follow(proc.as_fd()).map_err(at(Item::Time))?;
+        }
+        if new.is_empty() { Ok(()) } else { namespace::unshare(new).map_err(at(Item::Init)) }
     }
 
     /// A pid namespace without its init takes no process, and the kernel calls that ENOMEM (clone(2)).
@@ -195,7 +240,7 @@ impl Entrance {
     fn word(&self, failure: &Failure) -> StepError {
         let label = match Item::numbered(failure.step.place()) {
             Item::OomScore => self.oom_score_adj.as_ref().map(|score| label("process.oomScoreAdj", score)),
-            Item::User => Some(label("linux.namespaces", &self.user)),
+            Item::User => self.user.as_ref().map(|user| label("linux.namespaces", user)),
             Item::Time => self.time.as_ref().map(|time| label("linux.timeOffsets", time)),
             Item::Other(index) => self.others.get(index).map(|join| label("linux.namespaces", join)),
             Item::Init => self.without_init(failure.errno),

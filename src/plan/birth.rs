@@ -16,14 +16,14 @@ pub fn cloned(new: Kinds) -> Kinds {
 pub struct Split {
     /// The user namespace from inside which init is made.
     pub user: Option<Join>,
-    /// Those in which whoever clones init must be.
+    /// Those that are joined before init is in its user namespace, from which there is no way there.
     pub born_in: Vec<Join>,
     /// Those that init joins by itself.
     pub joined: Vec<Join>,
 }
 
-/// A process is born in its pid namespace; and from inside a user namespace there is no way into one of the host's. Only
-/// the cgroup namespace stays with init there: its cgroup, in which it is born, need not be below that one's root.
+/// From inside a user namespace there is no way into one of the host's. Only the cgroup namespace stays with init there:
+/// its cgroup, in which it is born, need not be below that one's root.
 pub fn split(namespaces: Namespaces) -> Result<Split> {
     let (new, private) = (namespaces.new, namespaces.private);
     let joins_user = private.contains(Kind::User) && !new.contains(Kind::User);
@@ -35,7 +35,6 @@ pub fn split(namespaces: Namespaces) -> Result<Split> {
         others.retain(|join| private.contains(join.kind()));
     }
     let outside_only = |join: &Join| match join.kind() {
-        Kind::Pid => true,
         Kind::Cgroup => new.contains(Kind::User),
         _ => joins_user || new.contains(Kind::User),
     };

@@ -50,6 +50,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         request,
         new,
         private,
+        birth: if private.contains(Kind::Pid) && !new.contains(Kind::Pid) { Birth::Late } else { Birth::First },
         place: if has_mounts { Place::OwnNamespace } else { Place::RuntimeNamespace },
         rootfs: request.bundle.join(spec.root().as_ref().context(field!("root"; "missing"))?.path()),
         // In a namespace made in the runtime's own cgroup, a mount would hand that over.
@@ -60,6 +61,9 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     let outside = container.outside()?;
     let (entrance, born_in) = match user {
         Some(user) => (Some(container.entrance(user, born_in)?), Vec::new()),
+        None if container.birth == Birth::Late && new.contains(Kind::User) => {
+            (Some(Entrance { oom_score_adj: None, user: None, others: born_in, time: None }), Vec::new())
+        }
         None => (None, born_in),
     };
 
@@ -85,6 +89,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         clone_flags: u64::from(birth::cloned(new).flags()),
         born_in,
         entrance,
+        birth: container.birth,
         outside,
         rlimits: if container.in_user_namespace() { container.program.rlimits()? } else { Vec::new() },
         mount_maps: draft.mount_maps,
@@ -178,6 +183,7 @@ pub(super) struct Container<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) new: Kinds,
     pub(super) private: Kinds,
+    pub(super) birth: Birth,
     pub(super) place: Place,
     pub(super) rootfs: PathBuf,
     pub(super) cgroup: CgroupView,
@@ -196,7 +202,7 @@ impl Container<'_> {
     fn entrance(&self, user: Join, others: Vec<Join>) -> Result<Entrance> {
         let oom_score_adj = oom::compile(self.process.oom_score_adj())?;
         let time = time_namespace::compile(self.linux.time_offsets().as_ref(), self.new)?;
-        Ok(Entrance { oom_score_adj, user, others, time })
+        Ok(Entrance { oom_score_adj, user: Some(user), others, time })
     }
 
     /// What the runtime does from outside while init waits: only a new user namespace asks for it.
@@ -326,7 +332,7 @@ impl Container<'_> {
             cpu_affinity::compile(affinity)?;
         }
         self.program.labels(draft)?;
-        self.program.appear(draft, Birth::First);
+        self.program.appear(draft, self.birth);
         self.program.settings(draft)
     }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result, ensure};
 
 use super::create::Container;
-use super::process::Draft;
+use super::process::{Birth, Draft};
 use crate::container::console::{Console, Node};
 use crate::container::devices::{DevLinks, Device, Nodes};
 use crate::container::process::cwd;
@@ -59,7 +59,10 @@ impl Container<'_> {
             }
             draft.warnings.extend(compiled.warnings.into_iter().map(|warning| format!("{field}.{warning}")));
             draft.late.extend(compiled.late.map(|late| (field.clone(), late)));
-            draft.add(field, Step::Mount(compiled.mount, compiled.held));
+            // A procfs is that of the pid namespace whose process makes it, where nobody of us is before init is born.
+            let is_foreign = self.birth == Birth::Late && compiled.mount.is_procfs();
+            let step = if is_foreign { Step::Procfs } else { Step::Mount };
+            draft.add(field, step(compiled.mount, compiled.held));
         }
         if mount::makes_devices(mounts) {
             let nodes = if self.private.contains(Kind::User) { Nodes::Bound } else { Nodes::Made };

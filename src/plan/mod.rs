@@ -29,8 +29,8 @@ use crate::container::process::rlimits::Rlimit;
 use crate::container::seccomp;
 use crate::container::time_namespace::TimeNamespace;
 use crate::init::link::{Failure, StepIndex};
-use crate::init::step::{Planned, Step};
-use crate::sys::namespace::Kinds;
+use crate::init::step::{HookState, Planned, Step};
+use crate::sys::namespace::{Kind, Kinds};
 use crate::sys::{Errno, Text};
 
 pub use create::create;
@@ -70,13 +70,14 @@ pub struct Outside {
     pub oom_score_adj: Option<OomScoreAdj>,
 }
 
-/// How init comes into a user namespace that is joined by its path. It is born inside, since its new namespaces are to
-/// belong to that one.
+/// How init comes into a user namespace that is joined by its path: its new namespaces are to belong to that one. Or into
+/// a new one, from which it could not join the pid namespace.
 #[derive(Debug)]
 pub struct Entrance {
     /// Adjusted before: inside, nobody may go below the inherited value.
     pub oom_score_adj: Option<OomScoreAdj>,
-    pub user: Join,
+    /// None: a new one.
+    pub user: Option<Join>,
     /// Other existing namespaces, in the order of [`Kind::ALL`](crate::sys::namespace::Kind::ALL).
     pub others: Vec<Join>,
     /// A new time namespace.
@@ -90,8 +91,10 @@ pub struct Plan {
     pub clone_flags: u64,
     /// Existing namespaces in which init is born, since it could not join them itself.
     pub born_in: Vec<Join>,
-    /// The same with a user namespace, from which the runtime would not come back.
+    /// The same where the runtime would not come back from it, or may not be there.
     pub entrance: Option<Entrance>,
+    /// Whether the process that the runtime clones makes init, where others see it.
+    pub birth: Birth,
     /// What the runtime does before init takes its first step.
     pub outside: Option<Outside>,
     /// Limits for the runtime to set from outside, when init is ready: they are the program's.
@@ -131,6 +134,21 @@ impl Plan {
             Step::Seccomp(filter) => Some(filter),
             _ => None,
         })
+    }
+
+    /// The pid namespace that init is born in, where it is one that is there already.
+    pub fn joined_pid_namespace(&self) -> Option<&Join> {
+        let by_steps = self.steps.iter().filter_map(|planned| match &planned.step {
+            Step::Join(join) => Some(join),
+            _ => None,
+        });
+        let others = self.entrance.iter().flat_map(|entrance| &entrance.others);
+        by_steps.chain(others).find(|join| join.kind() == Kind::Pid)
+    }
+
+    /// Whether there are startContainer hooks, which read a state of their own.
+    pub fn has_start_hooks(&self) -> bool {
+        self.steps.iter().any(|planned| matches!(planned.step, Step::Hook(_, HookState::Created)))
     }
 
     /// Whether init runs hooks itself: createContainer and startContainer.

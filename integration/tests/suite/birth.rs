@@ -4,7 +4,7 @@ use super::exec::{exec, running};
 use super::exec_life::snooped;
 use super::inject::traced;
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Running, call, eventually};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -15,6 +15,10 @@ tests![
     an_exec_shows_nothing_of_the_host_to_root,
     an_exec_shows_nothing_of_the_host_to_one_who_may_trace,
     an_exec_shows_nothing_of_the_host_in_a_user_namespace,
+    an_init_shows_nothing_of_the_host_in_a_shared_pid_namespace,
+    an_init_shows_nothing_of_the_host_to_one_who_may_trace,
+    an_init_shows_nothing_of_the_host_in_a_shared_user_namespace,
+    an_init_shows_nothing_of_the_host_from_a_user_namespace_of_its_own,
     an_exec_joins_nothing_once_it_is_born,
     a_stopped_exec_is_given_up_for_a_signal,
     an_early_signal_is_the_programs,
@@ -80,14 +84,12 @@ impl Watched {
         Self { container, _mark: mark, watcher }
     }
 
-    /// What it has seen: a line for each process.
-    fn seen(self) -> Vec<Value> {
+    /// Its own cgroup, and what it has seen: a line for each process.
+    fn seen(self) -> (String, Vec<Value>) {
         let lines = self.watcher.stdout();
-        lines
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .filter(|seen: &Value| seen["wrong"].is_array())
-            .collect()
+        let values: Vec<Value> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let cgroup = values.get(1).and_then(Value::as_str).unwrap_or_default().to_owned();
+        (cgroup, values.into_iter().filter(|seen| seen["wrong"].is_array()).collect())
     }
 }
 
@@ -103,13 +105,69 @@ pub fn watch_execs(bundle: Bundle) {
         exec(container, &flags, probe!(print "x")).as_user(container.bundle.as_user()).run().ok();
         made += 1;
     }
-    let seen = watched.seen();
-    let early = seen.iter().filter(|seen| seen["name"] == "ocirt:exec").count();
-    println!("{made} execs, {} seen, {early} before their program", seen.len());
+    let (cgroup, seen) = watched.seen();
+    judge(made, "ocirt:exec", &seen, &[cgroup]);
+}
+
+/// Nothing may be wrong about a process, and its cgroup is one of `cgroups`.
+fn judge(made: u64, name: &str, seen: &[Value], cgroups: &[String]) {
+    let early = seen.iter().filter(|seen| seen["name"] == name).count();
+    println!("{made} made, {} seen, {early} before their program", seen.len());
     assert!(early > 0, "no process was seen before its program: {seen:?}");
-    for seen in &seen {
-        assert_eq!((&seen["wrong"], &seen["beside"]), (&json!([]), &json!(true)), "{seen}");
+    for seen in seen {
+        assert_eq!(seen["wrong"], json!([]), "{seen}");
+        assert!(cgroups.iter().any(|cgroup| seen["cgroup"] == cgroup.as_str()), "{seen} is none of {cgroups:?}");
     }
+}
+
+/// Creates all the time in the pid namespace of a container that watches.
+fn watch_creates(spy: Bundle, victim: impl Fn(&Container) -> Bundle) {
+    let (count, time) = rounds();
+    let begun = Instant::now();
+    let watched = Watched::new(spy);
+    let shared = format!("/proc/{}/ns/pid", watched.container.pid());
+    let mut cgroups = Vec::new();
+    while (cgroups.len() as u64) < count && begun.elapsed() < time {
+        let victim = victim(&watched.container).namespace("pid", Some(&shared)).create(probe!(print "x"));
+        let pid = victim.pid();
+        cgroups.push(victim.proc_file("cgroup"));
+        call(["delete", "--force", victim.id()]).ok();
+        // The pid namespace ends with its last zombie.
+        host::reap(pid);
+    }
+    let (_, seen) = watched.seen();
+    judge(cgroups.len() as u64, "ocirt:init", &seen, &cgroups);
+}
+
+fn traces() -> Value {
+    let traces = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_KILL"]);
+    json!({ "bounding": traces, "effective": traces, "permitted": traces })
+}
+
+fn an_init_shows_nothing_of_the_host_in_a_shared_pid_namespace() {
+    watch_creates(Bundle::new(), |spy| Bundle::new().beside(spy.pid()));
+}
+
+fn an_init_shows_nothing_of_the_host_to_one_who_may_trace() {
+    let spy = Bundle::new().set("process.capabilities", traces());
+    watch_creates(spy, |spy| Bundle::new().beside(spy.pid()));
+}
+
+fn an_init_shows_nothing_of_the_host_in_a_shared_user_namespace() {
+    watch_creates(snooped(), |spy| {
+        let user = format!("/proc/{}/ns/user", spy.pid());
+        let victim = Bundle::new().user_namespace(100_000).namespace("user", Some(&user));
+        victim.set("linux.uidMappings", Value::Null).set("linux.gidMappings", Value::Null)
+    });
+}
+
+fn an_init_shows_nothing_of_the_host_from_a_user_namespace_of_its_own() {
+    need_root();
+    // It has no right to a procfs of the host's pid namespace, nor of one that the host's user namespace owns.
+    let proc = json!({ "source": "/proc", "destination": "/proc", "options": ["rbind"] });
+    watch_creates(Bundle::new(), |_| {
+        Bundle::new().user_namespace(100_000).config(|spec| spec["mounts"][0] = proc.clone())
+    });
 }
 
 fn an_exec_shows_nothing_of_the_host_to_root() {
@@ -118,9 +176,7 @@ fn an_exec_shows_nothing_of_the_host_to_root() {
 
 /// With CAP_SYS_PTRACE in the host's user namespace it sees whatever there is.
 fn an_exec_shows_nothing_of_the_host_to_one_who_may_trace() {
-    let traces = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_KILL"]);
-    let sets = json!({ "bounding": traces, "effective": traces, "permitted": traces });
-    watch_execs(Bundle::new().namespace("cgroup", None).set("process.capabilities", sets));
+    watch_execs(Bundle::new().namespace("cgroup", None).set("process.capabilities", traces()));
 }
 
 fn an_exec_shows_nothing_of_the_host_in_a_user_namespace() {

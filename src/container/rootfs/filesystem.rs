@@ -15,7 +15,7 @@ use crate::sys::mount::{
     Attributes, Depth, FsContext, Sharing, attach, attr, copy_tree, detach_here, legacy, mount_here, set_attributes,
 };
 use crate::sys::path::{Links, RootFd, open_itself_at};
-use crate::sys::{Fault, file};
+use crate::sys::{Errno, Fault, file};
 
 /// fsconfig(2) takes strings of up to 255 bytes; beyond, as overlay's lists of layers can be, mount(2) has to do.
 const MAX_VALUE: usize = 255;
@@ -162,6 +162,22 @@ impl Filesystem {
     /// Whether it can only be mounted where it will be.
     pub(super) fn needs_mount_point(&self) -> bool {
         self.legacy.is_some()
+    }
+
+    pub(super) fn is_procfs(&self) -> bool {
+        self.kind.as_c_str() == c"proc"
+    }
+
+    /// The detached mount.
+    pub(super) fn make(&self) -> Result<OwnedFd, Fault> {
+        if self.needs_mount_point() {
+            return Err(Fault::new(
+                "mount",
+                Errno::EINVAL,
+                "iversion and silent: not in a pid namespace that is joined",
+            ));
+        }
+        self.detached(None)
     }
 
     /// The mount, `opened` or a new one, and its place.

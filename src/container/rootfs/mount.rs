@@ -138,6 +138,19 @@ impl Mount {
         Ok(Compiled { mount, held, earlier, late, mappings: mappings.flatten(), warnings })
     }
 
+    /// Whether it is a new procfs.
+    pub fn is_procfs(&self) -> bool {
+        matches!(self, Self::Filesystem(filesystem) if filesystem.is_procfs())
+    }
+
+    /// The detached mount of a new filesystem, made with the namespaces of the caller.
+    pub fn make(&self) -> Result<OwnedFd, Fault> {
+        match self {
+            Self::Filesystem(filesystem) => filesystem.make(),
+            _ => Err(Fault::new("fsopen", Errno::EINVAL, "no filesystem of its own")),
+        }
+    }
+
     /// Whether the owners of its files are mapped.
     pub fn is_id_mapped(&self) -> bool {
         match self {

@@ -1,13 +1,15 @@
 //! What must come before what, whatever else the list has: each test is a reason for a part of the order.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use serde_json::json;
 
 use super::{assert_order, default_config, in_user_namespace, place, planned, rich_config, steps, tried};
+use crate::container::namespaces::Join;
 use crate::init::link::{Failure, StepIndex};
-use crate::plan::{Gate, Label, StepError};
+use crate::plan::{Birth, Gate, Label, StepError};
 use crate::sys::namespace::{self, Kind, Kinds};
+use crate::sys::process::{self, Child, Cloned};
 use crate::sys::testing::in_a_child;
 use crate::sys::{Errno, Fault};
 
@@ -201,7 +203,7 @@ fn init_is_born_in_a_user_namespace_that_is_joined() {
         namespaces.push(json!({ "type": "ipc", "path": "/proc/self/ns/ipc" }));
         let plan = planned(&config, Gate::Socket);
         let entrance = plan.entrance.as_ref().unwrap();
-        assert_eq!(entrance.user.kind(), Kind::User);
+        assert_eq!(entrance.user.as_ref().map(Join::kind), Some(Kind::User));
         // Where it is already it does not go: it might have no right to.
         assert_eq!((entrance.others.len(), plan.born_in.len()), (0, 0));
         assert!(entrance.time.is_some() && entrance.oom_score_adj.is_some() && plan.outside.is_none());
@@ -235,4 +237,53 @@ fn a_failed_step_reads_from_the_field_to_the_reason() {
         plan.word(&Failure::new(StepIndex::of(999), &fault)).to_string(),
         "step 999: prctl: operation not permitted"
     );
+}
+
+/// A process with a pid namespace of its own, which lives until the test's child ends.
+fn other_pid_namespace() -> crate::sys::Result<Child> {
+    let kinds = Kinds::NONE.with(Kind::User).with(Kind::Pid);
+    match process::clone_process(kinds.flags().into(), None)? {
+        Cloned::Runtime(child) => Ok(child),
+        Cloned::Child => {
+            let _ = process::die_with_parent();
+            loop {
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+#[test]
+fn init_is_born_last_in_a_pid_namespace_that_is_joined() {
+    in_a_child(|| {
+        let other = other_pid_namespace()?;
+        let mut config = rich_config();
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+        namespaces.push(json!({ "type": "pid", "path": format!("/proc/{}/ns/pid", other.pid) }));
+        let plan = planned(&config, Gate::Socket);
+        assert_eq!((plan.birth, plan.born_in.len()), (Birth::Late, 0));
+        let text = plan.to_string();
+        let birth = "be born in the pid namespace";
+        for before in
+            ["enter the cgroup", "undumpable", "join pid", "unshare", "mount ", "pivot_root", "sysctl", "mask"]
+        {
+            assert_order(&text, before, birth);
+        }
+        assert_eq!(place(&text, "close descriptors from 3 on") + 1, place(&text, birth));
+        for after in ["new session", "become user", "report ready", "hook /bin/start-container", "seccomp"] {
+            assert_order(&text, birth, after);
+        }
+        assert!(text.contains("mount proc on /proc, of the joined pid namespace"), "{text}");
+        // From a new user namespace there is no way in: the pid namespace comes first.
+        let mut config = in_user_namespace();
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+        namespaces.push(json!({ "type": "pid", "path": format!("/proc/{}/ns/pid", other.pid) }));
+        let plan = planned(&config, Gate::Socket);
+        let kinds: Vec<_> = plan.entrance.iter().flat_map(|entrance| &entrance.others).map(Join::kind).collect();
+        assert_eq!((plan.birth, kinds.as_slice(), plan.born_in.len()), (Birth::Late, &[Kind::Pid][..], 0));
+        process::pidfd_send_signal(other.pidfd.as_fd(), crate::sys::signal::KILL)?;
+        Ok(())
+    });
 }
