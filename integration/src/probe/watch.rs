@@ -123,7 +123,7 @@ fn look(pid: i32, mark: &str, forbidden: &[&str]) -> Option<Value> {
         }
     }
     // Who makes a procfs is not there for longer than that, and lacks nothing that its descriptors could give.
-    if name != "ocirt:procfs" {
+    if is_ours && name != "ocirt:procfs" {
         wrong.extend(open_files(pid));
     }
     if is_ours && may_trace(pid) && !can_trace_all() {

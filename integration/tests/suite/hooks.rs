@@ -29,6 +29,7 @@ tests![
     the_state_is_creating_while_create_hooks_run,
     a_hook_starts_with_no_signal_blocked_and_no_descriptor_of_the_caller,
     what_hooks_leave_ends_with_a_failed_create,
+    hooks_beside_a_shared_pid_namespace_find_the_container,
 ];
 
 const ALL: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -329,4 +330,34 @@ fn what_hooks_leave_ends_with_a_failed_create() {
     let background = json!({ "path": "/bin/sh", "args": ["sh", "-c", "sleep 60 </dev/null >/dev/null 2>&1 &"] });
     let bundle = Bundle::new().without_namespace("pid").hook("createContainer", background);
     bundle.hook("createContainer", json!({ "path": "/bin/false" })).refused("createContainer");
+}
+
+/// Init is born after the first three kinds (docs/decisions/0011-born-last.md): what they are told serves all the same.
+fn hooks_beside_a_shared_pid_namespace_find_the_container() {
+    ocirt_integration::runner::need_ocirt();
+    let pod = super::exec::running(Bundle::new());
+    let (mut bundle, log) = with_log(Bundle::new().beside(pod.pid()));
+    for kind in ["prestart", "createContainer", "startContainer", "poststart"] {
+        bundle = bundle.hook(kind, hook(kind, &log, kind, 0, "0"));
+    }
+    // The runtime's hook looks where the state sends it.
+    let script = "tr -d '\\n' | sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/' | { read pid; readlink /proc/$pid/ns/net; } > $0";
+    let seen = bundle.dir.join("hooks/seen");
+    let look = json!({ "path": "/bin/sh", "args": ["sh", "-c", script, seen], "env": ["PATH=/usr/bin:/bin"] });
+    let pids = format!("/proc/{}/ns/pid", pod.pid());
+    let container = bundle.hook("createRuntime", look).namespace("pid", Some(&pids)).create(probe!(sleep 60));
+    container.start().ok();
+    let net = std::fs::read_link(format!("/proc/{}/ns/net", container.pid())).expect("namespace");
+    assert_eq!(std::fs::read_to_string(seen).expect("what the hook saw").trim(), net.to_str().expect("UTF-8"));
+    assert_eq!(of_kind(&log, "createContainer")["state"]["pid"], Value::Null);
+    let status = container.proc_file("status");
+    let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().last()?.parse().ok());
+    assert_eq!(of_kind(&log, "startContainer")["state"]["pid"].as_u64(), inside);
+    assert_eq!(of_kind(&log, "poststart")["state"]["pid"], container.pid());
+    let [early, late] = ["createContainer", "startContainer"].map(|kind| of_kind(&log, kind)["ns"]["pid"].clone());
+    assert_eq!(early, late);
+    let pid = container.pid();
+    call(["delete", "--force", container.id()]).ok();
+    // The pid namespace ends with its last zombie.
+    host::reap(pid);
 }
