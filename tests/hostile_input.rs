@@ -301,7 +301,6 @@ fn a_checkpoints_files_are_read_or_refused() {
             root: Path::new("/root"),
             outside: &Outside::default(),
             annotations: &HashMap::new(),
-            cgroup: "0::/a\n",
             sources: &BTreeMap::new(),
             descriptors: &descriptors,
         };

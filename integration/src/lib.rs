@@ -13,6 +13,7 @@
 pub mod agent;
 pub mod bundle;
 pub mod criu;
+pub mod forge;
 pub mod host;
 pub mod runner;
 pub mod runtime;

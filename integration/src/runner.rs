@@ -57,7 +57,7 @@ const SKIP_BOUNDS: &[(&str, usize)] = &[
     ("EngineConfigs", 4),
     ("NetDevices", 7),
     ("Strace", 4),
-    ("Criu", 40),
+    ("Criu", 60),
     ("NoDelegation", 4),
     ("Apparmor", 4),
     ("UserManager", 8),

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::checkpoint::Common;
+use crate::container::checkpoint::flags::CgroupsMode;
 use crate::container::checkpoint::request::RestoreFlags;
 use crate::lifecycle::{self, CreateOptions, Host, RestoreOptions, RunOptions};
 
@@ -64,6 +65,9 @@ impl Restore {
     pub fn execute(self, host: &Host) -> Result<i32> {
         let id = super::id("restore", &self.id)?;
         let flags = self.common.flags().context("restore")?;
+        if !matches!(flags.cgroups, CgroupsMode::Ignore | CgroupsMode::Default) {
+            host.log.warn("--manage-cgroups-mode: has no effect at a restore: cgroups and limits are config.json's");
+        }
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let options = RestoreOptions {
             flags,

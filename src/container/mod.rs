@@ -26,3 +26,4 @@ pub mod sysctl;
 pub mod time_namespace;
 pub mod uts;
 pub mod validate;
+pub mod verify;

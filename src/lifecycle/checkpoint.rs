@@ -1,29 +1,25 @@
 //! checkpoint: saves a running container through CRIU, from the host's side.
 
 use std::ffi::CString;
-use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
 use super::criu::{self, Program};
 use super::directory::Locked;
+use super::images::Files;
 use super::inspect::Found;
 use super::state::Status;
 use super::{Host, Id, Refusal, delete};
 use crate::container::checkpoint::flags::Flags;
 use crate::container::checkpoint::image::{self, Point};
-use crate::container::checkpoint::request::{self, Directories, DumpFlags, Dumped};
+use crate::container::checkpoint::request::{self, DumpFlags, Dumped};
 use crate::container::checkpoint::rpc::{Features, Notify, Request};
-use crate::container::checkpoint::{descriptors, log, mounts};
+use crate::container::checkpoint::{descriptors, mounts};
 use crate::error::field;
 use crate::sys::{ids, proc_self, process};
-
-/// Where the images go when no flag says so, below the working directory: runc's name.
-const DEFAULT_IMAGES: &str = "checkpoint";
 
 /// How long the processes of a saved container may take to disappear, in milliseconds.
 const END_WITHIN: u32 = 10_000;
@@ -35,14 +31,6 @@ pub struct CheckpointOptions {
     pub dump: DumpFlags,
     /// A descriptor that the caller passed on; it gets a NUL byte when the server of lazy pages is ready.
     pub status_fd: Option<u32>,
-}
-
-/// The directories of images and work, open, and where the log will be.
-pub struct Files {
-    pub images: File,
-    pub images_path: PathBuf,
-    work: Option<File>,
-    log_directory: PathBuf,
 }
 
 /// Saves the container, which then ends and is deleted, unless it is left running or only its memory was saved.
@@ -63,11 +51,11 @@ pub fn checkpoint(host: &Host, id: &Id, options: &CheckpointOptions) -> Result<(
         mem_track: (options.dump.pre_dump || options.dump.parent_path.is_some()).then_some(true),
         lazy_pages: options.flags.lazy_pages.then_some(true),
     })?;
-    let files = Files::make(&options.flags)?;
+    let files = Files::make(&options.flags, options.dump.parent_path.as_deref())?;
     let request = job.request(&files)?;
     let dumped = job.dump(&program, &request);
     if let Err(error) = dumped {
-        image::forget(&files.images_path);
+        image::forget(files.images());
         return Err(criu::explain(error, || files.log_words(request::DUMP_LOG)));
     }
     match options.dump.leave_running || options.dump.pre_dump {
@@ -100,7 +88,7 @@ impl Job<'_> {
         if !self.options.dump.pre_dump {
             self.points = self.look()?;
             standard = descriptors::of(self.pid()?)?;
-            image::save(&files.images_path, &self.points, &standard)?;
+            image::save(files.images(), &self.points, &standard)?;
         }
         let dumped = Dumped {
             pid: self.pid()?,
@@ -115,8 +103,8 @@ impl Job<'_> {
     }
 
     fn dump(&mut self, program: &Program, request: &Request) -> Result<()> {
-        let worker = program.start(None, &[])?;
-        worker.ask(request, |notify, _| self.notified(notify))?;
+        let worker = program.start()?;
+        worker.ask(request, |notify, _| self.notified(notify), || Ok(()))?;
         worker.finish()
     }
 
@@ -144,53 +132,6 @@ impl Job<'_> {
         }
         delete::destroy(host, &self.found.directory, &self.found.state)
     }
-}
-
-impl Files {
-    /// The directories of a checkpoint, made if they are missing (but not those above them).
-    pub fn make(flags: &Flags) -> Result<Self> {
-        let images = flags.image_path.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_IMAGES));
-        make_directory(&images).with_context(|| format!("--image-path {}", images.display()))?;
-        Self::open(flags)
-    }
-
-    /// The directories of a checkpoint that is there.
-    pub fn open(flags: &Flags) -> Result<Self> {
-        let path = flags.image_path.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_IMAGES));
-        let (images, images_path) =
-            open_directory(&path).with_context(|| format!("--image-path {}", path.display()))?;
-        let Some(path) = &flags.work_path else {
-            let log_directory = images_path.clone();
-            return Ok(Self { images, images_path, work: None, log_directory });
-        };
-        let work = make_directory(path).and_then(|()| open_directory(path));
-        let (work, log_directory) = work.with_context(|| format!("--work-path {}", path.display()))?;
-        Ok(Self { images, images_path, work: Some(work), log_directory })
-    }
-
-    pub fn directories(&self) -> Directories {
-        Directories { images: self.images.as_raw_fd(), work: self.work.as_ref().map(AsRawFd::as_raw_fd) }
-    }
-
-    /// What CRIU's log `name` says of a failure.
-    pub fn log_words(&self, name: &str) -> String {
-        log::excerpt(&self.log_directory.join(name))
-    }
-}
-
-fn make_directory(path: &Path) -> Result<()> {
-    match std::fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
-/// The directory, and its path from `/` on: this process may change its working directory.
-fn open_directory(path: &Path) -> Result<(File, PathBuf)> {
-    let path = std::fs::canonicalize(path)?;
-    let file = File::open(&path)?;
-    ensure!(file.metadata()?.is_dir(), "not a directory");
-    Ok((file, path))
 }
 
 /// The namespaces that CRIU is given, in the order of [`request::inherited`].

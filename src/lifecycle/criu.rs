@@ -7,7 +7,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::container::cgroup;
-use crate::container::checkpoint::rpc::{Features, Kind, Notify, Request, Response};
+use crate::container::checkpoint::rpc::{Features, Kind as Call, Notify, Request, Response};
+use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
 use crate::sys::program::{self, Strings};
 use crate::sys::{Errno, Fault, Text, Words, signal, socket};
@@ -17,6 +18,9 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// More than any message that CRIU sends.
 const LARGEST: usize = 64 * 1024;
+
+/// How long criu may be silent before somebody looks what it does, in milliseconds.
+const IDLE: u32 = 2000;
 
 /// Where criu is on this host.
 pub struct Program {
@@ -75,8 +79,8 @@ impl Program {
 
     /// Refuses a criu, or a kernel, that lacks what is asked for.
     pub fn require(&self, wanted: Features) -> Result<()> {
-        let request = Request { features: Some(wanted), ..Request::new(Kind::FeatureCheck) };
-        let response = self.start(None, &[])?.ask(&request, |_, _| Ok(())).context("feature check")?;
+        let request = Request { features: Some(wanted), ..Request::new(Call::FeatureCheck) };
+        let response = self.start()?.ask(&request, |_, _| Ok(()), || Ok(())).context("feature check")?;
         let have = response.features.unwrap_or_default();
         let lacks = |wanted: Option<bool>, have: Option<bool>| wanted == Some(true) && have != Some(true);
         ensure!(
@@ -90,11 +94,29 @@ impl Program {
         Ok(())
     }
 
-    /// Starts criu with our standard descriptors, its socket and what `passed` holds.
-    ///
-    /// For a restore, `join` is the container's cgroup, and criu ends with us: what it had made so far cannot be ended as
-    /// long as criu traces it. At a dump it ends by itself, and lets the container go first.
-    pub fn start(&self, join: Option<&cgroup::Join>, passed: &[BorrowedFd]) -> Result<Worker> {
+    /// Starts criu with our standard descriptors. At a dump it ends by itself, and lets the container go first.
+    pub fn start(&self) -> Result<Worker> {
+        self.launch(None, &[], |_| Ok(()))
+    }
+
+    /// Starts a criu that restores, in `place` and with what `passed` holds; `begin` does with its pid what must be done
+    /// before it is in its last namespace. It ends with us: what it had made so far cannot be ended as long as criu traces
+    /// it.
+    pub fn start_in(
+        &self,
+        place: &Place,
+        passed: &[BorrowedFd],
+        begin: impl FnOnce(i32) -> Result<()>,
+    ) -> Result<Worker> {
+        self.launch(Some(place), passed, begin)
+    }
+
+    fn launch(
+        &self,
+        place: Option<&Place>,
+        passed: &[BorrowedFd],
+        begin: impl FnOnce(i32) -> Result<()>,
+    ) -> Result<Worker> {
         let (ours, theirs) = socket::pair()?;
         let (started, starting) = socket::pair()?;
         let arguments = Strings::new([c"criu", c"swrk", c"3"].map(CString::from).into(), 0);
@@ -102,9 +124,9 @@ impl Program {
         let environment = Strings::new(environment.collect(), 0);
         let mut descriptors = vec![theirs.as_fd()];
         descriptors.extend(passed);
-        match process::clone_process(0, join.and_then(cgroup::Join::clone_into)).context("criu")? {
+        match process::clone_process(0, place.and_then(|place| place.join.clone_into())).context("criu")? {
             Cloned::Child => {
-                let fault = match join.map_or(Ok(()), enter) {
+                let fault = match place.map_or(Ok(()), |place| place.enter(starting.as_fd())) {
                     Err(fault) => fault,
                     Ok(()) => Fault::from(process::exec_with(&self.path, &arguments, &environment, &descriptors)),
                 };
@@ -117,6 +139,10 @@ impl Program {
             Cloned::Runtime(child) => {
                 drop(starting);
                 let worker = Worker { child, socket: ours };
+                begin(worker.pid())?;
+                if place.is_some() {
+                    socket::send(started.as_fd(), b"g", &[]).context("criu")?;
+                }
                 let mut fault = [0; Text::CAPACITY];
                 // An end of file: it has become criu.
                 match socket::receive(started.as_fd(), &mut fault)?.len {
@@ -129,10 +155,26 @@ impl Program {
     }
 }
 
-/// What the child does before it becomes a criu that restores; no heap.
-fn enter(join: &cgroup::Join) -> Result<(), Fault> {
-    process::die_with_parent()?;
-    join.apply()
+/// Where a criu that restores is: what it makes is born there.
+pub struct Place {
+    /// The container's cgroup.
+    pub join: cgroup::Join,
+    /// Whether that becomes the root of a new cgroup namespace.
+    pub cgroup_namespace: bool,
+}
+
+impl Place {
+    /// What the child does before it becomes criu; no heap.
+    fn enter(&self, runtime: BorrowedFd) -> Result<(), Fault> {
+        process::die_with_parent()?;
+        self.join.apply()?;
+        // systemd moves it.
+        socket::receive(runtime, &mut [0])?;
+        if self.cgroup_namespace {
+            namespace::unshare(Kinds::NONE.with(Kind::Cgroup))?;
+        }
+        Ok(())
+    }
 }
 
 fn variable(name: &OsStr, value: Vec<u8>) -> Option<CString> {
@@ -146,20 +188,25 @@ impl Worker {
     }
 
     /// Has criu serve `request`; `notified` is called wherever it waits for us, with the descriptors that came along. An
-    /// error there makes criu give up, and is the one that is returned.
+    /// error there makes criu give up, and is the one that is returned. `idle` is called once in a while as long as
+    /// nothing comes, and ends the conversation by an error.
     pub fn ask(
         &self,
         request: &Request,
         mut notified: impl FnMut(&Notify, &mut [Option<OwnedFd>]) -> Result<()>,
+        mut idle: impl FnMut() -> Result<()>,
     ) -> Result<Response> {
         let mut ours = None;
         self.send(request)?;
         let response = loop {
+            while !process::poll([self.socket.as_fd()], Some(IDLE)).context("answer of criu")?.contains(&true) {
+                idle().map_err(|error| ours.take().unwrap_or(error))?;
+            }
             let (response, mut fds) = match self.receive() {
                 Err(error) => return Err(ours.unwrap_or(error)),
                 Ok(received) => received,
             };
-            let Some(notify) = response.notify.as_ref().filter(|_| response.kind == Kind::Notify as i32) else {
+            let Some(notify) = response.notify.as_ref().filter(|_| response.kind == Call::Notify as i32) else {
                 break response;
             };
             if ours.is_none() {

@@ -7,25 +7,28 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::announce;
-use super::checkpoint::{Files, borrowed, open_namespaces};
+use super::checkpoint::{borrowed, open_namespaces};
 use super::create::{self, CreateOptions};
-use super::criu::{self, Program};
+use super::criu::{self, Place, Program};
 use super::directory::{Directory, Reserved};
 use super::identity::Identity;
+use super::images::Files;
+use super::inspection::{Inspection, Progress};
 use super::launch::run_runtime_hooks;
 use super::run::RunOptions;
 use super::state::{Phase, State};
 use super::{Host, Id, delete, foreground};
 use crate::container::checkpoint::flags::Flags;
 use crate::container::checkpoint::image::{self, Point};
-use crate::container::checkpoint::mounts;
 use crate::container::checkpoint::outside::Outside;
 use crate::container::checkpoint::request::{self, RestoreFlags, Restored};
 use crate::container::checkpoint::rpc::{Features, Notify};
-use crate::container::checkpoint::targets::{self, Source};
+use crate::container::checkpoint::targets::Source;
+use crate::container::checkpoint::{ids, targets};
+use crate::container::verify::Wanted;
 use crate::container::{bundle, cgroup};
 use crate::error::field;
 use crate::plan::{Gate, Plan, Saved};
@@ -33,7 +36,10 @@ use crate::sys::mount::{self, Depth, Sharing};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::path::RootFd;
 use crate::sys::process::{self, Child};
-use crate::sys::{file, ids, signal, socket};
+use crate::sys::{file, ids as user, signal, socket};
+
+const NO_FREEZER: &str = "a container without a cgroup that freezes cannot be restored: nothing could keep its processes \
+                          from running before they are looked at";
 
 /// What restore's flags say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -47,10 +53,11 @@ pub struct RestoreOptions {
 
 /// Restores the container and returns its exit status, 128 and the signal for one that was killed; zero when detached.
 pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
-    ensure!(ids::effective_uid() == 0, "needs root");
+    ensure!(user::effective_uid() == 0, "needs root");
     let mut bundle = bundle::load(&options.create.bundle, None)?;
     let program = Program::find()?;
-    let (points, descriptors) = image::load(&Files::open(&options.flags)?.images_path)?;
+    let files = Files::of_restore(&options.flags)?;
+    let (points, descriptors) = image::load(files.images())?;
     let (console, relay) =
         announce::consoles(bundle.has_terminal(), options.create.console_socket.as_deref(), options.run.detach)?;
     let announcement = announce::Announcement::prepare(None, options.create.pid_file.as_deref())?;
@@ -60,7 +67,7 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     }
     // From here on no signal ends us before the container is cleaned up.
     let signals = if options.run.detach { None } else { Some(signal::listen()?) };
-    let mut made = Made::reserve(host, id, &options.create, &mut bundle)?;
+    let mut made = Made::reserve(host, id, options, &mut bundle, &files)?;
     let job = Job { program: &program, options, points: &points, descriptors: &descriptors };
     made.restore(&job, console)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
@@ -108,69 +115,78 @@ struct Made {
     state: State,
     plan: Plan,
     outside: Outside,
+    wanted: Wanted,
 }
 
 impl Made {
-    fn reserve(host: &Host, id: &Id, options: &CreateOptions, bundle: &mut bundle::Bundle) -> Result<Self> {
-        let plan = create::compile(host, id, options, bundle, Gate::Link)?;
+    fn reserve(
+        host: &Host,
+        id: &Id,
+        options: &RestoreOptions,
+        bundle: &mut bundle::Bundle,
+        files: &Files,
+    ) -> Result<Self> {
+        let plan = create::compile(host, id, &options.create, bundle, Gate::Link)?;
         ensure!(plan.intel_rdt.is_none(), field!("linux.intelRdt"; "cannot be restored"));
+        let mut wanted = Wanted::of(&bundle.spec, &plan, &bundle.directory)?;
+        wanted.relabel(options.restore.lsm_profile.as_deref());
+        ensure!(
+            wanted.has_new("mnt"),
+            field!("linux.namespaces"; "a container without a mount namespace of its own cannot be restored")
+        );
+        ids::check(files.images(), |kind| wanted.is_private(kind))?;
         let directory = Directory::reserve(&host.root, id)?;
         let mut state = create::first_state(id, bundle, &plan)?;
         // Nobody starts it any more.
         state.start_steps.clear();
         request::check(&state.outside)?;
         directory.save(&state)?;
-        directory.save_for_exec(&Saved::new(&bundle.spec, &plan, !options.no_new_keyring)?)?;
+        directory.save_for_exec(&Saved::new(&bundle.spec, &plan, !options.create.no_new_keyring)?)?;
         let cgroup = plan.cgroup.create()?;
         state.cgroup = cgroup.paths().clone();
+        ensure!(state.cgroup.has_freezer(), field!("linux.cgroupsPath"; "{NO_FREEZER}"));
         let outside = state.outside.clone();
-        Ok(Self { init: None, cgroup, directory, state, plan, outside })
+        Ok(Self { init: None, cgroup, directory, state, plan, outside, wanted })
     }
 
     fn restore(&mut self, job: &Job, console: Option<OwnedFd>) -> Result<()> {
         let sources = self.sources(job.points)?;
         let namespaces = open_namespaces(&self.outside)?;
         let root = std::fs::canonicalize(&self.plan.rootfs).context(field!("root.path"))?;
-        let join = self.cgroup.join()?;
+        let place = Place { join: self.cgroup.join()?, cgroup_namespace: self.wanted.has_new("cgroup") };
         // CRIU's namespace, not ours: hooks and files are the host's.
         let away = Away::go(&root)?;
         away.prepare(&root, job.points, &sources)?;
         let staged = targets::stage(&self.directory.path(), job.points, &sources).context(field!("mounts"))?;
         // CRIU mounts things below its working directory: that must be one of its namespace's.
         let files = Files::open(&job.options.flags)?;
-        let worker = job.program.start(Some(&join), &borrowed(&namespaces))?;
-        away.back()?;
-        // A unit of systemd begins with CRIU, as the other cgroups do.
-        self.cgroup.start(&self.plan.cgroup, Some(worker.pid()))?;
+        targets::hide_cgroups(&self.directory.path(), files.images()).context("--image-path: cgroup.img")?;
+        let worker = job.program.start_in(&place, &borrowed(&namespaces), |pid| {
+            away.back()?;
+            // A unit of systemd begins with CRIU, as the other cgroups do.
+            self.cgroup.start(&self.plan.cgroup, Some(pid))
+        })?;
         self.cgroup.hand_over(&self.plan.cgroup)?;
-        let path = format!("/proc/{}/cgroup", worker.pid());
+        let mut inspection = Inspection::new(self.wanted.clone(), self.state.cgroup.clone(), worker.pid())?;
         let restored = Restored {
             root: &root,
             outside: &self.outside,
             annotations: &self.state.annotations,
-            cgroup: &std::fs::read_to_string(&path).context(path)?,
             sources: &staged,
             descriptors: job.descriptors,
         };
         let request = request::restore(&job.options.flags, &job.options.restore, files.directories(), &restored)?;
-        let answer = worker.ask(&request, |notify, fds| {
-            if notify.script.as_deref() == Some("post-restore") {
-                self.compare(notify, job.points, &sources)?;
-            }
-            self.notified(notify, fds, console.as_ref())
-        });
-        match answer.and_then(|_| worker.finish()) {
-            Ok(()) if self.init.is_some() => Ok(()),
-            Ok(()) => Err(anyhow!("criu restored no process")),
-            Err(error) => Err(criu::explain(error, || files.log_words(request::RESTORE_LOG))),
+        let (mut progress, paths) = (Progress::default(), self.state.cgroup.clone());
+        let answer = worker.ask(
+            &request,
+            |notify, fds| self.notified(notify, fds, console.as_ref(), &mut inspection, worker.pid()),
+            || progress.look(&worker, &paths),
+        );
+        if let Err(error) = answer.and_then(|_| worker.finish()) {
+            return Err(criu::explain(error, || files.log_words(request::RESTORE_LOG)));
         }
-    }
-
-    /// Nothing of the container runs yet: what CRIU has mounted is looked at in time.
-    fn compare(&self, notify: &Notify, saved: &[Point], sources: &BTreeMap<String, Source>) -> Result<()> {
-        let pid = notify.pid.context("criu tells no pid")?;
-        let restored = mounts::of(pid, &self.outside, &self.state.cgroup.directories)?;
-        targets::compare(saved, &restored, sources)
+        let init = self.init.as_ref().context("criu restored no process")?;
+        inspection.release(init.child.pid)
     }
 
     /// What of the host all external mounts show, by their names.
@@ -180,19 +196,40 @@ impl Made {
         external.map(|external| Ok((external.name.clone(), source(&external.origin)?))).collect()
     }
 
-    fn notified(&mut self, notify: &Notify, fds: &mut [Option<OwnedFd>], console: Option<&OwnedFd>) -> Result<()> {
+    fn notified(
+        &mut self,
+        notify: &Notify,
+        fds: &mut [Option<OwnedFd>],
+        console: Option<&OwnedFd>,
+        inspection: &mut Inspection,
+        criu: i32,
+    ) -> Result<()> {
         let pid = || notify.pid.context("criu tells no pid");
         match notify.script.as_deref() {
-            Some("setup-namespaces") => run_runtime_hooks(&self.plan, &self.state, pid()?),
+            Some("setup-namespaces") => {
+                inspection.namespaces(pid()?)?;
+                run_runtime_hooks(&self.plan, &self.state, pid()?)
+            }
             Some("orphan-pts-master") => {
                 let master = fds.first_mut().and_then(Option::take).context("criu sent no terminal")?;
                 let socket =
                     console.context(field!("process.terminal"; "not set, but the checkpoint has a terminal"))?;
                 socket::send(socket.as_fd(), b"/dev/ptmx", &[master.as_fd()]).context("the console socket")
             }
-            Some("post-restore") => self.save(pid()?),
+            Some("post-restore") => {
+                inspection.places(pid()?)?;
+                self.save(pid()?)
+            }
+            Some("pre-resume") => inspection.hold(criu).inspect_err(|_| self.end()),
             _ => Ok(()),
         }
+    }
+
+    /// CRIU lets the processes go, whatever we answer.
+    fn end(&mut self) {
+        // The error that led here is the one to tell.
+        let _ = self.state.cgroup.kill_all(signal::KILL);
+        self.init = None;
     }
 
     /// All processes are there, and not yet let go.

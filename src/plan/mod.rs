@@ -11,6 +11,7 @@ pub mod mounts;
 mod process;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};

@@ -192,6 +192,11 @@ pub fn follow_at(dir: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
     open_at(Some(dir), name, libc::O_PATH | libc::O_DIRECTORY, 0)
 }
 
+/// The directory that `path` leads to from `dir`, through symlinks.
+pub fn directory_at(dir: BorrowedFd, path: &CStr) -> Result<OwnedFd> {
+    open_at(Some(dir), path, libc::O_RDONLY | libc::O_DIRECTORY, 0)
+}
+
 /// `name` in `dir` as a directory that can be listed, not following a symlink.
 pub fn list_at(dir: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
     open_at(Some(dir), name, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)

@@ -29,6 +29,7 @@ pub mod patient;
 pub mod proc_self;
 pub mod process;
 pub mod program;
+pub mod ptrace;
 pub mod regular;
 pub mod sched;
 #[cfg(test)]

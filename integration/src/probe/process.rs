@@ -289,7 +289,8 @@ pub fn burn(milliseconds: &str) -> Answer {
 /// Leaves a child that ignores SIGTERM and sleeps, and says its pid.
 pub fn spawn_sleeper(seconds: &str) -> Answer {
     let mut command = std::process::Command::new("/proc/self/exe");
-    command.args(["sleep", seconds]).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let null = std::process::Stdio::null;
+    command.args(["sleep", seconds]).stdin(null()).stdout(null()).stderr(null());
     Ok(json!(command.spawn()?.id()))
 }
 

@@ -60,6 +60,8 @@ mod process;
 mod ps;
 mod refusals;
 mod resources;
+mod restore_directories;
+mod restore_forged;
 mod rootfs;
 mod rootless;
 mod scale;
@@ -129,6 +131,8 @@ fn main() -> std::process::ExitCode {
         ps::TESTS,
         no_cgroup::TESTS,
         resources::TESTS,
+        restore_directories::TESTS,
+        restore_forged::TESTS,
         update::TESTS,
         systemd::TESTS,
         systemd_trouble::TESTS,

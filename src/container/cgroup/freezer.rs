@@ -91,7 +91,7 @@ impl Paths {
     }
 
     /// v1 stays in FREEZING while processes fork, and gets on only when it is told again.
-    fn freeze_v1(&self, deadline: &Deadline) -> Result<()> {
+    pub(super) fn freeze_v1(&self, deadline: &Deadline) -> Result<()> {
         let directory = self.freezer().ok_or_else(|| anyhow!("cgroup controller freezer is not available"))?;
         loop {
             write(directory, "freezer.state", "FROZEN")
@@ -106,7 +106,7 @@ impl Paths {
         }
     }
 
-    fn freeze_v2(&self, deadline: &Deadline) -> Result<()> {
+    pub(super) fn freeze_v2(&self, deadline: &Deadline) -> Result<()> {
         let directory = self.freezer().ok_or_else(|| anyhow!("the container has no cgroup"))?;
         write(directory, "cgroup.freeze", "1").map_err(|error| refused(directory, "cgroup.freeze", "1", &error))?;
         if wait_for(directory, "frozen 1", deadline)? {

@@ -15,6 +15,7 @@ mod device_rules;
 mod end;
 mod file;
 mod freezer;
+mod hold;
 mod inside;
 mod join;
 mod layout;

@@ -8,19 +8,16 @@
 //!
 //! No path of the host is in them: at a restore, only the bundle's config.json says what of the host is shown.
 
-use std::ffi::{CStr, OsStr};
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::sys::regular::{self, Unfit};
-use crate::sys::{Errno, SysError};
+use crate::sys::{Errno, file};
 
 const MOUNTS: &CStr = c"mounts.json";
 const DESCRIPTORS: &CStr = c"descriptors.json";
@@ -64,55 +61,43 @@ pub struct External {
 }
 
 /// Writes both files into the image directory, in place of whatever is there: a link is not followed.
-pub fn save(directory: &Path, points: &[Point], descriptors: &[String; 3]) -> Result<()> {
+pub fn save(directory: BorrowedFd, points: &[Point], descriptors: &[String; 3]) -> Result<()> {
     let write = |name: &CStr, text: Vec<u8>| {
-        let path = at(directory, name);
-        let write = || match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            // As CRIU makes its own.
-            _ => OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.write_all(&text),
+        let write = || -> Result<()> {
+            match file::unlink_at(directory, name) {
+                Err(error) if error.errno != Errno::ENOENT => return Err(error.into()),
+                _ => {}
+            }
+            Ok(File::from(file::create_at(directory, name, 0o600)?).write_all(&text)?)
         };
-        write().map_err(|error| words("open", &error)).with_context(|| path.display().to_string())
+        write().with_context(|| format!("--image-path: {}", name.to_string_lossy()))
     };
     write(MOUNTS, serde_json::to_vec(points)?)?;
     write(DESCRIPTORS, serde_json::to_vec(descriptors)?)
 }
 
 /// Removes both files: what a failed dump leaves is no checkpoint.
-pub fn forget(directory: &Path) {
+pub fn forget(directory: BorrowedFd) {
     for name in [MOUNTS, DESCRIPTORS] {
         // The dump's own error is the one to tell.
-        let _ = std::fs::remove_file(at(directory, name));
+        let _ = file::unlink_at(directory, name);
     }
 }
 
 /// Reads both files. A directory without them is not a checkpoint, or not one of ocirt.
-pub fn load(directory: &Path) -> Result<(Vec<Point>, [String; 3])> {
-    let fd = std::fs::File::open(directory).map_err(|error| words("open", &error));
-    let fd = fd.with_context(|| format!("--image-path: {}", directory.display()))?;
+pub fn load(directory: BorrowedFd) -> Result<(Vec<Point>, [String; 3])> {
     let read = |name: &CStr| {
-        let text = regular::read(fd.as_fd(), name, LIMIT);
+        let text = regular::read(directory, name, LIMIT);
         text.map(|(text, _)| text).map_err(|unfit| match unfit {
             Unfit::Call(error) => anyhow::Error::from(error),
             unfit => unfit.into(),
         })
     };
-    let read = |name: &CStr| {
-        read(name)
-            .with_context(|| format!("--image-path: {}: not a checkpoint of ocirt", at(directory, name).display()))
-    };
     let field = |name: &CStr| format!("--image-path: {}", name.to_string_lossy());
+    let read = |name: &CStr| read(name).with_context(|| format!("{}: not a checkpoint of ocirt", field(name)));
     let points = parse(&read(MOUNTS)?).with_context(|| field(MOUNTS))?;
     let descriptors = serde_json::from_slice(&read(DESCRIPTORS)?).with_context(|| field(DESCRIPTORS))?;
     Ok((points, descriptors))
-}
-
-fn at(directory: &Path, name: &CStr) -> PathBuf {
-    directory.join(OsStr::from_bytes(name.to_bytes()))
-}
-
-fn words(call: &'static str, error: &std::io::Error) -> SysError {
-    SysError::new(call, Errno::from_raw(error.raw_os_error().unwrap_or_default()))
 }
 
 /// The mount points of a file that is as it should be.
@@ -141,6 +126,7 @@ fn check(points: &[Point]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
     fn what_is_saved_is_loaded_and_holds_no_path_of_the_host() {
@@ -156,9 +142,10 @@ mod tests {
             },
         ];
         let descriptors = ["pipe:[1]", "pipe:[2]", ""].map(str::to_owned);
-        save(&directory, &points, &descriptors).unwrap();
-        let text = std::fs::read_to_string(at(&directory, MOUNTS)).unwrap();
-        let loaded = load(&directory).unwrap();
+        let fd = File::open(&directory).unwrap();
+        save(fd.as_fd(), &points, &descriptors).unwrap();
+        let text = std::fs::read_to_string(directory.join("mounts.json")).unwrap();
+        let loaded = load(fd.as_fd()).unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
         assert_eq!(loaded, (points.to_vec(), descriptors));
         assert_eq!(
@@ -181,7 +168,7 @@ mod tests {
         {
             assert!(check(&[point(at, name)]).is_err(), "{at} {name}");
         }
-        let error = load(Path::new("/nope")).unwrap_err().to_string();
-        assert_eq!(error, "--image-path: /nope");
+        let error = load(File::open("/").unwrap().as_fd()).unwrap_err().to_string();
+        assert_eq!(error, "--image-path: mounts.json: not a checkpoint of ocirt");
     }
 }

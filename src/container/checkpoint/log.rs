@@ -1,6 +1,10 @@
 //! What CRIU's log says about a failure, in the few words that an error has room for.
 
+use std::ffi::CStr;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
+
+use crate::sys::regular;
 
 /// The most lines that are quoted.
 const LINES: usize = 3;
@@ -8,12 +12,15 @@ const LINES: usize = 3;
 /// Complaints that are in the log of every success, too.
 const HARMLESS: [&str; 2] = ["Can't setup RLIMIT_NOFILE", "Can't keep kdat cache"];
 
-/// The interesting lines of the log at `path`, in one line that also names the file.
-pub fn excerpt(path: &Path) -> String {
-    let log = std::fs::read(path).unwrap_or_default();
+/// The most that is read of a log.
+const LIMIT: u64 = 16 << 20;
+
+/// The interesting lines of the log `name` in `directory`, whose path is `path`, in one line that also names the file.
+pub fn excerpt(directory: BorrowedFd, path: &Path, name: &CStr) -> String {
+    let log = regular::read(directory, name, LIMIT).map(|(log, _)| log).unwrap_or_default();
     let text = String::from_utf8_lossy(&log);
     let lines = interesting(&text);
-    let file = format!("(log file: {})", path.display());
+    let file = format!("(log file: {}/{})", path.display(), name.to_string_lossy());
     if lines.is_empty() { file } else { format!("{} {file}", lines.join("; ")) }
 }
 
@@ -41,6 +48,7 @@ fn interesting(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
     fn the_first_errors_are_quoted_once() {
@@ -57,6 +65,8 @@ mod tests {
 
     #[test]
     fn a_log_that_is_missing_is_named_all_the_same() {
-        assert_eq!(excerpt(Path::new("/nope/dump.log")), "(log file: /nope/dump.log)");
+        let directory = std::fs::File::open("/proc").unwrap();
+        let words = excerpt(directory.as_fd(), Path::new("/nope"), c"dump.log");
+        assert_eq!(words, "(log file: /nope/dump.log)");
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod descriptors;
 pub mod flags;
+pub mod ids;
 pub mod image;
 pub mod log;
 pub mod mounts;

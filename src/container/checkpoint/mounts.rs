@@ -66,13 +66,18 @@ pub fn of(pid: i32, outside: &Outside, cgroups: &BTreeMap<String, String>) -> Re
             continue;
         }
         // A mount that another one covers is reached by no path.
-        let Some(shown) = open(&root, &at)? else { continue };
+        let Some(shown) = open(&root, &at, Links::Refuse)? else { continue };
         let stat = file::stat(shown.as_fd())?;
         if stat.mount != id {
             continue;
         }
         let metadata = File::from(shown).metadata().with_context(|| at.clone())?;
         let origin = candidates.find((metadata.dev(), metadata.ino()), &at);
+        if let Some(Origin::Mount(destination)) = origin {
+            let now = open(&root, destination, Links::Follow)?.map(|fd| file::stat(fd.as_fd())).transpose()?;
+            let is_there = now.is_some_and(|now| now.mount == id && now.is_mount_root);
+            ensure!(is_there, "mount point {at}: the mount of {destination} was moved there, and cannot be restored");
+        }
         let external = origin.map(|origin| External { name: points.len().to_string(), origin: origin.clone() });
         if external.is_some() && at.contains("]:") {
             // CRIU's own list of external mounts is text: `mnt[PATH]:NAME` (CVE-2026-115520).
@@ -85,8 +90,8 @@ pub fn of(pid: i32, outside: &Outside, cgroups: &BTreeMap<String, String>) -> Re
     Ok(points)
 }
 
-fn open(root: &RootFd, at: &str) -> Result<Option<OwnedFd>> {
-    match root.open(&CString::new(at)?, Links::Refuse) {
+fn open(root: &RootFd, at: &str, links: Links) -> Result<Option<OwnedFd>> {
+    match root.open(&CString::new(at)?, links) {
         Ok(fd) => Ok(Some(fd)),
         Err(SysError { errno: Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES, .. }) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("mount point {at}")),

@@ -1,21 +1,22 @@
 //! The requests that CRIU gets, as runc makes them: from the flags, the container's state and configuration.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::CStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::flags::Flags;
+use super::flags::{CgroupsMode, Flags};
 use super::image::Point;
 use super::outside::Outside;
-use super::rpc::{CgroupRoot, ExternalMount, InheritFd, JoinNamespace, Kind, Options, PageServer, Request};
+use super::rpc::{ExternalMount, InheritFd, JoinNamespace, Kind, Options, PageServer, Request};
 
 use crate::error::field;
 
-pub const DUMP_LOG: &str = "dump.log";
-pub const RESTORE_LOG: &str = "restore.log";
+pub const DUMP_LOG: &CStr = c"dump.log";
+pub const RESTORE_LOG: &CStr = c"restore.log";
 
 /// The most that CRIU tells: the log is where its errors are explained.
 const LOG_LEVEL: i32 = 4;
@@ -70,8 +71,6 @@ pub struct Restored<'a> {
     pub root: &'a Path,
     pub outside: &'a Outside,
     pub annotations: &'a HashMap<String, String>,
-    /// /proc/PID/cgroup of CRIU, which is in the container's cgroup.
-    pub cgroup: &'a str,
     /// Names of external mounts, and the paths on the host.
     pub sources: &'a BTreeMap<String, PathBuf>,
     pub descriptors: &'a [String],
@@ -80,7 +79,7 @@ pub struct Restored<'a> {
 /// The request that saves a container.
 pub fn dump(flags: &Flags, own: &DumpFlags, directories: Directories, dumped: &Dumped) -> Result<Request> {
     let mut options = common(flags, directories, dumped.annotations);
-    options.log_file = Some(DUMP_LOG.to_owned());
+    options.log_file = Some(DUMP_LOG.to_str()?.to_owned());
     options.root = Some(text(dumped.rootfs)?);
     options.pid = Some(dumped.pid);
     options.leave_running = Some(own.leave_running);
@@ -111,14 +110,16 @@ pub fn dump(flags: &Flags, own: &DumpFlags, directories: Directories, dumped: &D
 /// The request that restores a container.
 pub fn restore(flags: &Flags, own: &RestoreFlags, directories: Directories, restored: &Restored) -> Result<Request> {
     let mut options = common(flags, directories, restored.annotations);
-    options.log_file = Some(RESTORE_LOG.to_owned());
+    options.log_file = Some(RESTORE_LOG.to_str()?.to_owned());
     options.root = Some(text(restored.root)?);
     options.evasive_devices = Some(true);
     options.rst_sibling = Some(true);
     options.tcp_close = Some(own.tcp_close);
     options.lsm_profile = own.lsm_profile.clone();
     options.lsm_mount_context = own.lsm_mount_context.clone();
-    options.cg_root = cgroup_roots(restored.cgroup);
+    // Its cgroups are made, and limited by config.json, when CRIU starts in them. With what cgroup.img says CRIU would
+    // write to any file.
+    options.manage_cgroups_mode = Some(CgroupsMode::Ignore as i32);
     for (name, source) in restored.sources {
         options.ext_mnt.push(mount(name, &text(source)?));
     }
@@ -194,16 +195,6 @@ fn config_file(annotations: &HashMap<String, String>, exists: impl Fn(&str) -> b
     }
 }
 
-/// Where processes are restored, for each line of /proc/PID/cgroup: `ID:CONTROLLERS:PATH`.
-fn cgroup_roots(text: &str) -> Vec<CgroupRoot> {
-    let root = |line: &str| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next()?, fields.next()?);
-        Some(CgroupRoot { ctrl: Some(controllers.to_owned()), path: path.to_owned() })
-    };
-    text.lines().filter_map(root).collect()
-}
-
 fn mount(key: &str, val: &str) -> ExternalMount {
     ExternalMount { key: key.to_owned(), val: val.to_owned() }
 }
@@ -214,7 +205,7 @@ fn text(path: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::flags::{CgroupsMode, NetworkLock};
+    use super::super::flags::NetworkLock;
     use super::super::image::{External, Origin};
     use super::*;
 
@@ -260,7 +251,6 @@ mod tests {
             root: Path::new("/b/rootfs"),
             outside: &outside(),
             annotations: &HashMap::new(),
-            cgroup: "3:cpu,cpuacct:/c1\n1:name=systemd:/a:b\n0::/c2\n",
             sources: &sources,
             descriptors: &["/dev/pts/0".to_owned(), "pipe:[9]".to_owned(), "pipe:[9]".to_owned()],
         };
@@ -270,9 +260,6 @@ mod tests {
         let inherited: Vec<_> = options.inherit_fd.iter().map(|fd| (fd.key.as_str(), fd.fd)).collect();
         assert_eq!(inherited, [("pipe:[9]", 1), ("pipe:[9]", 2), ("extRootNetNS", FIRST_FREE)]);
         assert_eq!(options.join_ns, [JoinNamespace { ns: "uts".to_owned(), ns_file: "/proc/self/ns/uts".to_owned() }]);
-        let roots: Vec<_> =
-            options.cg_root.iter().map(|root| (root.ctrl.as_deref().unwrap(), root.path.as_str())).collect();
-        assert_eq!(roots, [("cpu,cpuacct", "/c1"), ("name=systemd", "/a:b"), ("", "/c2")]);
     }
 
     /// Every flag is set, so that one that is forgotten shows as the default.
@@ -291,7 +278,7 @@ mod tests {
         }
     }
 
-    fn assert_all(options: &Options) {
+    fn assert_all(options: &Options, mode: CgroupsMode) {
         let switches = [
             options.tcp_established,
             options.ext_unix_sk,
@@ -302,7 +289,7 @@ mod tests {
         ];
         assert_eq!(switches, [Some(true); 6]);
         let numbers = (options.manage_cgroups_mode, options.empty_ns, options.network_lock);
-        assert_eq!(numbers, (Some(5), Some(0x4000_0000), Some(2)));
+        assert_eq!(numbers, (Some(mode as i32), Some(0x4000_0000), Some(2)));
         assert_eq!((options.images_dir_fd, options.work_dir_fd), (5, Some(6)));
     }
 
@@ -328,7 +315,7 @@ mod tests {
             pre_dump: false,
         };
         let options = dump(&all_flags(), &own, directories, &dumped).unwrap().options.unwrap();
-        assert_all(&options);
+        assert_all(&options, CgroupsMode::Strict);
         assert_eq!([options.leave_running, options.tcp_skip_in_flight, options.link_remap], [Some(true); 3]);
         assert_eq!((options.parent_img.as_deref(), options.track_mem), (Some("../first"), Some(true)));
         let server = options.page_server.unwrap();
@@ -336,22 +323,16 @@ mod tests {
         assert_eq!(options.freeze_cgroup.as_deref(), Some("/sys/fs/cgroup/freezer/c1"));
 
         let sources = BTreeMap::new();
-        let (root, cgroup) = (Path::new("/r"), "");
-        let restored = Restored {
-            root,
-            outside: &outside,
-            annotations: &annotations,
-            cgroup,
-            sources: &sources,
-            descriptors: &[],
-        };
+        let root = Path::new("/r");
+        let restored =
+            Restored { root, outside: &outside, annotations: &annotations, sources: &sources, descriptors: &[] };
         let own = RestoreFlags {
             tcp_close: true,
             lsm_profile: Some("apparmor:x".to_owned()),
             lsm_mount_context: Some("label".to_owned()),
         };
         let options = restore(&all_flags(), &own, directories, &restored).unwrap().options.unwrap();
-        assert_all(&options);
+        assert_all(&options, CgroupsMode::Ignore);
         let labels = (options.lsm_profile.as_deref(), options.lsm_mount_context.as_deref());
         assert_eq!((options.tcp_close, labels), (Some(true), (Some("apparmor:x"), Some("label"))));
     }

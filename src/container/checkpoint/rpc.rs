@@ -81,8 +81,6 @@ pub struct Options {
     pub ext_mnt: Vec<ExternalMount>,
     #[prost(bool, optional, tag = "24")]
     pub manage_cgroups: Option<bool>,
-    #[prost(message, repeated, tag = "25")]
-    pub cg_root: Vec<CgroupRoot>,
     #[prost(bool, optional, tag = "26")]
     pub rst_sibling: Option<bool>,
     #[prost(message, repeated, tag = "27")]
@@ -131,15 +129,6 @@ pub struct ExternalMount {
     pub key: String,
     #[prost(string, required, tag = "2")]
     pub val: String,
-}
-
-/// `cgroup_root`: the cgroup of these controllers (as /proc/PID/cgroup has them) below which to restore.
-#[derive(Clone, PartialEq, Message)]
-pub struct CgroupRoot {
-    #[prost(string, optional, tag = "1")]
-    pub ctrl: Option<String>,
-    #[prost(string, required, tag = "2")]
-    pub path: String,
 }
 
 /// `inherit_fd`: what is restored as `key` is CRIU's own descriptor `fd`.

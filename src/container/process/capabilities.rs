@@ -112,6 +112,11 @@ fn subset(set: &str, mask: u64, of: &str, limit: u64) -> Result<()> {
 }
 
 impl Capabilities {
+    /// The bounding, the permitted and the inheritable set.
+    pub fn masks(&self) -> [u64; 3] {
+        [self.bounding, self.sets.permitted, self.sets.inheritable]
+    }
+
     /// Before the ids change: cuts the bounding set, which takes CAP_SETPCAP, and lets the permitted set survive the
     /// change of the user id.
     pub fn apply_before_ids(&self) -> Result<(), Fault> {

@@ -142,6 +142,11 @@ pub fn compile(spec: &LinuxSeccomp, extra: &Extra) -> Result<Filter> {
 }
 
 impl Filter {
+    /// The program, an instruction as code, two jumps and operand: what a tracer reads of it.
+    pub fn instructions(&self) -> impl Iterator<Item = (u16, u8, u8, u32)> {
+        self.program.iter().map(|one| (one.code, one.jt, one.jf, one.k))
+    }
+
     /// Installs the program for the calling thread.
     ///
     /// Needs no_new_privs or CAP_SYS_ADMIN in the user namespace, and sets neither. Every system call after it, up to the

@@ -1,0 +1,153 @@
+//! What CRIU's images say of namespaces, before it acts on them: with `ids-PID.img` and `core-PID.img` it decides in which
+//! a process is restored, and for each network namespace of an image it runs `ip` and `iptables-restore` there. A process
+//! that an image has in the namespaces of CRIU itself would have the host's configured.
+//!
+//! An image is two numbers that tell its type, then entries: a length of four bytes and a protobuf message each
+//! (criu.org, "Images"; field numbers of images/inventory.proto and images/core.proto).
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::{Context, Result, bail, ensure};
+use prost::Message;
+
+use crate::error::field;
+use crate::sys::regular;
+
+/// What a file may hold, in bytes: an entry takes some thousand.
+const LIMIT: u64 = 16 << 20;
+
+/// CRIU's CRTOOLS_IMAGES_V1_1, since CRIU 2.0.
+const VERSION: u32 = 2;
+
+/// `inventory_entry`.
+#[derive(Clone, PartialEq, Message)]
+struct Inventory {
+    #[prost(uint32, optional, tag = "1")]
+    img_version: Option<u32>,
+    #[prost(message, optional, tag = "3")]
+    root_ids: Option<Ids>,
+}
+
+/// `core_entry`.
+#[derive(Clone, PartialEq, Message)]
+struct Core {
+    #[prost(message, optional, tag = "4")]
+    ids: Option<Ids>,
+}
+
+/// `task_kobj_ids_entry`: numbers that stand for namespaces, the same for the same.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct Ids {
+    #[prost(uint32, optional, tag = "5")]
+    pid: Option<u32>,
+    #[prost(uint32, optional, tag = "6")]
+    net: Option<u32>,
+    #[prost(uint32, optional, tag = "7")]
+    ipc: Option<u32>,
+    #[prost(uint32, optional, tag = "8")]
+    uts: Option<u32>,
+    #[prost(uint32, optional, tag = "9")]
+    mnt: Option<u32>,
+    #[prost(uint32, optional, tag = "10")]
+    user: Option<u32>,
+    #[prost(uint32, optional, tag = "11")]
+    cgroup: Option<u32>,
+}
+
+impl Ids {
+    fn by_kind(&self) -> [(&'static str, Option<u32>); 7] {
+        let Self { pid, net, ipc, uts, mnt, user, cgroup } = *self;
+        [("pid", pid), ("net", net), ("ipc", ipc), ("uts", uts), ("mnt", mnt), ("user", user), ("cgroup", cgroup)]
+    }
+}
+
+/// Fails unless all processes of the images are in the same namespaces, and in none of CRIU's where `is_private` says that
+/// the container has another of that kind.
+pub fn check(images: BorrowedFd, is_private: impl Fn(&str) -> bool) -> Result<()> {
+    let inventory: Inventory = first(images, "inventory.img")?;
+    // Older images are without the first number of their type, and would be read otherwise than here.
+    ensure!(inventory.img_version == Some(VERSION), "--image-path: inventory.img: not of version {VERSION}");
+    let host = inventory.root_ids.unwrap_or_default();
+    let mut init: Option<Ids> = None;
+    let directory = format!("/proc/self/fd/{}", images.as_raw_fd());
+    for entry in std::fs::read_dir(&directory).context(directory)? {
+        let name = entry?.file_name();
+        let Some(name) = name.to_str().filter(|name| name.ends_with(".img")) else { continue };
+        let ids = match name.split('-').next() {
+            Some("ids") => Some(first::<Ids>(images, name)?),
+            Some("core") => first::<Core>(images, name)?.ids,
+            _ => None,
+        };
+        let Some(ids) = ids else { continue };
+        let first = *init.get_or_insert(ids);
+        for (((kind, id), (_, host)), (_, init)) in ids.by_kind().into_iter().zip(host.by_kind()).zip(first.by_kind()) {
+            let is_hosts = is_private(kind) && id.is_some() && id == host;
+            ensure!(!is_hosts, field!("linux.namespaces"; "{kind}: {name} of --image-path has the runtime's"));
+            ensure!(
+                id == init,
+                field!("linux.namespaces"; "{kind}: {name} of --image-path has another one than other processes")
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The first entry of an image.
+fn first<T: Message + Default>(images: BorrowedFd, name: &str) -> Result<T> {
+    let path = CString::new(std::ffi::OsStr::new(name).as_bytes())?;
+    let read = || {
+        let (bytes, _) = regular::read(images, &path, LIMIT)?;
+        // That one has only the second number.
+        let head = if name == "inventory.img" { 4 } else { 8 };
+        parse(bytes.get(head..).unwrap_or_default())
+    };
+    read().with_context(|| format!("--image-path: {name}"))
+}
+
+fn parse<T: Message + Default>(bytes: &[u8]) -> Result<T> {
+    let Some((length, rest)) = bytes.split_first_chunk::<4>() else { bail!("no entry") };
+    let entry = rest.get(..u32::from_le_bytes(*length) as usize).context("ends within an entry")?;
+    Ok(T::decode(entry)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::fd::AsFd;
+
+    fn write(directory: &std::path::Path, name: &str, message: &impl Message) {
+        let body = message.encode_to_vec();
+        let head = if name == "inventory.img" { 4 } else { 8 };
+        let bytes = [&[0; 8][..head], &(body.len() as u32).to_le_bytes(), &body].concat();
+        fs::write(directory.join(name), bytes).unwrap();
+    }
+
+    #[test]
+    fn an_image_with_a_process_in_the_hosts_namespaces_is_refused() {
+        let directory = std::env::temp_dir().join(format!("ocirt-ids-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let open = fs::File::open(&directory).unwrap();
+        let ids = |net, mnt| Ids { net: Some(net), mnt: Some(mnt), ..Ids::default() };
+        write(&directory, "inventory.img", &Inventory { img_version: Some(2), root_ids: Some(ids(1, 2)) });
+        write(&directory, "ids-1.img", &ids(3, 4));
+        write(&directory, "core-1.img", &Core { ids: None });
+        check(open.as_fd(), |_| true).unwrap();
+        let words = |ids: Ids, name: &str, is_private: fn(&str) -> bool| {
+            write(&directory, name, &Core { ids: Some(ids) });
+            let words = check(open.as_fd(), is_private).map_err(|error| format!("{error:#}"));
+            fs::remove_file(directory.join(name)).unwrap();
+            words
+        };
+        assert!(words(ids(1, 4), "core-2.img", |_| true).unwrap_err().contains("net"));
+        assert!(words(ids(3, 5), "core-2.img", |_| true).unwrap_err().contains("mnt"));
+        write(&directory, "ids-1.img", &ids(1, 4));
+        assert!(check(open.as_fd(), |_| true).is_err());
+        check(open.as_fd(), |kind| kind != "net").unwrap();
+        fs::write(directory.join("ids-1.img"), [0; 11]).unwrap();
+        assert_eq!(format!("{:#}", check(open.as_fd(), |_| true).unwrap_err()), "--image-path: ids-1.img: no entry");
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

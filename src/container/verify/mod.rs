@@ -1,0 +1,163 @@
+//! A reader of the kernel's truth about a container: what config.json says and `compile()` has prepared ([`Wanted`]) is
+//! compared with what /proc says of each process and each mount. It changes nothing, and believes nobody inside.
+//!
+//! `restore` looks with it at what CRIU has made of images that may be forged, before a process runs. A container that
+//! runs can change what is looked at; its processes are to be frozen meanwhile, or a row may tell of two moments.
+
+pub mod mounts;
+pub mod processes;
+pub mod status;
+pub mod table;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Field;
+
+/// What a container must be like.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Wanted {
+    /// By the names of /proc/PID/ns.
+    pub namespaces: BTreeMap<String, Namespace>,
+    pub capabilities: Capabilities,
+    pub no_new_privileges: bool,
+    pub user: User,
+    /// The program of the filter, as the kernel has it.
+    pub seccomp: Option<Vec<Instruction>>,
+    pub apparmor: Option<String>,
+    pub selinux: Option<String>,
+    pub oom_score_adj: Option<i32>,
+    pub terminal: bool,
+    /// The path on the host.
+    pub rootfs: PathBuf,
+    pub read_only_root: bool,
+    /// Whether linux.rootfsPropagation shares the root with the host.
+    pub shared_root: bool,
+    pub mounts: Vec<Mount>,
+    pub masked: Vec<PathBuf>,
+    pub read_only: Vec<PathBuf>,
+}
+
+/// Which namespace of a kind.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub enum Namespace {
+    /// One of the container's own.
+    New,
+    /// The one that the runtime is in.
+    Runtime,
+    /// The one at this path.
+    Path(PathBuf),
+}
+
+/// One bit a capability.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    pub bounding: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+}
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+    /// None, if they are those of whoever makes the container.
+    pub groups: Option<Vec<u32>>,
+}
+
+/// An instruction of classic BPF: code, the two jumps, operand.
+pub type Instruction = (u16, u8, u8, u32);
+
+/// An entry of `mounts`.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Mount {
+    pub destination: PathBuf,
+    pub kind: MountKind,
+    /// Of `ro`, `nosuid`, `nodev`, `noexec`.
+    pub restrictions: Vec<String>,
+    pub propagation: Option<Propagation>,
+}
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub enum MountKind {
+    /// This path of the host.
+    Bind(PathBuf),
+    /// The container's cgroups.
+    Cgroup,
+    /// A filesystem of the container's own.
+    Filesystem(String),
+    /// No mount, but other flags for the one that is there.
+    Remount,
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub enum Propagation {
+    Shared,
+    Slave,
+    Private,
+}
+
+/// Something that is not as config.json says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// The field of config.json.
+    pub field: String,
+    pub wanted: String,
+    pub found: String,
+    /// The process that it was found with.
+    pub pid: Option<i32>,
+}
+
+impl From<Difference> for Field {
+    /// `linux.seccomp: wanted a filter, found mode 0 (process 7)`
+    fn from(difference: Difference) -> Self {
+        let Difference { field, wanted, found, pid } = difference;
+        let process = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+        Field::new(field).is(format!("wanted {wanted}, found {found}{process}"))
+    }
+}
+
+impl Wanted {
+    /// Whether the container has a namespace of this kind of its own.
+    pub fn has_new(&self, kind: &str) -> bool {
+        self.namespaces.get(kind) == Some(&Namespace::New)
+    }
+
+    /// Whether its namespace of this kind is not the runtime's. One that cannot be looked at is found out when it is joined.
+    pub fn is_private(&self, kind: &str) -> bool {
+        let own = std::fs::metadata(format!("/proc/thread-self/ns/{kind}"));
+        match self.namespaces.get(kind) {
+            None | Some(Namespace::Runtime) => false,
+            Some(Namespace::New) => true,
+            Some(Namespace::Path(path)) => match (std::fs::metadata(path), own) {
+                (Ok(path), Ok(own)) => (path.dev(), path.ino()) != (own.dev(), own.ino()),
+                _ => true,
+            },
+        }
+    }
+
+    /// `--lsm-profile`: `apparmor:NAME` or `selinux:LABEL` in place of config.json's.
+    pub fn relabel(&mut self, profile: Option<&str>) {
+        match profile.and_then(|profile| profile.split_once(':')) {
+            Some(("apparmor", name)) => self.apparmor = Some(name.to_owned()),
+            Some(("selinux", label)) => self.selinux = Some(label.to_owned()),
+            _ => {}
+        }
+    }
+
+    /// What no capability set of a process may exceed: what execve(2) can still give it (capabilities(7)).
+    pub fn reachable(&self) -> u64 {
+        let Capabilities { bounding, permitted, .. } = self.capabilities;
+        if self.no_new_privileges { permitted } else { bounding | permitted }
+    }
+}

@@ -1,0 +1,74 @@
+//! What /proc says of one thread: proc_pid_status(5).
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// The lines of a status file, by their names.
+pub struct Status(BTreeMap<String, String>);
+
+impl Status {
+    /// Of a thread; its process is a thread, too.
+    pub fn of(pid: i32, thread: i32) -> Result<Self> {
+        let path = format!("/proc/{pid}/task/{thread}/status");
+        Ok(Self::parse(&fs::read_to_string(&path).context(path)?))
+    }
+
+    fn parse(text: &str) -> Self {
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        Self(lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+    }
+
+    fn line(&self, name: &str) -> Result<&str> {
+        Ok(self.0.get(name).with_context(|| format!("/proc/PID/status has no {name}"))?)
+    }
+
+    /// A zombie has nothing left that could be looked at, and does nothing any more.
+    pub fn has_ended(&self) -> bool {
+        self.0.get("State").is_some_and(|state| state.starts_with(['Z', 'X']))
+    }
+
+    /// The ids of a line: real, effective, saved and of the file system; or groups.
+    pub fn ids(&self, name: &str) -> Result<Vec<u32>> {
+        let ids = self.line(name)?.split_whitespace().map(str::parse);
+        ids.collect::<core::result::Result<_, _>>().with_context(|| format!("/proc/PID/status: {name}"))
+    }
+
+    pub fn number(&self, name: &str) -> Result<u64> {
+        self.line(name)?.parse().with_context(|| format!("/proc/PID/status: {name}"))
+    }
+
+    /// A set of capabilities.
+    pub fn mask(&self, name: &str) -> Result<u64> {
+        u64::from_str_radix(self.line(name)?, 16).with_context(|| format!("/proc/PID/status: {name}"))
+    }
+}
+
+/// The threads of a process.
+pub fn threads(pid: i32) -> Result<Vec<i32>> {
+    let path = format!("/proc/{pid}/task");
+    let entries = fs::read_dir(&path).context(path)?.flatten();
+    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_by_its_names() {
+        let status = Status::parse("State:\tZ (zombie)\nUid:\t0\t1\t2\t3\nGroups:\t \nCapBnd:\t00a0\nSeccomp:\t2\n");
+        assert_eq!(status.ids("Uid").unwrap(), [0, 1, 2, 3]);
+        assert!(status.ids("Groups").unwrap().is_empty() && status.has_ended());
+        assert_eq!((status.mask("CapBnd").unwrap(), status.number("Seccomp").unwrap()), (0xa0, 2));
+        assert_eq!(status.number("Gid").unwrap_err().to_string(), "/proc/PID/status has no Gid");
+    }
+
+    #[test]
+    fn the_own_process_has_a_thread() {
+        let pid = std::process::id() as i32;
+        assert!(threads(pid).unwrap().contains(&pid));
+        assert!(!Status::of(pid, pid).unwrap().has_ended());
+    }
+}

@@ -1,0 +1,224 @@
+//! The directories of images and of work, held by descriptors: CRIU reads and writes there as root, by names that it
+//! follows if they are links. So only what belongs to the caller or to root, and can be written by nobody else, is used,
+//! and of what lies in it only regular files.
+
+use std::ffi::{CStr, CString};
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::trusted;
+use crate::container::checkpoint::flags::Flags;
+use crate::container::checkpoint::log;
+use crate::container::checkpoint::request::Directories;
+use crate::sys::file::{self, Stat, kind};
+use crate::sys::path::open_itself_at;
+use crate::sys::{Errno, ids};
+
+/// Where the images go when no flag says so, below the working directory: runc's name.
+const DEFAULT_IMAGES: &str = "checkpoint";
+
+/// CRIU's link to the images that these are the difference to.
+const PARENT: &CStr = c"parent";
+
+/// The socket of `criu lazy-pages`, in the work directory.
+const LAZY_PAGES: &CStr = c"lazy-pages.socket";
+
+/// What is made anew: the link, which CRIU would go by if it were an old one that leads elsewhere, logs, and our own.
+const OF_CHECKPOINT: [&CStr; 5] = [PARENT, c"dump.log", c"stats-dump", c"mounts.json", c"descriptors.json"];
+const OF_RESTORE: [&CStr; 2] = [c"restore.log", c"stats-restore"];
+
+/// How many images may be differences to others, one to the next.
+const MOST_PARENTS: usize = 64;
+
+/// The directories of images and work, open.
+pub struct Files {
+    images: Directory,
+    work: Option<Directory>,
+}
+
+/// What CRIU does with the files that are there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Read,
+    Write,
+}
+
+/// A directory that only the caller and root can write to.
+struct Directory {
+    fd: OwnedFd,
+    /// From `/` on: this process may change its working directory.
+    path: PathBuf,
+}
+
+impl Files {
+    /// The directories of a new checkpoint, made if they are missing (but not those above them). What CRIU would write to
+    /// there by a name is a regular file, or is not there.
+    pub fn make(flags: &Flags, parent: Option<&Path>) -> Result<Self> {
+        let path = images(flags);
+        make_directory(&path).with_context(|| format!("--image-path {}", path.display()))?;
+        let files = Self::open(flags)?;
+        files.remove(&OF_CHECKPOINT)?;
+        files.check(Use::Write)?;
+        if let Some(parent) = parent {
+            let check = || -> Result<()> {
+                let path = CString::new(parent.as_os_str().as_bytes())?;
+                check_owner(file::directory_at(files.images.fd.as_fd(), &path)?.as_fd())
+            };
+            check().with_context(|| format!("--parent-path {}", parent.display()))?;
+        }
+        Ok(files)
+    }
+
+    /// The directories of a checkpoint that is there, without what an earlier restore has left.
+    pub fn of_restore(flags: &Flags) -> Result<Self> {
+        let files = Self::open(flags)?;
+        files.remove(&OF_RESTORE)?;
+        files.check(Use::Read)?;
+        check_parents(files.images.fd.as_fd()).context("--image-path")?;
+        Ok(files)
+    }
+
+    /// The same once more, for a mount namespace that the caller has gone to.
+    pub fn open(flags: &Flags) -> Result<Self> {
+        let path = images(flags);
+        let images = Directory::open(&path).with_context(|| format!("--image-path {}", path.display()))?;
+        let work = flags.work_path.as_deref().map(|path| {
+            let work = make_directory(path).and_then(|()| Directory::open(path));
+            work.with_context(|| format!("--work-path {}", path.display()))
+        });
+        Ok(Self { images, work: work.transpose()? })
+    }
+
+    fn directories_by_field(&self) -> impl Iterator<Item = (&'static str, &Directory)> {
+        let work = self.work.as_ref().map(|work| ("--work-path", work));
+        std::iter::once(("--image-path", &self.images)).chain(work)
+    }
+
+    fn remove(&self, names: &[&CStr]) -> Result<()> {
+        for (field, directory) in self.directories_by_field() {
+            for name in names {
+                let removed = directory.remove(name);
+                removed.with_context(|| format!("{field}: {}", name.to_string_lossy()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, purpose: Use) -> Result<()> {
+        for (field, directory) in self.directories_by_field() {
+            check_entries(directory.fd.as_fd(), purpose).with_context(|| field.to_owned())?;
+        }
+        Ok(())
+    }
+
+    pub fn images(&self) -> BorrowedFd<'_> {
+        self.images.fd.as_fd()
+    }
+
+    pub fn directories(&self) -> Directories {
+        let number = |directory: &Directory| directory.fd.as_raw_fd();
+        Directories { images: number(&self.images), work: self.work.as_ref().map(number) }
+    }
+
+    /// What CRIU's log `name` says of a failure.
+    pub fn log_words(&self, name: &CStr) -> String {
+        let directory = self.work.as_ref().unwrap_or(&self.images);
+        log::excerpt(directory.fd.as_fd(), &directory.path, name)
+    }
+}
+
+fn images(flags: &Flags) -> PathBuf {
+    flags.image_path.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_IMAGES))
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+impl Directory {
+    /// The directory itself, not one that a link of this name leads to.
+    fn open(path: &Path) -> Result<Self> {
+        // A slash at the end would follow a link.
+        let path: PathBuf = path.components().collect();
+        let fd = file::open_itself(&CString::new(path.as_os_str().as_bytes())?)?;
+        let stat = file::stat(fd.as_fd())?;
+        ensure!(stat.kind() != kind::SYMLINK, "is a symlink");
+        ensure!(stat.is_directory(), "not a directory");
+        check_owner(fd.as_fd())?;
+        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let path = std::fs::read_link(&link).context(link)?;
+        Ok(Self { fd: file::directory_at(fd.as_fd(), c".")?, path })
+    }
+
+    /// Removes the name, whatever it is, and not what it leads to.
+    fn remove(&self, name: &CStr) -> Result<()> {
+        match file::unlink_at(self.fd.as_fd(), name) {
+            Err(error) if error.errno != Errno::ENOENT => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses a directory in which others could exchange what is there.
+fn check_owner(fd: BorrowedFd) -> Result<()> {
+    is_ours(&file::stat(fd)?)
+}
+
+fn is_ours(stat: &Stat) -> Result<()> {
+    trusted::check_owner(stat.uid)?;
+    let mode = stat.permissions();
+    let is_own_group = [0, ids::effective_gid()].contains(&stat.gid);
+    let others = if is_own_group { 0o002 } else { 0o022 };
+    ensure!(mode & others == 0, "can be written by others (mode {mode:o})");
+    Ok(())
+}
+
+/// Refuses whatever CRIU would follow or wait for, and files that others can write.
+fn check_entries(directory: BorrowedFd, purpose: Use) -> Result<()> {
+    let own = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    for entry in std::fs::read_dir(&own).context(own)? {
+        let name = CString::new(entry?.file_name().as_bytes())?;
+        check_entry(directory, &name, purpose).with_context(|| name.to_string_lossy().into_owned())?;
+    }
+    Ok(())
+}
+
+fn check_entry(directory: BorrowedFd, name: &CStr, purpose: Use) -> Result<()> {
+    let fd = open_itself_at(directory, name)?;
+    let stat = file::stat(fd.as_fd())?;
+    match stat.kind() {
+        kind::REGULAR => {
+            // Its other name may be anywhere.
+            ensure!(purpose == Use::Read || stat.links == 1, "would be overwritten, and has {} names", stat.links);
+            is_ours(&stat)
+        }
+        kind::DIRECTORY => Ok(()),
+        kind::SYMLINK if name == PARENT => Ok(()),
+        kind::SOCKET if name == LAZY_PAGES => Ok(()),
+        _ => bail!("not a regular file"),
+    }
+}
+
+/// The images that these are the difference to are as trustworthy.
+fn check_parents(images: BorrowedFd) -> Result<()> {
+    let mut above: Option<OwnedFd> = None;
+    for _ in 0..MOST_PARENTS {
+        let directory = above.as_ref().map_or(images, AsFd::as_fd);
+        let parent = match file::directory_at(directory, PARENT) {
+            Err(error) if error.errno == Errno::ENOENT => return Ok(()),
+            parent => parent.context("parent")?,
+        };
+        check_owner(parent.as_fd()).and_then(|()| check_entries(parent.as_fd(), Use::Read)).context("parent")?;
+        above = Some(parent);
+    }
+    bail!("parent: images upon images without end")
+}

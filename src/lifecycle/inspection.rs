@@ -1,0 +1,188 @@
+//! What a restored container is looked at for before a process of it runs. CRIU sets credentials and filters at the very
+//! end, and no error of ours stops it then: so it lets go of processes that are frozen, and they run when all is as
+//! config.json says.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::criu::Worker;
+use crate::container::cgroup::Paths;
+use crate::container::verify::processes::{self, Processes, namespaces};
+use crate::container::verify::status::{Status, threads};
+use crate::container::verify::table::View;
+use crate::container::verify::{Difference, Instruction, Wanted, mounts};
+use crate::error::{Field, field};
+use crate::sys::ptrace::Traced;
+use crate::sys::{Errno, signal};
+
+/// How long a thread that was frozen may take to stop.
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often criu may be found idle, one time after the other, before it is taken for dead.
+const IDLE_TIMES: u32 = 5;
+
+/// What the container must be like, and where it is.
+pub struct Inspection {
+    wanted: Wanted,
+    paths: Paths,
+    /// The container's cgroups as /proc/PID/cgroup writes them.
+    cgroups: BTreeMap<String, String>,
+    frozen: bool,
+}
+
+/// Until all is found to be right, the end of this is the container's.
+impl Drop for Inspection {
+    fn drop(&mut self) {
+        if self.frozen {
+            // The first error is the one to tell. It also thaws: what is frozen does not die on v1.
+            let _ = self.paths.kill_all(signal::KILL);
+        }
+    }
+}
+
+impl Inspection {
+    /// `criu` is in the container's cgroups by now, so that it tells where they are.
+    pub fn new(wanted: Wanted, paths: Paths, criu: i32) -> Result<Self> {
+        let path = format!("/proc/{criu}/cgroup");
+        let cgroups = processes::cgroups(&std::fs::read_to_string(&path).context(path)?);
+        Ok(Self { wanted, paths, cgroups, frozen: false })
+    }
+
+    /// Before hooks configure the namespaces of init.
+    pub fn namespaces(&self, init: i32) -> Result<()> {
+        refuse(namespaces(&self.wanted, init, init)?)
+    }
+
+    /// Where init is, and its mounts: an error here is one of CRIU's, too.
+    pub fn places(&self, init: i32) -> Result<()> {
+        self.namespaces(init)?;
+        let view = View::of(init)?;
+        refuse(Processes::new(&self.wanted, init, &self.cgroups, &view).place(init)?)?;
+        refuse(mounts::compare(&self.wanted, &view, &self.cgroups)?)
+    }
+
+    /// CRIU, which is about to let all processes go, goes out of their cgroup, and that freezes.
+    pub fn hold(&mut self, criu: i32) -> Result<()> {
+        self.frozen = true;
+        self.paths.begin_freeze(criu).context(field!("linux.cgroupsPath"))
+    }
+
+    /// Looks at everything, and lets the processes go.
+    pub fn release(mut self, init: i32) -> Result<()> {
+        ensure!(self.frozen, "criu lets the processes go without a word");
+        self.paths.end_freeze().context(field!("linux.cgroupsPath"))?;
+        let pids = self.paths.pids()?;
+        ensure!(
+            pids.contains(&init),
+            field!("linux.cgroupsPath"; "the restored init is not in the container's cgroup")
+        );
+        self.namespaces(init)?;
+        let view = View::of(init)?;
+        refuse(mounts::compare(&self.wanted, &view, &self.cgroups)?)?;
+        let processes = Processes::new(&self.wanted, init, &self.cgroups, &view);
+        for pid in &pids {
+            refuse(processes.place(*pid)?)?;
+            refuse(processes.credentials(*pid)?)?;
+        }
+        match self.wanted.seccomp.take() {
+            Some(program) => self.filters(&pids, &program)?,
+            None => self.paths.thaw()?,
+        }
+        self.frozen = false;
+        Ok(())
+    }
+
+    /// The filter that each thread got first is config.json's. A frozen thread tells nothing on cgroup v1: so they are
+    /// thawed into a stop, in which they have run nothing yet.
+    fn filters(&self, pids: &[i32], program: &[Instruction]) -> Result<()> {
+        let mut traced = Vec::new();
+        for pid in pids {
+            for thread in threads(*pid)? {
+                if !Status::of(*pid, thread)?.has_ended() {
+                    traced.push((thread, Traced::seize(thread).with_context(|| format!("process {thread}"))?));
+                }
+            }
+        }
+        let same = self.paths.thaw().and_then(|()| compare(&traced, program));
+        if same.is_err() {
+            // As long as they are traced: they would run.
+            let _ = self.paths.kill_all(signal::KILL);
+        }
+        same
+    }
+}
+
+fn compare(traced: &[(i32, Traced)], program: &[Instruction]) -> Result<()> {
+    for (thread, traced) in traced {
+        traced.wait(STOPS_WITHIN).with_context(|| format!("process {thread}"))?;
+        let found = match traced.filter(0) {
+            // The runtime is under a filter itself: that there is one has been seen.
+            Err(error) if error.errno == Errno::EACCES => continue,
+            found => found.with_context(|| field!("linux.seccomp"; "filter of process {thread}"))?,
+        };
+        let is_same = found.iter().map(|one| (one.code, one.jt, one.jf, one.k)).eq(program.iter().copied());
+        if !is_same {
+            bail!(Field::from(Difference {
+                field: "linux.seccomp".to_owned(),
+                wanted: format!("the filter of config.json ({} instructions)", program.len()),
+                found: format!("another one first ({})", found.len()),
+                pid: Some(*thread),
+            }));
+        }
+    }
+    Ok(())
+}
+
+fn refuse(differences: Vec<Difference>) -> Result<()> {
+    match differences.into_iter().next() {
+        Some(difference) => bail!(Field::from(difference)),
+        None => Ok(()),
+    }
+}
+
+/// Whether CRIU and what it restores do anything: a restored process that dies too early, it waits for without an end.
+#[derive(Default)]
+pub struct Progress {
+    before: Option<u64>,
+    idle: u32,
+}
+
+impl Progress {
+    /// To be called once in a while; an error when nothing has moved for long.
+    pub fn look(&mut self, worker: &Worker, paths: &Paths) -> Result<()> {
+        let mut pids = paths.pids()?;
+        pids.push(worker.pid());
+        let stats: Vec<String> =
+            pids.iter().filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()).collect();
+        let now = stats.iter().filter_map(|stat| ticks(stat)).map(|(_, ticks)| ticks).sum();
+        let works = stats.iter().filter_map(|stat| ticks(stat)).any(|(state, _)| matches!(state, 'R' | 'D'));
+        if works || self.before.replace(now) != Some(now) {
+            self.idle = 0;
+            return Ok(());
+        }
+        self.idle += 1;
+        ensure!(self.idle < IDLE_TIMES, "criu and the processes that it restores stand still (has one of them died?)");
+        Ok(())
+    }
+}
+
+/// State, and time spent in user mode and in the kernel: fields 3, 14 and 15 of proc_pid_stat(5).
+fn ticks(stat: &str) -> Option<(char, u64)> {
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    Some((fields.first()?.chars().next()?, number(11)? + number(12)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_process_is_in_its_stat() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 1 0 0 0 5 6 0 0 20 0 1 0 100\n";
+        assert_eq!(ticks(stat), Some(('S', 11)));
+        assert_eq!(ticks("7 (a"), None);
+    }
+}

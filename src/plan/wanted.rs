@@ -1,0 +1,128 @@
+//! What a container must be like once it is there, for [`verify`](crate::container::verify): config.json as it is planned.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+
+use super::Plan;
+use crate::container::process::capabilities::Capabilities;
+use crate::container::verify::{self, MountKind, Namespace, Propagation, User, Wanted};
+use crate::error::field;
+use crate::init::step::Step;
+
+/// The kinds of namespaces whose being config.json decides alone: a restored container has a time namespace anyway, in
+/// which the clocks go on.
+const KINDS: [LinuxNamespaceType; 7] = [
+    LinuxNamespaceType::Mount,
+    LinuxNamespaceType::Cgroup,
+    LinuxNamespaceType::Uts,
+    LinuxNamespaceType::Ipc,
+    LinuxNamespaceType::User,
+    LinuxNamespaceType::Pid,
+    LinuxNamespaceType::Network,
+];
+
+/// What can be forbidden on a mount, with the options of config.json that forbid it, and those that allow it.
+const RESTRICTIONS: [(&str, [&str; 2], [&str; 2]); 4] = [
+    ("ro", ["ro", "rro"], ["rw", "rrw"]),
+    ("nosuid", ["nosuid", "rnosuid"], ["suid", "rsuid"]),
+    ("nodev", ["nodev", "rnodev"], ["dev", "rdev"]),
+    ("noexec", ["noexec", "rnoexec"], ["exec", "rexec"]),
+];
+
+impl Wanted {
+    /// Of the bundle in `directory`, whose config.json and plan these are.
+    pub fn of(spec: &Spec, plan: &Plan, directory: &Path) -> Result<Self> {
+        let process = spec.process().as_ref().context(field!("process"; "missing"))?;
+        let linux = spec.linux().clone().unwrap_or_default();
+        let groups = (!plan.keep_groups).then(|| process.user().additional_gids().clone().unwrap_or_default());
+        let label = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let paths = |list: &Option<Vec<String>>| list.iter().flatten().map(Into::into).collect();
+        let propagation = linux.rootfs_propagation().as_deref();
+        Ok(Self {
+            namespaces: namespaces(&linux),
+            capabilities: plan.capabilities().map(Capabilities::masks).unwrap_or_default().into(),
+            no_new_privileges: process.no_new_privileges() == Some(true),
+            user: User { uid: process.user().uid(), gid: process.user().gid(), groups },
+            seccomp: plan.filter().map(|filter| filter.instructions().collect()),
+            apparmor: label(process.apparmor_profile()),
+            selinux: label(process.selinux_label()),
+            oom_score_adj: process.oom_score_adj(),
+            terminal: process.terminal() == Some(true),
+            rootfs: plan.rootfs.clone(),
+            read_only_root: spec.root().as_ref().and_then(|root| root.readonly()) == Some(true),
+            shared_root: matches!(propagation, Some("shared" | "rshared")),
+            mounts: spec.mounts().iter().flatten().filter_map(|entry| mount(entry, directory)).collect(),
+            masked: paths(linux.masked_paths()),
+            read_only: paths(linux.readonly_paths()),
+        })
+    }
+}
+
+impl Plan {
+    fn capabilities(&self) -> Option<&Capabilities> {
+        self.steps.iter().find_map(|planned| match &planned.step {
+            Step::Capabilities(capabilities) => Some(capabilities),
+            _ => None,
+        })
+    }
+}
+
+impl From<[u64; 3]> for verify::Capabilities {
+    fn from([bounding, permitted, inheritable]: [u64; 3]) -> Self {
+        Self { bounding, permitted, inheritable }
+    }
+}
+
+fn namespaces(linux: &oci_spec::runtime::Linux) -> BTreeMap<String, Namespace> {
+    let entries = linux.namespaces().as_deref().unwrap_or_default();
+    let place = |kind: LinuxNamespaceType| {
+        let entry = entries.iter().find(|entry| entry.typ() == kind);
+        let path = entry.map(|entry| entry.path().clone().filter(|path| !path.as_os_str().is_empty()));
+        match path {
+            None => Namespace::Runtime,
+            Some(None) => Namespace::New,
+            Some(Some(path)) => Namespace::Path(path),
+        }
+    };
+    KINDS.into_iter().map(|kind| (kind.to_string(), place(kind))).collect()
+}
+
+/// None for an entry that makes no mount: a symlink that is copied.
+fn mount(entry: &Mount, directory: &Path) -> Option<verify::Mount> {
+    let options = entry.options().as_deref().unwrap_or_default();
+    let has = |name: &str| options.iter().any(|option| option == name);
+    let kind = entry.typ().as_deref().unwrap_or_default();
+    let kind = if has("remount") {
+        MountKind::Remount
+    } else if has("bind") || has("rbind") || kind == "bind" {
+        let source = directory.join(entry.source().as_ref()?);
+        if has("copy-symlink") && fs::symlink_metadata(&source).is_ok_and(|found| found.is_symlink()) {
+            return None;
+        }
+        MountKind::Bind(source)
+    } else if matches!(kind, "cgroup" | "cgroup2") {
+        MountKind::Cgroup
+    } else {
+        MountKind::Filesystem(kind.to_owned())
+    };
+    let restrictions = RESTRICTIONS.iter().filter(|(_, forbid, allow)| {
+        let last = options.iter().rfind(|option| [forbid, allow].iter().any(|words| words.contains(&option.as_str())));
+        last.is_some_and(|option| forbid.contains(&option.as_str()))
+    });
+    let restrictions = restrictions.map(|(name, ..)| (*name).to_owned()).collect();
+    let propagation = options.iter().rev().find_map(|option| propagation(option));
+    Some(verify::Mount { destination: entry.destination().clone(), kind, restrictions, propagation })
+}
+
+fn propagation(option: &str) -> Option<Propagation> {
+    match option {
+        "shared" | "rshared" => Some(Propagation::Shared),
+        "slave" | "rslave" => Some(Propagation::Slave),
+        "private" | "rprivate" | "unbindable" | "runbindable" => Some(Propagation::Private),
+        _ => None,
+    }
+}
