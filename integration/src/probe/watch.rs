@@ -102,7 +102,8 @@ fn look(pid: i32, mark: &str, forbidden: &[&str]) -> Option<Value> {
     let is_ours = name.starts_with("ocirt");
     let mut wrong = Vec::new();
     let command = file("cmdline").unwrap_or_default();
-    if is_ours && command.trim_end_matches('\0') != name {
+    // One that has just been killed has none any more.
+    if is_ours && !command.is_empty() && command.trim_end_matches('\0') != name {
         wrong.push(format!("command line {command:?}"));
     }
     if !is_ours && !command.is_empty() && !command.starts_with("/probe") {
