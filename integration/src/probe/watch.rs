@@ -130,7 +130,10 @@ fn look(pid: i32, mark: &str, forbidden: &[&str]) -> Option<Value> {
     if is_ours && may_trace(pid) && !can_trace_all() {
         wrong.push("dumpable".to_owned());
     }
-    Some(json!({ "pid": pid, "name": name, "wrong": wrong, "cgroup": file("cgroup").unwrap_or_default() }))
+    let cgroup = file("cgroup").unwrap_or_default();
+    // One that was killed meanwhile has left its cgroup, and shows nothing more.
+    let stat = file("stat").ok()?;
+    stat.contains(") T ").then(|| json!({ "pid": pid, "name": name, "wrong": wrong, "cgroup": cgroup }))
 }
 
 /// The files and directories that it has open besides the first three descriptors.
