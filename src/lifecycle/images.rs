@@ -30,8 +30,9 @@ const PARENT: &CStr = c"parent";
 const LAZY_PAGES: &CStr = c"lazy-pages.socket";
 
 /// What is made anew: the link, which CRIU would go by if it were an old one that leads elsewhere, logs, and our own.
-const OF_CHECKPOINT: [&CStr; 5] = [PARENT, c"dump.log", c"stats-dump", c"mounts.json", c"descriptors.json"];
-const OF_RESTORE: [&CStr; 2] = [c"restore.log", c"stats-restore"];
+const OF_CHECKPOINT: [&CStr; 6] =
+    [c"irmap-cache", PARENT, c"dump.log", c"stats-dump", c"mounts.json", c"descriptors.json"];
+const OF_RESTORE: [&CStr; 3] = [c"irmap-cache", c"restore.log", c"stats-restore"];
 
 /// How many images may be differences to others, one to the next.
 const MOST_PARENTS: usize = 64;
@@ -110,11 +111,9 @@ impl Files {
         Ok(())
     }
 
+    /// Of the work directory, CRIU uses only the names that are removed before: engines keep sockets and FIFOs there.
     fn check(&self, purpose: Use) -> Result<()> {
-        for (field, directory) in self.directories_by_field() {
-            check_entries(directory.fd.as_fd(), purpose).with_context(|| field.to_owned())?;
-        }
-        Ok(())
+        check_entries(self.images.fd.as_fd(), purpose).context("--image-path")
     }
 
     pub fn images(&self) -> BorrowedFd<'_> {
