@@ -58,9 +58,13 @@ impl Paths {
     }
 
     /// Lets processes die that were sent SIGKILL: on v1 those that are frozen do not, be it that the container froze them in
-    /// a cgroup below its own, or that somebody paused it after the last look. On v2 they die where they are.
+    /// a cgroup below its own, or that somebody paused it after the last look. On v2 they die where they are, but a pid
+    /// namespace ends only when its other processes have been reaped, which frozen ones may keep waiting.
     pub fn thaw_killed(&self) -> Result<()> {
-        let Some(directory) = self.freezer().filter(|_| self.layout != Layout::V2) else { return Ok(()) };
+        if self.layout == Layout::V2 {
+            return self.thaw();
+        }
+        let Some(directory) = self.freezer() else { return Ok(()) };
         let mut is_below = false;
         // The container's own last: until then nobody in it can freeze anything again.
         let below = tree::for_each(directory, |cgroup| {
