@@ -134,8 +134,8 @@ impl Made {
             wanted.has_new("mnt"),
             field!("linux.namespaces"; "a container without a mount namespace of its own cannot be restored")
         );
-        ids::check(files.images(), |kind| wanted.is_private(kind))?;
         let directory = Directory::reserve(&host.root, id)?;
+        ids::check(files.images(), |kind| wanted.is_private(kind))?;
         let mut state = create::first_state(id, bundle, &plan)?;
         // Nobody starts it any more.
         state.start_steps.clear();

@@ -127,7 +127,7 @@ pub const TABLE: &[Row] = &[
         ],
     ),
     // From a directory that has nothing of CRIU's: checkpoint.rs restores what was saved.
-    ("restore --detach --image-path BUNDLE/images --bundle BUNDLE ID", new(No("criu failed"))),
+    ("restore --detach --image-path BUNDLE/images --bundle BUNDLE ID", new(No("inventory.img"))),
     ("spec --bundle BUNDLE --file ID.json", ALWAYS),
     ("features", ALWAYS),
     ("info", ALWAYS),
