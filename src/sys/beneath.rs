@@ -4,6 +4,7 @@ use core::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::error::{Result, check};
+use super::path::openat2;
 use super::proc_self::write_whole;
 
 /// No way out: no "..", no absolute or magic link, no mount that somebody put on top.
@@ -12,19 +13,6 @@ const KERNEL_FILE: u64 =
 
 /// Links and ".." stay below the descriptor, as if it were "/"; magic links (/proc/self/fd/7) are refused.
 const CONTAINER_FILE: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-
-fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resolve: u64) -> Result<OwnedFd> {
-    // SAFETY: an all-zero open_how is valid; a later kernel's longer one is all zero beyond ours.
-    let mut how: libc::open_how = unsafe { core::mem::zeroed() };
-    how.flags = (flags | libc::O_CLOEXEC) as u64;
-    how.resolve = resolve;
-    let (dir, size) = (dir.as_raw_fd(), size_of::<libc::open_how>());
-    // SAFETY: `path` is NUL-terminated, `how` is live and as long as is said.
-    let ret = unsafe { libc::syscall(libc::SYS_openat2, dir, path.as_ptr(), &how, size) };
-    let fd = check("openat2", ret)?;
-    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
-}
 
 /// Writes `value` in one call to the existing kernel file `path` below `dir`, a procfs or sysfs directory. What is
 /// mounted or linked in the way is refused (CVE-2025-52881).

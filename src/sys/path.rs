@@ -6,7 +6,7 @@ use core::ffi::CStr;
 use core::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::error::{Errno, Fault, Result, SysError};
+use super::error::{Errno, Result, SysError};
 use super::file::{self, magic, owned};
 use super::mount::{self, Depth, FsContext, attr};
 
@@ -222,7 +222,8 @@ pub fn directory_without_links(path: &CStr) -> Result<OwnedFd> {
     openat2(super::cgroup::here(), path, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)
 }
 
-fn openat2(dir: BorrowedFd, path: &CStr, flags: libc::c_int, resolve: u64) -> Result<OwnedFd> {
+/// openat2(2), close-on-exec, tried again while somebody renames directories on the way.
+pub(super) fn openat2(dir: BorrowedFd, path: &CStr, flags: libc::c_int, resolve: u64) -> Result<OwnedFd> {
     // SAFETY: `open_how` is plain integers, for which zero is valid, and must be zeroed: openat2(2).
     let mut how: libc::open_how = unsafe { core::mem::zeroed() };
     how.flags = (flags | libc::O_CLOEXEC) as u64;
@@ -321,56 +322,6 @@ impl ProcFd {
         let context = FsContext::open(c"proc")?;
         context.create()?;
         context.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)
-    }
-
-    /// Writes `value` to `path`, such as `sys/net/ipv4/ip_forward`, in one write(2).
-    pub fn write(&self, path: &CStr, value: &[u8]) -> core::result::Result<(), Fault> {
-        self.write_once(path, value).map_err(|error| {
-            let mut fault = Fault::from(error);
-            for part in [b"\"", value, b"\" to /proc/", path.to_bytes()] {
-                fault.detail.push(part);
-            }
-            fault
-        })
-    }
-
-    /// Writes `value` to `name`, such as `attr/exec`, of the calling thread.
-    ///
-    /// The path in the error is in backquotes: podman looks for them.
-    pub fn write_thread(&self, name: &CStr, value: &[u8]) -> core::result::Result<(), Fault> {
-        let done = self.thread_path(name).and_then(|path| self.write_once(path.as_cstr(), value));
-        done.map_err(|error| {
-            let mut fault = Fault::from(error);
-            for part in [b"\"", value, b"\" to `/proc/thread-self/", name.to_bytes(), b"`"] {
-                fault.detail.push(part);
-            }
-            fault
-        })
-    }
-
-    /// How much of `path` was read into `buffer`.
-    pub fn read(&self, path: &CStr, buffer: &mut [u8]) -> Result<usize> {
-        file::read(self.resolve(path, libc::O_RDONLY)?.as_fd(), buffer)
-    }
-
-    /// `thread-self/<name>` without its symlink, which [`ProcFd::resolve`] refuses.
-    fn thread_path(&self, name: &CStr) -> Result<Path> {
-        let mut buffer = [0u8; 64];
-        let mut path = Path::new(file::readlink_at(self.0.as_fd(), c"thread-self", &mut buffer)?)?;
-        path.push(b"/")?;
-        path.push(name.to_bytes())?;
-        Ok(path)
-    }
-
-    fn write_once(&self, path: &CStr, value: &[u8]) -> Result<()> {
-        let written = file::write(self.resolve(path, libc::O_WRONLY)?.as_fd(), value)?;
-        if written == value.len() { Ok(()) } else { Err(SysError::new("write", Errno::EIO)) }
-    }
-
-    fn resolve(&self, path: &CStr, flags: libc::c_int) -> Result<OwnedFd> {
-        let resolve =
-            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS;
-        openat2(self.0.as_fd(), path, flags, resolve)
     }
 }
 

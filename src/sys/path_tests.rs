@@ -1,6 +1,7 @@
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+use super::super::beneath;
 use super::super::scratch::{Directory, c_path, in_mount_namespace};
 use super::*;
 
@@ -110,26 +111,21 @@ fn a_private_procfs_writes_past_what_is_mounted_over_proc() {
         fs::write(fake.join("sys/kernel/domainname"), "fake").unwrap();
         let copy = mount::copy_path(&c_path(fake.path()), Depth::One).unwrap();
         mount::attach(copy.as_fd(), file::open_path(c"/proc").unwrap().as_fd()).unwrap();
-        let mut buffer = [0; 64];
-        let len = proc.read(c"sys/kernel/domainname", &mut buffer).unwrap();
-        assert_ne!(buffer.get(..len), Some(&b"fake"[..]));
         assert_eq!(fs::read_to_string("/proc/sys/kernel/domainname").unwrap(), "fake");
-        proc.write_thread(c"comm", b"renamed").unwrap();
-        let len = proc.read(proc.thread_path(c"comm").unwrap().as_cstr(), &mut buffer).unwrap();
-        assert_eq!(buffer.get(..len), Some(&b"renamed\n"[..]));
+        beneath::write_beneath(proc.as_fd(), c"sys/kernel/domainname", b"renamed").unwrap();
+        assert_eq!(fs::read_to_string("/proc/sys/kernel/domainname").unwrap(), "fake");
+        beneath::write_own(proc.as_fd(), c"comm", b"renamed").unwrap();
         mount::detach(c"/proc").unwrap();
+        assert_eq!(fs::read_to_string("/proc/sys/kernel/domainname").unwrap(), "renamed\n");
+        assert_eq!(fs::read_to_string("/proc/self/comm").unwrap(), "renamed\n");
     });
 }
 
 #[test]
 fn procfs_symlinks_and_fakes_are_refused() {
     let proc = ProcFd::open().unwrap();
-    let fault = proc.write(c"self/comm", b"x").unwrap_err();
-    assert_eq!(
-        (fault.errno, fault.to_string().as_str()),
-        (Errno::ELOOP, "openat2: too many levels of symbolic links (\"x\" to /proc/self/comm)")
-    );
-    assert_eq!(proc.write(c"../etc/hostname", b"x").unwrap_err().errno, Errno::EXDEV);
+    let write = |path| beneath::write_beneath(proc.as_fd(), path, b"x").unwrap_err().errno;
+    assert_eq!((write(c"self/comm"), write(c"../etc/hostname")), (Errno::ELOOP, Errno::EXDEV));
     let dir = Directory::new();
     let fake = file::open_directory(&c_path(dir.path())).unwrap();
     assert_eq!(ProcFd::from_fd(fake).err().unwrap().errno, Errno::ENOTSUP);
@@ -141,9 +137,9 @@ fn where_no_procfs_may_be_mounted_a_copy_of_the_hosts_serves() {
     super::super::scratch::in_user_namespace(|| {
         assert_eq!(ProcFd::mounted().unwrap_err().errno, Errno::EPERM);
         let proc = ProcFd::open().unwrap();
-        proc.write_thread(c"comm", b"renamed").unwrap();
-        assert_eq!(fs::read_to_string("/proc/self/comm").unwrap(), "renamed\n");
-        let fault = proc.write(c"sys/kernel/hostname", b"x").unwrap_err();
-        assert!(matches!(fault.errno, Errno::EACCES | Errno::EPERM), "{fault}");
+        let own = fs::File::from(beneath::open_own_namespace(proc.as_fd(), c"mnt").unwrap());
+        assert_eq!(own.metadata().unwrap().ino(), fs::metadata("/proc/self/ns/mnt").unwrap().ino());
+        let error = beneath::write_beneath(proc.as_fd(), c"sys/kernel/hostname", b"x").unwrap_err();
+        assert!(matches!(error.errno, Errno::EACCES | Errno::EPERM), "{error}");
     });
 }
