@@ -120,7 +120,7 @@ fn a_foreground_terminal_is_restored() {
 fn a_paste_that_nobody_reads_does_not_hold_up_signals() {
     let paste = host::place().join("paste");
     std::fs::write(&paste, "x\n".repeat(500_000)).expect("file");
-    let bundle = with_terminal().write(probe!(print "ready"; sigwait));
+    let bundle = with_terminal().write(probe!(sigwait));
     let mut running = bundle.call("run").stdin(File::open(paste).expect("file")).spawn();
     eventually("the container runs", || running.stdout().contains("ready"));
     // SAFETY: no memory is passed; the process is our child.

@@ -359,22 +359,30 @@ fn race(other: impl FnOnce(&Directory) -> PathBuf) {
                 mount["destination"] = json!("/a/b");
                 // Refused, if it was noticed.
                 let _ = apply(&dir, mount);
-                let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
-                let points: Vec<_> = table.lines().filter_map(|line| line.split(' ').nth(4)).collect();
-                for point in points.into_iter().rev().filter(|point| Path::new(point).starts_with(dir.path())) {
-                    let _ = detach(&c_path(Path::new(point)).unwrap());
-                }
+                detach_all(dir.path());
             }
             stop.store(true, Ordering::Relaxed);
             if swapper.join().unwrap() {
                 exchange(&inside, &other);
             }
         });
+        // One that moved while it was to be detached.
+        detach_all(dir.path());
         assert_eq!(fs::read_dir(dir.join("victim/b")).map_or(0, Iterator::count), 0, "nothing was made outside");
         assert!(!dir.path().join("victim/b/b").exists());
         apply(&dir, tmpfs).unwrap();
         assert!(mount_line(&inside.join("b")).is_some());
     });
+}
+
+/// Detaches what is mounted below `place`, the newest first.
+fn detach_all(place: &Path) {
+    let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    let points: Vec<_> = table.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+    for point in points.into_iter().rev().filter(|point| Path::new(point).starts_with(place)) {
+        // It may be moved meanwhile.
+        let _ = detach(&c_path(Path::new(point)).unwrap());
+    }
 }
 
 #[test]
