@@ -23,3 +23,7 @@ pub mod error;
 pub mod sys;
 
 pub mod log;
+
+#[cfg(test)]
+#[path = "../tests/fixtures/mod.rs"]
+mod fixtures;

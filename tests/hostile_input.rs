@@ -3,6 +3,8 @@
 //!
 //! `OCIRT_HOSTILE=20 cargo test --release -p ocirt --test hostile_input` tries twenty times as many.
 
+mod fixtures;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -196,26 +198,33 @@ fn a_configuration_is_planned_or_refused_by_field() {
     try_each(&config(), 300, |text| planned(text, &place).map(drop), names_a_section);
 }
 
-/// As Docker, Podman and others generate them, where they are at hand.
+/// As Docker, Podman and others write them.
 #[test]
 fn the_configurations_of_engines_are_planned_or_refused_by_field() {
     let place = place();
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let beside = ["../shared/configs", "../../shared/configs"].map(|path| here.join(path));
-    let entries = beside.iter().find(|path| path.is_dir()).map(|path| std::fs::read_dir(path).unwrap());
-    for entry in entries.into_iter().flatten().flatten() {
-        let mut config: Value = serde_json::from_slice(&std::fs::read(entry.path()).unwrap()).unwrap();
-        if config.get("root").is_some() {
-            // What is looked at on the host is another test's.
-            config["root"]["path"] = json!("rootfs");
-            if let Some(namespaces) = config.pointer_mut("/linux/namespaces").and_then(Value::as_array_mut) {
-                namespaces.iter_mut().filter_map(Value::as_object_mut).for_each(|one| drop(one.remove("path")));
-            }
-            if planned(config.to_string().as_bytes(), &place).is_ok() {
-                try_each(&config, 20, |text| planned(text, &place).map(drop), names_a_section);
-            }
+    let mut planned_ones = 0;
+    for (_, mut config) in fixtures::engines() {
+        // What is looked at on the host is another test's.
+        config["root"]["path"] = json!("rootfs");
+        if let Some(namespaces) = config.pointer_mut("/linux/namespaces").and_then(Value::as_array_mut) {
+            namespaces.iter_mut().filter_map(Value::as_object_mut).for_each(|one| drop(one.remove("path")));
+        }
+        if planned(config.to_string().as_bytes(), &place).is_ok() {
+            planned_ones += 1;
+            try_each(&config, 20, |text| planned(text, &place).map(drop), names_a_section);
         }
     }
+    assert!(planned_ones > 5, "{planned_ones} configurations are planned at all");
+}
+
+/// A file that no test reads would be no fixture.
+#[test]
+fn every_fixture_is_in_a_list() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let count = |name: &str| std::fs::read_dir(here.join(name)).unwrap().count();
+    let extra = std::env::var_os("OCIRT_CONFIGS").map_or(0, |place| std::fs::read_dir(place).unwrap().count());
+    assert_eq!(count("engines"), fixtures::engines().len() + fixtures::processes().len() - extra);
+    assert_eq!(count("spec"), fixtures::spec().len());
 }
 
 fn exec(process: &oci_spec::runtime::Process, saved: &Saved) -> Result<()> {

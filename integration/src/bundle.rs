@@ -1,6 +1,6 @@
 //! A bundle in the test's directory, and the container made from it.
 
-use crate::runner::{Need, need};
+use crate::needs::{Need, need};
 use crate::runtime::{Call, Output, Running, eventually};
 use crate::{host, user};
 use serde_json::{Value, json};

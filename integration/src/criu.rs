@@ -1,7 +1,7 @@
 //! Checkpoint and restore as an engine asks for it, with a CRIU that works on this kernel.
 
 use crate::bundle::{Bundle, Container};
-use crate::runner::{Need, need, need_root};
+use crate::needs::{Need, need, need_root};
 use crate::runtime::{Call, Output, call, eventually};
 use crate::{host, probe};
 use std::path::{Path, PathBuf};

@@ -67,6 +67,8 @@ pub fn isolate(name: &str) {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
         libc::umask(0o22);
+        // Programs of containers show what they inherit.
+        libc::setpriority(libc::PRIO_PROCESS, 0, 0);
         // What cargo or a shell left open is not the runtime's fault.
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         if libc::unshare(libc::CLONE_NEWNS) == 0 {
@@ -137,7 +139,14 @@ pub fn finish() {
     unsafe { libc::umount2(c"/etc".as_ptr(), libc::MNT_DETACH) };
     // SAFETY: the path is NUL-terminated; the covered nodes of /dev stay, and end with this process.
     unsafe { libc::umount2(c(&place().join("nodes")).as_ptr(), libc::MNT_DETACH) };
-    let _ = std::fs::remove_dir_all(place());
+    if !keeps() {
+        let _ = std::fs::remove_dir_all(place());
+    }
+}
+
+/// Whether the tests' directories stay: `OCIRT_KEEP=1`.
+pub fn keeps() -> bool {
+    std::env::var_os("OCIRT_KEEP").is_some_and(|value| value == "1")
 }
 
 /// Deletes each container below `root()`, and kills all that this process ever started.

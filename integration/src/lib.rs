@@ -13,14 +13,22 @@
 pub mod agent;
 pub mod bundle;
 pub mod criu;
+pub mod evidence;
+#[path = "../../tests/fixtures/mod.rs"]
+pub mod fixtures;
+pub mod flaky;
 pub mod forge;
 pub mod host;
+pub mod needs;
+pub mod report;
 pub mod runner;
 pub mod runtime;
+pub mod selection;
 pub mod terminal;
 pub mod user;
 
-/// Names the tests of a module. A test that is not named here is dead code, which does not compile.
+/// Names the tests of a module. A test that is not named here is dead code, which
+/// `make lint` refuses.
 #[macro_export]
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {

@@ -1,8 +1,9 @@
 //! Calls of the runtime under test, each with a deadline.
 
-use crate::{host, user};
+use crate::{evidence, host, user};
 use serde_json::Value;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -296,6 +297,10 @@ impl Call {
         let output = |name: &str| File::create(self.log.with_extension(name)).expect("output file");
         let stdout = self.stdout.take().unwrap_or_else(|| output("out").into());
         self.command.stdin(self.stdin.take().unwrap_or_else(Stdio::null)).stdout(stdout).stderr(output("err"));
+        let mut line = format!("{} {:?}", self.log.display(), self.command);
+        line.truncate(line.find('\n').unwrap_or(line.len()));
+        let calls = File::options().create(true).append(true).open(evidence::calls_file());
+        writeln!(calls.expect("list of calls"), "{line}").expect("list of calls");
         let child = self.command.spawn().expect("runtime");
         Running { child, call: self.words.join(" "), log: self.log }
     }

@@ -146,22 +146,14 @@ fn the_default_configuration_is_one_that_create_takes() {
     verdicts.into_iter().for_each(|verdict| verdict.unwrap());
 }
 
-/// What engines generated, where it is at hand: every one is a container that create takes.
 #[test]
 fn every_engines_configuration_is_valid() {
     use crate::container::{bundle, validate};
-    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let places = ["../shared/configs", "../../shared/configs"];
-    let Some(configs) = places.iter().map(|place| here.join(place)).find(|place| place.is_dir()) else { return };
-    for entry in std::fs::read_dir(configs).unwrap() {
-        let path = entry.unwrap().path();
-        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        // The others are process.json, of exec.
-        if config.get("ociVersion").is_some() {
-            config["root"]["path"] = "/proc".into();
-            let (spec, warnings) = bundle::parse(config.to_string().as_bytes()).unwrap();
-            assert!(warnings.is_empty(), "{path:?}: {warnings:?}");
-            validate::validate(&spec, here).unwrap_or_else(|error| panic!("{path:?}: {error:#}"));
-        }
+    for (name, mut config) in crate::fixtures::engines() {
+        config["root"]["path"] = "/proc".into();
+        let (spec, warnings) = bundle::parse(config.to_string().as_bytes()).unwrap();
+        assert!(warnings.is_empty(), "{name}: {warnings:?}");
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        validate::validate(&spec, here).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
 }

@@ -105,7 +105,7 @@ mod tests {
                     let line = keys.lines().find(|line| line.contains(&format!("_ses.{id}")));
                     assert!(line.is_some_and(|line| line.contains(" 3f1b0000 ")), "{keys}");
                 }
-                Err(_) => skip("this kernel has no keys"),
+                Err(_) => skip("keys", "there is no /proc/keys"),
             }
             Ok(())
         });

@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_refused_profile_names_the_kernel_file_in_backquotes() {
         if security::apparmor_is_enabled() {
-            return skip("this host has apparmor, the profile might exist");
+            return skip("no-apparmor", "the profile might exist");
         }
         in_a_child(|| {
             let proc = std::fs::File::open("/proc")?;

@@ -288,7 +288,7 @@ mod tests {
     fn a_device_is_found_set_up_and_given_an_address() {
         in_a_child(|| {
             if unshare(Kinds::NONE.with(Kind::User).with(Kind::Net)).is_err() {
-                crate::sys::testing::skip("no user namespaces");
+                crate::sys::testing::skip("user-namespaces", "unshare is refused");
                 return Ok(());
             }
             let netlink = Netlink::open()?;

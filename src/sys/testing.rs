@@ -54,9 +54,23 @@ pub fn status_line(key: &str) -> Result<String, Box<dyn Error + Send + Sync>> {
     Ok(line.ok_or("no such line")?.trim().to_owned())
 }
 
-/// Says that a test cannot run here, and why.
-pub fn skip(why: &str) {
-    say(&format!("SKIP: {why}"));
+/// Says that a test cannot run here for want of `word`, one of those of integration/needs.txt. Fails the test instead where
+/// `OCIRT_HAS` lists the word. Each skip is a line of the file that `OCIRT_SKIPS` names, which scripts/test counts: libtest
+/// itself takes the test for passed.
+pub fn skip(word: &str, why: &str) {
+    let known = include_str!("../../integration/needs.txt").lines().any(|line| line.starts_with(&format!("{word}: ")));
+    assert!(known, "integration/needs.txt has no word {word}");
+    let declared = std::env::var("OCIRT_HAS").unwrap_or_default();
+    assert!(
+        !declared.split_whitespace().any(|has| has == word),
+        "skipped for want of {word}, which is declared: {why}"
+    );
+    say(&format!("SKIP {word}: {why}"));
+    if let Some(path) = std::env::var_os("OCIRT_SKIPS") {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("OCIRT_SKIPS");
+        let test = std::thread::current().name().unwrap_or("?").to_owned();
+        std::io::Write::write_all(&mut file, format!("{test}: {word}: {why}\n").as_bytes()).expect("OCIRT_SKIPS");
+    }
 }
 
 /// Past the test program's capture, which a forked child's words would not come back from.

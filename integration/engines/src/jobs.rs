@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
+use ocirt_integration::flaky;
+
 use crate::walk::Tally;
 
 /// Makes a process one of the jobs.
@@ -25,22 +27,32 @@ pub struct Job {
     pub walks: PathBuf,
 }
 
-/// Runs the jobs, `at_once` at the same time; as many as there are processors, when that is not said.
+/// Runs the jobs, `at_once` at the same time, and each that fails once more, alone. A walk that passes then is flaky: that fails
+/// too, unless `engines::WALK` is in integration/flaky.txt.
 pub fn run_all(jobs: Vec<Job>, at_once: Option<usize>) -> Tally {
     let processors = || std::thread::available_parallelism().map_or(1, |number| number.get().min(AT_MOST));
     let jobs = Mutex::new(VecDeque::from(jobs));
     let total = Mutex::new(Tally::default());
+    let again = Mutex::new(Vec::new());
     let work = || {
         loop {
             let Some(job) = jobs.lock().expect("jobs").pop_front() else { return };
             let (text, tally) = job.run();
             let mut total = total.lock().expect("total");
             print!("{text}");
-            total.add(&tally);
+            if tally.failed > 0 {
+                again.lock().expect("again").push((job, tally));
+            } else {
+                total.add(&tally);
+            }
         }
     };
     std::thread::scope(|scope| (0..at_once.unwrap_or_else(processors).max(1)).for_each(|_| drop(scope.spawn(work))));
-    total.into_inner().expect("total")
+    let mut total = total.into_inner().expect("total");
+    for (job, first) in again.into_inner().expect("again") {
+        total.add(&job.run_again(first));
+    }
+    total
 }
 
 /// Tells the process that waits for this job how it went.
@@ -49,6 +61,23 @@ pub fn answer(tally: &Tally) {
 }
 
 impl Job {
+    /// The tally of a second run, or of the first where the walk is flaky and not known to be.
+    fn run_again(&self, first: Tally) -> Tally {
+        println!("\n==== once more, alone: {}", self.walk);
+        let (text, tally) = self.run();
+        print!("{text}");
+        if tally.failed > 0 {
+            return tally;
+        }
+        let name = format!("engines::{}", self.walk);
+        let listed = flaky::listed().expect("the list of flaky tests");
+        match listed.iter().find(|entry| entry.name == name) {
+            Some(entry) => println!("FLAKY {name}, known since {}: {}", entry.since, entry.reason),
+            None => println!("FLAKY {name}, which is not in integration/flaky.txt"),
+        }
+        if listed.iter().any(|entry| entry.name == name) { tally } else { first }
+    }
+
     /// What it printed, and its tally; one without an answer has failed.
     fn run(&self) -> (String, Tally) {
         let mut command = Command::new(std::env::current_exe().expect("own path"));

@@ -2,7 +2,7 @@
 
 use ocirt_integration::agent::{Agent, Answer};
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::needs::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{call, kind};
 use ocirt_integration::terminal::Receiver;
 use ocirt_integration::{has, host, probe, tests, user};

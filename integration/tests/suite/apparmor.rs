@@ -4,7 +4,7 @@
 
 use super::exec::{exec, running};
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::needs::{Need, need};
 use ocirt_integration::runtime::Output;
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;

@@ -4,7 +4,7 @@
 use super::exec::{exec, running};
 use super::exec_life::snooped;
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{Call, call, kind, path};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use super::exec::{exec, running};
 use super::exec_life::snooped;
 use super::inject::traced;
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Running, call, eventually};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use super::exec::{exec, running};
 use super::inject::traced;
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, DEADLINE, eventually, path, wait};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::json;
@@ -270,7 +270,7 @@ fn a_working_directory_that_is_gone_is_not_needed() {
 /// their state from a file in memory.
 fn a_kernel_that_executes_nothing_in_memory_runs_containers() {
     need_ocirt();
-    need(Need::KernelFeature, Path::new("/proc/sys/vm/memfd_noexec").exists());
+    need(Need::MemfdNoexec, Path::new("/proc/sys/vm/memfd_noexec").exists());
     need_root();
     let own = host::place().join("own-ocirt");
     fs::copy(path(), &own).expect("a copy");

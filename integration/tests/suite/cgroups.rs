@@ -1,7 +1,7 @@
 //! `linux.cgroupsPath` and `linux.resources`: the limits as the host sees them, and as the container feels them.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need, need_root};
+use ocirt_integration::needs::{Need, need, need_root};
 use ocirt_integration::runtime::call;
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
@@ -150,7 +150,7 @@ fn devices_are_denied_and_allowed() {
     // On v2 only root may load the filter.
     need_root();
     let spare = spare_device();
-    need(Need::KernelFeature, spare.is_some());
+    need(Need::SpareDevice, spare.is_some());
     let (major, minor) = spare.unwrap_or_default();
     let deny = json!({ "allow": false, "access": "rwm" });
     let rule = |allow: bool, access: &str| json!({ "allow": allow, "type": "c", "major": major, "minor": minor, "access": access });

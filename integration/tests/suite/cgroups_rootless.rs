@@ -3,7 +3,7 @@
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host::{self, CGROUPS};
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::needs::{Need, need};
 use ocirt_integration::runtime::kind;
 use ocirt_integration::user::{self, USER};
 use ocirt_integration::{probe, tests};

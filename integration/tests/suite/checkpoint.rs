@@ -6,7 +6,7 @@ use ocirt_integration::criu::{
     assert_counts_on, checkpoint, count, counting, has_feature, images, required, restore, restore_call, save,
     with_criu,
 };
-use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::needs::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{Call, call, eventually};
 use ocirt_integration::terminal::{Receiver, read_until};
 use ocirt_integration::{host, probe, tests};
@@ -93,7 +93,7 @@ fn a_paused_container_is_saved_and_stays_paused() {
 
 fn a_pre_dump_saves_what_changed() {
     required();
-    need(Need::KernelFeature, has_feature("mem_dirty_track"));
+    need(Need::DirtyTracking, has_feature("mem_dirty_track"));
     let container = counting(Bundle::new());
     let (first, second) = (images().join("first"), images().join("second"));
     fs::create_dir_all(images()).expect("directory");
@@ -112,7 +112,7 @@ fn a_pre_dump_saves_what_changed() {
 
 fn a_pre_dump_that_the_kernel_cannot_do_is_refused() {
     required();
-    need(Need::KernelFeature, !has_feature("mem_dirty_track"));
+    need(Need::NoDirtyTracking, !has_feature("mem_dirty_track"));
     let container = counting(Bundle::new());
     checkpoint(container.id(), &["--pre-dump"]).fails("criu is missing features");
     assert!(container.status() == "running");

@@ -4,7 +4,7 @@ use ocirt_integration::bundle::Bundle;
 use ocirt_integration::criu::{
     assert_counts_on, checkpoint, count, counting, images, required, restore, restore_call, save, with_criu,
 };
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{Call, call, eventually};
 use ocirt_integration::{host, probe, tests};
 use std::fs;

@@ -2,7 +2,7 @@
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::criu::{assert_counts_on, checkpoint, count, counting, images, required, restore, save};
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::call;
 use ocirt_integration::{host, tests};
 use std::fs;

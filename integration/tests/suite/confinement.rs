@@ -3,7 +3,7 @@
 
 use super::exec::{exec, exec_json, minimal, running};
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::need_root;
+use ocirt_integration::needs::need_root;
 use ocirt_integration::runtime;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};

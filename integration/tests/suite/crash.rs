@@ -1,7 +1,7 @@
 //! A runtime killed at any point: `delete --force` undoes whatever there is.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{call, eventually};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;

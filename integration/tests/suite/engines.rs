@@ -1,32 +1,14 @@
-//! config.json files that Docker, containerd, Podman and Buildah generated: each is planned, and runs where the kernel lets it.
-//!
-//! The files are no part of the project; they are looked for in `$OCIRT_CONFIGS` and in `../shared/configs` beside the checkout.
+//! config.json files in the shape of those of Docker, containerd, Podman and Buildah ([`ocirt_integration::fixtures`]): each is
+//! planned, and runs where the kernel lets it.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::call;
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::{fixtures, host, probe, tests};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 tests![configs_of_engines_are_planned, configs_of_engines_run];
-
-/// `(file name, config)` of each file that is a container's configuration and not a process's.
-fn configs() -> Vec<(String, Value)> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/configs");
-    let directory = std::env::var_os("OCIRT_CONFIGS").map_or(beside, PathBuf::from);
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-        let spec: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        if spec["ociVersion"].is_string() {
-            all.push((entry.file_name().to_string_lossy().into_owned(), spec));
-        }
-    }
-    need(Need::EngineConfigs, !all.is_empty());
-    all.sort_by(|one, two| one.0.cmp(&two.0));
-    all
-}
 
 /// The engine's configuration around our probe: paths of the engine's machine become paths that are here, and the
 /// namespaces of its processes those of `pod`.
@@ -70,8 +52,9 @@ fn adjusted(engine: &Value, pod: u32) -> Bundle {
 
 fn configs_of_engines_are_planned() {
     need_ocirt();
-    for (name, engine) in configs() {
-        let bundle = adjusted(&engine, std::process::id()).write(probe!(print "it ran"));
+    let pod = Bundle::new().start(probe!(sleep 60));
+    for (name, engine) in fixtures::engines() {
+        let bundle = adjusted(&engine, pod.pid()).write(probe!(print "it ran"));
         let output = call(["plan", bundle.dir.to_str().expect("UTF-8")]);
         assert_eq!(output.status, 0, "{name}: {}", output.stderr);
     }
@@ -79,7 +62,7 @@ fn configs_of_engines_are_planned() {
 
 fn configs_of_engines_run() {
     let mut wrong = Vec::new();
-    for (name, engine) in configs() {
+    for (name, engine) in fixtures::engines() {
         let pod = Bundle::new().create(probe!(sleep 60));
         pod.start().ok();
         let output = adjusted(&engine, pod.pid()).config(restrict).run(probe!(print "it ran"));

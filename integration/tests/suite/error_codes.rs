@@ -2,7 +2,7 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::criu;
-use ocirt_integration::runner::{need_ocirt, need_root};
+use ocirt_integration::needs::{need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, Output, call};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};

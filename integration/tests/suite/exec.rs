@@ -1,9 +1,8 @@
 //! `exec`: which process it makes in a container, from flags, from a process.json, and from what `create` has saved.
 
 use ocirt_integration::bundle::{Bundle, CAPABILITIES, Container};
-use ocirt_integration::runner::{Need, need};
 use ocirt_integration::runtime::{Call, Output, kind};
-use ocirt_integration::{has, probe, tests, user};
+use ocirt_integration::{fixtures, has, probe, tests, user};
 use serde_json::{Value, json};
 
 tests![
@@ -282,24 +281,18 @@ fn a_bad_process_json_is_refused() {
     assert_eq!(container.status(), "running");
 }
 
-/// What Docker and Podman generated for `docker exec` and `podman exec`, around our probe.
+/// What Docker and Podman write for `docker exec` and `podman exec`, around our probe.
 fn process_jsons_of_engines_run() {
-    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/configs");
-    let directory = std::env::var_os("OCIRT_CONFIGS").map_or(beside, std::path::PathBuf::from);
-    let files = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    let files: Vec<_> = files.filter(|path| path.to_string_lossy().ends_with("exec-process.json")).collect();
-    need(Need::EngineConfigs, !files.is_empty());
     let passwd = "root:x:0:0:root:/root:/bin/sh\n";
     let container = running(Bundle::new().file("/etc/passwd", passwd));
-    for file in files {
-        let mut process: Value = serde_json::from_slice(&std::fs::read(&file).expect("file")).expect("JSON");
+    for (name, mut process) in fixtures::processes() {
         super::engines::restrict_process(&mut process);
         process["args"] = json!(probe!(id; env));
         let answers = exec_json(&container, &process).ok().answers();
-        assert_eq!(answers[0]["uid"][0], process["user"]["uid"], "{}", file.display());
+        assert_eq!(answers[0]["uid"][0], process["user"]["uid"], "{name}");
         let home =
             process["env"].as_array().into_iter().flatten().find_map(|entry| entry.as_str()?.strip_prefix("HOME="));
-        assert_eq!(answers[1]["HOME"], home.unwrap_or("/root"), "{}", file.display());
+        assert_eq!(answers[1]["HOME"], home.unwrap_or("/root"), "{name}");
     }
 }
 

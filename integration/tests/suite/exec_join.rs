@@ -4,7 +4,7 @@ use super::exec::{exec, exec_json, minimal, refused, running};
 use ocirt_integration::agent::{Agent, Answer};
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::host;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::needs::{Need, need};
 use ocirt_integration::runtime::call;
 use ocirt_integration::{probe, tests, user};
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@
 use super::exec::{exec, refused, running};
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host::{self, reap};
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{Call, call, eventually};
 use ocirt_integration::terminal::{Receiver, pty, read_until};
 use ocirt_integration::{probe, tests, user};

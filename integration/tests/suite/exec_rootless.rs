@@ -143,6 +143,6 @@ fn what_the_user_may_not_is_refused() {
 }
 
 fn an_exec_shows_nothing_of_the_host() {
-    ocirt_integration::runner::need_root();
+    ocirt_integration::needs::need_root();
     super::birth::watch_execs(one());
 }

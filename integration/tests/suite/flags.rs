@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{Call, Output, call, eventually};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;

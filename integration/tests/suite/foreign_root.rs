@@ -3,7 +3,7 @@
 //! older ocirt wrote.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, Output, call};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::host;
-use ocirt_integration::runner::need_root;
+use ocirt_integration::needs::need_root;
 use ocirt_integration::runtime::{self, call, eventually};
 use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};
@@ -334,7 +334,7 @@ fn what_hooks_leave_ends_with_a_failed_create() {
 
 /// Init is born after the first three kinds (docs/decisions/0011-born-last.md): what they are told serves all the same.
 fn hooks_beside_a_shared_pid_namespace_find_the_container() {
-    ocirt_integration::runner::need_ocirt();
+    ocirt_integration::needs::need_ocirt();
     let pod = super::exec::running(Bundle::new());
     let (mut bundle, log) = with_log(Bundle::new().beside(pod.pid()));
     for kind in ["prestart", "createContainer", "startContainer", "poststart"] {

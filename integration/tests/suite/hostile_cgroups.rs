@@ -4,7 +4,7 @@
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host;
-use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, call, eventually, reachable};
 use ocirt_integration::{probe, tests, user};
 use serde_json::json;

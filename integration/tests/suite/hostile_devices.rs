@@ -4,7 +4,7 @@
 use super::exec::exec;
 use super::hostile_files::{Loot, facts, node};
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::need_root;
+use ocirt_integration::needs::need_root;
 use ocirt_integration::runtime::{call, eventually, kind};
 use ocirt_integration::terminal::{Receiver, pty, read_until};
 use ocirt_integration::{host, probe, tests};

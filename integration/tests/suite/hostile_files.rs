@@ -4,7 +4,7 @@
 use super::attacks::Racer;
 use super::exec::{exec, running};
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::need_root;
+use ocirt_integration::needs::need_root;
 use ocirt_integration::runtime::{Call, Output, kind, path};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};

@@ -350,7 +350,7 @@ fn usage(container: &Container) -> u64 {
 
 fn a_copy_is_charged_to_the_container() {
     only_where_it_is_there();
-    ocirt_integration::runner::need_root();
+    ocirt_integration::needs::need_root();
     for namespaced in [false, true] {
         for (limit, fits) in [(200, true), (30, false)] {
             let bundle = Bundle::new().directory("big").set("linux.resources.memory", json!({ "limit": limit * MIB }));

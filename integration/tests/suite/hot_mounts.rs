@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{Output, call};
 use ocirt_integration::{has, probe, tests, user};
 use serde_json::{Value, json};

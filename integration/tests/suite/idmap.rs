@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::need_root;
+use ocirt_integration::needs::need_root;
 use ocirt_integration::{probe, tests, user};
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Every system call as the place of an accident: strace(1) kills the runtime there, or has the call fail.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::needs::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{Call, Output, call, reachable, strace_flags};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::json;

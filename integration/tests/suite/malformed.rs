@@ -2,7 +2,7 @@
 //! specification: each is one line that names the field, exit status 1, and nothing left behind.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@
 use super::exec::{exec_json, minimal};
 use super::inject::traced;
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::call;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};

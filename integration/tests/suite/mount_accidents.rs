@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::needs::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{Call, call, reachable, strace_flags};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;

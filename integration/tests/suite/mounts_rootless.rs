@@ -2,7 +2,7 @@
 //! while it runs.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::user::{self, RANGE, USER};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};

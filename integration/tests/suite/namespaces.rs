@@ -1,7 +1,7 @@
 //! `linux.namespaces`, id mappings, time offsets, names and sysctls (config-linux.md, "Namespaces").
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need};
+use ocirt_integration::needs::{Need, need};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -129,7 +129,7 @@ fn without_namespaces_at_all_it_still_runs() {
 }
 
 fn time_offsets_are_set() {
-    need(Need::KernelFeature, Path::new("/proc/self/ns/time").exists());
+    need(Need::TimeNamespaces, Path::new("/proc/self/ns/time").exists());
     let offsets = json!({ "monotonic": { "secs": 100_000, "nanosecs": 5 }, "boottime": { "secs": 200_000 } });
     let bundle = Bundle::new().namespace("time", None).set("linux.timeOffsets", offsets);
     let output = bundle.run(probe!(clocks; ns)).ok();

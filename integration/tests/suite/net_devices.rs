@@ -3,7 +3,7 @@
 //! The host's network namespace is one that the test has made; its devices are pairs of virtual Ethernet.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::Output;
 use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};

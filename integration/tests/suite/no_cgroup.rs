@@ -2,7 +2,7 @@
 //! one says so.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{Call, call, eventually};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};

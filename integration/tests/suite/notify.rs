@@ -4,7 +4,7 @@ use crate::exec::{exec, refused, running};
 use ocirt_integration::agent::{Agent, Answer};
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host;
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{Call, call, eventually, kind, wait};
 use ocirt_integration::{probe, tests, user};
 use serde_json::{Value, json};

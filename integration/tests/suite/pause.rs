@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{need_ocirt, need_root};
+use ocirt_integration::needs::{need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, Output, call, eventually, path};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;

@@ -2,7 +2,7 @@
 
 use ocirt_integration::bundle::{Bundle, CAPABILITIES};
 use ocirt_integration::host;
-use ocirt_integration::runner::{Need, need, need_root};
+use ocirt_integration::needs::{Need, need, need_root};
 use ocirt_integration::runtime::{self, Output};
 use ocirt_integration::{probe, tests, user};
 use serde_json::{Value, json};
@@ -269,7 +269,7 @@ fn the_personality_is_set() {
 }
 
 fn the_memory_policy_is_set() {
-    need(Need::KernelFeature, std::path::Path::new("/proc/self/numa_maps").exists());
+    need(Need::NumaMaps, std::path::Path::new("/proc/self/numa_maps").exists());
     // MPOL_BIND is 2, MPOL_INTERLEAVE 3, MPOL_LOCAL 4, MPOL_F_STATIC_NODES 1 << 15 (set_mempolicy(2)).
     let rows = [
         (json!({ "mode": "MPOL_BIND", "nodes": "0" }), json!([2, 1])),
@@ -356,7 +356,7 @@ fn the_session_keyring_is_new_and_named() {
     let bundle = Bundle::new();
     let id = bundle.id.clone();
     let answer = bundle.run(probe!(keyring)).ok().answer();
-    need(Need::KernelFeature, answer["error"] != "ENOSYS");
+    need(Need::Keys, answer["error"] != "ENOSYS");
     assert!(answer.as_str().is_some_and(|text| text.contains(&format!("_ses.{id}"))), "{answer}");
 }
 

@@ -1,7 +1,7 @@
 //! Bad input: one message that names the fault, exit status 1, and nothing left behind.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::needs::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{Call, call, kind};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
@@ -148,7 +148,7 @@ fn an_option_without_effect_on_a_bind_is_a_warning() {
 /// What the machine cannot do must be an error and never silence.
 fn intel_rdt_without_resctrl_is_refused() {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    need(Need::KernelFeature, !mounts.contains(" - resctrl "));
+    need(Need::NoResctrl, !mounts.contains(" - resctrl "));
     need_ocirt();
     for value in [json!({}), json!({ "closID": "/" }), json!({ "schemata": ["L3:0=f"], "enableMonitoring": true })] {
         Bundle::new().set("linux.intelRdt", value).refused("linux.intelRdt: no resctrl filesystem is mounted");

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::needs::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{Call, Output, call};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ fn disk() -> (u64, u64) {
         Some((major.parse().ok()?, minor.parse().ok()?))
     });
     let found = found.max();
-    need(Need::KernelFeature, found.is_some() && has_controller(if host::is_cgroup2() { "io" } else { "blkio" }));
+    need(Need::BlockDevice, found.is_some() && has_controller(if host::is_cgroup2() { "io" } else { "blkio" }));
     found.unwrap_or_default()
 }
 
@@ -115,7 +115,7 @@ fn block_io_has_weights() {
         files.iter().find_map(|name| Some((*name, file(container, "blkio", name)?)))
     };
     let container = Bundle::new().create(probe!(sleep 60));
-    need(Need::KernelFeature, weight(&container).is_some());
+    need(Need::BlockWeight, weight(&container).is_some());
     let expect = |container: &Container, value: u64| {
         let (name, text) = weight(container).expect("a weight");
         let expected = if name == "io.weight" { 1 + (value - 10) * 9999 / 990 } else { value };
@@ -133,7 +133,7 @@ fn block_io_has_weights() {
 
 fn leaf_weights_are_refused_where_there_are_none() {
     need_ocirt();
-    need(Need::KernelFeature, !Path::new("/sys/fs/cgroup/blkio/blkio.leaf_weight").exists());
+    need(Need::NoLeafWeight, !Path::new("/sys/fs/cgroup/blkio/blkio.leaf_weight").exists());
     with("blockIO.leafWeight", json!(300)).refused("linux.resources.blockIO.leafWeight");
     let device = json!([{ "major": 8, "minor": 0, "leafWeight": 300 }]);
     with("blockIO.weightDevice", device).refused("linux.resources.blockIO.weightDevice[0].leafWeight");
@@ -176,7 +176,7 @@ fn huge_pages_are_limited_or_refused_by_field() {
 
 fn rdma_is_refused_by_field_without_the_device() {
     need_ocirt();
-    need(Need::KernelFeature, !Path::new("/sys/class/infiniband/nosuch0").exists());
+    need(Need::NoInfiniband, !Path::new("/sys/class/infiniband/nosuch0").exists());
     let limits = json!({ "nosuch0": { "hcaHandles": 2, "hcaObjects": 2000 } });
     let words = if has_controller("rdma") { "hca_handle=2 hca_object=2000" } else { "cgroup controller rdma" };
     let output = with("rdma", limits).refused(words);
@@ -204,7 +204,7 @@ fn a_burst_is_written() {
 fn a_controller_that_create_did_not_need_is_enabled_for_update() {
     need_ocirt();
     need(Need::CgroupV2, host::is_cgroup2());
-    need(Need::KernelFeature, has_controller("rdma"));
+    need(Need::Rdma, has_controller("rdma"));
     // A parent that passes on no more than the usual, which `create` is content with.
     let path = format!("{}/{}/one", user::cgroup_prefix(), host::tag());
     let bundle = Bundle::new().set("linux.cgroupsPath", json!(path));

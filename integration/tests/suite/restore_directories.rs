@@ -4,7 +4,7 @@
 use super::restore_forged::{Saved, copy};
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::criu::{assert_counts_on, checkpoint, count, counting, images, required, restore, restore_call};
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{call, eventually};
 use ocirt_integration::{host, tests};
 use std::fs;

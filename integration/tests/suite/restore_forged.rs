@@ -5,7 +5,7 @@
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::criu::{assert_counts_on, count, counting, images, required, restore, restore_call, save};
 use ocirt_integration::forge::{Entry, Value, edit, edit_all, entries};
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{call, eventually};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;

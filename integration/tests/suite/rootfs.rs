@@ -1,7 +1,7 @@
 //! `root`, masked and readonly paths, devices, and the file systems that every container has (config-linux.md).
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_root};
+use ocirt_integration::needs::{Need, need, need_root};
 use ocirt_integration::{has, host, probe, tests, user};
 use serde_json::json;
 
@@ -173,7 +173,7 @@ fn a_device_that_exists_is_kept_or_refused() {
     let same = bundle();
     let path = same.inside("dev/odd");
     let made = std::process::Command::new("mknod").arg(path).args(["c", "1", "5"]).status().expect("mknod");
-    need(Need::KernelFeature, made.success());
+    need(Need::DeviceNodes, made.success());
     assert_eq!(same.run(probe!(stat "/dev/odd")).ok().answer()["rdev"], "1:5");
     bundle().file("dev/odd", "a plain file").refused("/dev/odd");
 }

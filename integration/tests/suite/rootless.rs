@@ -3,7 +3,7 @@
 
 use super::userns_path::{self, inode, pause, sharing};
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::needs::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{Call, Output, kind};
 use ocirt_integration::user::{self, RANGE, USER};
 use ocirt_integration::{host, probe, tests};
@@ -313,7 +313,7 @@ fn devices_are_the_hosts_and_usable() {
 
 fn what_only_root_may_raise_is_refused() {
     let own: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").expect("score").trim().parse().expect("number");
-    need(Need::KernelFeature, own > -1000);
+    need(Need::OomScore, own > -1000);
     one().set("process.oomScoreAdj", json!(own - 1)).refused("");
     let container = one().set("process.oomScoreAdj", json!(own + 1)).create(probe!(sleep 60));
     assert_eq!(container.proc_file("oom_score_adj").trim(), (own + 1).to_string());

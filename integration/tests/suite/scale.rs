@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runner::{need_ocirt, need_root};
+use ocirt_integration::needs::{need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, call, eventually};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Map, Value, json};

@@ -3,7 +3,7 @@
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::criu;
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{Call, Output, call, eventually};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};

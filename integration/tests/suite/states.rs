@@ -4,7 +4,7 @@ mod table;
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::criu;
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{Call, Output, Running, call, eventually, kind};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::json;
@@ -241,16 +241,11 @@ fn cell(row: &Row, expected: Cell, subject: &Subject) -> Result<(), String> {
     }
 }
 
-/// Lets a process of an exec that waits frozen go on to its end, and reaps it, as its runtime would have: the container's
-/// pid namespace does not end before.
+/// Lets the processes of an exec that waits frozen go on to their end, and reaps them, as its runtime would have: the
+/// container's pid namespace does not end before.
 fn end_execs(id: &str) {
-    let pid = |value: &serde_json::Value| value.as_u64().and_then(|pid| u32::try_from(pid).ok());
-    let init = pid(&call(["state", id]).json()["pid"]);
-    let all = call(["ps", "--format", "json", id]).json();
     call(["resume", id]);
-    for other in all.as_array().into_iter().flatten().filter_map(pid).filter(|pid| Some(*pid) != init) {
-        host::reap(other);
-    }
+    host::reap_all_but_init();
 }
 
 /// One line with `words`; of ours it begins with the command, and nothing else was printed.

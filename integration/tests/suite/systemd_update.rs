@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use ocirt_integration::bundle::Container;
-use ocirt_integration::runner::{Need, need, need_ocirt};
+use ocirt_integration::needs::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{call, kind};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! `update`: other limits for a container that exists, as the host sees them and as the container feels them.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, Output, call};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -206,7 +206,7 @@ fn memory_and_swap_go_up_and_down_together() {
         let memory = limit(container, ("memory", "memory.limit_in_bytes"), "memory.max");
         (memory, limit(container, ("memory", "memory.memsw.limit_in_bytes"), "memory.swap.max"))
     };
-    need(Need::KernelFeature, both(&container).1.is_some());
+    need(Need::SwapAccounting, both(&container).1.is_some());
     let mega = |count: i64| (count << 20).to_string();
     for (memory, swap) in [(64, 96), (128, 256), (32, 48), (200, 200)] {
         update(&container, &["--memory", &mega(memory), "--memory-swap", &mega(swap)]).ok();
@@ -245,7 +245,7 @@ fn fuse(access: &str) -> (Value, Value) {
 
 /// A container that opens the device for reading and for writing whenever it is told to.
 fn opener(rules: Value) -> Container {
-    need(Need::KernelFeature, std::path::Path::new("/dev/fuse").exists());
+    need(Need::Fuse, std::path::Path::new("/dev/fuse").exists());
     let bundle = Bundle::new().set("linux.devices", fuse("").0).set("linux.resources.devices", rules);
     let mut words = vec!["/probe".to_owned()];
     for round in 0..6 {

@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host::{self, reap};
-use ocirt_integration::runner::{Need, need, need_ocirt, need_root};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{eventually, kind};
 use ocirt_integration::{has, probe, tests, user};
 use serde_json::{Value, json};
@@ -276,7 +276,7 @@ fn what_only_the_host_may_set_is_set() {
 }
 
 fn time_offsets_are_set_in_it() {
-    need(Need::KernelFeature, Path::new("/proc/self/ns/time").exists());
+    need(Need::TimeNamespaces, Path::new("/proc/self/ns/time").exists());
     let donor = donor();
     let offsets = json!({ "boottime": { "secs": 200_000 } });
     let bundle = member(&donor).namespace("time", None).set("linux.timeOffsets", offsets);

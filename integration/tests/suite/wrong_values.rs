@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runner::need_ocirt;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{Call, Output, eventually};
 use ocirt_integration::{host, probe, tests};
 

@@ -183,7 +183,7 @@ mod tests {
                 let scheduler = compiled(json)?;
                 assert_eq!(scheduler.to_string(), format!("set scheduler {line}"));
                 match heap_free(|| scheduler.apply()) {
-                    Err(Fault { errno: Errno::EPERM, .. }) => skip(&format!("{line}: not permitted here")),
+                    Err(Fault { errno: Errno::EPERM, .. }) => skip("real-time", line),
                     other => {
                         other?;
                         let kernel = sched::scheduler()?;

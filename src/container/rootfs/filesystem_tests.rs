@@ -164,7 +164,7 @@ fn tmpcopyup_starts_with_what_it_hides() {
 #[test]
 fn a_label_has_the_option_that_is_asked_for() {
     if crate::sys::security::selinux_is_enabled() {
-        crate::sys::testing::skip("with SELinux the kernel takes the option");
+        crate::sys::testing::skip("no-selinux", "the kernel takes the option");
         return;
     }
     in_mount_namespace(|| {

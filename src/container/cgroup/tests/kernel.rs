@@ -26,7 +26,7 @@ impl Ground {
         match place.compile("probe", json!({})).and_then(|cgroup| cgroup.create()) {
             Ok(created) => drop(created),
             Err(error) => {
-                skip(&format!("{test}: cannot make cgroups here: {error:#}"));
+                skip("cgroups", &format!("{test}: {error:#}"));
                 return None;
             }
         }
@@ -349,7 +349,7 @@ fn devices(place: &Ground, rules: Value) -> (bool, bool) {
 fn device_rules_are_the_kernels() {
     let Some(place) = Ground::new("devices") else { return };
     if std::fs::File::open("/dev/kmsg").is_err() {
-        skip("device_rules_are_the_kernels: /dev/kmsg cannot be opened here at all");
+        skip("kmsg", "it cannot be opened at all");
         return;
     }
     assert_eq!(devices(&place, json!([{ "allow": false, "access": "rwm" }])), (false, true));
@@ -365,7 +365,7 @@ fn device_rules_are_the_kernels() {
 fn the_kernel_takes_every_filter() {
     let Some(place) = Ground::new("filters") else { return };
     if place.compile("x", json!({})).unwrap().layout != Layout::V2 {
-        return skip("the_kernel_takes_every_filter: cgroup v1 has no device filters");
+        return skip("cgroup2", "version 1 has no device filters");
     }
     let rule = |allow: bool, kind: &str, major: Option<i64>, access: &str| {
         let major = major.map_or(json!(-1), |major| json!(major));

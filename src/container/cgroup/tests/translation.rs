@@ -233,6 +233,6 @@ fn engines_configurations_compile_on_this_host() {
             assert_eq!(view.unified.is_some(), cgroup.layout != Layout::V1);
             assert!(cgroup.warnings().is_empty());
         }
-        Err(error) => skip(&format!("engines_configurations_compile_on_this_host: {error:#}")),
+        Err(error) => skip("cgroups", &format!("{error:#}")),
     }
 }

@@ -16,8 +16,9 @@ use super::super::table::Column;
 use super::super::*;
 use super::compile;
 use super::interpreter::{Data, run};
-use super::profiles::{FEW, Kind, NAMES, OPERATORS, Random, allow_list, calls, profile, profile_paths, random_profile};
+use super::profiles::{FEW, Kind, NAMES, OPERATORS, Random, allow_list, calls, profile, random_profile};
 use super::reference;
+use crate::sys::testing::skip;
 
 /// The running oracle.
 struct Oracle {
@@ -39,7 +40,7 @@ impl Oracle {
             cc.wait()
         });
         if !built.is_ok_and(|status| status.success()) {
-            eprintln!("SKIPPED: no C compiler or no libseccomp-dev");
+            skip("libseccomp", "the oracle cannot be built");
             return None;
         }
         let mut child = Command::new(&path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -186,15 +187,12 @@ fn all_numbers() -> impl Iterator<Item = Data> {
 fn the_profiles_of_engines_have_libseccomps_verdicts() {
     let Some(mut oracle) = Oracle::start() else { return };
     let mut profiles = vec![("our own".into(), profile(allow_list()))];
-    for path in profile_paths() {
-        let config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (name, config) in crate::fixtures::engines() {
         if let Some(spec) = config.pointer("/linux/seccomp") {
-            profiles.push((path.display().to_string(), profile(spec.clone())));
+            profiles.push((name, profile(spec.clone())));
         }
     }
-    if profiles.len() == 1 {
-        eprintln!("SKIPPED: no configurations of engines (OCIRT_CONFIGS or ../shared/configs)");
-    }
+    assert!(profiles.len() > 5, "{} of the fixtures have a profile", profiles.len());
     for (name, full) in profiles {
         let spec = known_to(&mut oracle, &full);
         let theirs = oracle.program(&spec, 1).unwrap();

@@ -1,7 +1,5 @@
 //! Profiles for tests: an allow list like those of engines, engines' own where they are at hand, and random ones.
 
-use std::path::PathBuf;
-
 use oci_spec::runtime::{Arch, LinuxSeccomp};
 use serde_json::{Value, json};
 
@@ -27,16 +25,6 @@ impl Random {
     pub(super) fn of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
         &list[self.below(list.len())]
     }
-}
-
-/// Configurations that engines wrote, where the project's surroundings have them.
-pub(super) fn profile_paths() -> Vec<PathBuf> {
-    let directory = std::env::var_os("OCIRT_CONFIGS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/configs")), PathBuf::from);
-    let mut paths: Vec<_> =
-        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
 }
 
 pub(super) fn profile(value: Value) -> LinuxSeccomp {

@@ -1,0 +1,234 @@
+//! What became of the tests: each verdict sorted under what was expected of this runtime, printed and counted.
+//!
+//! `expected/<runtime>.txt` names the tests in which a runtime differs, with a reason each; a listed test that passes is a
+//! failure of the suite, unless the reason starts with `sometimes: `. The module `deliberate` must fail, or the harness
+//! could not.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::flaky::{self, Flaky};
+use crate::needs;
+
+/// How one test ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    Passed,
+    Failed(String),
+    /// The word of what is missing.
+    Skipped(String),
+}
+
+/// The tests so far.
+pub struct Report {
+    expected: BTreeMap<String, String>,
+    /// What this machine is declared to have.
+    declared: Vec<String>,
+    flaky: Vec<Flaky<'static>>,
+    passed: usize,
+    differs: usize,
+    skipped: Vec<(String, String)>,
+    /// What failed, to be run once more: name and output.
+    again: Vec<(String, String)>,
+    surprises: Vec<(String, String)>,
+    seen_flaky: Vec<String>,
+}
+
+impl Report {
+    /// An error is one of the checked-in lists or of `OCIRT_HAS`.
+    pub fn new(kind: &str) -> Result<Self, String> {
+        Ok(Self::with(expected(kind), needs::declared()?, flaky::listed()?))
+    }
+
+    fn with(expected: BTreeMap<String, String>, declared: Vec<String>, flaky: Vec<Flaky<'static>>) -> Self {
+        let (passed, differs) = (0, 0);
+        let (skipped, again, surprises, seen_flaky) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { expected, declared, flaky, passed, differs, skipped, again, surprises, seen_flaky }
+    }
+
+    /// Sorts a verdict under what was expected, and prints its line.
+    pub fn add(&mut self, name: &str, verdict: Verdict) {
+        let expected = self.expected.get(name).cloned();
+        let deliberate = name.starts_with("deliberate::");
+        match verdict {
+            Verdict::Passed if deliberate => self.surprise(name, "a false claim passed: the harness cannot fail"),
+            Verdict::Failed(_) if deliberate => self.passed += 1,
+            // A race, or a difference that only some releases or cgroup versions show.
+            Verdict::Passed if expected.as_ref().is_some_and(|why| why.starts_with("sometimes: ")) => self.passed += 1,
+            Verdict::Passed if expected.is_some() => self.surprise(name, "an expected failure passed"),
+            Verdict::Passed => self.passed += 1,
+            Verdict::Failed(output) => match expected {
+                Some(why) => {
+                    println!("differs {name}: {why}");
+                    self.differs += 1;
+                }
+                None => {
+                    print_failure("FAILED ", name, &output);
+                    self.again.push((name.to_owned(), output));
+                }
+            },
+            Verdict::Skipped(word) => self.skip(name, word),
+        }
+    }
+
+    fn skip(&mut self, name: &str, word: String) {
+        if !needs::is_known(&word) {
+            return self.surprise(name, &format!("skipped for a reason that needs.txt does not have: {word}"));
+        }
+        if self.declared.contains(&word) {
+            return self.surprise(name, &format!("skipped for want of {word}, which OCIRT_HAS says is here"));
+        }
+        println!("skipped: {name}: {word}");
+        self.skipped.push((name.to_owned(), word));
+    }
+
+    /// The names of what failed, each of which is to be run once more, alone.
+    pub fn again(&self) -> Vec<String> {
+        self.again.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What the second run of a failed test says: a test that passes now is flaky, which a listed one may be.
+    pub fn add_again(&mut self, name: &str, verdict: Verdict) {
+        let Some(index) = self.again.iter().position(|(failed, _)| failed == name) else { return };
+        let (name, output) = self.again.swap_remove(index);
+        let first_line = output.lines().next().unwrap_or_default().to_owned();
+        if verdict != Verdict::Passed {
+            return self.surprises.push((name, first_line));
+        }
+        println!("FLAKY {name}");
+        match self.flaky.iter().find(|entry| entry.name == name) {
+            Some(entry) => {
+                println!("        known since {}: {}", entry.since, entry.reason);
+                self.passed += 1;
+            }
+            None => {
+                let words = format!("flaky, and not in integration/flaky.txt; it failed with: {first_line}");
+                self.surprises.push((name.clone(), words));
+            }
+        }
+        self.seen_flaky.push(name);
+    }
+
+    fn surprise(&mut self, name: &str, output: &str) {
+        print_failure("FAILED ", name, output);
+        self.surprises.push((name.to_owned(), output.lines().next().unwrap_or("").to_owned()));
+    }
+
+    /// A host that is not as before fails the suite.
+    pub fn host(&mut self, differences: &[(&str, String)]) {
+        for (what, line) in differences {
+            let name = format!("host::{what}");
+            match self.expected.get(&name) {
+                Some(why) => {
+                    println!("differs {name}: {why}");
+                    self.differs += 1;
+                }
+                None => self.surprise(&name, line),
+            }
+        }
+    }
+
+    /// Whether nothing was a surprise.
+    pub fn is_good(&self) -> bool {
+        self.surprises.is_empty() && self.again.is_empty()
+    }
+
+    /// The last lines: what this machine lacks, what was flaky, the counts, what failed.
+    pub fn finish(&self, kind: &str, took: Duration) -> ExitCode {
+        println!();
+        let mut lacking = BTreeMap::<&str, usize>::new();
+        self.skipped.iter().for_each(|(_, word)| *lacking.entry(word).or_default() += 1);
+        lacking.iter().for_each(|(word, count)| println!("skipped for want of {word}: {count}"));
+        self.seen_flaky.iter().for_each(|name| println!("flaky: {name}"));
+        println!(
+            "{kind}: {} passed, {} differ as documented, {} skipped, {} FAILED, {:.1} s",
+            self.passed,
+            self.differs,
+            self.skipped.len(),
+            self.surprises.len(),
+            took.as_secs_f64()
+        );
+        for (name, first_line) in &self.surprises {
+            println!("  {name}: {first_line}");
+        }
+        ExitCode::from(u8::from(!self.is_good()))
+    }
+}
+
+fn print_failure(what: &str, name: &str, output: &str) {
+    println!("{what} {name}\n        {}", output.trim_end().replace('\n', "\n        "));
+}
+
+/// `name → reason` of expected/<kind>.txt; lines are `name: reason`, `#` starts a comment.
+fn expected(kind: &str) -> BTreeMap<String, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("expected").join(format!("{kind}.txt"));
+    // No list: a runtime without known differences.
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once(": ")).map(|(name, why)| (name.to_owned(), why.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "a::b";
+
+    fn report(expected: Option<&str>, declared: &[&str], flaky: &[&'static str]) -> Report {
+        let expected = expected.map(|why| (NAME.to_owned(), why.to_owned())).into_iter().collect();
+        let entry = |name| Flaky { name, since: "2026-11-30", owner: "x", reason: "x" };
+        let declared = declared.iter().map(|word| (*word).to_owned()).collect();
+        Report::with(expected, declared, flaky.iter().copied().map(entry).collect())
+    }
+
+    fn is_good(name: &str, verdict: Verdict, expected: Option<&str>) -> bool {
+        let mut report = report(expected, &[], &[]);
+        report.add(name, verdict);
+        report.is_good()
+    }
+
+    fn failed() -> Verdict {
+        Verdict::Failed("no".into())
+    }
+
+    #[test]
+    fn a_surprise_in_either_direction_fails_the_suite() {
+        assert!(!is_good(NAME, failed(), None));
+        assert!(is_good(NAME, failed(), Some("why")));
+        assert!(!is_good(NAME, Verdict::Passed, Some("why")));
+        assert!(is_good(NAME, Verdict::Passed, Some("sometimes: why")));
+        assert!(!is_good("deliberate::b", Verdict::Passed, None));
+        assert!(is_good("deliberate::b", failed(), None));
+    }
+
+    #[test]
+    fn a_skip_for_what_is_declared_or_unknown_fails_the_suite() {
+        let skipped = |word: &str, declared: &[&str]| {
+            let mut report = report(None, declared, &[]);
+            report.add(NAME, Verdict::Skipped(word.into()));
+            report.is_good()
+        };
+        assert!(skipped("strace", &[]));
+        assert!(skipped("strace", &["criu"]));
+        assert!(!skipped("strace", &["criu", "strace"]));
+        assert!(!skipped("no reason", &[]));
+    }
+
+    #[test]
+    fn only_a_listed_test_may_pass_at_the_second_try() {
+        let second = |verdict: Verdict, flaky: &[&'static str]| {
+            let mut report = report(None, &[], flaky);
+            report.add(NAME, failed());
+            assert_eq!(report.again(), [NAME]);
+            assert!(!report.is_good());
+            report.add_again(NAME, verdict);
+            report.is_good()
+        };
+        assert!(!second(Verdict::Passed, &[]));
+        assert!(second(Verdict::Passed, &[NAME]));
+        assert!(!second(failed(), &[NAME]));
+        assert!(!second(Verdict::Skipped("strace".into()), &[NAME]));
+    }
+}
