@@ -15,7 +15,7 @@ use crate::sys::process::{self, Child};
 use crate::sys::{Errno, SysError, socket};
 
 /// How long it may take to answer the calls that the process makes before it reports again, in milliseconds.
-const ANSWER_PATIENCE: u32 = 30_000;
+pub const ANSWER_PATIENCE: u32 = 30_000;
 /// How long a process may take from announcing its listener to having it, in milliseconds.
 const LISTENER_PATIENCE: u32 = 10_000;
 
@@ -34,14 +34,14 @@ impl<'a> Attendance<'a> {
         Self { agent, child, link, descriptor: None, served: false }
     }
 
-    /// Whether the process depends on the agent's answers by now.
-    pub fn has_served(&self) -> bool {
-        self.served
+    /// The agent, if the process depends on its answers by now.
+    pub fn awaited(&self) -> Option<&'a Agent> {
+        self.agent.filter(|_| self.served)
     }
 
     /// The next report of the process. Once it depends on the agent's answers, the wait has an end.
     pub fn report(&mut self) -> Result<Option<Report>> {
-        if let (true, Some(agent)) = (self.served, self.agent) {
+        if let Some(agent) = self.awaited() {
             let [spoke] = process::poll([self.link.as_fd()], Some(ANSWER_PATIENCE))?;
             ensure!(spoke, no_answer(&agent.path));
         }
@@ -125,7 +125,7 @@ fn has_child(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).map_or(true, |pids| !pids.trim().is_empty())
 }
 
-fn no_answer(path: &Path) -> Field {
+pub fn no_answer(path: &Path) -> Field {
     let seconds = ANSWER_PATIENCE / 1000;
     place(path).and(format_args!(": the agent has not answered for {seconds} s, and init cannot go on"))
 }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Refusal;
-use super::agent::Attendance;
+use super::agent::{self, Attendance};
 use super::exec::{OwnScore, Place};
 use super::inspect::Found;
 use super::reason;
 use super::state::Status;
 use crate::container::cgroup::Join;
+use crate::container::seccomp::Agent;
 use crate::error::field;
 use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd};
 use crate::init::step::Step;
@@ -89,7 +90,7 @@ impl Started {
         if plan.birth == Birth::First {
             return Ok(());
         }
-        watch.wait(self.link.as_fd())?;
+        watch.wait(self.link.as_fd(), None)?;
         match self.link.report_with_descriptor().context("report of the process")? {
             Some((Report::Born(pid), Some(pidfd))) => {
                 let born = Child { pid: pid.cast_signed(), pidfd };
@@ -97,7 +98,7 @@ impl Started {
                 let word = |failure: &Failure, _| watch.word(plan, failure);
                 let gone = self.link.go(&[]).context("process");
                 gone.map_err(|error| reason::own_words(&self.link, word, error))?;
-                watch.wait(maker.pidfd.as_fd())?;
+                watch.wait(maker.pidfd.as_fd(), None)?;
                 process::wait(maker.pidfd.as_fd()).map(drop).context("process")
             }
             Some((Report::Failed(failure), _)) => Err(watch.word(plan, &failure)),
@@ -112,9 +113,7 @@ impl Started {
         let mut attendance = Attendance::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         let mut is_ready = false;
         loop {
-            if !attendance.has_served() {
-                watch.wait(self.link.as_fd())?;
-            }
+            watch.wait(self.link.as_fd(), attendance.awaited())?;
             match attendance.report()? {
                 Some(Report::Reached(Milestone::Ready)) => {
                     is_ready = true;
@@ -192,12 +191,13 @@ impl<'a> Watch<'a> {
     }
 
     /// Waits until there is something to read from `fd`, or to reap. Whoever is frozen or stuck in a container that ends
-    /// is not waited for.
-    fn wait(&mut self, fd: BorrowedFd) -> Result<()> {
+    /// is not waited for; nor, for long, is the agent on whose answers it depends.
+    fn wait(&mut self, fd: BorrowedFd, agent: Option<&Agent>) -> Result<()> {
+        let patience = agent.map_or(REPORT_PATIENCE, |_| Duration::from_millis(u64::from(agent::ANSWER_PATIENCE)));
         let mut begun = Instant::now();
         loop {
             let signals = self.signals.map(|signals| (signals.as_fd(), Ready::Read));
-            let left = self.left(begun);
+            let left = self.left(begun, patience);
             let watched = [Some((fd, Ready::Read)), Some((self.init, Ready::Read)), signals];
             let milliseconds = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).saturating_add(1);
             let [is_there, has_ended, is_called] =
@@ -213,6 +213,8 @@ impl<'a> Watch<'a> {
             } else if self.found.state.cgroup.is_frozen().unwrap_or(false) {
                 // `pause` says how long.
                 begun = Instant::now();
+            } else if let Some(agent) = agent {
+                bail!(agent::no_answer(&agent.path));
             } else {
                 let seconds = REPORT_PATIENCE.as_secs();
                 bail!("the process did not go on for {seconds} s while it was set up (did the container stop it?)");
@@ -220,8 +222,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn left(&self, begun: Instant) -> Duration {
-        let (since, patience) = self.asked.map_or((begun, REPORT_PATIENCE), |(asked, _)| (asked, END_PATIENCE));
+    fn left(&self, begun: Instant, patience: Duration) -> Duration {
+        let (since, patience) = self.asked.map_or((begun, patience), |(asked, _)| (asked, END_PATIENCE));
         patience.saturating_sub(since.elapsed())
     }
 

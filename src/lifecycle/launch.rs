@@ -139,7 +139,7 @@ impl Init {
     fn follow(&self, plan: &Plan, directory: &Locked, state: &mut State) -> Result<Progress> {
         let mut attendance = Attendance::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         loop {
-            if self.is_in_sight && !attendance.has_served() {
+            if self.is_in_sight && attendance.awaited().is_none() {
                 let [has_spoken] =
                     process::poll([self.link.as_fd()], Some(REPORT_PATIENCE)).context("report of init")?;
                 let seconds = REPORT_PATIENCE / 1000;

@@ -160,3 +160,21 @@ pub fn is_passed_on(fd: u32) -> bool {
     let ret = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFD) };
     ret >= 0 && ret as i32 & libc::FD_CLOEXEC == 0
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// What a change of ids does where fs.suid_dumpable is 1.
+    pub fn make_dumpable() -> Result<()> {
+        // SAFETY: the arguments are numbers.
+        let ret = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1u64, 0u64, 0u64, 0u64) };
+        check("prctl(PR_SET_DUMPABLE)", ret.into()).map(drop)
+    }
+
+    pub fn is_dumpable() -> Result<bool> {
+        // SAFETY: as above.
+        let ret = unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0u64, 0u64, 0u64, 0u64) };
+        check("prctl(PR_GET_DUMPABLE)", ret.into()).map(|value| value != 0)
+    }
+}

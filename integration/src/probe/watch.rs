@@ -48,18 +48,40 @@ pub fn watch(arguments: &[&str]) -> Answer {
 /// `stopearly SECONDS`: stops the next process that is born here and has not become its program; says `ready`, then its
 /// name, and goes on after so long.
 pub fn stop_early(seconds: &str) -> Answer {
-    let seconds = Duration::from_secs(seconds.parse().unwrap_or(0));
+    let end = Duration::from_secs(seconds.parse().unwrap_or(0));
+    catch_early(end, |_, name| {
+        writeln!(io::stdout(), "{}", json!(name))?;
+        std::thread::sleep(end);
+        Ok(())
+    })
+}
+
+/// `limitearly SECONDS RESOURCE`: for so long, each process that is born here gets a limit of 0 (prlimit(2)) before it has
+/// become its program; says `ready`, then the name of each, or the error.
+pub fn limit_early(seconds: &str, resource: &str) -> Answer {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let resource: u32 = resource.parse().unwrap_or(u32::MAX);
+    catch_early(Duration::from_secs(seconds.parse().unwrap_or(0)), |pid, name| {
+        // SAFETY: the new limit outlives the call, and the old one is not asked for.
+        let ret = unsafe { libc::prlimit(pid, resource as _, &raw const none, std::ptr::null_mut()) };
+        let said = if ret == 0 { json!(name) } else { json!(io::Error::last_os_error().to_string()) };
+        writeln!(io::stdout(), "{said}")
+    })
+}
+
+/// Says `ready`; then stops each process that is born here for as long as `with` is busy with it, if it has not become its
+/// program.
+fn catch_early(time: Duration, with: impl Fn(i32, &str) -> io::Result<()>) -> Answer {
     let mut last = next_pid()?;
     writeln!(io::stdout(), "\"ready\"")?;
-    let end = Instant::now() + seconds;
+    let end = Instant::now() + time;
     while Instant::now() < end {
         // SAFETY: no memory is passed.
         let next = (last + 1..last + AHEAD).find(|pid| unsafe { libc::kill(*pid, libc::SIGSTOP) } == 0);
         let Some(pid) = next else { continue };
         last = pid;
         if let Some(name) = name_when_stopped(pid).filter(|name| name.starts_with("ocirt")) {
-            writeln!(io::stdout(), "{}", json!(name))?;
-            std::thread::sleep(seconds);
+            with(pid, &name)?;
         }
         // SAFETY: as above.
         unsafe { libc::kill(pid, libc::SIGCONT) };

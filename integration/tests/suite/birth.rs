@@ -8,7 +8,8 @@ use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Running, call, eventually};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 tests![
@@ -20,7 +21,9 @@ tests![
     an_init_shows_nothing_of_the_host_in_a_shared_user_namespace,
     an_init_shows_nothing_of_the_host_from_a_user_namespace_of_its_own,
     an_exec_joins_nothing_once_it_is_born,
+    nothing_comes_between_new_ids_and_undumpable,
     a_stopped_exec_is_given_up_for_a_signal,
+    an_exec_that_is_limited_ends_and_hears_signals,
     an_early_signal_is_the_programs,
 ];
 
@@ -207,6 +210,47 @@ fn an_exec_joins_nothing_once_it_is_born() {
     }
 }
 
+/// With fs.suid_dumpable at 1, which is the host's to set, each change of ids makes a process dumpable.
+fn nothing_comes_between_new_ids_and_undumpable() {
+    need_ocirt();
+    need(Need::Strace, std::process::Command::new("strace").arg("-V").output().is_ok());
+    let user = json!({ "uid": 1000, "gid": 1000, "additionalGids": [27] });
+    for in_user_namespace in [false, true] {
+        let bundle = || {
+            let bundle = Bundle::new().set("process.user", user.clone());
+            if in_user_namespace { bundle.user_namespace(100_000) } else { bundle }
+        };
+        let (program, trace) = traced("-f -s 0");
+        bundle().write(probe!(print "x")).call("run").traced(&program).run().ok();
+        // Init is dumpable until its id maps are written.
+        changes_end_undumpable(&trace, |calls| calls.skip_while(|call| !is_undumpable(call)).collect());
+        let container = running(bundle());
+        exec(&container, &[], probe!(print "x")).traced(&program).run().ok();
+        changes_end_undumpable(&trace, |calls| calls.collect());
+        call(["delete", "--force", container.id()]).ok();
+    }
+}
+
+fn is_undumpable(call: &&str) -> bool {
+    call.starts_with("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)")
+}
+
+/// Each change of the user id among those calls of a process that are `chosen`.
+fn changes_end_undumpable<'a>(trace: &Path, chosen: impl Fn(&mut dyn Iterator<Item = &'a str>) -> Vec<&'a str>) {
+    let text: &'a str = std::fs::read_to_string(trace).expect("trace").leak();
+    let lines: Vec<_> = text.lines().filter_map(|line| line.split_once(' ')).collect();
+    let pids: BTreeSet<_> = lines.iter().map(|(pid, _)| *pid).collect();
+    let mut changes = 0;
+    for pid in pids {
+        let calls = chosen(&mut lines.iter().filter(|(other, _)| *other == pid).map(|(_, call)| call.trim_start()));
+        for pair in calls.windows(2).filter(|pair| pair[0].starts_with("setresuid(")) {
+            changes += 1;
+            assert!(is_undumpable(&pair[1]), "{pid}: {pair:?} in\n{text}");
+        }
+    }
+    assert!(changes > 0, "nobody has changed its ids in\n{text}");
+}
+
 /// What the call of this line of a trace returned, which may be on a later one.
 fn trace_result(text: &str, line: &str) -> String {
     let caller = line.split_whitespace().next().unwrap_or_default();
@@ -236,6 +280,48 @@ fn a_stopped_exec_is_given_up_for_a_signal() {
     assert!(output.status == 255 && begun.elapsed() < Duration::from_secs(8), "{output:?} {:?}", begun.elapsed());
     assert!(output.stderr.contains("signal 15 came while the process was set up"), "{output:?}");
     call(["delete", "--force", container.id()]).ok();
+    host::assert_nothing_left();
+}
+
+/// A process of the container takes the new one's limits away before its program runs: it becomes its program or fails.
+fn an_exec_that_is_limited_ends_and_hears_signals() {
+    need_ocirt();
+    let limits = [
+        libc::RLIMIT_CPU,
+        libc::RLIMIT_NOFILE,
+        libc::RLIMIT_AS,
+        libc::RLIMIT_DATA,
+        libc::RLIMIT_STACK,
+        libc::RLIMIT_FSIZE,
+        libc::RLIMIT_NPROC,
+        libc::RLIMIT_SIGPENDING,
+    ];
+    for limit in limits {
+        let limit = limit.to_string();
+        let container = running(Bundle::new().set("process.rlimits", json!([])));
+        let limiter = exec(&container, &[], probe!(limitearly 30, limit)).spawn();
+        eventually("the limiter waits", || limiter.stdout().contains("ready"));
+        let limited = || limiter.stdout().matches("\"ocirt:exec\"").count();
+        for (program, is_ended) in [(probe!(print "it ran"), false), (probe!(print "it ran"; sleep 15), true)] {
+            let before = limited();
+            while limited() == before {
+                let begun = Instant::now();
+                let mut one = exec(&container, &[], program.clone()).spawn();
+                if is_ended {
+                    let has_ended = |one: &mut Running| one.child.try_wait().expect("wait").is_some();
+                    let has_run = |one: &mut Running| has_ended(one) || one.stdout().contains("it ran");
+                    eventually("it is limited, or runs", || has_run(&mut one) || limited() > before);
+                    // SAFETY: no memory is passed; the runtime is our child.
+                    unsafe { libc::kill(one.child.id() as i32, libc::SIGTERM) };
+                }
+                let output = one.finish();
+                assert!(begun.elapsed() < Duration::from_secs(8), "limit {limit}: {output:?} {:?}", begun.elapsed());
+                let words = output.stderr.lines().count();
+                assert!(words <= 1 && !output.stderr.contains("panicked"), "limit {limit}: {output:?}");
+            }
+        }
+        call(["delete", "--force", container.id()]).ok();
+    }
     host::assert_nothing_left();
 }
 

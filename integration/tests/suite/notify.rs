@@ -24,6 +24,7 @@ tests![
     an_agent_that_is_not_there_is_an_error,
     an_agent_that_does_not_take_the_state_is_not_waited_for_for_ever,
     an_agent_that_never_answers_is_not_waited_for_for_ever,
+    a_signal_ends_the_wait_of_an_exec_for_its_agent,
 ];
 
 const GETSID: i64 = libc::SYS_getsid;
@@ -267,4 +268,25 @@ fn an_agent_that_never_answers_is_not_waited_for_for_ever() {
     wait(&mut patient_start.child, Duration::from_secs(20));
     patient_start.finish().ok();
     assert_eq!(patient.answers(1), [json!("it ran")]);
+}
+
+/// The agent has taken the listener, and lets the program wait.
+fn a_signal_ends_the_wait_of_an_exec_for_its_agent() {
+    need_ocirt();
+    let agent = Agent::start(|_| Answer::Continue);
+    let container = running(notify(&agent, &["execve"]));
+    let path = agent.path.clone();
+    drop(agent);
+    let deaf = UnixListener::bind(&path).expect("a socket");
+    user::give_in_suite(&path);
+    let mut waiting = exec(&container, &[], probe!(print "it ran")).spawn();
+    let _taken = deaf.accept().expect("a connection");
+    let begun = Instant::now();
+    // SAFETY: no memory is passed; the runtime is our child.
+    unsafe { libc::kill(waiting.child.id() as i32, libc::SIGTERM) };
+    let output = waiting.finish();
+    assert!(output.status == 255 && begun.elapsed() < Duration::from_secs(8), "{output:?} {:?}", begun.elapsed());
+    assert!(output.stderr.contains("signal 15 came while the process was set up"), "{output:?}");
+    call(["delete", "--force", container.id()]).ok();
+    let _ = std::fs::remove_file(path);
 }

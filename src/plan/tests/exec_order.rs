@@ -15,7 +15,7 @@ fn exec_steps(config: &Value) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-fn exec_plan(config: &Value, is_scored_by_runtime: bool) -> ExecPlan {
+pub fn exec_plan(config: &Value, is_scored_by_runtime: bool) -> ExecPlan {
     let spec: Spec = serde_json::from_value(config.clone()).unwrap();
     let plan = planned(config, Gate::Socket);
     let text = serde_json::to_string(&Saved::new(&spec, &plan, true).unwrap()).unwrap();

@@ -2,6 +2,7 @@
 
 mod exec_order;
 mod order;
+mod undumpable;
 
 use std::path::Path;
 

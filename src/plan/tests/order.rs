@@ -240,7 +240,7 @@ fn a_failed_step_reads_from_the_field_to_the_reason() {
 }
 
 /// A process with a pid namespace of its own, which lives until the test's child ends.
-fn other_pid_namespace() -> crate::sys::Result<Child> {
+pub fn other_pid_namespace() -> crate::sys::Result<Child> {
     let kinds = Kinds::NONE.with(Kind::User).with(Kind::Pid);
     match process::clone_process(kinds.flags().into(), None)? {
         Cloned::Runtime(child) => Ok(child),
