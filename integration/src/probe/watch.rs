@@ -4,6 +4,8 @@ use crate::Answer;
 use serde_json::{Value, json};
 use std::fs::read_to_string;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Those that are looked for after the last one.
@@ -158,11 +160,15 @@ fn look(pid: i32, mark: &str, forbidden: &[&str]) -> Option<Value> {
     stat.contains(") T ").then(|| json!({ "pid": pid, "name": name, "wrong": wrong, "cgroup": cgroup }))
 }
 
-/// The files and directories that it has open besides the first three descriptors.
+/// The files and directories that it has open besides the first three descriptors, and but for its own root, below which it
+/// looks up its working and home directory: that this is not the host's is asked of `root` itself.
 fn open_files(pid: i32) -> Vec<String> {
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let root = file(Path::new(&format!("/proc/{pid}/root")));
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let numbers = entries.filter(|entry| !["0", "1", "2"].iter().any(|number| entry.file_name() == *number));
-    let targets = numbers.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let others = numbers.filter(|entry| root.is_none() || file(&entry.path()) != root);
+    let targets = others.filter_map(|entry| std::fs::read_link(entry.path()).ok());
     let files = targets.filter(|target| target.is_absolute() && !target.ends_with("probe"));
     files.map(|target| format!("open {}", target.display())).collect()
 }
