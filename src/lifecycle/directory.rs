@@ -260,12 +260,6 @@ impl Deref for Locked {
 }
 
 impl Locked {
-    /// Lets others at the container.
-    pub fn unlock(self) -> Result<Directory> {
-        directory::unlock(self.fd()).with_context(|| self.words())?;
-        Ok(self.0)
-    }
-
     /// Has a child that was just cloned, and that never returns, not share the lock: it may outlive us.
     pub fn leave_to_runtime(&self) {
         directory::close_copy(self.fd());
@@ -340,8 +334,10 @@ pub struct Reserved(Option<Locked>);
 impl Reserved {
     /// The container is made: its directory stays, and others may change it.
     pub fn keep(mut self) -> Result<Directory> {
-        let Some(locked) = self.0.take() else { unreachable!("it is kept only once") };
-        locked.unlock()
+        // While it can still fail, it is not kept.
+        self.unlock()?;
+        let Some(Locked(directory)) = self.0.take() else { unreachable!("it is kept only once") };
+        Ok(directory)
     }
 
     /// Lets others change the container for a while.
