@@ -6,7 +6,7 @@ use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, Output, call, eventually, path};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::inject::{each, places, traced};
@@ -68,7 +68,7 @@ fn spares_the_next(prepare: impl Fn() -> (Bundle, Call)) {
         let options = format!("-e inject={}:delay_enter=300000:when={}", place.name, place.count);
         let (program, trace) = traced(&options);
         let mut slow = slow.traced(&program).spawn();
-        std::thread::sleep(Duration::from_millis(100));
+        let has_looked = has_looked(&trace);
         let what = format!("{} {}", place.name, place.count);
         let deleted = call(["delete", "--force", &bundle.id]).ok();
         let next = next(&bundle.id);
@@ -80,7 +80,7 @@ fn spares_the_next(prepare: impl Fn() -> (Bundle, Call)) {
         assert!([0, 1, 137, 255].contains(&slow.status), "{what}: {slow:?}");
         assert!(lines <= 1 && !slow.stderr.contains("panicked"), "{what}: {slow:?}");
         // If it was held before it had looked, the container was already the next one.
-        if is_held_after_its_look(&std::fs::read_to_string(&trace).expect("trace")) {
+        if has_looked && is_held_after_its_look(&std::fs::read_to_string(&trace).expect("trace")) {
             held += 1;
             let (before, after) = (before.ok().json(), call(["state", &next.id]).ok().json());
             assert_eq!(after["status"], "running", "{what}: {deleted:?} {ran:?} {slow:?}");
@@ -92,6 +92,18 @@ fn spares_the_next(prepare: impl Fn() -> (Bundle, Call)) {
         host::assert_nothing_left();
     });
     assert!(held > 0, "held at {held} of {} places only", places.len());
+}
+
+/// Waits until the traced command has found its container, a second at most: held before, it does not.
+fn has_looked(trace: &Path) -> bool {
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        if std::fs::read_to_string(trace).is_ok_and(|trace| trace.contains("state.json")) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
 }
 
 fn is_held_after_its_look(trace: &str) -> bool {
