@@ -69,7 +69,7 @@ pub enum Step {
     Undumpable,
     /// A change of ids undoes it where the host has fs.suid_dumpable at 1 (prctl(2), PR_SET_DUMPABLE).
     UndumpableAgain,
-    Join(Join),
+    Join(Rc<Join>),
     /// Everything of the container's; of a pid namespace, the children are to be born in it.
     JoinInit(JoinInit),
     /// Init itself is born, in the pid namespace that is joined, and takes the rest of the steps. Whoever took those
@@ -82,8 +82,8 @@ pub enum Step {
     Propagation(Propagation),
     EnterRootfs(EnterRootfs),
     Mount(Mount, Rc<Held>),
-    /// A mount of a procfs, for an init that is born later, in another pid namespace.
-    Procfs(Mount, Rc<Held>),
+    /// A mount of a procfs, for an init that is born later, in another pid namespace, which is joined after it.
+    Procfs(Mount, Rc<Held>, Rc<Join>),
     Device(Device),
     DevLinks(DevLinks),
     /// Reports that all is mounted, and waits until the runtime has run its hooks.
@@ -184,8 +184,8 @@ impl Step {
                 held.keep(inside.mount(mount)?);
                 Ok(())
             }
-            Step::Procfs(mount, held) => {
-                let made = procfs::make(mount, inside.root()?, inside.step)?;
+            Step::Procfs(mount, held, pid) => {
+                let made = procfs::make(mount, inside.root()?, pid, inside.step)?;
                 held.keep(mount.apply(inside.root()?, Some(made))?);
                 Ok(())
             }
@@ -385,7 +385,7 @@ impl fmt::Display for Step {
             Step::Propagation(it) => it.fmt(f),
             Step::EnterRootfs(it) => it.fmt(f),
             Step::Mount(it, _) => it.fmt(f),
-            Step::Procfs(it, _) => write!(f, "{it}, of the joined pid namespace"),
+            Step::Procfs(it, ..) => write!(f, "{it}, of the joined pid namespace"),
             Step::Device(it) => it.fmt(f),
             Step::DevLinks(it) => it.fmt(f),
             Step::RuntimeHooks => f.write_str("report mounted, wait for the runtime's hooks"),

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Spec};
@@ -57,7 +58,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         cgroup: view(&cgroup, new.contains(Kind::Cgroup) && request.cgroup_manager != Manager::Disabled),
     };
     let net_devices = container.net_devices(&namespaces)?;
-    let Split { user, born_in, joined } = birth::split(namespaces)?;
+    let Split { user, born_in, joined, late } = birth::split(namespaces)?;
     let outside = container.outside()?;
     let (entrance, born_in) = match user {
         Some(user) => (Some(container.entrance(user, born_in)?), Vec::new()),
@@ -78,7 +79,11 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         Waits { id_maps: outside.is_some(), net_devices: !net_devices.is_empty(), unit: cgroup.takes_process() };
     container.birth(&mut draft, waits)?;
     container.namespaces(&mut draft, joined)?;
-    container.files(&mut draft)?;
+    container.files(&mut draft, late.as_ref())?;
+    if let Some(pid) = late {
+        // Hooks of the container are born in it, and what is made for the mounts must not be.
+        draft.add("linux.namespaces", Step::Join(pid));
+    }
     let runtime_hooks = container.hooks(&mut draft)?;
     container.new_root(&mut draft)?;
     container.settings(&mut draft)?;
@@ -283,7 +288,7 @@ impl Container<'_> {
         // Before joining anything: its processes could ptrace us otherwise.
         draft.push(Step::Undumpable);
         for join in joined {
-            draft.add("linux.namespaces", Step::Join(join));
+            draft.add("linux.namespaces", Step::Join(Rc::new(join)));
         }
         if self.new.contains(Kind::Cgroup) {
             draft.add("linux.namespaces", Step::Unshare(Unshare(Kinds::NONE.with(Kind::Cgroup))));

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use anyhow::{Context, Result, ensure};
 
 use super::create::Container;
-use super::process::{Birth, Draft};
+use super::process::Draft;
 use crate::container::console::{Console, Node};
 use crate::container::devices::{DevLinks, Device, Nodes};
+use crate::container::namespaces::Join;
 use crate::container::process::cwd;
 use crate::container::rootfs::enter::{EnterRootfs, Place};
 use crate::container::rootfs::mask::{MaskPath, ReadonlyPath, ReadonlyRoot};
@@ -22,7 +23,7 @@ use crate::sys::namespace::Kind;
 
 impl Container<'_> {
     /// The root file system and what is mounted in it, with the host's still in sight: it has the sources.
-    pub(super) fn files(&self, draft: &mut Draft) -> Result<()> {
+    pub(super) fn files(&self, draft: &mut Draft, late: Option<&Rc<Join>>) -> Result<()> {
         let (first, _) = Propagation::compile(self.linux.rootfs_propagation().as_deref())?;
         let enter = EnterRootfs::compile(&self.rootfs, self.place, &first)?;
         if self.place == Place::OwnNamespace {
@@ -60,9 +61,14 @@ impl Container<'_> {
             draft.warnings.extend(compiled.warnings.into_iter().map(|warning| format!("{field}.{warning}")));
             draft.late.extend(compiled.late.map(|late| (field.clone(), late)));
             // A procfs is that of the pid namespace whose process makes it, where nobody of us is before init is born.
-            let is_foreign = self.birth == Birth::Late && compiled.mount.is_procfs();
-            let step = if is_foreign { Step::Procfs } else { Step::Mount };
-            draft.add(field, step(compiled.mount, compiled.held));
+            let foreign = late.filter(|_| compiled.mount.is_procfs());
+            draft.add(
+                field,
+                match foreign {
+                    Some(pid) => Step::Procfs(compiled.mount, compiled.held, pid.clone()),
+                    None => Step::Mount(compiled.mount, compiled.held),
+                },
+            );
         }
         if mount::makes_devices(mounts) {
             let nodes = if self.private.contains(Kind::User) { Nodes::Bound } else { Nodes::Made };

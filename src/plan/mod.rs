@@ -140,7 +140,7 @@ impl Plan {
     /// The pid namespace that init is born in, where it is one that is there already.
     pub fn joined_pid_namespace(&self) -> Option<&Join> {
         let by_steps = self.steps.iter().filter_map(|planned| match &planned.step {
-            Step::Join(join) => Some(join),
+            Step::Join(join) => Some(&**join),
             _ => None,
         });
         let others = self.entrance.iter().flat_map(|entrance| &entrance.others);

@@ -177,6 +177,25 @@ pub fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool> {
     Ok(identity(one)? == identity(other)?)
 }
 
+/// Whether the namespace `fd` belongs to the user namespace `user`, or to one below that (ioctl_nsfs(2)).
+pub fn is_owned_by(fd: BorrowedFd<'_>, user: BorrowedFd<'_>) -> bool {
+    // EPERM: it is above the caller's, or of no namespace that the caller may know of.
+    let mut owner = above(fd, libc::NS_GET_USERNS as _);
+    while let Some(found) = owner {
+        if is_same(found.as_fd(), user) == Ok(true) {
+            return true;
+        }
+        owner = above(found.as_fd(), libc::NS_GET_PARENT as _);
+    }
+    false
+}
+
+fn above(fd: BorrowedFd<'_>, which: libc::c_ulong) -> Option<OwnedFd> {
+    // SAFETY: neither request takes an argument.
+    let ret = unsafe { libc::ioctl(fd.as_raw_fd(), which as _) };
+    super::file::owned("ioctl(NS_GET_PARENT)", ret.into()).ok()
+}
+
 /// The device and inode of `fd`, which tell namespaces apart (namespaces(7)).
 fn identity(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
     // SAFETY: an all-zero stat is valid.

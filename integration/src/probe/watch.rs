@@ -147,8 +147,7 @@ fn look(pid: i32, mark: &str, forbidden: &[&str]) -> Option<Value> {
             _ => {}
         }
     }
-    // Who makes a procfs is not there for longer than that, and lacks nothing that its descriptors could give.
-    if is_ours && name != "ocirt:procfs" {
+    if is_ours {
         wrong.extend(open_files(pid));
     }
     if is_ours && may_trace(pid) && !can_trace_all() {
