@@ -27,7 +27,7 @@ use crate::container::checkpoint::outside::Outside;
 use crate::container::checkpoint::request::{self, RestoreFlags, Restored};
 use crate::container::checkpoint::rpc::{Features, Notify};
 use crate::container::checkpoint::targets::Source;
-use crate::container::checkpoint::{ids, targets};
+use crate::container::checkpoint::{ids, paths, targets};
 use crate::container::verify::Wanted;
 use crate::container::{bundle, cgroup};
 use crate::error::field;
@@ -67,7 +67,7 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     }
     // From here on no signal ends us before the container is cleaned up.
     let signals = if options.run.detach { None } else { Some(signal::listen()?) };
-    let mut made = Made::reserve(host, id, options, &mut bundle, &files)?;
+    let mut made = Made::reserve(host, id, options, &mut bundle, &files, &points)?;
     let job = Job { program: &program, options, points: &points, descriptors: &descriptors };
     made.restore(&job, console)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
@@ -125,6 +125,7 @@ impl Made {
         options: &RestoreOptions,
         bundle: &mut bundle::Bundle,
         files: &Files,
+        points: &[Point],
     ) -> Result<Self> {
         let plan = create::compile(host, id, &options.create, bundle, Gate::Link)?;
         ensure!(plan.intel_rdt.is_none(), field!("linux.intelRdt"; "cannot be restored"));
@@ -134,8 +135,10 @@ impl Made {
             wanted.has_new("mnt"),
             field!("linux.namespaces"; "a container without a mount namespace of its own cannot be restored")
         );
+        wanted.check_restorable()?;
         let directory = Directory::reserve(&host.root, id)?;
         ids::check(files.images(), |kind| wanted.is_private(kind))?;
+        paths::check(files.images(), points)?;
         let mut state = create::first_state(id, bundle, &plan)?;
         // Nobody starts it any more.
         state.start_steps.clear();

@@ -62,6 +62,7 @@ mod refusals;
 mod resources;
 mod restore_directories;
 mod restore_forged;
+mod restore_paths;
 mod rootfs;
 mod rootless;
 mod scale;
@@ -133,6 +134,7 @@ fn main() -> std::process::ExitCode {
         resources::TESTS,
         restore_directories::TESTS,
         restore_forged::TESTS,
+        restore_paths::TESTS,
         update::TESTS,
         systemd::TESTS,
         systemd_trouble::TESTS,

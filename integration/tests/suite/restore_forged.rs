@@ -33,7 +33,7 @@ fn ocirt() {
 }
 
 /// A container that may nothing: each field of config.json that a forged image could drop is set.
-fn confined() -> Bundle {
+pub(super) fn confined() -> Bundle {
     let bundle = Bundle::new();
     let (open, closed) = (bundle.host_dir("open"), bundle.host_dir("closed"));
     let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
@@ -127,7 +127,7 @@ fn writable(directory: &Path, point: &str) {
 }
 
 /// One more mount, on /tmp, made from the one at `like`.
-fn one_more(directory: &Path, like: &str, change: impl Fn(&mut Entry)) {
+pub(super) fn one_more(directory: &Path, like: &str, change: impl Fn(&mut Entry)) {
     mounts(directory, |all| {
         let id = at(all, "/").number(2).expect("id");
         let mut new = at(all, like).clone();
@@ -144,7 +144,7 @@ fn forged_mounts_are_refused() {
     let saved = Saved::new(confined());
     let rootfs = saved.container.bundle.rootfs();
     let up = "/..".repeat(rootfs.components().count() - 1);
-    saved.refuses("mounts: wanted no mount on /tmp", |images| {
+    saved.refuses("is not an absolute path without \"..\"", |images| {
         // The root of the host, from the filesystem in which the rootfs is.
         one_more(images, "/", |new| {
             let root = new.text(6).expect("root");

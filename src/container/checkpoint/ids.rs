@@ -5,18 +5,13 @@
 //! An image is two numbers that tell its type, then entries: a length of four bytes and a protobuf message each
 //! (criu.org, "Images"; field numbers of images/inventory.proto and images/core.proto).
 
-use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::BorrowedFd;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use prost::Message;
 
+use super::entries::{self, names};
 use crate::error::field;
-use crate::sys::regular;
-
-/// What a file may hold, in bytes: an entry takes some thousand.
-const LIMIT: u64 = 16 << 20;
 
 /// CRIU's CRTOOLS_IMAGES_V1_1, since CRIU 2.0.
 const VERSION: u32 = 2;
@@ -57,9 +52,12 @@ struct Ids {
 }
 
 impl Ids {
-    fn by_kind(&self) -> [(&'static str, Option<u32>); 7] {
+    /// To CRIU, one that is absent is 0.
+    fn by_kind(&self) -> [(&'static str, u32); 7] {
         let Self { pid, net, ipc, uts, mnt, user, cgroup } = *self;
-        [("pid", pid), ("net", net), ("ipc", ipc), ("uts", uts), ("mnt", mnt), ("user", user), ("cgroup", cgroup)]
+        let all =
+            [("pid", pid), ("net", net), ("ipc", ipc), ("uts", uts), ("mnt", mnt), ("user", user), ("cgroup", cgroup)];
+        all.map(|(kind, id)| (kind, id.unwrap_or_default()))
     }
 }
 
@@ -71,10 +69,8 @@ pub fn check(images: BorrowedFd, is_private: impl Fn(&str) -> bool) -> Result<()
     ensure!(inventory.img_version == Some(VERSION), "--image-path: inventory.img: not of version {VERSION}");
     let host = inventory.root_ids.unwrap_or_default();
     let mut init: Option<Ids> = None;
-    let directory = format!("/proc/self/fd/{}", images.as_raw_fd());
-    for entry in std::fs::read_dir(&directory).context(directory)? {
-        let name = entry?.file_name();
-        let Some(name) = name.to_str().filter(|name| name.ends_with(".img")) else { continue };
+    for name in names(images)? {
+        let name = name.as_str();
         let ids = match name.split('-').next() {
             Some("ids") => Some(first::<Ids>(images, name)?),
             Some("core") => first::<Core>(images, name)?.ids,
@@ -83,7 +79,7 @@ pub fn check(images: BorrowedFd, is_private: impl Fn(&str) -> bool) -> Result<()
         let Some(ids) = ids else { continue };
         let first = *init.get_or_insert(ids);
         for (((kind, id), (_, host)), (_, init)) in ids.by_kind().into_iter().zip(host.by_kind()).zip(first.by_kind()) {
-            let is_hosts = is_private(kind) && id.is_some() && id == host;
+            let is_hosts = is_private(kind) && id == host;
             ensure!(!is_hosts, field!("linux.namespaces"; "{kind}: {name} of --image-path has the runtime's"));
             ensure!(
                 id == init,
@@ -96,20 +92,8 @@ pub fn check(images: BorrowedFd, is_private: impl Fn(&str) -> bool) -> Result<()
 
 /// The first entry of an image.
 fn first<T: Message + Default>(images: BorrowedFd, name: &str) -> Result<T> {
-    let path = CString::new(std::ffi::OsStr::new(name).as_bytes())?;
-    let read = || {
-        let (bytes, _) = regular::read(images, &path, LIMIT)?;
-        // That one has only the second number.
-        let head = if name == "inventory.img" { 4 } else { 8 };
-        parse(bytes.get(head..).unwrap_or_default())
-    };
-    read().with_context(|| format!("--image-path: {name}"))
-}
-
-fn parse<T: Message + Default>(bytes: &[u8]) -> Result<T> {
-    let Some((length, rest)) = bytes.split_first_chunk::<4>() else { bail!("no entry") };
-    let entry = rest.get(..u32::from_le_bytes(*length) as usize).context("ends within an entry")?;
-    Ok(T::decode(entry)?)
+    let entry = entries::of(images, name)?.into_iter().next();
+    entry.context("no entry").with_context(|| format!("--image-path: {name}"))
 }
 
 #[cfg(test)]
@@ -134,20 +118,26 @@ mod tests {
         write(&directory, "inventory.img", &Inventory { img_version: Some(2), root_ids: Some(ids(1, 2)) });
         write(&directory, "ids-1.img", &ids(3, 4));
         write(&directory, "core-1.img", &Core { ids: None });
-        check(open.as_fd(), |_| true).unwrap();
+        let both = |kind: &str| matches!(kind, "net" | "mnt");
+        check(open.as_fd(), both).unwrap();
+        // Of a kind that no image tells, CRIU takes the process for one in its own.
+        assert!(check(open.as_fd(), |_| true).is_err());
         let words = |ids: Ids, name: &str, is_private: fn(&str) -> bool| {
             write(&directory, name, &Core { ids: Some(ids) });
             let words = check(open.as_fd(), is_private).map_err(|error| format!("{error:#}"));
             fs::remove_file(directory.join(name)).unwrap();
             words
         };
-        assert!(words(ids(1, 4), "core-2.img", |_| true).unwrap_err().contains("net"));
-        assert!(words(ids(3, 5), "core-2.img", |_| true).unwrap_err().contains("mnt"));
+        assert!(words(ids(1, 4), "core-2.img", both).unwrap_err().contains("net"));
+        assert!(words(ids(3, 5), "core-2.img", both).unwrap_err().contains("mnt"));
         write(&directory, "ids-1.img", &ids(1, 4));
-        assert!(check(open.as_fd(), |_| true).is_err());
-        check(open.as_fd(), |kind| kind != "net").unwrap();
-        fs::write(directory.join("ids-1.img"), [0; 11]).unwrap();
-        assert_eq!(format!("{:#}", check(open.as_fd(), |_| true).unwrap_err()), "--image-path: ids-1.img: no entry");
+        assert!(check(open.as_fd(), both).is_err());
+        check(open.as_fd(), |kind| kind == "mnt").unwrap();
+        for (bytes, words) in [(8, "no entry"), (11, "ends within an entry")] {
+            fs::write(directory.join("ids-1.img"), vec![0; bytes]).unwrap();
+            let error = check(open.as_fd(), |_| true).unwrap_err();
+            assert_eq!(format!("{error:#}"), format!("--image-path: ids-1.img: {words}"));
+        }
         fs::remove_dir_all(&directory).unwrap();
     }
 }

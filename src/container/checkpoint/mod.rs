@@ -6,12 +6,14 @@
 //! shows, not by where it lies, since the container's symlinks decide that (CVE-2026-119101).
 
 pub mod descriptors;
+mod entries;
 pub mod flags;
 pub mod ids;
 pub mod image;
 pub mod log;
 pub mod mounts;
 pub mod outside;
+pub mod paths;
 pub mod request;
 pub mod rpc;
 pub mod targets;

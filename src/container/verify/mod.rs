@@ -13,9 +13,10 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Field;
+use crate::error::{Field, field};
 
 /// What a container must be like.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
@@ -86,6 +87,9 @@ pub struct Mount {
     pub propagation: Option<Propagation>,
 }
 
+/// Filesystems of which each container has its own, and whose options name no path, device or cgroup of the host.
+pub const OWN_KINDS: [&str; 5] = ["proc", "sysfs", "tmpfs", "mqueue", "devpts"];
+
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 #[serde(rename_all = "camelCase")]
 pub enum MountKind {
@@ -128,6 +132,18 @@ impl From<Difference> for Field {
 }
 
 impl Wanted {
+    /// Refuses mounts of config.json that CRIU would make with the options of the image.
+    pub fn check_restorable(&self) -> Result<()> {
+        for (index, mount) in self.mounts.iter().enumerate() {
+            let MountKind::Filesystem(kind) = &mount.kind else { continue };
+            ensure!(
+                OWN_KINDS.contains(&kind.as_str()),
+                field!("mounts[{index}].type"; "a mount of type {kind} cannot be restored: what of the host it shows, CRIU takes from the image")
+            );
+        }
+        Ok(())
+    }
+
     /// Whether the container has a namespace of this kind of its own.
     pub fn has_new(&self, kind: &str) -> bool {
         self.namespaces.get(kind) == Some(&Namespace::New)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::table::{Host, Line, Shown, View, join};
-use super::{Difference, Mount, MountKind, Propagation, Wanted};
+use super::{Difference, Mount, MountKind, OWN_KINDS, Propagation, Wanted};
 use crate::error::field;
 use crate::sys::file::{self, Stat};
 use crate::sys::path::{Links, RootFd};
@@ -304,10 +304,16 @@ impl Look<'_> {
         let is_inside = |index: usize| {
             self.is_claimed(index) && self.line(Some(index)).is_some_and(|own| line.shown.is_within(&own.shown))
         };
-        !self.host.has_device(&line.shown.device)
+        is_new(&self.host, line)
             || self.is_own_cgroup(line)
             || (0..self.lines.len()).any(is_inside) && !has_dots(&line.shown.root)
     }
+}
+
+/// Whether a filesystem was made for the container. By its options, one of another kind can show anything of the host, on a
+/// device of its own.
+fn is_new(host: &Host, line: &Line) -> bool {
+    OWN_KINDS.contains(&line.kind.as_str()) && !host.has_device(&line.shown.device)
 }
 
 fn is_empty(place: &Place) -> Result<bool> {
@@ -329,4 +335,25 @@ fn has_dots(path: &Path) -> bool {
 fn clean(path: &Path) -> PathBuf {
     let parts = path.components().filter(|part| matches!(part, std::path::Component::Normal(_)));
     Path::new("/").join(parts.collect::<PathBuf>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_filesystem_is_the_containers_only_if_its_options_name_nothing_of_the_host() {
+        let line = |kind: &str| {
+            let shown = Shown { device: "0:999999".to_owned(), root: PathBuf::from("/") };
+            let (at, kind, flags) = (PathBuf::from("/x"), kind.to_owned(), Vec::new());
+            Line { id: 1, parent: 0, shown, at, flags, shared: None, master: None, kind }
+        };
+        let host = Host::read().unwrap();
+        for kind in OWN_KINDS {
+            assert!(is_new(&host, &line(kind)), "{kind}");
+        }
+        for kind in ["overlay", "ext4", "fuse.sshfs", "nfs4", "9p", "devtmpfs", "cgroup", "cgroup2", ""] {
+            assert!(!is_new(&host, &line(kind)), "{kind}");
+        }
+    }
 }

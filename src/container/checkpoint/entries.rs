@@ -1,0 +1,47 @@
+//! The entries of CRIU's images: one or two numbers that tell the image's type, then a length of four bytes and a
+//! protobuf message each (criu.org, "Images").
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use anyhow::{Context, Result};
+use prost::Message;
+
+use crate::sys::regular;
+
+/// What a file may hold, in bytes: an entry takes some hundred, and there is one for each open file.
+const LIMIT: u64 = 64 << 20;
+
+/// The names of all images.
+pub fn names(images: BorrowedFd) -> Result<Vec<String>> {
+    let directory = format!("/proc/self/fd/{}", images.as_raw_fd());
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&directory).context(directory)? {
+        let name = entry?.file_name().into_string().ok();
+        names.extend(name.filter(|name| name.ends_with(".img")));
+    }
+    Ok(names)
+}
+
+/// All entries of an image.
+pub fn of<T: Message + Default>(images: BorrowedFd, name: &str) -> Result<Vec<T>> {
+    let read = || {
+        let (bytes, _) = regular::read(images, &CString::new(name)?, LIMIT)?;
+        // That one has only the second number.
+        let head = if name == "inventory.img" { 4 } else { 8 };
+        parse(bytes.get(head..).unwrap_or_default())
+    };
+    read().with_context(|| format!("--image-path: {name}"))
+}
+
+fn parse<T: Message + Default>(mut bytes: &[u8]) -> Result<Vec<T>> {
+    let mut entries = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk::<4>().context("ends within an entry")?;
+        let (entry, rest) =
+            rest.split_at_checked(u32::from_le_bytes(*length) as usize).context("ends within an entry")?;
+        entries.push(T::decode(entry)?);
+        bytes = rest;
+    }
+    Ok(entries)
+}
