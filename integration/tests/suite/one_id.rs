@@ -67,6 +67,8 @@ fn spares_the_next(prepare: impl Fn() -> (Bundle, Call)) {
         let (bundle, slow) = prepare();
         let options = format!("-e inject={}:delay_enter=300000:when={}", place.name, place.count);
         let (program, trace) = traced(&options);
+        // That of the place before.
+        let _ = std::fs::remove_file(&trace);
         let mut slow = slow.traced(&program).spawn();
         let has_looked = has_looked(&trace);
         let what = format!("{} {}", place.name, place.count);
