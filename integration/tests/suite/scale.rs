@@ -115,12 +115,15 @@ fn a_request_for_backtraces_costs_nothing() {
         call.env(variable, value).run().fails("container does not exist");
         used().1 - before
     };
-    let least = |variable, value| (0..5).map(|_| faults(variable, value)).min();
-    let without = least("RUST_LIB_BACKTRACE", "0").expect("five");
-    for value in ["1", "full"] {
-        let with = least("RUST_LIB_BACKTRACE", value).expect("five");
-        assert!((with - without).abs() < 8, "{with} page faults, {without} without");
+    // In turn, since what the page cache holds changes with time.
+    let mut least = [i64::MAX; 3];
+    for _ in 0..15 {
+        for (least, value) in least.iter_mut().zip(["0", "1", "full"]) {
+            *least = (*least).min(faults("RUST_LIB_BACKTRACE", value));
+        }
     }
+    let [without, with, full] = least;
+    assert!((with - without).abs() < 8 && (full - without).abs() < 8, "page faults: {least:?}");
 }
 
 /// What is put aside for that is there again for a program that inherits the caller's environment: here for the runtime
