@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const AHEAD: i32 = 8;
 /// After how long without one this process may have been away while more than these came and went.
 const AWAY: Duration = Duration::from_millis(40);
+/// How long a process may take to be stopped, on a machine with other work.
+const STOPPING: Duration = Duration::from_secs(5);
 /// The namespaces that a process can change.
 const NAMESPACES: [&str; 6] = ["mnt", "net", "ipc", "uts", "user", "cgroup"];
 
@@ -106,17 +108,21 @@ fn next_pid() -> io::Result<i32> {
     }
 }
 
-/// The name of a process that was sent SIGSTOP, once that has effect: at its next way out of the kernel.
+/// The name of a process that was sent SIGSTOP, once that has effect, at its next way out of the kernel; None: it has ended, or
+/// is not stopped in time. Before that a name says nothing, since execve(2) may come between.
 fn name_when_stopped(pid: i32) -> Option<String> {
-    for _ in 0..2_000 {
+    let end = Instant::now() + STOPPING;
+    while Instant::now() < end {
         let stat = read_to_string(format!("/proc/{pid}/stat")).ok()?;
         match stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes().first().copied()) {
-            Some(Some(b'T' | b't')) => break,
+            Some(Some(b'T' | b't')) => {
+                return Some(read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned());
+            }
             Some(Some(b'Z' | b'X')) => return None,
             _ => std::thread::yield_now(),
         }
     }
-    Some(read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
+    None
 }
 
 /// What there is to be said of a process that has been stopped: its name and what is wrong; None: it has ended.
