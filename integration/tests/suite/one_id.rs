@@ -174,9 +174,10 @@ fn a_slow_exec_spares_the_next_container() {
 fn the_end_of_a_slow_run_spares_the_next_container() {
     needs_strace();
     let (program, trace) = traced("-e inject=rmdir,unlinkat,unlink:delay_enter=700000:when=1");
-    let bundle = bundle().write(probe!(sleep 60));
+    let bundle = bundle().write(probe!(print "here"; sleep 60));
     let mut slow = bundle.call("run").traced(&program).spawn();
-    eventually("it runs", || call(["state", &bundle.id]).stdout.contains("\"running\""));
+    // `running` is said from the gate on; one that is killed before its program runs is an error of `run`.
+    eventually("its program runs", || slow.stdout().contains("here"));
     call(["kill", &bundle.id, "KILL"]).ok();
     std::thread::sleep(Duration::from_millis(300));
     call(["delete", "--force", &bundle.id]).ok();
