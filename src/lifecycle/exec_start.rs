@@ -2,34 +2,28 @@
 
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::Refusal;
-use super::agent::{self, Attendance};
+use super::agent::Attendance;
 use super::exec::{OwnScore, Place};
+use super::exec_wait::Wait;
 use super::inspect::Found;
 use super::reason;
 use super::state::Status;
 use crate::container::cgroup::Join;
-use crate::container::seccomp::Agent;
 use crate::error::field;
 use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd};
 use crate::init::step::Step;
 use crate::init::{self, Inherited};
 use crate::plan::{Birth, ExecPlan};
-use crate::sys::process::{self, Child, Cloned, Ready};
+use crate::sys::process::{self, Child, Cloned};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{Errno, SysError};
 
 /// How long a killed process may take to end before it is left to whoever thaws it, in milliseconds.
 const KILL_GRACE: u32 = 2_000;
-/// How long the process may take from one report to the next, where the container is not paused: its memory may be
-/// scarce and its CPU time short, and the container's processes may stop it.
-const REPORT_PATIENCE: Duration = Duration::from_secs(60);
-/// How long it may still take to become its program, which the signal is for, once somebody wants an end of it.
-const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The process before and after its program runs. Dropped, it is killed and reaped, unless it is kept.
 pub struct Started {
@@ -90,7 +84,7 @@ impl Started {
         if plan.birth == Birth::First {
             return Ok(());
         }
-        watch.wait(self.link.as_fd(), None)?;
+        watch.wait.until_ready(self.link.as_fd(), None)?;
         match self.link.report_with_descriptor().context("report of the process")? {
             Some((Report::Born(pid), Some(pidfd))) => {
                 let born = Child { pid: pid.cast_signed(), pidfd };
@@ -98,7 +92,7 @@ impl Started {
                 let word = |failure: &Failure, _| watch.word(plan, failure);
                 let gone = self.link.go(&[]).context("process");
                 gone.map_err(|error| reason::own_words(&self.link, word, error))?;
-                watch.wait(maker.pidfd.as_fd(), None)?;
+                watch.wait.until_ready(maker.pidfd.as_fd(), None)?;
                 process::wait(maker.pidfd.as_fd()).map(drop).context("process")
             }
             Some((Report::Failed(failure), _)) => Err(watch.word(plan, &failure)),
@@ -113,7 +107,7 @@ impl Started {
         let mut attendance = Attendance::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         let mut is_ready = false;
         loop {
-            watch.wait(self.link.as_fd(), attendance.awaited())?;
+            watch.wait.until_ready(self.link.as_fd(), attendance.awaited())?;
             match attendance.report()? {
                 Some(Report::Reached(Milestone::Ready)) => {
                     is_ready = true;
@@ -167,77 +161,21 @@ impl Drop for Started {
     }
 }
 
-/// What the runtime has an eye on while it waits for the process, so that no wait is without an end: a process of the
-/// container may stop it.
+/// A process of an exec as the runtime follows it, and what it knows of the container meanwhile.
 pub struct Watch<'a> {
-    /// The container's first process.
-    init: BorrowedFd<'a>,
-    /// The caller's, of an exec in the foreground.
-    signals: Option<&'a Signals>,
     found: &'a Found,
-    heard: Vec<i32>,
-    /// Since when somebody wants an end, and the signal that says so.
-    asked: Option<(Instant, i32)>,
+    wait: Wait<'a>,
 }
 
 impl<'a> Watch<'a> {
+    /// `init` is the container's first process; `signals` are the caller's, of an exec in the foreground.
     pub fn new(init: BorrowedFd<'a>, signals: Option<&'a Signals>, found: &'a Found) -> Self {
-        Self { init, signals, found, heard: Vec::new(), asked: None }
+        Self { found, wait: Wait::new(init, signals, &found.state.cgroup) }
     }
 
     /// The signals that came meanwhile, for the program.
     pub fn heard(self) -> Vec<i32> {
-        self.heard
-    }
-
-    /// Waits until there is something to read from `fd`, or to reap. Whoever is frozen or stuck in a container that ends
-    /// is not waited for; nor, for long, is the agent on whose answers it depends.
-    fn wait(&mut self, fd: BorrowedFd, agent: Option<&Agent>) -> Result<()> {
-        let patience = agent.map_or(REPORT_PATIENCE, |_| Duration::from_millis(u64::from(agent::ANSWER_PATIENCE)));
-        let mut begun = Instant::now();
-        loop {
-            let signals = self.signals.map(|signals| (signals.as_fd(), Ready::Read));
-            let left = self.left(begun, patience);
-            let watched = [Some((fd, Ready::Read)), Some((self.init, Ready::Read)), signals];
-            let milliseconds = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).saturating_add(1);
-            let [is_there, has_ended, is_called] =
-                process::poll_for(watched, Some(milliseconds)).context("report of the process")?;
-            if is_there {
-                return Ok(());
-            }
-            ensure!(!has_ended, Refusal::EndedMeanwhile);
-            if is_called {
-                self.hear()?;
-            } else if let Some((_, number)) = self.asked {
-                bail!("signal {number} came while the process was set up, and it did not go on");
-            } else if self.found.state.cgroup.is_frozen().unwrap_or(false) {
-                // `pause` says how long.
-                begun = Instant::now();
-            } else if let Some(agent) = agent {
-                bail!(agent::no_answer(&agent.path));
-            } else {
-                let seconds = REPORT_PATIENCE.as_secs();
-                bail!("the process did not go on for {seconds} s while it was set up (did the container stop it?)");
-            }
-        }
-    }
-
-    fn left(&self, begun: Instant, patience: Duration) -> Duration {
-        let (since, patience) = self.asked.map_or((begun, patience), |(asked, _)| (asked, END_PATIENCE));
-        patience.saturating_sub(since.elapsed())
-    }
-
-    /// Keeps the signals for the program, which they are meant for.
-    fn hear(&mut self) -> Result<()> {
-        while let Some(number) = self.signals.map(Signals::next).transpose()?.flatten() {
-            if number != signal::CHLD {
-                self.heard.push(number);
-            }
-            if self.asked.is_none() && signal::asks_to_end(number) {
-                self.asked = Some((Instant::now(), number));
-            }
-        }
-        Ok(())
+        self.wait.heard()
     }
 
     /// The failure of a step, in words.

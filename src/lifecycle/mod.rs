@@ -15,6 +15,7 @@ mod events;
 mod exec;
 mod exec_process;
 mod exec_start;
+mod exec_wait;
 mod foreground;
 mod identity;
 mod images;

@@ -1,10 +1,13 @@
 //! `pause` and `resume`: nobody in the container gets on meanwhile, and everybody goes on afterwards.
 
-use std::time::Duration;
+use std::io::Write;
+use std::time::{Duration, Instant};
 
+use super::exec::{exec, minimal};
+use super::waits::fifo;
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::needs::{need_ocirt, need_root};
-use ocirt_integration::runtime::{Call, Output, call, eventually, path};
+use ocirt_integration::runtime::{Call, Output, Running, call, eventually, path};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 
@@ -18,6 +21,8 @@ tests![
     only_the_container_itself_is_paused,
     a_container_that_ends_meanwhile_is_not_running,
     a_runtime_in_the_containers_cgroup_does_not_pause_itself,
+    an_exec_that_a_pause_overtakes_goes_on_with_the_container,
+    a_signal_ends_an_exec_that_a_pause_has_overtaken,
 ];
 
 fn pause(container: &Container) -> Output {
@@ -176,4 +181,56 @@ fn a_runtime_in_the_containers_cgroup_does_not_pause_itself() {
         output.fails("the runtime itself is in the cgroup");
         assert_eq!(container.status(), "running");
     }
+}
+
+/// An exec that has found its container running and reads its process.json, after which the container is paused.
+fn overtaken(container: &Container, flags: &[&str]) -> Running {
+    let path = fifo("process");
+    let flags: Vec<_> = flags.iter().copied().chain(["--process", path.to_str().expect("UTF-8")]).collect();
+    let process = exec(container, &flags, vec![]).spawn();
+    // Opened once the runtime reads it.
+    let mut file = std::fs::File::options().write(true).open(&path).expect("FIFO");
+    pause(container).ok();
+    file.write_all(minimal(probe!(print "it ran")).to_string().as_bytes()).expect("FIFO");
+    drop(file);
+    std::fs::remove_file(&path).expect("FIFO");
+    process
+}
+
+fn an_exec_that_a_pause_overtakes_goes_on_with_the_container() {
+    let container = ticking();
+    let mut process = overtaken(&container, &[]);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(process.child.try_wait().expect("wait").is_none(), "{:?}", process.finish());
+    assert_eq!((process.stdout().as_str(), container.status().as_str()), ("", "paused"));
+    resume(&container).ok();
+    assert_eq!(process.finish().ok().answer(), "it ran");
+}
+
+/// runc hears nothing before the container goes on. What is left of the process, frozen, never becomes the program.
+fn a_signal_ends_an_exec_that_a_pause_has_overtaken() {
+    need_ocirt();
+    for (flags, status) in [(&[][..], 255), (&["--detach"], 128 + libc::SIGTERM)] {
+        let container = ticking();
+        let mut process = overtaken(&container, flags);
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(process.child.try_wait().expect("wait").is_none(), "{:?}", process.finish());
+        let begun = Instant::now();
+        host::signal(process.child.id(), libc::SIGTERM);
+        let output = process.finish();
+        assert!(
+            output.status == status && begun.elapsed() < Duration::from_secs(8),
+            "{output:?} {:?}",
+            begun.elapsed()
+        );
+        if flags.is_empty() {
+            assert!(output.stderr.contains("signal 15 came while the process was set up"), "{output:?}");
+        }
+        assert_eq!(container.status(), "paused");
+        resume(&container).ok();
+        host::reap_all_but_init();
+        assert_eq!(process.stdout(), "", "its program ran");
+        call(["delete", "--force", container.id()]).ok();
+    }
+    host::assert_nothing_left();
 }

@@ -140,7 +140,7 @@ fn a_socket_that_nobody_accepts_from_is_not_waited_for_for_ever() {
     host::assert_nothing_left();
 }
 
-fn fifo(name: &str) -> PathBuf {
+pub fn fifo(name: &str) -> PathBuf {
     let path = host::place().join(name);
     let name = std::ffi::CString::new(path.to_str().expect("UTF-8")).expect("no NUL");
     // SAFETY: a NUL-terminated path.
