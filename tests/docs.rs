@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 
 /// The pages whose tables name tests.
-const PAGES: [&str; 4] = ["docs/security.md", "docs/coverage.md", "docs/runc-behavior.md", "docs/kernel.md"];
+const PAGES: [&str; 5] =
+    ["docs/security.md", "docs/coverage.md", "docs/runc-behavior.md", "docs/kernel.md", "docs/testing.md"];
 
 /// Where tests are.
 const SOURCES: [&str; 4] = ["src", "tests", "integration/src", "integration/tests/suite"];

@@ -6,6 +6,8 @@
 use crate::{runtime, user};
 use std::collections::BTreeSet;
 use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,11 +24,32 @@ struct Corner {
 /// Where cgroups are mounted.
 pub const CGROUPS: &str = "/sys/fs/cgroup";
 
+/// Tells the process of a test the name of its run.
+pub const RUN: &str = "OCIRT_SUITE_RUN";
+
 static CORNER: OnceLock<Corner> = OnceLock::new();
 
-/// Part of each container id of this test, and so of each cgroup's name.
+/// The name of this run of the suite, which no other run on this machine has: in the names of all that its tests make.
+pub fn run() -> String {
+    std::env::var(RUN).expect("run by the runner")
+}
+
+/// A name for a new run.
+pub fn new_run() -> String {
+    let mut bytes = [0; 4];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("/dev/urandom");
+    format!("ocit{:08x}", u32::from_ne_bytes(bytes))
+}
+
+/// Part of each container id of this test, and so of each cgroup's name; none begins another one. A letter behind the run, and
+/// no dash: a slice's name would be a path of systemd's.
 pub fn tag() -> String {
-    format!("ocit{}", std::process::id())
+    tag_of(&run(), std::process::id())
+}
+
+/// Of one length, since pids have seven digits at most (proc_sys_kernel(5), pid_max).
+fn tag_of(run: &str, pid: u32) -> String {
+    format!("{run}t{pid:07}")
 }
 
 /// A fresh container id.
@@ -339,76 +362,11 @@ pub fn reap(pid: u32) -> i32 {
     result
 }
 
-/// What a suite run may not change on the host.
-pub struct Snapshot {
-    facts: Vec<(&'static str, BTreeSet<String>)>,
-}
-
-impl Snapshot {
-    pub fn take() -> Self {
-        let lines = |path: &str| std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect();
-        let names = |path: &str| {
-            let all = std::fs::read_dir(path).into_iter().flatten().flatten();
-            all.map(|entry| format!("{} {}", entry.path().display(), owner(&entry.path()))).collect::<BTreeSet<_>>()
-        };
-        let states = ["/run/runc", "/run/crun", "/run/ocirt"];
-        let ours = cgroups("ocit").iter().map(|path| path.display().to_string()).collect();
-        let probe = std::env::var_os("OCIRT_SUITE_PLACE").is_none().then(processes_of_the_suite).unwrap_or_default();
-        Snapshot {
-            facts: vec![
-                ("mounts", lines("/proc/self/mountinfo")),
-                ("devices", names("/dev")),
-                ("etc", names("/etc")),
-                ("state", states.iter().flat_map(|path| names(path)).filter(|name| name.contains("ocit")).collect()),
-                ("cgroups", ours),
-                ("processes", probe),
-                ("hostname", lines("/proc/sys/kernel/hostname")),
-                ("core_pattern", lines("/proc/sys/kernel/core_pattern")),
-                ("network", network()),
-            ],
-        }
-    }
-
-    /// `(what, line)` for each fact that differs from `later`.
-    pub fn differences(&self, later: &Snapshot) -> Vec<(&'static str, String)> {
-        let pairs = self.facts.iter().zip(&later.facts);
-        let each = pairs.flat_map(|((what, before), (_, after))| {
-            before.symmetric_difference(after).map(move |line| {
-                let sign = if after.contains(line) { "new" } else { "gone" };
-                (*what, format!("{sign}: {line}"))
-            })
-        });
-        each.collect()
-    }
-}
-
-/// The network devices that are hardware, and the routes over them: a container may have taken one away.
-fn network() -> BTreeSet<String> {
-    let all = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    let hardware = all.filter(|entry| entry.path().join("device").exists());
-    let names: BTreeSet<String> = hardware.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let over = routes.lines().filter(|line| line.split('\t').next().is_some_and(|name| names.contains(name)));
-    let fields = over.map(|line| line.split('\t').take(3).collect::<Vec<_>>().join(" "));
-    fields.chain(names.iter().cloned()).collect()
-}
-
 /// Owner, mode and kind: what a runtime that follows a wrong path changes.
-fn owner(path: &Path) -> String {
+pub fn owner(path: &Path) -> String {
     std::fs::symlink_metadata(path)
         .map(|meta| format!("{}:{} {:o}", meta.uid(), meta.gid(), meta.mode()))
         .unwrap_or_default()
-}
-
-/// Living processes whose program is this suite's probe.
-fn processes_of_the_suite() -> BTreeSet<String> {
-    let own = format!("/tmp/ocirt-suite-{}/", std::process::id());
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    all.filter_map(|entry| {
-        let program = std::fs::read_link(entry.path().join("exe")).ok()?;
-        program.to_string_lossy().contains(&own).then(|| entry.file_name().to_string_lossy().into_owned())
-    })
-    .collect()
 }
 
 /// True for a control file that newer kernels keep without its effect: memory.soft_limit_in_bytes of v1, which takes
@@ -450,14 +408,14 @@ pub fn is_cgroup2() -> bool {
 mod tests {
     use super::*;
 
-    fn snapshot(lines: &[&str]) -> Snapshot {
-        Snapshot { facts: vec![("mounts", lines.iter().map(|line| (*line).to_owned()).collect())] }
-    }
-
     #[test]
-    fn a_host_that_changed_is_reported_in_both_directions() {
-        let found = snapshot(&["a", "b"]).differences(&snapshot(&["b", "c"]));
-        assert_eq!(found, [("mounts", "gone: a".to_owned()), ("mounts", "new: c".to_owned())]);
-        assert!(snapshot(&["a"]).differences(&snapshot(&["a"])).is_empty());
+    fn no_tag_is_part_of_another_one() {
+        let (own, other) = (new_run(), new_run());
+        assert_ne!(own, other);
+        let pids = [1, 12, 120, 1200, 12_001, 120_012, 4_194_303];
+        let tags: Vec<_> = [&own, &other].iter().flat_map(|run| pids.map(|pid| tag_of(run, pid))).collect();
+        for tag in &tags {
+            assert_eq!(tags.iter().filter(|one| one.contains(tag.as_str())).count(), 1, "{tag}");
+        }
     }
 }

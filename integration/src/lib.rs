@@ -24,6 +24,7 @@ pub mod report;
 pub mod runner;
 pub mod runtime;
 pub mod selection;
+pub mod snapshot;
 pub mod terminal;
 pub mod user;
 

@@ -4,6 +4,7 @@
 
 use crate::report::{Report, Verdict};
 use crate::selection::Selection;
+use crate::snapshot::Snapshot;
 use crate::{evidence, host, needs, runtime};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -70,6 +71,8 @@ fn run_here(name: &str, body: fn()) -> ! {
 struct Suite {
     runtime: PathBuf,
     kind: String,
+    /// Its name, which is in those of all that its tests make.
+    name: String,
     place: PathBuf,
 }
 
@@ -77,15 +80,16 @@ impl Suite {
     fn new() -> Result<Self, String> {
         let runtime = runtime::path();
         let kind = runtime::ask_kind(&runtime);
-        let place = PathBuf::from(format!("/tmp/ocirt-suite-{}", std::process::id()));
-        std::fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+        let name = host::new_run();
+        let place = PathBuf::from(format!("/tmp/{name}"));
+        std::fs::create_dir(&place).map_err(|error| format!("{}: {error}", place.display()))?;
         std::fs::copy(probe_path(), place.join("probe")).map_err(|error| format!("copy of the probe: {error}"))?;
-        Ok(Self { runtime, kind, place })
+        Ok(Self { runtime, kind, name, place })
     }
 
     fn run_all(&self, chosen: VecDeque<&str>, threads: Option<usize>) -> Result<ExitCode, String> {
         let report = Mutex::new(Report::new(&self.kind)?);
-        let before = host::Snapshot::take();
+        let before = Snapshot::take(&self.name);
         println!("runtime {} ({}), {} tests", self.runtime.display(), self.kind, chosen.len());
         let started = Instant::now();
         let queue = Mutex::new(chosen);
@@ -106,7 +110,7 @@ impl Suite {
         for name in report.again() {
             report.add_again(&name, self.run_apart(&name));
         }
-        report.host(&before.differences(&host::Snapshot::take()));
+        report.host(&before.differences(&Snapshot::take(&self.name)));
         self.leave(&report);
         Ok(report.finish(&self.kind, started.elapsed()))
     }
@@ -119,6 +123,7 @@ impl Suite {
             .args(["--one", name])
             .env("RUNTIME", &self.runtime)
             .env("OCIRT_SUITE_KIND", &self.kind)
+            .env(host::RUN, &self.name)
             .env("OCIRT_SUITE_PLACE", &self.place)
             // Not the host's /dev/null, which a runtime may give away.
             .stdin(File::open(&log).expect("log"))

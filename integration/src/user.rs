@@ -122,7 +122,8 @@ static DELEGATED: Mutex<Option<Delegated>> = Mutex::new(None);
 /// Gives the user a cgroup v2 with every controller that there is, below one that stays root's, and moves this process,
 /// and so all that it calls, into one below it: then the containers are made beside that one, as in a login session.
 pub fn delegate() {
-    let above = Path::new(host::CGROUPS).join(format!("ocitester{}", std::process::id()));
+    // Not the test's tag, since it is there before the test's containers and behind them.
+    let above = Path::new(host::CGROUPS).join(format!("{}user{}", host::run(), std::process::id()));
     let base = above.join("user");
     let calls = base.join("calls");
     std::fs::create_dir_all(&base).expect("cgroup");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use ocirt_integration::flaky;
+use ocirt_integration::{flaky, host};
 
 use crate::walk::Tally;
 
@@ -28,8 +28,8 @@ pub struct Job {
 }
 
 /// Runs the jobs, `at_once` at the same time, and each that fails once more, alone. A walk that passes then is flaky: that fails
-/// too, unless `engines::WALK` is in integration/flaky.txt.
-pub fn run_all(jobs: Vec<Job>, at_once: Option<usize>) -> Tally {
+/// too, unless `engines::WALK` is in integration/flaky.txt. All of them are parts of `run`.
+pub fn run_all(jobs: Vec<Job>, at_once: Option<usize>, run: &str) -> Tally {
     let processors = || std::thread::available_parallelism().map_or(1, |number| number.get().min(AT_MOST));
     let jobs = Mutex::new(VecDeque::from(jobs));
     let total = Mutex::new(Tally::default());
@@ -37,7 +37,7 @@ pub fn run_all(jobs: Vec<Job>, at_once: Option<usize>) -> Tally {
     let work = || {
         loop {
             let Some(job) = jobs.lock().expect("jobs").pop_front() else { return };
-            let (text, tally) = job.run();
+            let (text, tally) = job.run(run);
             let mut total = total.lock().expect("total");
             print!("{text}");
             if tally.failed > 0 {
@@ -50,7 +50,7 @@ pub fn run_all(jobs: Vec<Job>, at_once: Option<usize>) -> Tally {
     std::thread::scope(|scope| (0..at_once.unwrap_or_else(processors).max(1)).for_each(|_| drop(scope.spawn(work))));
     let mut total = total.into_inner().expect("total");
     for (job, first) in again.into_inner().expect("again") {
-        total.add(&job.run_again(first));
+        total.add(&job.run_again(first, run));
     }
     total
 }
@@ -62,9 +62,9 @@ pub fn answer(tally: &Tally) {
 
 impl Job {
     /// The tally of a second run, or of the first where the walk is flaky and not known to be.
-    fn run_again(&self, first: Tally) -> Tally {
+    fn run_again(&self, first: Tally, run: &str) -> Tally {
         println!("\n==== once more, alone: {}", self.walk);
-        let (text, tally) = self.run();
+        let (text, tally) = self.run(run);
         print!("{text}");
         if tally.failed > 0 {
             return tally;
@@ -79,11 +79,11 @@ impl Job {
     }
 
     /// What it printed, and its tally; one without an answer has failed.
-    fn run(&self) -> (String, Tally) {
+    fn run(&self, run: &str) -> (String, Tally) {
         let mut command = Command::new(std::env::current_exe().expect("own path"));
         command.arg(FLAG).arg(&self.walk).arg("--runtime").arg(&self.runtime).arg("--walks").arg(&self.walks);
         command.args(self.root.iter().flat_map(|root| ["--root".as_ref(), root.as_os_str()]));
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.env(host::RUN, run).stdin(Stdio::null()).stdout(Stdio::piped());
         // SAFETY: between fork and exec, prctl allocates nothing. The job ends with this thread.
         unsafe {
             command.pre_exec(|| {

@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use ocirt_integration::host::Snapshot;
-use ocirt_integration::runtime;
+use ocirt_integration::snapshot::Snapshot;
+use ocirt_integration::{host, runtime};
 
 use engine::Engine;
 use jobs::Job;
@@ -105,11 +105,10 @@ fn run(wishes: &Wishes) -> Result<bool, String> {
             walks: wishes.walks.clone(),
         }));
     }
-    let before = Snapshot::take();
-    let total = jobs::run_all(jobs, wishes.jobs);
-    let mut differences = before.differences(&Snapshot::take());
-    // Those of another suite, which may run at the same time, are its own.
-    differences.retain(|(what, line)| *what != "cgroups" || line.contains(sandbox::TAG));
+    let name = host::new_run();
+    let before = Snapshot::take(&name);
+    let total = jobs::run_all(jobs, wishes.jobs, &name);
+    let differences = before.differences(&Snapshot::take(&name));
     for (what, line) in &differences {
         println!("the host's {what} changed: {line}");
     }

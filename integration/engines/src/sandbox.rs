@@ -8,10 +8,10 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ocirt_integration::host;
+
 use crate::walk::Tally;
 
-/// In the names of all that a box makes on the host.
-pub const TAG: &str = "ocit-engines-";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 pub struct Sandbox {
@@ -25,7 +25,8 @@ pub struct Sandbox {
 impl Sandbox {
     /// Runs `walk` in a box of its own with a directory of its own; a box that breaks counts as a failed step.
     pub fn run(name: &str, root: Option<&Path>, walk: impl FnOnce(&Path) -> Result<Tally, String>) -> Tally {
-        let tag = format!("{TAG}{}-{name}", std::process::id());
+        // The run's name is in those of all that a box makes on the host.
+        let tag = format!("{}-{}-{name}", host::run(), std::process::id());
         let place = std::env::temp_dir().join(&tag);
         fs::create_dir_all(&place).expect("directory of the box");
         let sandbox = Sandbox { cgroups: make_cgroups(&tag), place, root: root.map(Path::to_owned) };

@@ -49,6 +49,7 @@ mod mount_links;
 mod mounts;
 mod mounts_rootless;
 mod namespaces;
+mod neighbours;
 mod net_devices;
 mod no_cgroup;
 mod notify;
@@ -107,6 +108,7 @@ fn main() -> std::process::ExitCode {
         seccomp::TESTS,
         confinement::TESTS,
         notify::TESTS,
+        neighbours::TESTS,
         net_devices::TESTS,
         cgroups::TESTS,
         cgroups_rootless::TESTS,
