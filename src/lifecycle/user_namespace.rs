@@ -231,19 +231,13 @@ impl Entrance {
         if new.is_empty() { Ok(()) } else { namespace::unshare(new).map_err(at(Item::Init)) }
     }
 
-    /// A pid namespace without its init takes no process, and the kernel calls that ENOMEM (clone(2)).
-    fn without_init(&self, errno: Errno) -> Option<Label> {
-        let pids = self.others.iter().find(|join| join.kind() == Kind::Pid).filter(|_| errno == Errno::ENOMEM)?;
-        Some(label("linux.namespaces", format!("{pids}: its init has ended, or there is no memory: init")))
-    }
-
     fn word(&self, failure: &Failure) -> StepError {
         let label = match Item::numbered(failure.step.place()) {
             Item::OomScore => self.oom_score_adj.as_ref().map(|score| label("process.oomScoreAdj", score)),
             Item::User => self.user.as_ref().map(|user| label("linux.namespaces", user)),
             Item::Time => self.time.as_ref().map(|time| label("linux.timeOffsets", time)),
             Item::Other(index) => self.others.get(index).map(|join| label("linux.namespaces", join)),
-            Item::Init => self.without_init(failure.errno),
+            Item::Init => None,
         };
         StepError::new(Some(&label.unwrap_or_else(|| self::label("", "init"))), failure)
     }

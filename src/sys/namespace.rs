@@ -205,3 +205,58 @@ fn identity(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
     check("fstat", libc::c_long::from(ret))?;
     Ok((stat.st_dev, stat.st_ino))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::ids;
+    use crate::sys::process::{Cloned, clone_process, exit_now, wait};
+    use crate::sys::socket;
+    use crate::sys::testing::{Outcome, in_a_child, skip};
+    use std::os::fd::AsFd;
+
+    /// Sends a user namespace, a uts namespace of it, another user namespace below it, and one of that.
+    fn nested(link: BorrowedFd) -> Outcome {
+        for _ in 0..2 {
+            let (uid, gid) = (ids::effective_uid(), ids::effective_gid());
+            unshare(Kinds::NONE.with(Kind::User))?;
+            // Whoever has no id in a user namespace makes none below it.
+            std::fs::write("/proc/self/setgroups", "deny")?;
+            std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+            std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
+            unshare(Kinds::NONE.with(Kind::Uts))?;
+            for kind in [c"/proc/self/ns/user", c"/proc/self/ns/uts"] {
+                socket::send(link, b"x", &[open(kind)?.as_fd()])?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_namespace_is_owned_by_its_user_namespace_and_those_above() {
+        in_a_child(|| -> Outcome {
+            let (ours, theirs) = socket::pair()?;
+            let child = match clone_process(0, None)? {
+                Cloned::Child => {
+                    drop(ours);
+                    exit_now(i32::from(nested(theirs.as_fd()).is_err()))
+                }
+                Cloned::Runtime(child) => child,
+            };
+            drop(theirs);
+            wait(child.pidfd.as_fd())?;
+            let next =
+                || socket::receive(ours.as_fd(), &mut [0]).ok().and_then(|message| message.fds.into_iter().next()?);
+            let (Some(outer), Some(of_outer), Some(inner), Some(of_inner)) = (next(), next(), next(), next()) else {
+                skip("user-namespaces", "user namespaces cannot be made, or not within another");
+                return Ok(());
+            };
+            let (own, of_own) = (open(c"/proc/self/ns/user")?, open(c"/proc/self/ns/uts")?);
+            let owners = |uts: &OwnedFd| [&inner, &outer, &own].map(|user| is_owned_by(uts.as_fd(), user.as_fd()));
+            assert_eq!(owners(&of_inner), [true, true, true]);
+            assert_eq!(owners(&of_outer), [false, true, true]);
+            assert!(!is_owned_by(of_own.as_fd(), outer.as_fd()) && !is_owned_by(of_own.as_fd(), inner.as_fd()));
+            Ok(())
+        });
+    }
+}

@@ -90,7 +90,7 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "print" => Ok(json!(at(0))),
         "eprint" => Ok(json!(writeln!(io::stderr(), "{}", at(0)).is_ok())),
         "snoop" => process::snoop(at(0)),
-        "stopearly" => watch::stop_early(at(0)),
+        "stopearly" => watch::stop_early(at(0), at(1)),
         "limitearly" => watch::limit_early(at(0), at(1)),
         "watch" => watch::watch(arguments),
         "sleep" => process::sleep(at(0)),

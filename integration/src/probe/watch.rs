@@ -49,11 +49,14 @@ pub fn watch(arguments: &[&str]) -> Answer {
     Ok(json!({ "caught": caught }))
 }
 
-/// `stopearly SECONDS`: stops the next process that is born here and has not become its program; says `ready`, then its
-/// name, and goes on after so long.
-pub fn stop_early(seconds: &str) -> Answer {
+/// `stopearly SECONDS [NAME]`: stops the next process that is born here and has not become its program, if its name is this
+/// one; says `ready`, then its name, and goes on after so long.
+pub fn stop_early(seconds: &str, wanted: &str) -> Answer {
     let end = Duration::from_secs(seconds.parse().unwrap_or(0));
     catch_early(end, |_, name| {
+        if !wanted.is_empty() && name != wanted {
+            return Ok(());
+        }
         writeln!(io::stdout(), "{}", json!(name))?;
         std::thread::sleep(end);
         Ok(())

@@ -23,6 +23,7 @@ tests![
     an_exec_joins_nothing_once_it_is_born,
     nothing_comes_between_new_ids_and_undumpable,
     a_stopped_exec_is_given_up_for_a_signal,
+    a_stopped_maker_of_a_procfs_is_given_up,
     an_exec_that_is_limited_ends_and_hears_signals,
     an_early_signal_is_the_programs,
 ];
@@ -283,6 +284,36 @@ fn a_stopped_exec_is_given_up_for_a_signal() {
     assert!(output.status == 255 && begun.elapsed() < Duration::from_secs(8), "{output:?} {:?}", begun.elapsed());
     assert!(output.stderr.contains("signal 15 came while the process was set up"), "{output:?}");
     call(["delete", "--force", container.id()]).ok();
+    host::assert_nothing_left();
+}
+
+/// A process of the joined pid namespace stops the one that makes the procfs there, and never lets it go on.
+fn a_stopped_maker_of_a_procfs_is_given_up() {
+    need_ocirt();
+    need_root();
+    let pod = running(Bundle::new());
+    let shared = format!("/proc/{}/ns/pid", pod.pid());
+    let begun = Instant::now();
+    let refused = loop {
+        // It may be stopped when it is done already, which the container survives.
+        assert!(begun.elapsed() < Duration::from_secs(100), "no maker was stopped before it was done");
+        let stopper = exec(&pod, &[], probe!(stopearly 60, "ocirt:procfs")).spawn();
+        eventually("the stopper waits", || stopper.stdout().contains("ready"));
+        let begun = Instant::now();
+        let bundle = Bundle::new().namespace("pid", Some(&shared)).write(probe!(print "it ran"));
+        let output = bundle.call("run").run();
+        let is_stopped = stopper.stdout().contains("ocirt:procfs");
+        host::kill_tree(stopper.child.id());
+        if output.status != 0 {
+            assert!(is_stopped, "{output:?}");
+            assert!((9..16).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+            break output;
+        }
+    };
+    let words = "poll: connection timed out (did a process of the joined pid namespace stop its maker?)";
+    assert!(refused.stderr.contains(words), "{refused:?}");
+    host::reap_all_but_init();
+    call(["delete", "--force", pod.id()]).ok();
     host::assert_nothing_left();
 }
 

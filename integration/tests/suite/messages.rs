@@ -1,14 +1,16 @@
 //! Failures whose cause lies outside of the container's configuration: the message names the field that meets them, and
 //! the process that failed has the word, not the one that noticed.
 
-use super::exec::{exec_json, minimal};
+use super::exec::{exec, exec_json, minimal, refused, running};
 use super::inject::traced;
+use super::waits::fifo;
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::call;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -18,6 +20,8 @@ tests![
     a_filter_that_kills_the_set_up_of_exec_is_named,
     a_rule_of_the_runtimes_own_that_a_cgroup_above_forbids_is_called_so,
     a_rule_of_the_configuration_that_a_cgroup_above_forbids_is_not,
+    a_filter_of_the_runtimes_own_that_a_cgroup_above_forbids_is_called_so,
+    an_exec_whose_container_ends_after_the_look_is_told_so,
     what_init_reports_is_the_reason_whatever_the_runtime_noticed_first,
 ];
 
@@ -28,19 +32,27 @@ fn kept(container: &ocirt_integration::bundle::Container, kind: &str) -> (File, 
     (file, path)
 }
 
+/// As one of the host's, of the user namespace that is joined, and of another one than that: each is joined by another process.
 fn a_pid_namespace_without_its_init_names_its_field() {
     need_ocirt();
     need_root();
-    for in_user_namespace in [false, true] {
-        let new = || if in_user_namespace { Bundle::new().user_namespace(70_000) } else { Bundle::new() };
-        let pod = new().start(probe!(sleep 20000));
+    let in_user_namespace = || Bundle::new().user_namespace(70_000);
+    let third = in_user_namespace().start(probe!(sleep 20000));
+    for (own_users, joins_users) in [(false, false), (true, true), (false, true)] {
+        let pod = if own_users { in_user_namespace() } else { Bundle::new() }.start(probe!(sleep 20000));
         let (pids, pid_path) = kept(&pod, "pid");
-        let (users, user_path) = kept(&pod, "user");
-        let mut bundle = new().namespace("pid", Some(&pid_path));
-        if in_user_namespace {
-            bundle = bundle.namespace("user", Some(&user_path));
-        }
+        let (users, user_path) = kept(if own_users { &pod } else { &third }, "user");
+        let bundle = match joins_users {
+            true => in_user_namespace().namespace("user", Some(&user_path)),
+            false => Bundle::new(),
+        };
         call(["delete", "--force", pod.id()]).ok();
+        let bundle = bundle.namespace("pid", Some(&pid_path)).config(|spec| {
+            // A procfs of a namespace to which it has no right would be refused before.
+            if own_users != joins_users {
+                spec["mounts"][0] = json!({ "source": "/proc", "destination": "/proc", "options": ["rbind"] });
+            }
+        });
         let output = bundle.run(probe!(print "it ran")).fails("linux.namespaces");
         // The maps of a user namespace are read through a process in it, which needs no pid namespace.
         let words = format!(
@@ -121,6 +133,72 @@ fn a_rule_of_the_configuration_that_a_cgroup_above_forbids_is_not() {
         "{said}"
     );
     assert!(!said.contains("the runtime's own"), "{said}");
+}
+
+/// Attaches a device filter that allows everything to a cgroup of v2, in the way that forbids all below it to have one: with
+/// no flag (bpf(2), `BPF_F_ALLOW_MULTI` in linux/bpf.h).
+fn attach_alone(directory: &Path) {
+    const PROG_LOAD: u64 = 5;
+    const PROG_ATTACH: u64 = 8;
+    const CGROUP_DEVICE: [u32; 2] = [15, 6];
+    let bpf = |command: u64, attr: &[u32; 32]| {
+        // SAFETY: the attributes have the length that is said, and what they point to outlives the call.
+        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_ptr(), size_of_val(attr)) }
+    };
+    let halves = |pointer: *const u8| [pointer as u64 as u32, (pointer as u64 >> 32) as u32];
+    // r0 = 1; exit
+    let program: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
+    let [mut load, mut attach] = [[0; 32]; 2];
+    load[..2].copy_from_slice(&[CGROUP_DEVICE[0], 2]);
+    load[2..4].copy_from_slice(&halves(program.as_ptr().cast()));
+    load[4..6].copy_from_slice(&halves(c"Apache-2.0".as_ptr().cast()));
+    load[17] = CGROUP_DEVICE[1];
+    let filter = bpf(PROG_LOAD, &load);
+    assert!(filter >= 0, "{}", std::io::Error::last_os_error());
+    let directory = File::open(directory).expect("a cgroup");
+    attach[..3].copy_from_slice(&[directory.as_raw_fd() as u32, filter as u32, CGROUP_DEVICE[1]]);
+    assert_eq!(bpf(PROG_ATTACH, &attach), 0, "{}", std::io::Error::last_os_error());
+}
+
+fn a_filter_of_the_runtimes_own_that_a_cgroup_above_forbids_is_called_so() {
+    need_ocirt();
+    need_root();
+    need(Need::CgroupV2, host::is_cgroup2());
+    let rules = json!([{ "allow": false, "access": "rwm" }]);
+    let own = Bundle::new();
+    let configured = Bundle::new().set("linux.resources.devices", rules);
+    for (bundle, is_own) in [(own, true), (configured, false)] {
+        let above = format!("above-{}", bundle.id);
+        let directory = Path::new("/sys/fs/cgroup").join(&above);
+        std::fs::create_dir(&directory).expect("a cgroup");
+        attach_alone(&directory);
+        let output = bundle.set("linux.cgroupsPath", json!(format!("/{above}/c"))).run(probe!(print "it ran"));
+        std::fs::remove_dir(&directory).expect("nothing is left in it");
+        let author = if is_own { ": the device filter, which is the runtime's own for every container" } else { "" };
+        let words = format!("linux.resources.devices{author}: bpf BPF_PROG_ATTACH: operation not permitted");
+        output.fails(&words);
+    }
+}
+
+/// Its process.json is written once the container has ended.
+fn an_exec_whose_container_ends_after_the_look_is_told_so() {
+    need_ocirt();
+    let container = running(Bundle::new());
+    let path = fifo("process");
+    let mut process = exec(&container, &["--process", path.to_str().expect("UTF-8")], vec![]).spawn();
+    let mut file = File::options().write(true).open(&path).expect("FIFO");
+    let pid = container.pid();
+    container.kill("KILL").ok();
+    host::reap(pid);
+    file.write_all(minimal(probe!(print "it ran")).to_string().as_bytes()).expect("FIFO");
+    drop(file);
+    let output = process.finish();
+    refused(output.clone(), "");
+    // Whichever of the two is noticed first: that it has ended, or that its namespaces are gone.
+    let words = ["container not running: it ended while the process was set up", "cannot exec in a stopped container"];
+    assert!(words.iter().any(|words| output.stderr.contains(words)), "{output:?}");
+    call(["delete", container.id()]).ok();
+    host::assert_nothing_left();
 }
 
 /// Init reports that its first step failed, and ends, before the runtime has written the maps of its ids: by a strace that

@@ -20,6 +20,7 @@ tests![
     mappings_beside_the_path_must_be_those_of_the_namespace,
     new_namespaces_belong_to_the_one_that_is_joined,
     a_pod_shares_user_network_ipc_and_uts,
+    a_pid_namespace_of_a_third_user_namespace_is_joined,
     namespaces_of_both_the_host_and_the_user_namespace_are_joined,
     a_mount_namespace_is_joined_beside_it,
     an_exec_enters_it,
@@ -175,6 +176,18 @@ fn a_pod_shares_user_network_ipc_and_uts() {
     assert_eq!(inode(&container, "pid"), inode(&infra, "pid"));
     end(container);
     assert_eq!(infra.status(), "running");
+}
+
+/// Nobody in the one user namespace has a right to the other's, so it is joined before, and no procfs can be made of it.
+fn a_pid_namespace_of_a_third_user_namespace_is_joined() {
+    let (donor, third) = (donor(), pause(Bundle::new().user_namespace(300_000)));
+    let proc = json!({ "source": "/proc", "destination": "/proc", "options": ["rbind"] });
+    let bundle = || member(&donor).namespace("pid", Some(&path(&third, "pid")));
+    let answers = bundle().config(|spec| spec["mounts"][0] = proc).run(probe!(ns; print "it ran")).ok().answers();
+    assert_eq!((&answers[0]["user"], &answers[1]), (&inode(&donor, "user"), &json!("it ran")));
+    bundle()
+        .run(probe!(print "it ran"))
+        .fails("mounts[0]: mount proc on /proc (nosuid,noexec,nodev): fsconfig: operation not permitted");
 }
 
 /// The ones take the runtime's rights, and to the others the user namespace gives the right.
