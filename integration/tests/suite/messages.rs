@@ -165,7 +165,7 @@ fn a_filter_of_the_runtimes_own_that_a_cgroup_above_forbids_is_called_so() {
     need_root();
     need(Need::CgroupV2, host::is_cgroup2());
     let rules = json!([{ "allow": false, "access": "rwm" }]);
-    let own = Bundle::new();
+    let own = Bundle::new().set("linux.resources.devices", json!([]));
     let configured = Bundle::new().set("linux.resources.devices", rules);
     for (bundle, is_own) in [(own, true), (configured, false)] {
         let above = format!("above-{}", bundle.id);
