@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::copier::Charge;
 use super::directory::Locked;
@@ -19,9 +19,9 @@ use super::{Host, Id, Refusal, protect};
 use crate::container::bundle;
 use crate::container::id_map::existing::{self, Existing};
 use crate::container::process::user::BecomeRoot;
+use crate::container::rootfs::context::Context;
 use crate::container::rootfs::hot::{self, Added, HotMount, Unmount};
 use crate::container::rootfs::idmap::UserNamespaces;
-use crate::container::rootfs::mount;
 use crate::init::link::{self, Failure, InitEnd, Milestone, Report, RuntimeEnd, StepIndex};
 use crate::plan::mounts::{self, Listed};
 use crate::plan::{Label, StepError};
@@ -39,7 +39,7 @@ pub fn add(host: &Host, id: &Id, text: &[u8]) -> Result<()> {
     protect::enter()?;
     let container = Container::open(host, id)?;
     let mounts = bundle::parse_mounts(text)?;
-    let context = mount::Context {
+    let context = Context {
         bundle: &container.found.state.bundle,
         label: None,
         user_namespace: container.user().is_some(),

@@ -20,7 +20,7 @@ use crate::container::namespaces::{self, Join, Loopback, Namespaces, Unshare};
 use crate::container::net_devices::{self, NetDevices};
 use crate::container::process::user::{BecomeRoot, Maps};
 use crate::container::process::{cpu_affinity, oom};
-use crate::container::rootfs::cgroup::{CgroupView, Hierarchy};
+use crate::container::rootfs::context::{CgroupView, Hierarchy};
 use crate::container::rootfs::enter::Place;
 use crate::container::rootfs::options;
 use crate::container::seccomp::{Extra, Filter, Unknown};

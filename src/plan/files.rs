@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::create::Container;
 use super::process::Draft;
@@ -11,9 +11,10 @@ use crate::container::console::{Console, Node};
 use crate::container::devices::{DevLinks, Device, Nodes};
 use crate::container::namespaces::Join;
 use crate::container::process::cwd;
+use crate::container::rootfs::context::{Context, Label};
 use crate::container::rootfs::enter::{EnterRootfs, Place};
 use crate::container::rootfs::mask::{MaskPath, ReadonlyPath, ReadonlyRoot};
-use crate::container::rootfs::mount::{self, Label, Mount};
+use crate::container::rootfs::mount::{self, Mount};
 use crate::container::rootfs::pivot::PivotRoot;
 use crate::container::rootfs::propagation::Propagation;
 use crate::container::{id_map, sysctl};
@@ -36,7 +37,7 @@ impl Container<'_> {
         }
         let mounts = self.spec.mounts().as_deref().unwrap_or_default();
         let label = self.mount_label(draft);
-        let context = mount::Context {
+        let context = Context {
             bundle: self.request.bundle,
             label,
             user_namespace: self.private.contains(Kind::User),

@@ -5,8 +5,8 @@ use oci_spec::runtime::Mount;
 
 use super::Label;
 use crate::container::id_map::{self, IdMaps};
+use crate::container::rootfs::context::Context;
 use crate::container::rootfs::hot::{HotMount, Unmount};
-use crate::container::rootfs::mount::Context;
 use crate::error::{Field, field};
 use crate::init::link::StepIndex;
 

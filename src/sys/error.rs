@@ -61,6 +61,13 @@ impl Fault {
     pub fn new(call: &'static str, errno: Errno, detail: &str) -> Self {
         Self { call, errno, detail: Text::from_bytes(detail.as_bytes()) }
     }
+
+    /// The same with a detail in several parts, some of which are no UTF-8.
+    pub fn of_parts(call: &'static str, errno: Errno, parts: &[&[u8]]) -> Self {
+        let mut detail = Text::default();
+        parts.iter().for_each(|part| detail.push(part));
+        Self { call, errno, detail }
+    }
 }
 
 impl From<SysError> for Fault {

@@ -9,9 +9,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
+use super::context::Context;
 use super::idmap::{IdMap, UserNamespaces};
-use super::mount::{Context, Prepared, Request, propagate, words, write_mount};
 use super::options::{Flags, Symlinks};
+use super::prepared::{Prepared, propagate};
+use super::request::Request;
 use super::target::{Target, c_path};
 use crate::sys::file::{self, magic};
 use crate::sys::mount::{Attributes, Depth, Sharing, attr, copy_itself, copy_path};
@@ -135,9 +137,11 @@ impl Bind {
         let copy = if self.symlinks.mount_source_itself { copy_itself } else { copy_path };
         copy(&self.source, self.depth).map_err(|error| match (error.errno, self.depth) {
             // Copying one mount alone would uncover what a more privileged user namespace has covered.
-            (Errno::EINVAL, Depth::One) => {
-                words(error.call, error.errno, &[self.source.as_bytes(), b" has locked mounts below it: use rbind"])
-            }
+            (Errno::EINVAL, Depth::One) => Fault::of_parts(
+                error.call,
+                error.errno,
+                &[self.source.as_bytes(), b" has locked mounts below it: use rbind"],
+            ),
             _ => error.about(&self.source),
         })
     }
@@ -149,7 +153,7 @@ impl Bind {
             None => self.copy()?,
         };
         if self.must_be_proc && file::fs_type(tree.as_fd())? != magic::PROC {
-            return Err(words("fstatfs", Errno::EPERM, &[self.source.as_bytes(), b" is not a procfs"]));
+            return Err(Fault::of_parts("fstatfs", Errno::EPERM, &[self.source.as_bytes(), b" is not a procfs"]));
         }
         let stat = file::stat(tree.as_fd())?;
         if self.symlinks.copy && stat.kind() == file::kind::SYMLINK {
@@ -227,6 +231,6 @@ impl fmt::Display for Bind {
         let kept = self.text.split(',').filter(|option| !matches!(*option, "bind" | "rbind"));
         let kept = kept.collect::<Vec<_>>().join(",");
         let name = if self.depth == Depth::Tree { "rbind" } else { "bind" };
-        write_mount(f, format_args!("{name} {}", self.source.to_string_lossy()), &self.target, &kept)
+        self.target.describe(f, format_args!("{name} {}", self.source.to_string_lossy()), &kept)
     }
 }

@@ -4,41 +4,18 @@
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 
 use super::bind::Bind;
+use super::context::{CgroupView, Context, Hierarchy};
 use super::filesystem::Filesystem;
-use super::mount::{Context, Request, propagate, write_mount};
+use super::prepared::propagate;
+use super::request::Request;
 use super::target::Target;
 use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_attributes};
 use crate::sys::path::RootFd;
 use crate::sys::{Errno, Fault, file};
-
-/// The container's cgroups as the host has them.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct CgroupView {
-    /// Whether the container has a cgroup namespace of its own.
-    pub namespaced: bool,
-    /// The hierarchies of cgroup v1, also on a hybrid host; none means cgroup v2.
-    pub hierarchies: Vec<Hierarchy>,
-    /// The container's own directory of cgroup v2.
-    pub unified: Option<PathBuf>,
-}
-
-/// One v1 hierarchy.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Hierarchy {
-    /// The name of its mount point: `cpu,cpuacct`, `memory`, `systemd`.
-    pub name: String,
-    /// Names that are symlinks to it.
-    pub links: Vec<String>,
-    /// The container's own directory.
-    pub directory: PathBuf,
-    /// Options with which the kernel mounts it: `cpu` and `cpuacct`, or `none` and `name=systemd`.
-    pub options: Vec<String>,
-}
 
 /// The container's cgroups, mounted where programs look for them.
 #[derive(PartialEq, Debug)]
@@ -195,7 +172,7 @@ impl V2 {
 impl fmt::Display for CgroupMount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::V1(v1) => write_mount(f, format_args!("mount cgroup"), &v1.target, &v1.text),
+            Self::V1(v1) => v1.target.describe(f, format_args!("mount cgroup"), &v1.text),
             Self::V2(v2) => v2.filesystem.fmt(f),
         }
     }

@@ -7,8 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, ensure};
 
+use super::context::Label;
 use super::idmap::{IdMap, UserNamespaces};
-use super::mount::{Label, Prepared, Request, propagate, write_mount};
+use super::prepared::{Prepared, propagate};
+use super::request::Request;
 use super::target::{Target, c_path, verify};
 use crate::error::field;
 use crate::sys::mount::{
@@ -333,7 +335,7 @@ fn octal(mode: u32) -> [u8; 5] {
 
 impl fmt::Display for Filesystem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_mount(f, format_args!("mount {}", self.kind.to_string_lossy()), &self.target, &self.text)
+        self.target.describe(f, format_args!("mount {}", self.kind.to_string_lossy()), &self.text)
     }
 }
 

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::super::mount::{Context, Label, Mount};
+use super::super::context::{Context, Label};
+use super::super::mount::Mount;
 use crate::sys::Fault;
 use crate::sys::mount::detach;
 use crate::sys::scratch::{Directory, c_path, in_mount_namespace, mount_line};

@@ -12,9 +12,10 @@ use anyhow::{Result, ensure};
 use oci_spec::runtime;
 use serde::{Deserialize, Serialize};
 
+use super::context::Context;
 use super::idmap::{Mappings, UserNamespaces};
 use super::mask::LateReadonly;
-use super::mount::{Context, Mount};
+use super::mount::Mount;
 use super::target::destination;
 use crate::sys::file::{self, MountId};
 use crate::sys::mount::detach_descriptor;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use core::ffi::CStr;
 use oci_spec::runtime::{self, LinuxIdMapping, LinuxIdMappingBuilder};
 
-use super::mount::{Context, words};
+use super::context::Context;
 use super::options::IdMapOption;
 use crate::sys::file::{self, magic};
 use crate::sys::mount::{Depth, map_ids};
@@ -135,11 +135,11 @@ impl IdMap {
                 Errno::EINVAL => {
                     let name = file::fs_type(tree).map_or("", fs_name).as_bytes();
                     let parts: [&[u8]; 5] = [source, below, b": its filesystem", name, b" cannot be id-mapped"];
-                    words(error.call, error.errno, &parts)
+                    Fault::of_parts(error.call, error.errno, &parts)
                 }
                 Errno::EPERM => {
                     let why = b": id-mapped already, or the filesystem of another user namespace";
-                    words(error.call, error.errno, &[source, below, why])
+                    Fault::of_parts(error.call, error.errno, &[source, below, why])
                 }
                 _ => error.about(c"idmap"),
             }

@@ -2,7 +2,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::super::mount::{Context, Mount};
+use super::super::context::Context;
+use super::super::mount::Mount;
 use super::*;
 
 /// What `mount` comes to in a container with these id mappings, none meaning that it has no user namespace: the number

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use anyhow::Context as _;
 
 use super::held::Held;
-use super::mount::words;
 use super::target::verify;
 use crate::error::field;
 use crate::sys::file::{self, magic};
@@ -56,7 +55,7 @@ impl MaskPath {
         let is_directory = stat.is_directory();
         let masked = if is_directory { is_empty_tmpfs(mask.as_fd())? } else { mounted.is_character(1, 3) };
         if !masked {
-            return Err(words("statx", Errno::EPERM, &[self.path.as_bytes(), b" is not masked"]));
+            return Err(Fault::of_parts("statx", Errno::EPERM, &[self.path.as_bytes(), b" is not masked"]));
         }
         if is_directory && masks.empty.is_none() {
             masks.empty = Some(mask);

@@ -8,6 +8,7 @@
 
 pub mod bind;
 pub mod cgroup;
+pub mod context;
 pub mod copy_up;
 pub mod enter;
 pub mod filesystem;
@@ -18,8 +19,10 @@ pub mod mask;
 pub mod mount;
 pub mod options;
 pub mod pivot;
+mod prepared;
 pub mod propagation;
 pub mod remount;
+mod request;
 pub mod target;
 
 #[cfg(test)]

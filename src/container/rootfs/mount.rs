@@ -1,56 +1,29 @@
 //! `mounts[]`: each entry becomes a bind mount, a filesystem, a change of an existing mount, or the container's
 //! cgroups. runtime-spec config.md, "Mounts".
 
-use core::ffi::CStr;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{bail, ensure};
-use oci_spec::runtime::{self, LinuxIdMapping};
+use oci_spec::runtime;
 
 use super::bind::Bind;
-use super::cgroup::{CgroupMount, CgroupView};
-use super::copy_up::copy_up;
+use super::cgroup::CgroupMount;
+use super::context::Context;
 use super::filesystem::Filesystem;
 use super::held::{Earlier, Held};
-use super::idmap::{self, IdMap, Mappings, UserNamespaces};
+use super::idmap::{self, Mappings, UserNamespaces};
 use super::mask::LateReadonly;
 use super::options::{Options, Symlinks};
+use super::prepared::Prepared;
 use super::remount::Remount;
+use super::request::Request;
 use super::target::{Target, clean};
-use crate::sys::file::{self, Stat};
-use crate::sys::mount::{Depth, Sharing, attach, attr, set_sharing};
+use crate::sys::mount::attr;
 use crate::sys::path::RootFd;
-use crate::sys::{Errno, Fault, Text, ids};
-
-/// An SELinux label for filesystems.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Label<'a> {
-    /// Which mount option says it: `context`, `rootcontext`, ….
-    pub option: &'static str,
-    pub text: &'a str,
-}
-
-/// What a mount depends on besides its own entry.
-pub struct Context<'a> {
-    /// Where relative sources of bind mounts start: absolute.
-    pub bundle: &'a Path,
-    /// linux.mountLabel, where SELinux is enabled.
-    pub label: Option<Label<'a>>,
-    /// Whether the container has a user namespace other than the runtime's.
-    pub user_namespace: bool,
-    /// Whether the container has a network namespace that belongs to its user namespace.
-    pub network_namespace: bool,
-    /// What a mount of type `cgroup` shows; without it, such a mount is an error.
-    pub cgroup: Option<&'a CgroupView>,
-    /// Whether nobody else sees what is mounted before the container runs: its mount namespace is new, and its mounts
-    /// are no peers of the host's.
-    pub unseen: bool,
-    /// linux.uidMappings and gidMappings.
-    pub id_mappings: (&'a [LinuxIdMapping], &'a [LinuxIdMapping]),
-}
+use crate::sys::{Errno, Fault};
 
 /// What an entry of `mounts` comes to.
 pub struct Compiled {
@@ -75,13 +48,6 @@ pub enum Mount {
     Cgroup(Box<CgroupMount>),
     /// A new sysfs, or the host's where the network namespace is of another user namespace than ours.
     Sysfs(Box<(Filesystem, Bind)>),
-}
-
-impl Context<'_> {
-    /// Whether the container's root is not the host's. Asked only by the mounts that it matters to.
-    pub(super) fn is_rootless(&self) -> bool {
-        self.user_namespace || ids::effective_uid() != 0 || ids::in_a_user_namespace()
-    }
 }
 
 impl Mount {
@@ -129,7 +95,7 @@ impl Mount {
                 Self::Sysfs(Box::new((Filesystem::compile(request, context.label)?, bind)))
             }
             _ => {
-                late = request.late_readonly(&held);
+                late = late_readonly(&request, &held);
                 Self::Filesystem(Filesystem::compile(request, context.label)?)
             }
         };
@@ -220,37 +186,6 @@ impl Mount {
     }
 }
 
-/// A mount with all its flags, still detached, and the directory or file that it goes onto.
-pub(super) struct Prepared<'a> {
-    pub mount: OwnedFd,
-    /// What the mount shows.
-    pub stat: Stat,
-    pub at: OwnedFd,
-    /// For messages.
-    pub path: &'a CStr,
-    /// Whether it starts with a copy of what it hides.
-    pub copies: bool,
-}
-
-impl Prepared<'_> {
-    /// What a tmpfs is to have a copy of: the directory that it will be mounted on, and no other.
-    pub fn hidden(&self) -> Result<Option<OwnedFd>, Fault> {
-        let list = || file::list_at(self.at.as_fd(), c".").map_err(|error| error.about(self.path));
-        self.copies.then(list).transpose()
-    }
-
-    fn copy_up(&self) -> Result<(), Fault> {
-        match self.hidden()? {
-            Some(hidden) => copy_up(hidden.as_fd(), self.mount.as_fd()),
-            None => Ok(()),
-        }
-    }
-
-    pub fn attach(&self) -> Result<(), Fault> {
-        attach(self.mount.as_fd(), self.at.as_fd()).map_err(|error| error.about(self.path))
-    }
-}
-
 /// Whether the runtime makes the devices and links of `/dev`: not where the host's, or another, is bound there.
 pub fn makes_devices(mounts: &[runtime::Mount]) -> bool {
     let is_bound = |mount: &runtime::Mount| {
@@ -261,42 +196,14 @@ pub fn makes_devices(mounts: &[runtime::Mount]) -> bool {
     !mounts.iter().any(is_bound)
 }
 
-/// An entry of `mounts`, its options and destination understood.
-pub(super) struct Request<'a> {
-    pub target: Target,
-    pub kind: &'a str,
-    pub source: Option<&'a Path>,
-    pub options: Options,
-    pub id_map: Option<IdMap>,
-    /// The options as they are written.
-    pub text: String,
-}
-
-impl Request<'_> {
-    /// A read-only tmpfs, or `/dev`, stays writable until mount points, devices and links are made in it.
-    fn late_readonly(&self, held: &Rc<Held>) -> Option<LateReadonly> {
-        let read_only = self.options.flags.mount.set & attr::RDONLY != 0;
-        let is_late = self.kind == "tmpfs" || self.target.path.as_bytes() == b"/dev";
-        (read_only && is_late).then(|| {
-            held.want();
-            LateReadonly { path: self.target.path.clone(), mount: held.clone() }
-        })
-    }
-}
-
-/// Sets the propagation of what has been attached, in the order of the options.
-pub(super) fn propagate(mount: BorrowedFd, wanted: &[(Sharing, Depth)]) -> Result<(), Fault> {
-    for (sharing, depth) in wanted {
-        set_sharing(mount, *sharing, *depth)?;
-    }
-    Ok(())
-}
-
-/// A failure in words of ours.
-pub(super) fn words(call: &'static str, errno: Errno, parts: &[&[u8]]) -> Fault {
-    let mut detail = Text::default();
-    parts.iter().for_each(|part| detail.push(part));
-    Fault { call, errno, detail }
+/// A read-only tmpfs, or `/dev`, stays writable until mount points, devices and links are made in it.
+fn late_readonly(request: &Request, held: &Rc<Held>) -> Option<LateReadonly> {
+    let read_only = request.options.flags.mount.set & attr::RDONLY != 0;
+    let is_late = request.kind == "tmpfs" || request.target.path.as_bytes() == b"/dev";
+    (read_only && is_late).then(|| {
+        held.want();
+        LateReadonly { path: request.target.path.clone(), mount: held.clone() }
+    })
 }
 
 impl fmt::Display for Mount {
@@ -309,17 +216,6 @@ impl fmt::Display for Mount {
             Self::Sysfs(sysfs) => sysfs.0.fmt(f),
         }
     }
-}
-
-/// `what on path (options)`, without the parentheses where there are none.
-pub(super) fn write_mount(
-    f: &mut fmt::Formatter<'_>,
-    what: fmt::Arguments<'_>,
-    target: &Target,
-    options: &str,
-) -> fmt::Result {
-    write!(f, "{what} on {}", target.path.to_string_lossy())?;
-    if options.is_empty() { Ok(()) } else { write!(f, " ({options})") }
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
+use core::ffi::CStr;
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
@@ -6,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::super::target::c_path;
 use super::*;
-use crate::sys::file::magic;
-use crate::sys::mount::detach;
+use crate::sys::file::{self, magic};
+use crate::sys::mount::{attach, detach};
 use crate::sys::path::Links;
 use crate::sys::scratch::{Directory, exchange, in_mount_namespace, mount_line};
 

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::super::cgroup::{CgroupView, Hierarchy};
+use super::super::context::Context;
+use super::super::context::{CgroupView, Hierarchy};
 use super::super::enter::EnterRootfs;
 use super::super::mask::{MaskPath, Masks, ReadonlyPath, ReadonlyRoot};
-use super::super::mount::{Context, Mount};
+use super::super::mount::Mount;
 use super::super::propagation::RootPropagation;
 use super::*;
 use crate::sys::namespace::{self, Kind, Kinds};

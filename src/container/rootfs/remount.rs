@@ -9,8 +9,9 @@ use anyhow::{Context as _, ensure};
 
 use super::filesystem::parameter;
 use super::held::{Earlier, Held};
-use super::mount::{Request, propagate, words, write_mount};
 use super::options::Flags;
+use super::prepared::propagate;
+use super::request::Request;
 use super::target::Target;
 use crate::sys::mount::{Depth, FsContext, Sharing};
 use crate::sys::path::{Links, RootFd};
@@ -92,14 +93,14 @@ impl Remount {
         }
         for other in others.iter().filter_map(|other| other.get()) {
             if file::stat(other)?.mount == stat.mount {
-                return Err(words("openat2", Errno::ESTALE, &[self.target.path.to_bytes(), OTHERS]));
+                return Err(Fault::of_parts("openat2", Errno::ESTALE, &[self.target.path.to_bytes(), OTHERS]));
             }
         }
         Ok(Some(found))
     }
 
     fn nothing(&self) -> Fault {
-        words("mount_setattr", Errno::EINVAL, &[self.target.path.to_bytes(), b" is no mount"])
+        Fault::of_parts("mount_setattr", Errno::EINVAL, &[self.target.path.to_bytes(), b" is no mount"])
     }
 }
 
@@ -117,6 +118,6 @@ impl On {
 impl fmt::Display for Remount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let others = self.text.split(',').filter(|option| *option != "remount").collect::<Vec<_>>().join(",");
-        write_mount(f, format_args!("remount"), &self.target, &others)
+        self.target.describe(f, format_args!("remount"), &others)
     }
 }

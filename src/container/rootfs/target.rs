@@ -2,13 +2,13 @@
 
 use core::ffi::CStr;
 use std::ffi::CString;
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use super::mount::words;
 use crate::sys::file::{self, Stat, magic};
 use crate::sys::path::{Links, RootFd, open_itself_at};
 use crate::sys::{Errno, Fault};
@@ -130,9 +130,15 @@ impl Target {
         }
     }
 
+    /// `what on path (options)`, without the parentheses where there are none.
+    pub fn describe(&self, f: &mut fmt::Formatter<'_>, what: fmt::Arguments<'_>, options: &str) -> fmt::Result {
+        write!(f, "{what} on {}", self.path.to_string_lossy())?;
+        if options.is_empty() { Ok(()) } else { write!(f, " ({options})") }
+    }
+
     fn checked(&self, fd: OwnedFd) -> Result<OwnedFd, Fault> {
         if !self.on_proc && file::fs_type(fd.as_fd())? == magic::PROC {
-            return Err(words("move_mount", Errno::EPERM, &[self.path.as_bytes(), b" lies inside a procfs"]));
+            return Err(Fault::of_parts("move_mount", Errno::EPERM, &[self.path.as_bytes(), b" lies inside a procfs"]));
         }
         Ok(fd)
     }
@@ -140,7 +146,11 @@ impl Target {
     fn explain(&self, error: crate::sys::SysError) -> Fault {
         if error.errno == Errno::ELOOP && self.links == Links::Refuse {
             let path = self.path.as_bytes();
-            return words(error.call, error.errno, &[path, b" must be a directory, and no symlink may lead there"]);
+            return Fault::of_parts(
+                error.call,
+                error.errno,
+                &[path, b" must be a directory, and no symlink may lead there"],
+            );
         }
         error.about(&self.path)
     }
@@ -158,7 +168,7 @@ fn verify_at(there: BorrowedFd, path: &CStr, mount: &Stat) -> Result<(), Fault> 
     if file::stat(there)?.mount == mount.mount {
         return Ok(());
     }
-    Err(words("move_mount", Errno::ESTALE, &[path.to_bytes(), b" was moved while it was mounted on"]))
+    Err(Fault::of_parts("move_mount", Errno::ESTALE, &[path.to_bytes(), b" was moved while it was mounted on"]))
 }
 
 /// Where `path` of config.json is in the container: not the root itself.

@@ -4,9 +4,10 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use super::context::Context;
 use super::enter::{EnterRootfs, Place};
 use super::mask::{MaskPath, Masks, ReadonlyPath, ReadonlyRoot};
-use super::mount::{Context, Mount};
+use super::mount::Mount;
 use super::pivot::PivotRoot;
 use super::propagation::Propagation;
 use crate::sys::path::RootFd;
