@@ -3,7 +3,7 @@
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperator as Operator};
 
 use super::rules::strictness;
-use super::{default_verdict, verdict};
+use super::verdict::{default_verdict, verdict};
 
 /// Rules that let more through than they seem to: two conditions on one argument are alternatives, as with runc, and one
 /// of `>= 2` and `<= 5` holds for everything. Of several equalities nobody means that all hold.

@@ -9,6 +9,7 @@
 
 mod arch;
 mod bpf;
+pub mod known;
 mod lint;
 mod notify;
 mod program;
@@ -19,6 +20,7 @@ mod section;
 mod table;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -26,8 +28,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator,
-    LinuxSyscall,
+    LinuxSeccomp, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator, LinuxSyscall,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,7 @@ use crate::sys::{Errno, Fault, SysError};
 use arch::Abi;
 use rules::{Clause, Condition, Found, Rule};
 use section::Coverage;
+use verdict::{MAX_INSTRUCTIONS, RET_KILL_THREAD, default_verdict, stub, verdict};
 
 pub use notify::{Agent, Handover};
 
@@ -55,27 +57,11 @@ pub struct Filter {
 }
 
 /// Values of linux/seccomp.h.
-const RET_KILL_PROCESS: u32 = 0x8000_0000;
-const RET_KILL_THREAD: u32 = 0;
-const RET_TRAP: u32 = 0x0003_0000;
-const RET_ERRNO: u32 = 0x0005_0000;
-const RET_USER_NOTIF: u32 = 0x7fc0_0000;
-const RET_TRACE: u32 = 0x7ff0_0000;
-const RET_LOG: u32 = 0x7ffc_0000;
-const RET_ALLOW: u32 = 0x7fff_0000;
-/// SECCOMP_RET_ACTION_FULL.
-const RET_ACTION: u32 = 0xffff_0000;
 const FLAG_TSYNC: u32 = 1;
 const FLAG_LOG: u32 = 1 << 1;
 const FLAG_SPEC_ALLOW: u32 = 1 << 2;
 const FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
-const EPERM: u32 = 1;
-const ENOSYS: u32 = 38;
-/// The kernel's MAX_ERRNO.
-const MAX_ERRNO: u32 = 4095;
-/// The kernel's BPF_MAXINSNS.
-const MAX_INSTRUCTIONS: usize = 4096;
 /// A system call has six arguments.
 const ARGUMENTS: usize = 6;
 
@@ -220,46 +206,6 @@ fn flags(spec: &LinuxSeccomp, notifies: bool) -> Result<u32> {
     bits.try_fold(0, |all, bit: Result<u32>| Ok(all | bit?))
 }
 
-fn default_verdict(spec: &LinuxSeccomp) -> Result<u32> {
-    verdict(spec.default_action(), spec.default_errno_ret()).context(field!("linux.seccomp.defaultErrnoRet"))
-}
-
-/// SECCOMP_RET_* of an action. Without an errno it is EPERM; with one that the action does not take, the specification
-/// wants an error (config-linux.md, Seccomp). libseccomp, and so runc, takes no errno above the kernel's MAX_ERRNO.
-fn verdict(action: Action, errno: Option<u32>) -> Result<u32> {
-    let data = errno.unwrap_or(EPERM);
-    let plain = match action {
-        Action::ScmpActErrno => {
-            ensure!(data <= MAX_ERRNO, "{data} is not an errno (0 to {MAX_ERRNO})");
-            return Ok(RET_ERRNO | data);
-        }
-        Action::ScmpActTrace => {
-            ensure!(data <= u32::from(u16::MAX), "{data} does not fit the 16 bits that a tracer gets");
-            return Ok(RET_TRACE | data);
-        }
-        Action::ScmpActKill | Action::ScmpActKillThread => RET_KILL_THREAD,
-        Action::ScmpActKillProcess => RET_KILL_PROCESS,
-        Action::ScmpActTrap => RET_TRAP,
-        Action::ScmpActLog => RET_LOG,
-        Action::ScmpActAllow => RET_ALLOW,
-        Action::ScmpActNotify => RET_USER_NOTIF,
-    };
-    ensure!(errno.is_none(), "{action} takes no errno");
-    Ok(plain)
-}
-
-/// What a system call gets that is newer than all the profile names, instead of the default action; None: nothing else.
-///
-/// C libraries try a new call first and take an older one if there is none: they look for ENOSYS, and a profile written
-/// before the new call existed would give them EPERM. So runc does (libcontainer/seccomp/patchbpf), but not where the
-/// default action lets the call through, or has a tracer decide.
-fn stub(default: Action) -> Option<u32> {
-    match default {
-        Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace | Action::ScmpActNotify => None,
-        _ => Some(RET_ERRNO | ENOSYS),
-    }
-}
-
 /// An ABI the filter covers, and whether the profile lists it: as with runc, only then newer calls get ENOSYS.
 struct Listed {
     abi: Abi,
@@ -323,62 +269,4 @@ fn condition(arg: &LinuxSeccompArg) -> Condition {
         _ => (arg.value(), u64::MAX),
     };
     Condition { index: arg.index() as u8, operator: arg.op(), value, mask }
-}
-
-/// What `features` lists, each in alphabetical order: what runc knows, and what `compile` takes.
-pub mod known {
-    pub const ACTIONS: &[&str] = &[
-        "SCMP_ACT_ALLOW",
-        "SCMP_ACT_ERRNO",
-        "SCMP_ACT_KILL",
-        "SCMP_ACT_KILL_PROCESS",
-        "SCMP_ACT_KILL_THREAD",
-        "SCMP_ACT_LOG",
-        "SCMP_ACT_NOTIFY",
-        "SCMP_ACT_TRACE",
-        "SCMP_ACT_TRAP",
-    ];
-    pub const OPERATORS: &[&str] = &[
-        "SCMP_CMP_EQ",
-        "SCMP_CMP_GE",
-        "SCMP_CMP_GT",
-        "SCMP_CMP_LE",
-        "SCMP_CMP_LT",
-        "SCMP_CMP_MASKED_EQ",
-        "SCMP_CMP_NE",
-    ];
-    /// The kernel has the last one since Linux 5.19, and takes it only with a listener; the others are older than any that
-    /// this runtime runs on.
-    pub const FLAGS: &[&str] = &[
-        "SECCOMP_FILTER_FLAG_LOG",
-        "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-        "SECCOMP_FILTER_FLAG_TSYNC",
-        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-    ];
-    /// Those of this machine's byte order.
-    pub const ARCHITECTURES: &[&str] = if cfg!(target_endian = "little") {
-        &[
-            "SCMP_ARCH_AARCH64",
-            "SCMP_ARCH_ARM",
-            "SCMP_ARCH_LOONGARCH64",
-            "SCMP_ARCH_MIPSEL",
-            "SCMP_ARCH_MIPSEL64",
-            "SCMP_ARCH_MIPSEL64N32",
-            "SCMP_ARCH_PPC64LE",
-            "SCMP_ARCH_RISCV64",
-            "SCMP_ARCH_X32",
-            "SCMP_ARCH_X86",
-            "SCMP_ARCH_X86_64",
-        ]
-    } else {
-        &[
-            "SCMP_ARCH_MIPS",
-            "SCMP_ARCH_MIPS64",
-            "SCMP_ARCH_MIPS64N32",
-            "SCMP_ARCH_PPC",
-            "SCMP_ARCH_PPC64",
-            "SCMP_ARCH_S390",
-            "SCMP_ARCH_S390X",
-        ]
-    };
 }

@@ -12,9 +12,9 @@ use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction as Action};
 use serde::{Deserialize, Serialize};
 
-use super::RET_USER_NOTIF;
 use super::arch::Abi;
 use super::rules::{Chain, Found, Verdict, Verdicts};
+use super::verdict::RET_USER_NOTIF;
 
 use crate::error::field;
 

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{MAX_INSTRUCTIONS, RET_ACTION, RET_USER_NOTIF, bpf};
+use super::bpf;
+use super::verdict::{MAX_INSTRUCTIONS, RET_ACTION, RET_USER_NOTIF};
 use crate::sys::seccomp::Instruction;
 
 /// The program that `text` holds. What it does is the kernel's to check.

@@ -10,10 +10,9 @@ use std::cmp::Ordering;
 
 use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
-use super::MAX_INSTRUCTIONS;
-use super::RET_ACTION;
 use super::arch::{Abi, Multiplexed};
 use super::table::{Call, Search};
+use super::verdict::{MAX_INSTRUCTIONS, RET_ACTION};
 
 /// One entry of `linux.seccomp.syscalls`.
 pub(super) struct Rule {

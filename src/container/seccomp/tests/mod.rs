@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::arch::X32_BIT;
 use super::table::Column;
+use super::verdict::{ENOSYS, EPERM, RET_ALLOW, RET_ERRNO, RET_LOG, RET_TRACE, RET_TRAP};
 use super::*;
 use interpreter::{Data, run};
 use profiles::{Kind, NAMES, OPERATORS, Random, allow_list, calls, profile, random_profile};

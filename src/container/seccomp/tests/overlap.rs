@@ -3,6 +3,7 @@
 use oci_spec::runtime::Arch;
 use serde_json::{Value, json};
 
+use super::super::verdict::{EPERM, RET_ALLOW, RET_ERRNO};
 use super::super::*;
 use super::profiles::{allow_list, profile};
 use super::verdict_of;

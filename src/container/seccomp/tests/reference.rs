@@ -3,9 +3,10 @@
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperator as Operator};
 
 use super::super::arch::{Abi, Multiplexed, X32_BIT};
-use super::super::{
+use super::super::table;
+use super::super::verdict::{
     RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS, RET_KILL_THREAD, RET_LOG, RET_TRACE, RET_TRAP, RET_USER_NOTIF,
-    default_verdict, stub, table, verdict,
+    default_verdict, stub, verdict,
 };
 use super::interpreter::Data;
 
