@@ -11,6 +11,11 @@ use anyhow::Error;
 
 use crate::sys::SysError;
 
+/// A failure of std in the words of all others: the call, and strerror(3) in lower case.
+pub fn io_error(call: &'static str, error: &std::io::Error) -> SysError {
+    SysError::io(call, error)
+}
+
 /// A place in config.json, `linux.namespaces[2].path`, and what is wrong with it, where the cause does not say. As context
 /// or as cause of an error; made by [`field!`].
 #[derive(Clone, PartialEq, Eq, Debug)]

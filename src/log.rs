@@ -8,6 +8,7 @@
 
 mod daemon;
 pub mod facts;
+mod level;
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -21,9 +22,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use crate::error::About;
-use crate::sys::{Errno, SysError, patient};
+use crate::sys::patient;
 use daemon::{Daemon, Protocol};
 use facts::{Code, Facts};
+
+pub use level::Level;
 
 /// How long a reader of the log, of a FIFO for one, may hold up a line, in milliseconds.
 const PATIENCE: u32 = 1000;
@@ -41,36 +44,6 @@ impl Format {
             "text" | "" => Ok(Self::Text),
             "json" => Ok(Self::Json),
             _ => bail!("invalid log-format: {name}"),
-        }
-    }
-}
-
-/// What is written: a line of this level and every line above it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Level {
-    Error,
-    Warning,
-    Info,
-    Debug,
-}
-
-impl Level {
-    pub fn parse(name: &str) -> Result<Self> {
-        match name {
-            "error" => Ok(Self::Error),
-            "warning" | "warn" => Ok(Self::Warning),
-            "info" => Ok(Self::Info),
-            "debug" | "trace" => Ok(Self::Debug),
-            _ => bail!("invalid log-level: {name}"),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Info => "info",
-            Self::Debug => "debug",
         }
     }
 }
@@ -152,11 +125,6 @@ impl Log {
             Sink::Console | Sink::Stderr | Sink::Daemon(_) => to_stderr(&line),
         }
     }
-}
-
-/// A failure of std in the words of all others: the call, and strerror(3) in lower case.
-pub fn words(call: &'static str, error: &std::io::Error) -> SysError {
-    SysError::new(call, Errno::from_raw(error.raw_os_error().unwrap_or_default()))
 }
 
 fn named(place: &[u8]) -> Result<Sink> {

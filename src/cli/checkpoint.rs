@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use super::select;
 use crate::container::checkpoint::flags::{self, CgroupsMode, Flags, NetworkLock};
 use crate::container::checkpoint::request::DumpFlags;
 use crate::lifecycle::{self, CheckpointOptions, Host};
@@ -102,7 +103,7 @@ pub struct Common {
 
 impl Checkpoint {
     pub fn execute(self, host: &Host) -> Result<()> {
-        let id = super::id("checkpoint", &self.id)?;
+        let id = select::id("checkpoint", &self.id)?;
         let options = self.options().context("checkpoint")?;
         lifecycle::checkpoint(host, &id, &options).with_context(|| format!("checkpoint {id}"))
     }

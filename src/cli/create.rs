@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::select;
 use crate::lifecycle::{self, CreateOptions, Host};
 
 /// Create a container
@@ -64,7 +65,7 @@ pub struct Options {
 
 impl Create {
     pub fn execute(self, host: &Host) -> Result<()> {
-        let id = super::id("create", &self.id)?;
+        let id = select::id("create", &self.id)?;
         lifecycle::create(host, &id, &self.options.into()).with_context(|| format!("create {id}"))
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use super::output::print;
+use super::select;
 use super::{duration, json};
 use crate::lifecycle::{self, Host};
 
@@ -29,7 +31,7 @@ pub struct Events {
 
 impl Events {
     pub fn execute(self, host: &Host) -> Result<()> {
-        let id = super::id("events", &self.id)?;
+        let id = select::id("events", &self.id)?;
         self.events(host, &id).with_context(|| format!("events {id}"))
     }
 
@@ -37,6 +39,6 @@ impl Events {
         let interval = duration::parse(&self.interval).context("--interval")?;
         ensure!(interval > Duration::ZERO, "--interval: duration interval must be greater than 0");
         let interval = (!self.stats).then_some(interval);
-        lifecycle::events(host, id, interval, |event| super::print(&(json::compact(event)? + "\n")))
+        lifecycle::events(host, id, interval, |event| print(&(json::compact(event)? + "\n")))
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use super::select;
 use crate::lifecycle::{self, Changes, ExecOptions, Host};
 
 /// Run another process in a container
@@ -98,7 +99,7 @@ pub struct Exec {
 
 impl Exec {
     pub fn execute(self, host: &Host) -> Result<i32> {
-        let id = super::id("exec", &self.id)?;
+        let id = select::id("exec", &self.id)?;
         let options = self.options().with_context(|| format!("exec {id}"))?;
         lifecycle::exec(host, &id, &options).with_context(|| format!("exec {id}"))
     }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use super::output::print;
 use super::{json, version};
 use crate::container::features::{self, Names, SeccompNames};
 use crate::container::process::memory_policy;
@@ -33,6 +34,6 @@ impl Features {
             version: version::VERSION,
             commit: version::COMMIT,
         };
-        super::print(&(json::indented(&features::of(&names), "    ")? + "\n"))
+        print(&(json::indented(&features::of(&names), "    ")? + "\n"))
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::Result;
 use clap::Args;
 
+use super::output::print;
 use super::version;
 
 /// Show what this host offers containers
@@ -25,7 +26,7 @@ impl Info {
             let value = if value.is_empty() { UNKNOWN } else { &value };
             text.push_str(&format!("{name:<18}{value}\n"));
         }
-        super::print(&text)
+        print(&text)
     }
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::json;
+use super::output::print;
 use crate::lifecycle::{self, Host, StateView};
 
 /// List the containers below --root
@@ -28,7 +29,7 @@ pub struct List {
 impl List {
     pub fn execute(self, host: &Host) -> Result<()> {
         let states = lifecycle::list(host).context("list")?;
-        super::print(&self.text(&states).context("list")?)
+        print(&self.text(&states).context("list")?)
     }
 
     fn text(&self, states: &[StateView]) -> Result<String> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
+use super::select;
 use super::update;
 use crate::lifecycle::{self, Host};
 
@@ -36,7 +37,7 @@ enum Action {
 
 impl Mounts {
     pub fn execute(self, host: &Host) -> Result<()> {
-        let id = super::id("mounts", &self.id)?;
+        let id = select::id("mounts", &self.id)?;
         let name = match self.action {
             Action::Add => "mounts add",
             Action::Remove => "mounts remove",

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::select;
 use crate::lifecycle::{self, Host};
 
 /// Stop all processes of a container where they are
@@ -15,7 +16,7 @@ pub struct Pause {
 
 impl Pause {
     pub fn execute(self, host: &Host) -> Result<()> {
-        let id = super::id("pause", &self.id)?;
+        let id = select::id("pause", &self.id)?;
         lifecycle::pause(host, &id).with_context(|| format!("pause {id}"))
     }
 }

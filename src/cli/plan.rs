@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::create::Options;
+use super::output::print;
+use super::select;
 use crate::lifecycle::{self, CreateOptions, Host};
 
 /// Print what create would do, step by step
@@ -34,9 +36,9 @@ pub struct Plan {
 
 impl Plan {
     pub fn execute(self, host: &Host) -> Result<()> {
-        let id = super::id("plan", &self.id)?;
+        let id = select::id("plan", &self.id)?;
         let mut options = CreateOptions::from(self.options);
         options.bundle = self.directory.unwrap_or(options.bundle);
-        super::print(&lifecycle::plan(host, &id, &options).context("plan")?)
+        print(&lifecycle::plan(host, &id, &options).context("plan")?)
     }
 }

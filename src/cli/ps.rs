@@ -7,8 +7,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
 use super::json;
+use super::output::print;
+use super::select;
+use crate::error::io_error;
 use crate::lifecycle::{self, Host};
-use crate::log;
 
 /// Show the processes of a container
 ///
@@ -39,7 +41,7 @@ pub struct Ps {
 
 impl Ps {
     pub fn execute(self, host: &Host) -> Result<()> {
-        let id = super::id("ps", &self.id)?;
+        let id = select::id("ps", &self.id)?;
         let context = || format!("ps {id}");
         let pids = lifecycle::ps(host, &id).with_context(context)?;
         let text = match self.format.as_str() {
@@ -49,7 +51,7 @@ impl Ps {
             "json" => json::compact(&pids).map(|text| text + "\n"),
             _ => Err(anyhow!("invalid format option")),
         };
-        super::print(&text.with_context(context)?)
+        print(&text.with_context(context)?)
     }
 }
 
@@ -58,7 +60,7 @@ fn processes(options: &[OsString]) -> Result<String> {
     let default = [OsString::from("-ef")];
     let options = if options.is_empty() { &default } else { options };
     let output = Command::new("ps").args(options).output();
-    let output = output.map_err(|error| log::words("exec", &error)).context("ps")?;
+    let output = output.map_err(|error| io_error("exec", &error)).context("ps")?;
     if !output.status.success() {
         bail!("ps: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::checkpoint::Common;
+use super::select;
 use crate::container::checkpoint::flags::CgroupsMode;
 use crate::container::checkpoint::request::RestoreFlags;
 use crate::lifecycle::{self, CreateOptions, Host, RestoreOptions, RunOptions};
@@ -63,7 +64,7 @@ pub struct Restore {
 
 impl Restore {
     pub fn execute(self, host: &Host) -> Result<i32> {
-        let id = super::id("restore", &self.id)?;
+        let id = select::id("restore", &self.id)?;
         let flags = self.common.flags().context("restore")?;
         if !matches!(flags.cgroups, CgroupsMode::Ignore | CgroupsMode::Default) {
             host.log.warn("--manage-cgroups-mode: has no effect at a restore: cgroups and limits are config.json's");

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::select;
 use crate::lifecycle::{self, Host};
 
 /// Let the processes of a paused container go on
@@ -15,7 +16,7 @@ pub struct Resume {
 
 impl Resume {
     pub fn execute(self, host: &Host) -> Result<()> {
-        let id = super::id("resume", &self.id)?;
+        let id = select::id("resume", &self.id)?;
         lifecycle::resume(host, &id).with_context(|| format!("resume {id}"))
     }
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::create::Options;
+use super::select;
 use crate::lifecycle::{self, Host, RunOptions};
 
 /// Create and run a container
@@ -35,7 +36,7 @@ pub struct Run {
 
 impl Run {
     pub fn execute(self, host: &Host) -> Result<i32> {
-        let id = super::id("run", &self.id)?;
+        let id = select::id("run", &self.id)?;
         let options = self.options.into();
         let run = RunOptions { detach: self.detach, keep: self.keep, no_subreaper: self.no_subreaper };
         lifecycle::run(host, &id, &options, &run).with_context(|| format!("run {id}"))

@@ -5,6 +5,11 @@ use regex::Regex;
 
 use crate::lifecycle::{self, Host, Id};
 
+/// The id of a command's argument; an error names the command, as nothing else is known yet.
+pub fn id(command: &'static str, text: &str) -> Result<Id> {
+    Id::parse(text).context(command)
+}
+
 /// Calls `act` for the container `name`, or for each whose id the expression `name` matches.
 ///
 /// All that match are tried; the first error is returned. None is no error, as with crun.
@@ -17,7 +22,7 @@ pub fn each(
 ) -> Result<()> {
     let act = |id: &Id| act(id).with_context(|| format!("{command} {id}"));
     if !is_regex {
-        return act(&super::id(command, name)?);
+        return act(&id(command, name)?);
     }
     let mut first = Ok(());
     for id in matching(command, host, name)? {

@@ -9,8 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::container::default_spec;
-use crate::error::About;
-use crate::log;
+use crate::error::{About, io_error};
 
 /// Write a config.json to start from
 ///
@@ -50,12 +49,12 @@ fn write(path: &Path, name: &Path, text: &str) -> Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o666).open(path) {
         Ok(mut file) => {
             let written = file.write_all(text.as_bytes());
-            written.map_err(|error| log::words("write", &error)).with_context(|| About::file(path))
+            written.map_err(|error| io_error("write", &error)).with_context(|| About::file(path))
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             bail!("File {} exists. Remove it first", name.display())
         }
-        Err(error) => Err(log::words("open", &error)).with_context(|| About::file(path)),
+        Err(error) => Err(io_error("open", &error)).with_context(|| About::file(path)),
     }
 }
 

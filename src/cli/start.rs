@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::select;
 use crate::lifecycle::{self, Host};
 
 /// Start the process of a created container
@@ -15,7 +16,7 @@ pub struct Start {
 
 impl Start {
     pub fn execute(self, host: &Host) -> Result<()> {
-        let id = super::id("start", &self.id)?;
+        let id = select::id("start", &self.id)?;
         lifecycle::start(host, &id).with_context(|| format!("start {id}"))
     }
 }

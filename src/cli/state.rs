@@ -4,6 +4,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::json;
+use super::output::print;
+use super::select;
 use crate::lifecycle::{self, Host};
 
 /// Print the state of a container as JSON
@@ -20,9 +22,9 @@ pub struct State {
 
 impl State {
     pub fn execute(self, host: &Host) -> Result<()> {
-        let id = super::id("state", &self.id)?;
+        let id = select::id("state", &self.id)?;
         let state = lifecycle::state(host, &id).with_context(|| format!("state {id}"))?;
         // Without a newline, as runc.
-        super::print(&json::indented(&state, "  ")?)
+        print(&json::indented(&state, "  ")?)
     }
 }

@@ -8,9 +8,10 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::bytes;
+use super::select;
 use crate::container::bundle;
+use crate::error::io_error;
 use crate::lifecycle::{self, Host};
-use crate::log;
 
 /// Change the limits of a container
 ///
@@ -105,7 +106,7 @@ const MOST: u64 = 16 << 20;
 
 impl Update {
     pub fn execute(self, host: &Host) -> Result<()> {
-        let id = super::id("update", &self.id)?;
+        let id = select::id("update", &self.id)?;
         self.update(host, &id).with_context(|| format!("update {id}"))
     }
 
@@ -184,7 +185,7 @@ fn number(text: &str) -> Result<Value> {
 }
 
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let words = |call: &'static str| move |error: std::io::Error| log::words(call, &error);
+    let words = |call: &'static str| move |error: std::io::Error| io_error(call, &error);
     let mut text = Vec::new();
     if path == Path::new("-") {
         std::io::stdin().take(MOST).read_to_end(&mut text).map_err(words("read"))?;

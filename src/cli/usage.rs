@@ -6,8 +6,9 @@ use anyhow::anyhow;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Error};
 
+use super::commands::{ALL_COMMANDS, Cli};
 use super::global::JOURNAL;
-use super::{Cli, fail, finish, print, status_of_failure};
+use super::output::{fail, finish, print, status_of_failure};
 use crate::log::{Format, Level, Log};
 
 /// runc's exit status for a command that it does not have.
@@ -31,9 +32,6 @@ pub fn report(error: &Error, arguments: &[OsString]) -> u8 {
         }
     }
 }
-
-/// The usage of the program as a whole.
-pub const ALL_COMMANDS: &str = "ocirt [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]";
 
 /// The help of the program as a whole. The commands' own lines are there only once all commands are built.
 pub fn help() -> String {

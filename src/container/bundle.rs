@@ -3,6 +3,7 @@
 //! The file is parsed straight into its types. Only if that fails, it is parsed as plain JSON, freed of what the
 //! specification tells to ignore ([`repair`]) and converted again, now naming the field that is wrong.
 
+mod document;
 mod place;
 mod required;
 
@@ -13,8 +14,9 @@ use oci_spec::runtime::{Capability, LinuxResources, Mount, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::error::{Field, field};
+use crate::error::{field, io_error};
 use crate::sys::{Errno, Fault, SysError, patient};
+use document::Document;
 
 /// Room for most configurations, in bytes.
 const ROOM: usize = 32 * 1024;
@@ -40,7 +42,7 @@ impl Bundle {
 pub fn load(directory: &Path, config: Option<&Path>) -> Result<Bundle> {
     // A missing bundle has the wording that engines know of runc, which changes into it.
     let directory = std::fs::canonicalize(directory)
-        .map_err(|error| words("chdir", &error))
+        .map_err(|error| io_error("chdir", &error))
         .with_context(|| format!("bundle {}", directory.display()))?;
     if !directory.is_dir() {
         return Err(SysError::new("chdir", Errno::ENOTDIR)).with_context(|| format!("bundle {}", directory.display()));
@@ -64,10 +66,6 @@ fn unreadable(name: &str, error: Fault) -> Error {
         Errno::ENOENT => anyhow!("JSON specification file {name} not found"),
         _ => Error::from(error).context(name.to_owned()),
     }
-}
-
-fn words(call: &'static str, error: &std::io::Error) -> SysError {
-    SysError::new(call, Errno::from_raw(error.raw_os_error().unwrap_or_default()))
 }
 
 /// The configuration that `text` holds, and a warning for everything that was ignored.
@@ -188,24 +186,6 @@ fn from_text<T: DeserializeOwned>(text: &str, document: Document) -> Result<T> {
         let what = if what == "expected value" { "expected a name" } else { what };
         field_error(&place::of(text, error.column()), what, document)
     })
-}
-
-/// What a text is, so that its places are fields of config.json or not.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Document {
-    Config,
-    /// A part that comes alone.
-    Part,
-}
-
-impl Document {
-    fn error(self, place: String, what: &str) -> Error {
-        let error = anyhow!("{what}");
-        match self {
-            Self::Config => error.context(Field::new(place)),
-            Self::Part => error.context(place),
-        }
-    }
 }
 
 /// An error of the types, as `linux.resources.pids.limit: invalid type: …`.

@@ -27,7 +27,7 @@ use serde::Serialize;
 use super::root::Root;
 use super::state::State;
 use super::{Id, Refusal, trusted};
-use crate::log;
+use crate::error::io_error;
 use crate::plan::Saved;
 use crate::sys::regular::Unfit;
 use crate::sys::{self, Errno, directory, file, socket};
@@ -282,7 +282,7 @@ impl Locked {
         // Nobody would read it.
         ensure!(text.len() as u64 <= trusted::LIMIT, anyhow!(Unfit::Size(trusted::LIMIT)).context(self.words_of(name)));
         let file = self.create(name).with_context(|| self.words_of(name))?;
-        let written = File::from(file).write_all(&text).map_err(|error| log::words("write", &error));
+        let written = File::from(file).write_all(&text).map_err(|error| io_error("write", &error));
         written.with_context(|| self.words_of(name))
     }
 

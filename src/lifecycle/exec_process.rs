@@ -8,7 +8,7 @@ use oci_spec::runtime::{BoxBuilder, Capability, LinuxCapabilities, Process};
 
 use super::Host;
 use crate::container::{bundle, validate};
-use crate::error::field;
+use crate::error::{field, io_error};
 use crate::sys::tty;
 
 /// What exec's flags and arguments say of the process. What is not given stays as it is.
@@ -81,7 +81,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         return bundle::read(path, usize::MAX);
     }
     let mut text = Vec::new();
-    std::io::stdin().read_to_end(&mut text).map_err(|error| crate::log::words("read", &error))?;
+    std::io::stdin().read_to_end(&mut text).map_err(|error| io_error("read", &error))?;
     Ok(text)
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Level, words};
+use super::level::Level;
+use crate::error::io_error;
 
 /// Where journald takes datagrams, systemd's "Native Journal Protocol".
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -56,9 +57,9 @@ impl Daemon {
 }
 
 fn connect(path: &Path) -> Result<UnixDatagram> {
-    let socket = UnixDatagram::unbound().map_err(|error| words("socket", &error))?;
-    socket.connect(path).map_err(|error| words("connect", &error))?;
-    socket.set_write_timeout(Some(PATIENCE)).map_err(|error| words("setsockopt", &error))?;
+    let socket = UnixDatagram::unbound().map_err(|error| io_error("socket", &error))?;
+    socket.connect(path).map_err(|error| io_error("connect", &error))?;
+    socket.set_write_timeout(Some(PATIENCE)).map_err(|error| io_error("setsockopt", &error))?;
     Ok(socket)
 }
 

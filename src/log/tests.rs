@@ -1,5 +1,6 @@
 use super::*;
 use crate::error::field;
+use crate::sys::{Errno, SysError};
 
 const TIME: &str = "2026-11-23T19:46:04Z";
 

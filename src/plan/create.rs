@@ -9,8 +9,9 @@ use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Spec};
 
 use super::birth::{self, Split};
+use super::decided::{Entrance, Outside, Plan};
 use super::process::{Birth, Draft, Program};
-use super::{Entrance, Gate, Outside, Plan, Request};
+use super::request::{Gate, Request};
 use crate::container::annotations::{self, Annotations};
 use crate::container::cgroup::{self, Cgroup, Manager};
 use crate::container::hooks::{self, Hook};

@@ -10,8 +10,9 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::{LinuxIdMapping, LinuxMemoryPolicy, LinuxPersonality, Process, Spec};
 use serde::{Deserialize, Serialize};
 
+use super::decided::Plan;
+use super::label::{StepError, list, word};
 use super::process::{Birth, Draft, Program};
-use super::{Plan, StepError, list, word};
 use crate::container::console::{Console, Node};
 use crate::container::keyring;
 use crate::container::namespaces::JoinInit;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::Document;
+use super::document::Document;
 
 /// A list of objects, as a JSON pointer and as messages have it, and what each object must have.
 pub type List = (&'static str, &'static str, &'static [&'static str]);

@@ -1,0 +1,31 @@
+//! What a command says at its end: text, or an error, and the exit status.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+
+use crate::error::io_error;
+use crate::lifecycle;
+use crate::log::Log;
+
+pub fn finish(log: &Log, phase: &str, result: Result<()>) -> u8 {
+    result.map_or_else(|error| fail(log, phase, &error), |()| 0)
+}
+
+/// The one place that prints an error.
+pub fn fail(log: &Log, phase: &str, error: &anyhow::Error) -> u8 {
+    log.error(phase, lifecycle::code(error), error);
+    1
+}
+
+/// The exit status of a command that failed: that of `exec` is told from its process's, as runc has it.
+pub fn status_of_failure(command: &str) -> u8 {
+    if command == "exec" { 255 } else { 1 }
+}
+
+/// Writes to stdout; a reader that went away is an error, not a panic.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| io_error("write", &error)).context("stdout")
+}
