@@ -85,6 +85,7 @@ fn sources_of(root: &str) -> Vec<Source> {
 
 /// Rust as rustfmt leaves it: a module of tests ends at the next `}` without indentation; `mod tests;` has its own file.
 fn without_comments_and_tests(text: &str) -> String {
+    let text = text.replace("#[cfg(test)]\npub(crate) mod ", "#[cfg(test)]\nmod ");
     let mut parts = text.split("#[cfg(test)]\nmod ");
     let mut code = parts.next().unwrap().to_owned();
     for part in parts {
@@ -324,6 +325,27 @@ fn bodies_after_the_clone(text: &str) -> Vec<&str> {
         bodies.push(&text[start..end.unwrap()]);
     }
     bodies
+}
+
+/// A zombie that another process traces is not reaped before that one lets go (ptrace(2)): no wait for a process blocks.
+#[test]
+fn no_process_is_waited_for_without_an_end() {
+    let calls = ["libc::waitid(", "libc::waitpid(", "libc::wait4("];
+    let mut found = 0;
+    for source in sources().iter().filter(|source| source.module == "sys" && !source.path.ends_with("testing.rs")) {
+        for (at, _) in calls.iter().flat_map(|call| source.text.match_indices(call)) {
+            let line = source.text[at..].lines().next().unwrap();
+            let is_bounded = line.contains("WNOHANG") || line.contains("| flags)");
+            assert!(is_bounded, "{}: {line}", source.path.display());
+            found += 1;
+        }
+        let flags = source.text.match_indices("wait_id(libc::");
+        for (at, _) in flags {
+            let line = source.text[at..].lines().next().unwrap();
+            assert!(line.contains("WNOHANG"), "{}: {line}", source.path.display());
+        }
+    }
+    assert!(found > 1, "sys waits for processes");
 }
 
 /// The runtime's umask is 0 once its flags are read (`lifecycle/root.rs`): what is made without a mode of its own would be

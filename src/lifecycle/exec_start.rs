@@ -152,11 +152,8 @@ impl Drop for Started {
     fn drop(&mut self) {
         let pidfd = self.child.pidfd.as_fd();
         // Both fail only if it has ended and is reaped. A frozen one ends when it is thawed, but not before (cgroup v1).
-        if !self.kept
-            && process::pidfd_send_signal(pidfd, signal::KILL).is_ok()
-            && process::ends_within(pidfd, KILL_GRACE) == Ok(true)
-        {
-            let _ = process::wait(pidfd);
+        if !self.kept && process::pidfd_send_signal(pidfd, signal::KILL).is_ok() {
+            let _ = process::wait_within(pidfd, KILL_GRACE);
         }
     }
 }

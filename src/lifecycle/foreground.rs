@@ -1,8 +1,9 @@
 //! Staying with a container in the foreground: signals go in, its terminal comes out, its exit status comes back.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::Host;
 use crate::error::field;
@@ -16,6 +17,12 @@ use crate::sys::{Errno, socket};
 const LAST_READS: usize = 64;
 /// How long a killed process may take to end, in milliseconds.
 const KILL_GRACE: u32 = 10_000;
+
+/// How long a process that traces the container's may keep its end from us, unless a signal asks for our end, and how
+/// often we look, in milliseconds.
+const TRACED_PATIENCE: Duration = Duration::from_secs(10);
+const TRACED_EVERY: u32 = 20;
+const KEPT: &str = "the process has ended, but another one traces it and does not let its parent see how (ptrace(2))";
 
 /// Our own terminal joined to the container's.
 pub struct Terminal {
@@ -92,7 +99,7 @@ pub fn follow(host: &Host, child: &Child, signals: &Signals, terminal: Option<Te
         // All fail only if it has ended and is reaped; and the first error is the one to tell.
         let _ = process::pidfd_send_signal(pidfd, signal::KILL);
         if process::ends_within(pidfd, KILL_GRACE) == Ok(true) {
-            let _ = process::wait(pidfd);
+            let _ = process::try_wait(pidfd);
         }
     }
     exit
@@ -118,7 +125,22 @@ fn stay(host: &Host, child: &Child, signals: &Signals, mut terminal: Option<Term
             if let Some(relay) = &mut terminal {
                 relay.finish()?;
             }
-            return Ok(process::wait(child.pidfd.as_fd())?);
+            return reap(child, signals);
+        }
+    }
+}
+
+/// How `child`, which has ended, has ended. A process that traces it may keep that from us.
+fn reap(child: &Child, signals: &Signals) -> Result<Exit> {
+    let begun = Instant::now();
+    loop {
+        if let Some(exit) = process::try_wait(child.pidfd.as_fd())? {
+            return Ok(exit);
+        }
+        ensure!(begun.elapsed() < TRACED_PATIENCE, "{KEPT}");
+        process::poll([signals.as_fd()], Some(TRACED_EVERY))?;
+        while let Some(number) = signals.next()? {
+            ensure!(!signal::asks_to_end(number), "{KEPT}");
         }
     }
 }

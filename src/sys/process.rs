@@ -3,6 +3,7 @@
 use core::ffi::CStr;
 use core::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::error::{Errno, Result, SysError, check};
 use super::proc_self::reset_signals;
@@ -147,22 +148,60 @@ pub fn kill_child(pid: i32, pidfd: BorrowedFd) -> Result<()> {
     check("kill", ret.into()).map(drop)
 }
 
-/// Waits for a child to end and reaps it. ECHILD: it is not ours, or somebody reaped it.
+/// How long a child that has ended, or was killed, may take until it can be reaped, in milliseconds.
+const REAP_PATIENCE: u32 = 10_000;
+/// How often it is tried, in milliseconds.
+const REAP_EVERY: u32 = 20;
+
+/// How a child has ended, and reaps it. None: it lives; or it is a zombie that another process traces, and is for that one
+/// to reap first (ptrace(2)), although its pidfd tells of the end. A container's processes may trace one another, and never
+/// let go. ECHILD: it is not ours, or somebody reaped it.
+pub fn try_wait(pidfd: BorrowedFd) -> Result<Option<Exit>> {
+    Ok(wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, libc::WNOHANG)?.map(|(_, exit)| exit))
+}
+
+/// Waits at most ten seconds for a child that has ended, or was killed, and reaps it.
 pub fn wait(pidfd: BorrowedFd) -> Result<Exit> {
-    let ended = wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, 0)?;
-    ended.map(|(_, exit)| exit).ok_or(SysError::new("waitid", Errno::ECHILD))
+    wait_within(pidfd, REAP_PATIENCE)
+}
+
+/// The same for `milliseconds`. ETIMEDOUT: it lives, or one that traces it keeps its end.
+pub fn wait_within(pidfd: BorrowedFd, milliseconds: u32) -> Result<Exit> {
+    reap_within(pidfd, milliseconds, || try_wait(pidfd))
 }
 
 /// As [`wait`], also where a seccomp filter forbids waitid(2).
 pub fn wait_under_a_filter(child: &Child) -> Result<Exit> {
-    wait(child.pidfd.as_fd()).or_else(|_| {
-        let mut status = 0;
-        // SAFETY: `status` outlives the call; of the usage nothing is asked.
-        let ret = unsafe { libc::wait4(child.pid, &raw mut status, 0, core::ptr::null_mut()) };
-        check("wait4", ret.into())?;
-        let exit = if libc::WIFEXITED(status) { Exit::Status } else { Exit::Signal };
-        Ok(exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { libc::WTERMSIG(status) }))
-    })
+    let pidfd = child.pidfd.as_fd();
+    reap_within(pidfd, REAP_PATIENCE, || try_wait(pidfd).or_else(|_| try_wait4(child.pid)))
+}
+
+/// Calls `reap` until it has an exit, for at most `milliseconds`.
+fn reap_within(pidfd: BorrowedFd, milliseconds: u32, reap: impl Fn() -> Result<Option<Exit>>) -> Result<Exit> {
+    if let Some(exit) = reap()? {
+        return Ok(exit);
+    }
+    let deadline = Instant::now() + Duration::from_millis(milliseconds.into());
+    ends_within(pidfd, milliseconds)?;
+    loop {
+        if let Some(exit) = reap()? {
+            return Ok(exit);
+        }
+        if Instant::now() >= deadline {
+            return Err(SysError::new("waitid", Errno::ETIMEDOUT));
+        }
+        // Nothing tells that a tracer has let go.
+        poll([], Some(REAP_EVERY))?;
+    }
+}
+
+fn try_wait4(pid: i32) -> Result<Option<Exit>> {
+    let mut status = 0;
+    // SAFETY: `status` outlives the call; of the usage nothing is asked.
+    let ret = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, core::ptr::null_mut()) };
+    let exit = if libc::WIFEXITED(status) { Exit::Status } else { Exit::Signal };
+    let number = if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { libc::WTERMSIG(status) };
+    Ok((check("wait4", ret.into())? != 0).then_some(exit(number)))
 }
 
 /// The pid of a child that has ended and is not reaped yet; `None` where there is none.
@@ -173,9 +212,9 @@ pub fn ended_child() -> Result<Option<i32>> {
     }
 }
 
-/// Reaps the child `pid`, which has ended.
+/// Reaps the child `pid`, if it has ended.
 pub fn reap(pid: i32) -> Result<()> {
-    wait_id(libc::P_PID, pid as u32, 0).map(drop)
+    wait_id(libc::P_PID, pid as u32, libc::WNOHANG).map(drop)
 }
 
 fn wait_id(kind: libc::idtype_t, id: u32, flags: i32) -> Result<Option<(i32, Exit)>> {

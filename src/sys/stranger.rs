@@ -12,9 +12,6 @@ use super::process::{self, Child, Cloned, Exit, Open};
 use super::program::{Strings, change_directory, execve};
 use super::{credentials, file, signal};
 
-/// How long a program that was killed may take to disappear, in milliseconds.
-const KILL_GRACE: u32 = 10_000;
-
 /// The exit status of a child that could not become the program, nor say why.
 pub const NOT_STARTED: i32 = 127;
 
@@ -103,11 +100,9 @@ impl Running {
     /// Waits for its end and reaps it; `None`: `milliseconds` were over, and it was killed, with what is left of its
     /// process group. An error says also why it could not become its program.
     pub fn wait(mut self, milliseconds: Option<u32>) -> Result<Option<Exit>> {
-        if milliseconds.is_some() {
-            let [ended] = process::poll([self.child.pidfd.as_fd()], milliseconds)?;
-            if !ended {
-                return Ok(None);
-            }
+        let [ended] = process::poll([self.child.pidfd.as_fd()], milliseconds)?;
+        if !ended {
+            return Ok(None);
         }
         let exit = process::wait_under_a_filter(&self.child)?;
         self.is_reaped = true;
@@ -139,7 +134,7 @@ impl Drop for Running {
         }
         let pidfd = self.child.pidfd.as_fd();
         // EPERM: it has become another user, and does not end for us; then it is left to itself.
-        if process::kill_child(self.child.pid, pidfd).is_ok() && process::ends_within(pidfd, KILL_GRACE) == Ok(true) {
+        if process::kill_child(self.child.pid, pidfd).is_ok() {
             let _ = process::wait_under_a_filter(&self.child);
         }
     }

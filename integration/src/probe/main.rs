@@ -93,6 +93,7 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "stopearly" => watch::stop_early(at(0), at(1)),
         "limitearly" => watch::limit_early(at(0), at(1)),
         "watch" => watch::watch(arguments),
+        "seize" => watch::seize(at(0)),
         "sleep" => process::sleep(at(0)),
         "tick" => process::tick(at(0)),
         "count" => process::count(at(0)),

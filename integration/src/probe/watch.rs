@@ -96,6 +96,23 @@ fn catch_early(time: Duration, with: impl Fn(i32, &str) -> io::Result<()>) -> An
     Ok(json!("ended"))
 }
 
+/// `seize SECONDS`: for so long, traces each process that is born here (PTRACE_SEIZE), and never waits for it, so that its
+/// parent cannot reap it; says `ready`, then the pid of each.
+pub fn seize(seconds: &str) -> Answer {
+    let end = Instant::now() + Duration::from_secs(seconds.parse().unwrap_or(0));
+    let mut last = next_pid()?;
+    writeln!(io::stdout(), "\"ready\"")?;
+    while Instant::now() < end {
+        // SAFETY: PTRACE_SEIZE reads no memory.
+        let seize = |pid: &i32| unsafe { libc::ptrace(libc::PTRACE_SEIZE, *pid, 0, 0) } == 0;
+        if let Some(pid) = (last + 1..last + AHEAD).find(seize) {
+            last = pid;
+            writeln!(io::stdout(), "{pid}")?;
+        }
+    }
+    Ok(json!("ended"))
+}
+
 /// The pid after which the next process here gets its own.
 fn next_pid() -> io::Result<i32> {
     // SAFETY: the child ends at once.

@@ -25,6 +25,7 @@ tests![
     a_stopped_exec_is_given_up_for_a_signal,
     a_stopped_maker_of_a_procfs_is_given_up,
     an_exec_that_is_limited_ends_and_hears_signals,
+    an_exec_whose_end_is_kept_by_a_tracer_ends,
     an_early_signal_is_the_programs,
 ];
 
@@ -314,6 +315,33 @@ fn a_stopped_maker_of_a_procfs_is_given_up() {
     assert!(refused.stderr.contains(words), "{refused:?}");
     host::reap_all_but_init();
     call(["delete", "--force", pod.id()]).ok();
+    host::assert_nothing_left();
+}
+
+/// A process without capabilities traces the program, which is its user's too, and does not let the runtime reap it.
+fn an_exec_whose_end_is_kept_by_a_tracer_ends() {
+    need_ocirt();
+    let container = running(Bundle::new().set("process.capabilities", json!({})));
+    let tracer = exec(&container, &[], probe!(seize 60)).spawn();
+    eventually("the tracer waits", || tracer.stdout().contains("ready"));
+    for is_asked in [false, true] {
+        let seized = tracer.stdout().lines().count();
+        let mut one = exec(&container, &[], probe!(sleep 2)).spawn();
+        eventually("it is traced", || tracer.stdout().lines().count() > seized);
+        let begun = Instant::now();
+        if is_asked {
+            eventually("it has ended", || host::descendants(one.child.id()).is_empty());
+            // SAFETY: no memory is passed; the runtime is our child.
+            unsafe { libc::kill(one.child.id() as i32, libc::SIGTERM) };
+        }
+        let output = one.finish();
+        let most = if is_asked { 8 } else { 18 };
+        assert!(begun.elapsed() < Duration::from_secs(most), "{:?} {output:?}", begun.elapsed());
+        assert!(output.status == 255 && output.stderr.contains("another one traces it"), "{output:?}");
+    }
+    host::kill_tree(tracer.child.id());
+    host::reap_all_but_init();
+    call(["delete", "--force", container.id()]).ok();
     host::assert_nothing_left();
 }
 
