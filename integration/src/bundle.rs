@@ -242,7 +242,17 @@ impl Bundle {
     /// `run`, expected to be refused with exit status 1 and `words`, leaving nothing.
     #[track_caller]
     pub fn refused(self, words: &str) -> Output {
-        let output = self.run(crate::probe!(print "it ran")).fails(words);
+        Self::nothing_ran(self.run(crate::probe!(print "it ran")).fails(words))
+    }
+
+    /// The same where other runtimes have words of their own.
+    #[track_caller]
+    pub fn refused_as_ocirt(self, words: &str) -> Output {
+        Self::nothing_ran(self.run(crate::probe!(print "it ran")).fails_as_ocirt(words))
+    }
+
+    #[track_caller]
+    fn nothing_ran(output: Output) -> Output {
         assert!(!output.stdout.contains("it ran"), "refused, but it ran");
         host::assert_nothing_left();
         output

@@ -163,7 +163,7 @@ mod tests {
         for text in
             junk.into_iter().chain(["root:root", " 1", "1 ", "1:2:3", "1.0", "1e3", "18446744073709551616", "１"])
         {
-            assert!(user(text).is_err(), "{text:?}");
+            assert!(user(text).is_err_and(|error| error.ends_with("is not a numeric id")), "{text:?}");
         }
     }
 }

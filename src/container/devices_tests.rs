@@ -140,7 +140,8 @@ fn bound_nodes_are_the_hosts_and_must_be_what_they_should() {
         fs::create_dir(other.join("dev")).unwrap();
         symlink("/target", other.join("dev/null")).unwrap();
         let null = only(json!({ "path": "/dev/null", "type": "c", "major": 1, "minor": 3 }), Nodes::Bound);
-        assert!(null.apply(&other.root()).is_err());
+        let error = null.apply(&other.root()).unwrap_err().to_string();
+        assert!(error.contains("/dev/null exists and is not c 1:3"), "{error}");
         assert!(!other.join("target").exists());
     });
 }

@@ -179,7 +179,14 @@ mod tests {
     #[test]
     fn no_name_leads_out_of_the_sysctls() {
         for key in ["net/../kernel/panic", "net..ipv4", "net//ipv4", "net.", "net/./x", "/net/ipv4", "net.ipv4.a\0b"] {
-            assert!(compiled(&[(key, "1")], OWN).is_err(), "{key:?}");
+            let error = format!("{:#}", compiled(&[(key, "1")], OWN).unwrap_err());
+            assert!(error.starts_with("linux.sysctl."), "{key:?}: {error}");
+            assert!(
+                ["not the name of a sysctl", "nul byte", "not in a separate kernel namespace"]
+                    .iter()
+                    .any(|words| error.contains(words)),
+                "{key:?}: {error}"
+            );
         }
     }
 

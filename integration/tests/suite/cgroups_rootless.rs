@@ -78,7 +78,9 @@ fn a_controller_that_is_not_delegated_is_named() {
     for directory in base.ancestors().take(2) {
         std::fs::write(directory.join("cgroup.subtree_control"), "-memory").expect("controllers");
     }
-    let output = one().set("linux.resources", json!({ "memory": { "limit": 64 << 20 } })).refused("");
+    let output = one()
+        .set("linux.resources", json!({ "memory": { "limit": 64 << 20 } }))
+        .refused_as_ocirt("linux.resources.memory");
     if kind() == "ocirt" {
         let words = "linux.resources.memory.limit: cgroup controller memory is not available";
         assert!(output.stderr.contains(words), "{}", output.stderr);

@@ -133,7 +133,7 @@ fn a_mount_point_with_the_separator_is_refused() {
     let source = bundle.host_dir("open");
     let bundle = bundle.mount("bind", text(&source), "/data]:x", &["bind"]);
     let container = counting(bundle);
-    let output = checkpoint(container.id(), &[]).fails("]:");
+    let output = checkpoint(container.id(), &[]).fails("/data]:x");
     assert!(output.stderr.contains("/data]:x"), "{}", output.stderr);
     assert_eq!(container.status(), "running");
     let before = count(&container.bundle);

@@ -53,7 +53,7 @@ fn the_console_socket_receives_the_terminal() {
     assert_eq!((&answer["tty"], &answer["controlling"]), (&json!([true, true, true]), &json!(true)));
     assert_eq!((&answer["name"], &answer["console"]), (&json!("/dev/pts/0"), &json!("char")));
     // runc says /dev/ptmx, crun the name of the other end; engines only log it.
-    assert!(name.starts_with("/dev/"), "{name:?}");
+    assert!(name.starts_with("/dev/"), "the terminal came as {name:?}");
 }
 
 fn the_console_has_its_size() {

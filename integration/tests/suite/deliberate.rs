@@ -11,7 +11,7 @@ fn a_false_answer() {
 }
 
 fn a_missing_refusal() {
-    Bundle::new().refused("");
+    Bundle::new().refused("permission denied");
 }
 
 fn a_left_process() {

@@ -71,7 +71,7 @@ fn the_program_does_not_run_before_start() {
 fn a_command_in_the_wrong_status_is_refused_by_name() {
     let container = sleeper();
     container.start().ok();
-    container.start().fails("start");
+    container.start().fails_as_ocirt("cannot start an already running container");
     container.delete().fails("not stopped");
     container.kill("KILL").ok();
     container.wait_for("stopped");
@@ -325,7 +325,7 @@ fn a_frozen_container_is_paused_and_can_be_deleted() {
     };
     std::fs::write(&file, frozen).expect("freezer");
     container.wait_for("paused");
-    container.delete().fails("");
+    container.delete().fails_as_ocirt("paused");
     call(["delete", "--force", container.id()]).ok();
     host::assert_nothing_left();
 }

@@ -120,7 +120,7 @@ fn ps_lists_the_processes() {
     let mut lines = table.lines();
     assert!(lines.next().is_some_and(|head| head.contains("PID") && head.contains("CMD")), "{table}");
     let rows: Vec<_> = lines.collect();
-    assert!(rows.len() == 2 && rows.iter().all(|row| row.contains("sleep")), "{table}");
+    assert!(rows.len() == 2 && rows.iter().all(|row| row.contains("sleep")), "the table is {table}");
 }
 
 fn ps_takes_arguments_for_ps() {

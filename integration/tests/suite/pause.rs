@@ -110,7 +110,7 @@ fn a_paused_container_can_be_killed() {
 fn a_paused_container_can_be_deleted_by_force() {
     let container = ticking();
     pause(&container).ok();
-    container.delete().fails("");
+    container.delete().fails_as_ocirt("paused");
     assert_eq!(container.status(), "paused");
     call(["delete", "--force", container.id()]).ok();
     host::assert_nothing_left();

@@ -131,7 +131,7 @@ fn refuse_each(rows: &[(&str, Value, &str)]) {
 }
 
 fn a_bad_mount_is_refused() {
-    Bundle::new().mount("tmpfs", "tmpfs", "", &[]).refused("");
+    Bundle::new().mount("tmpfs", "tmpfs", "", &[]).refused_as_ocirt("mounts[6].destination");
     Bundle::new().mount("tmpfs", "tmpfs", "/x", &["nosuchoption"]).refused("nosuchoption");
     Bundle::new().mount("bind", "/tmp", "/x", &["bind", "nosuchoption"]).refused("nosuchoption");
     let words = if kind() == "ocirt" { "/proc/net/dev: the kernel detaches a mount there" } else { "net/dev" };
@@ -158,7 +158,7 @@ fn intel_rdt_without_resctrl_is_refused() {
 fn broken_json_is_located() {
     let bundle = Bundle::new().write(probe!(print "it ran"));
     std::fs::write(bundle.dir.join("config.json"), "{\n  \"ociVersion\": \"1.0.2\",\n  nope\n}").expect("config.json");
-    let output = bundle.call("run").run().fails("");
+    let output = bundle.call("run").run().fails_as_ocirt("config.json");
     assert!(output.stderr.contains("line 3") && output.stderr.contains("column 3"), "{}", output.stderr);
     std::fs::write(bundle.dir.join("config.json"), "{\"ociVersion\": \"1.0.2\", \"process\": {\"args\": 7}}")
         .expect("config.json");
@@ -308,7 +308,7 @@ fn the_error_is_one_line_on_standard_error_and_one_in_the_log() {
     let time = errors[0]["time"].as_str().expect("time");
     assert!(time.len() >= 20 && time.as_bytes()[10] == b'T', "{time} is not RFC 3339");
     // It is appended to, since conmon and shims keep one file for several calls.
-    Call::new(["state", "absent"]).global(["--log", log_text, "--log-format=json"]).run().fails("");
+    Call::new(["state", "absent"]).global(["--log", log_text, "--log-format=json"]).run().fails("does not exist");
     assert_eq!(log_lines(&log).iter().filter(|line| line["level"] == "error").count(), 2);
 }
 

@@ -259,13 +259,13 @@ fn a_forged_filter_is_refused() {
     saved.is_sound();
 }
 
-/// CRIU waits for a process that has died under its hands.
+/// CRIU would wait for a process that dies under its hands: such a filter is refused before the process has it.
 fn a_filter_that_kills_the_restorer_ends_in_an_error() {
     ocirt();
     let saved = Saved::new(confined());
     let start = Instant::now();
     // SECCOMP_RET_KILL_PROCESS.
-    saved.refuses("", |images| set_filter(images, &[6, 0, 0, 0, 0, 0, 0, 0x80]));
+    saved.refuses("found another one first (1)", |images| set_filter(images, &[6, 0, 0, 0, 0, 0, 0, 0x80]));
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     saved.is_sound();
 }

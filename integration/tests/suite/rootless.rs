@@ -229,7 +229,7 @@ fn has_no_right_to_cgroups() {
 
 fn limits_without_a_right_to_cgroups_are_refused() {
     has_no_right_to_cgroups();
-    one().set("linux.resources", json!({ "pids": { "limit": 20 } })).refused("");
+    one().set("linux.resources", json!({ "pids": { "limit": 20 } })).refused_as_ocirt("linux.resources");
     one().set("linux.cgroupsPath", json!(format!("/{}", host::tag()))).refused("permission denied");
     if kind() == "ocirt" {
         let output =
@@ -314,12 +314,12 @@ fn devices_are_the_hosts_and_usable() {
 fn what_only_root_may_raise_is_refused() {
     let own: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").expect("score").trim().parse().expect("number");
     need(Need::OomScore, own > -1000);
-    one().set("process.oomScoreAdj", json!(own - 1)).refused("");
+    one().set("process.oomScoreAdj", json!(own - 1)).refused_as_ocirt("process.oomScoreAdj");
     let container = one().set("process.oomScoreAdj", json!(own + 1)).create(probe!(sleep 60));
     assert_eq!(container.proc_file("oom_score_adj").trim(), (own + 1).to_string());
     container.delete().ok();
     let limit = |hard: u64| json!([{ "type": "RLIMIT_NOFILE", "soft": 100, "hard": hard }]);
-    one().set("process.rlimits", limit(1 << 40)).refused("");
+    one().set("process.rlimits", limit(1 << 40)).refused_as_ocirt("process.rlimits");
     let answer = one().set("process.rlimits", limit(200)).run(probe!(rlimits)).ok().answer();
     assert_eq!(answer["RLIMIT_NOFILE"], json!([100, 200]));
 }

@@ -313,9 +313,9 @@ fn cve_2022_29162_capabilities_are_not_inheritable() {
 
 fn a_nul_byte_is_refused() {
     for field in ["process.cwd", "root.path"] {
-        Bundle::new().set(field, json!("/a\u{0}b")).refused("");
+        Bundle::new().set(field, json!("/a\u{0}b")).refused_as_ocirt(field);
     }
-    Bundle::new().mount("tmpfs", "tmpfs", "/mnt\u{0}", &[]).refused("");
+    Bundle::new().mount("tmpfs", "tmpfs", "/mnt\u{0}", &[]).refused_as_ocirt("mounts[");
     let output = Bundle::new().set("process.env", json!(["A=1\u{0}B=2"])).run(probe!(env));
     assert!(output.status == 1 || output.answer()["B"].is_null());
 }

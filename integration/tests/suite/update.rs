@@ -164,7 +164,7 @@ fn a_document_comes_from_a_file_or_standard_input() {
     }
     update(&container, &["-r", "/nosuch"]).fails("no such file or directory");
     std::fs::write(&path, "{").expect("document");
-    update(&container, &["-r", &name]).fails("");
+    update(&container, &["-r", &name]).fails_as_ocirt("line 1");
     assert_eq!(pids(), "33");
 }
 
@@ -340,7 +340,7 @@ fn nonsense_is_refused_by_flag_or_field() {
         ("--cpu-share=abc", "cpu-share"),
         ("--cpu-quota=1.5", "cpu-quota"),
         ("--pids-limit=abc", "pids-limit"),
-        ("--blkio-weight=70000", ""),
+        ("--blkio-weight=70000", "blockIO.weight"),
         ("--cpuset-cpus=x", "cpuset"),
         ("--l3-cache-schema=L3:0=f", "schema is not enabled"),
         ("--mem-bw-schema=MB:0=20", "schema is not enabled"),

@@ -297,7 +297,7 @@ fn time_offsets_are_set_in_it() {
     let outside = Command::new(host::probe()).arg("clocks").output().expect("probe").stdout;
     let outside: Value = serde_json::from_slice(&outside).expect("JSON");
     let difference = inside["boottime"].as_i64().expect("a number") - outside["boottime"].as_i64().expect("a number");
-    assert!((200_000 - 20..=200_000).contains(&difference), "{difference}");
+    assert!((200_000 - 20..=200_000).contains(&difference), "an offset of {difference} s");
 }
 
 /// The opener's part: the mappings that it works with are the namespace's.

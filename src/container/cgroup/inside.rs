@@ -190,11 +190,19 @@ mod tests {
     #[test]
     fn an_argument_that_means_nothing_is_an_error() {
         let v1 = paths(Layout::V1, &["cpu,cpuacct", "memory"]);
-        for arguments in
-            [&["a", "b"][..], &["a", "memory:b"], &[":a"], &["nope:a"], &["cpu:a", "cpuacct:b"], &["cpu,:a"]]
-        {
-            assert!(below(&v1, arguments).is_err(), "{arguments:?}");
+        let cases = [
+            (&["a", "b"][..], "must be the only one"),
+            (&["a", "memory:b"], "must be the only one"),
+            (&[":a"], "in no hierarchy of that controller"),
+            (&["nope:a"], "in no hierarchy of that controller"),
+            (&["cpu:a", "cpuacct:b"], "a second path in the hierarchy"),
+            (&["cpu,:a"], "in no hierarchy of that controller"),
+        ];
+        for (arguments, words) in cases {
+            let error = format!("{:#}", below(&v1, arguments).unwrap_err());
+            assert!(error.contains(words), "{arguments:?}: {error}");
         }
-        assert!(below(&paths(Layout::V2, &[""]), &["memory:a"]).is_err());
+        let error = format!("{:#}", below(&paths(Layout::V2, &[""]), &["memory:a"]).unwrap_err());
+        assert!(error.contains("in no hierarchy of that controller"), "{error}");
     }
 }

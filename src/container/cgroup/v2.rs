@@ -225,7 +225,8 @@ mod tests {
         assert_eq!(swap(Some(-1), None).as_deref(), Some("max"));
         assert_eq!(swap(Some(-1), Some(300)).as_deref(), Some("300"));
         assert_eq!(swap(Some(100), None), None);
-        assert!(swap_max(None, Some(300)).is_err());
-        assert!(swap_max(Some(300), Some(100)).is_err());
+        let error = |limit, swap| swap_max(limit, swap).unwrap_err().to_string();
+        assert!(error(None, Some(300)).contains("needs linux.resources.memory.limit"));
+        assert!(error(Some(300), Some(100)).ends_with("100 is below the limit of memory, 300"));
     }
 }

@@ -95,12 +95,13 @@ mod tests {
     fn values_are_runcs() {
         assert_eq!(CgroupsMode::parse("strict").unwrap() as i32, 5);
         assert_eq!(CgroupsMode::parse("").unwrap() as i32, 6);
-        assert!(CgroupsMode::parse("none").is_err());
+        assert!(CgroupsMode::parse("none").is_err_and(|error| error.to_string().contains("invalid value \"none\"")));
         assert_eq!(NetworkLock::parse("skip").unwrap() as i32, 3);
-        assert!(NetworkLock::parse("").is_err());
+        assert!(NetworkLock::parse("").is_err_and(|error| error.to_string().contains("invalid value \"\"")));
         assert_eq!(empty_namespaces(&["network".to_owned(), "network".to_owned()]).unwrap(), CLONE_NEWNET);
         assert_eq!(empty_namespaces(&[]).unwrap(), 0);
-        assert!(empty_namespaces(&["pid".to_owned()]).is_err());
+        let error = empty_namespaces(&["pid".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("--empty-ns: namespace pid"), "{error}");
     }
 
     #[test]
@@ -108,7 +109,8 @@ mod tests {
         assert_eq!(page_server("10.0.0.1:27").unwrap(), ("10.0.0.1".to_owned(), 27));
         assert_eq!(page_server("[::1]:9").unwrap(), ("::1".to_owned(), 9));
         for bad in ["", "host", "host:", ":9", "host:0", "host:70000", "host:x"] {
-            assert!(page_server(bad).is_err(), "{bad}");
+            let error = page_server(bad).unwrap_err().to_string();
+            assert_eq!(error, format!("--page-server: {bad:?} is not ADDRESS:PORT"));
         }
     }
 }

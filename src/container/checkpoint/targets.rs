@@ -253,9 +253,12 @@ mod tests {
         assert_eq!(of(Origin::Device("/dev/zero".to_owned())).unwrap().path, Path::new("/dev/zero"));
         assert_eq!(of(Origin::Cgroup("pids".to_owned())).unwrap().path, Path::new("/sys/fs/cgroup/pids/c1"));
         for forged in ["/etc", "/dev/sda", "/data"] {
-            assert!(of(Origin::Device(forged.to_owned())).is_err(), "{forged}");
+            let error = format!("{:#}", of(Origin::Device(forged.to_owned())).unwrap_err());
+            assert!(error.contains(forged), "{forged}: {error}");
         }
-        assert!(of(Origin::Mount("/etc".to_owned())).is_err() && of(Origin::Cgroup("cpu".to_owned())).is_err());
+        let error = |origin| format!("{:#}", of(origin).unwrap_err());
+        assert!(error(Origin::Mount("/etc".to_owned())).contains("no bind mount on /etc"));
+        assert!(error(Origin::Cgroup("cpu".to_owned())).contains("no hierarchy \"cpu\""));
     }
 
     #[test]

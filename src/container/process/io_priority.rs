@@ -54,7 +54,8 @@ mod tests {
     fn a_priority_beyond_seven_is_refused() {
         for priority in [8, -1, 65536] {
             let json = format!(r#"{{"class":"IOPRIO_CLASS_BE","priority":{priority}}}"#);
-            assert!(compiled(&json).is_err(), "{priority}");
+            let error = compiled(&json).unwrap_err().to_string();
+            assert_eq!(error, format!("process.ioPriority.priority: {priority} is not between 0 and 7"));
         }
     }
 

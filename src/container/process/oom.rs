@@ -63,7 +63,11 @@ mod tests {
             compile(Some(0)).expect("zero").map(|adj| adj.to_string()).as_deref(),
             Some("set oom score adjustment 0")
         );
-        assert!(compile(Some(1001)).is_err() && compile(Some(-1001)).is_err());
+        for value in [1001, -1001] {
+            let error = compile(Some(value)).unwrap_err().to_string();
+            assert_eq!(error, format!("process.oomScoreAdj: {value} is not between -1000 and 1000"));
+        }
+        assert!(compile(Some(1000)).is_ok() && compile(Some(-1000)).is_ok());
     }
 
     #[test]

@@ -184,7 +184,9 @@ mod tests {
 
     #[test]
     fn an_umask_beyond_the_permission_bits_is_refused() {
-        assert!(compile(&spec(r#"{"umask":512}"#), None).is_err());
+        let error = compile(&spec(r#"{"umask":512}"#), None).unwrap_err().to_string();
+        assert_eq!(error, "process.user.umask: 512 is over 511 (octal 777)");
+        assert!(compile(&spec(r#"{"umask":511}"#), None).is_ok());
     }
 
     #[test]

@@ -123,7 +123,10 @@ fn a_read_only_tmpfs_stays_writable_until_all_is_made() {
         let late = compiled.late.unwrap();
         assert_eq!(late.to_string(), "read-only mount /t");
         late.apply().unwrap();
-        assert!(fs::create_dir(dir.join("rootfs/t/other")).is_err());
+        assert_eq!(
+            fs::create_dir(dir.join("rootfs/t/other")).unwrap_err().kind(),
+            std::io::ErrorKind::ReadOnlyFilesystem
+        );
         assert!(mount_line(&dir.join("rootfs/t")).unwrap().contains(" ro,nosuid,"));
     });
 }
@@ -162,7 +165,10 @@ fn a_relative_source_is_the_bundles_and_a_file_is_bound_on_a_file_that_is_made()
         fs::write(dir.join("hosts"), "from the host").unwrap();
         apply(&dir, json!({ "destination": "/etc/hosts", "source": "hosts", "options": ["bind", "ro"] })).unwrap();
         assert_eq!(fs::read_to_string(dir.join("rootfs/etc/hosts")).unwrap(), "from the host");
-        assert!(fs::write(dir.join("rootfs/etc/hosts"), "from inside").is_err());
+        assert_eq!(
+            fs::write(dir.join("rootfs/etc/hosts"), "from inside").unwrap_err().kind(),
+            std::io::ErrorKind::ReadOnlyFilesystem
+        );
         assert!(fs::write(dir.join("hosts"), "host may").is_ok());
     });
 }
@@ -187,7 +193,10 @@ fn rro_reaches_submounts_and_ro_does_not() {
                 "destination": format!("/{name}"), "source": dir.join("rootfs/src"), "options": ["rbind", name]
             });
             apply(&dir, mount).unwrap();
-            assert!(fs::write(dir.join(&format!("rootfs/{name}/file")), "").is_err());
+            assert_eq!(
+                fs::write(dir.join(&format!("rootfs/{name}/file")), "").unwrap_err().kind(),
+                std::io::ErrorKind::ReadOnlyFilesystem
+            );
             assert_eq!(fs::write(dir.join(&format!("rootfs/{name}/sub/file")), "").is_ok(), sub_is_writable);
         }
     });

@@ -87,7 +87,7 @@ fn after_pivot_root_the_rootfs_is_all_there_is() {
         assert_eq!(fs::read_to_string("/proc/thread-self/mountinfo").unwrap().lines().count(), 2);
         assert!(mount_line(Path::new("/")).unwrap().contains(" rw,relatime - "));
         ReadonlyRoot.apply(&root).unwrap();
-        assert!(fs::write("/new", "").is_err());
+        assert_eq!(fs::write("/new", "").unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
         RootPropagation::apply(&Propagation::compile(Some("shared")).unwrap().1.unwrap(), &root).unwrap();
         assert!(mount_line(Path::new("/")).unwrap().contains(" shared:"));
     });
@@ -139,7 +139,10 @@ fn masked_files_read_as_empty_and_masked_directories_are_empty() {
         assert_eq!(fs::read("/link").unwrap(), b"");
         for dir in ["/dir", "/dir2"] {
             assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
-            assert!(fs::write(Path::new(dir).join("new"), "").is_err());
+            assert_eq!(
+                fs::write(Path::new(dir).join("new"), "").unwrap_err().kind(),
+                std::io::ErrorKind::ReadOnlyFilesystem
+            );
         }
     });
     assert_eq!(fs::read(host.join("secret")).unwrap(), b"42");
@@ -175,7 +178,9 @@ fn read_only_paths_are_read_only_and_keep_their_other_flags() {
         for path in ReadonlyPath::compile(&paths).unwrap() {
             path.apply(&root).unwrap();
         }
-        assert!(fs::write("/dir/sub/x", "").is_err() && fs::write("/secret", "").is_err());
+        for path in ["/dir/sub/x", "/secret"] {
+            assert_eq!(fs::write(path, "").unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{path}");
+        }
         fs::write("/dir/x", "").unwrap();
         assert!(mount_line(Path::new("/dir/sub")).unwrap().contains(" ro,nosuid,noexec,"));
         assert_eq!(fs::read("/secret").unwrap(), b"42");
@@ -256,7 +261,10 @@ fn cgroup_v1_shows_one_directory_for_each_hierarchy() {
             assert!(line.contains(" ro,nosuid,nodev,noexec,relatime ") && line.ends_with("name=systemd"), "{line}");
             assert!(inside.join("memory/memory.limit_in_bytes").exists());
             assert_eq!(fs::read_link(inside.join("memory-link")).unwrap(), Path::new("memory"));
-            assert!(fs::create_dir(inside.join("memory/ocirt-test")).is_err());
+            assert_eq!(
+                fs::create_dir(inside.join("memory/ocirt-test")).unwrap_err().kind(),
+                std::io::ErrorKind::ReadOnlyFilesystem
+            );
         });
     }
 }
@@ -291,7 +299,10 @@ fn cgroup_v2_without_a_cgroup_namespace_is_the_containers_own_directory() {
         let names: Vec<_> =
             fs::read_dir(rootfs.join("sys/fs/cgroup")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["cgroup.procs"]);
-        assert!(fs::write(rootfs.join("sys/fs/cgroup/cgroup.procs"), "0").is_err());
+        assert_eq!(
+            fs::write(rootfs.join("sys/fs/cgroup/cgroup.procs"), "0").unwrap_err().kind(),
+            std::io::ErrorKind::ReadOnlyFilesystem
+        );
     });
 }
 

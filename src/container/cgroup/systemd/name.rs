@@ -145,6 +145,7 @@ mod tests {
             assert!(error.starts_with("linux.cgroupsPath: ") && !error.contains('\n'), "{error}");
         }
         let long = format!("system.slice:a:{}", "x".repeat(250));
-        assert!(name(Some(&long)).is_err());
+        let error = format!("{:#}", name(Some(&long)).expect_err("too long"));
+        assert!(error.starts_with("linux.cgroupsPath: "), "{error}");
     }
 }
