@@ -14,6 +14,7 @@ pub mod agent;
 pub mod bundle;
 pub mod criu;
 pub mod evidence;
+pub mod expected;
 #[path = "../../tests/fixtures/mod.rs"]
 pub mod fixtures;
 pub mod flaky;

@@ -1,14 +1,13 @@
 //! What became of the tests: each verdict sorted under what was expected of this runtime, printed and counted.
 //!
-//! `expected/<runtime>.txt` names the tests in which a runtime differs, with a reason each; a listed test that passes is a
-//! failure of the suite, unless the reason starts with `sometimes: `. The module `deliberate` must fail, or the harness
-//! could not.
+//! [`crate::expected`] lists the tests in which a runtime differs; a listed test that passes, or that fails with another
+//! message, is a failure of the suite. The module `deliberate` must fail, or the harness could not.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::expected::{self, Differences};
 use crate::flaky::{self, Flaky};
 use crate::needs;
 
@@ -23,11 +22,14 @@ pub enum Verdict {
 
 /// The tests so far.
 pub struct Report {
-    expected: BTreeMap<String, String>,
+    expected: Differences,
     /// What this machine is declared to have.
     declared: Vec<String>,
     flaky: Vec<Flaky<'static>>,
-    passed: usize,
+    /// All that passed, but the false claims.
+    passed: Vec<String>,
+    /// The false claims that failed, as they must.
+    refuted: usize,
     differs: usize,
     skipped: Vec<(String, String)>,
     /// What failed, to be run once more: name and output.
@@ -39,13 +41,13 @@ pub struct Report {
 impl Report {
     /// An error is one of the checked-in lists or of `OCIRT_HAS`.
     pub fn new(kind: &str) -> Result<Self, String> {
-        Ok(Self::with(expected(kind), needs::declared()?, flaky::listed()?))
+        Ok(Self::with(expected::of(kind)?, needs::declared()?, flaky::listed()?))
     }
 
-    fn with(expected: BTreeMap<String, String>, declared: Vec<String>, flaky: Vec<Flaky<'static>>) -> Self {
-        let (passed, differs) = (0, 0);
-        let (skipped, again, surprises, seen_flaky) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { expected, declared, flaky, passed, differs, skipped, again, surprises, seen_flaky }
+    fn with(expected: Differences, declared: Vec<String>, flaky: Vec<Flaky<'static>>) -> Self {
+        let (refuted, differs) = (0, 0);
+        let (passed, skipped, again, surprises, seen_flaky) = Default::default();
+        Self { expected, declared, flaky, passed, refuted, differs, skipped, again, surprises, seen_flaky }
     }
 
     /// Sorts a verdict under what was expected, and prints its line.
@@ -54,16 +56,13 @@ impl Report {
         let deliberate = name.starts_with("deliberate::");
         match verdict {
             Verdict::Passed if deliberate => self.surprise(name, "a false claim passed: the harness cannot fail"),
-            Verdict::Failed(_) if deliberate => self.passed += 1,
-            // A race, or a difference that only some releases or cgroup versions show.
-            Verdict::Passed if expected.as_ref().is_some_and(|why| why.starts_with("sometimes: ")) => self.passed += 1,
-            Verdict::Passed if expected.is_some() => self.surprise(name, "an expected failure passed"),
-            Verdict::Passed => self.passed += 1,
+            Verdict::Failed(_) if deliberate => self.refuted += 1,
+            Verdict::Passed if expected.as_ref().is_some_and(|known| !known.may_pass()) => {
+                self.surprise(name, "an expected failure passed");
+            }
+            Verdict::Passed => self.passed.push(name.to_owned()),
             Verdict::Failed(output) => match expected {
-                Some(why) => {
-                    println!("differs {name}: {why}");
-                    self.differs += 1;
-                }
+                Some(known) => self.differ(name, &known, &output),
                 None => {
                     print_failure("FAILED ", name, &output);
                     self.again.push((name.to_owned(), output));
@@ -71,6 +70,16 @@ impl Report {
             },
             Verdict::Skipped(word) => self.skip(name, word),
         }
+    }
+
+    /// A known failure, which is one of its message's, too.
+    fn differ(&mut self, name: &str, known: &expected::Difference, output: &str) {
+        if !known.is_told_by(output) {
+            let message = expected::message(output);
+            return self.surprise(name, &format!("differs, but not as the list says: {message}\n{output}"));
+        }
+        println!("differs {name}: {}", known.reason);
+        self.differs += 1;
     }
 
     fn skip(&mut self, name: &str, word: String) {
@@ -93,7 +102,7 @@ impl Report {
     pub fn add_again(&mut self, name: &str, verdict: Verdict) {
         let Some(index) = self.again.iter().position(|(failed, _)| failed == name) else { return };
         let (name, output) = self.again.swap_remove(index);
-        let first_line = output.lines().next().unwrap_or_default().to_owned();
+        let first_line = expected::message(&output);
         if verdict != Verdict::Passed {
             return self.surprises.push((name, first_line));
         }
@@ -101,7 +110,7 @@ impl Report {
         match self.flaky.iter().find(|entry| entry.name == name) {
             Some(entry) => {
                 println!("        known since {}: {}", entry.since, entry.reason);
-                self.passed += 1;
+                self.passed.push(name.clone());
             }
             None => {
                 let words = format!("flaky, and not in integration/flaky.txt; it failed with: {first_line}");
@@ -120,11 +129,8 @@ impl Report {
     pub fn host(&mut self, differences: &[(&str, String)]) {
         for (what, line) in differences {
             let name = format!("host::{what}");
-            match self.expected.get(&name) {
-                Some(why) => {
-                    println!("differs {name}: {why}");
-                    self.differs += 1;
-                }
+            match self.expected.get(&name).cloned() {
+                Some(known) => self.differ(&name, &known, line),
                 None => self.surprise(&name, line),
             }
         }
@@ -133,6 +139,12 @@ impl Report {
     /// Whether nothing was a surprise.
     pub fn is_good(&self) -> bool {
         self.surprises.is_empty() && self.again.is_empty()
+    }
+
+    /// "passed NAME" and "skipped NAME WORD", for scripts/evidence.
+    pub fn results(&self) -> String {
+        let passed = self.passed.iter().map(|name| format!("passed {name}\n"));
+        passed.chain(self.skipped.iter().map(|(name, word)| format!("skipped {name} {word}\n"))).collect()
     }
 
     /// The last lines: what this machine lacks, what was flaky, the counts, what failed.
@@ -144,7 +156,7 @@ impl Report {
         self.seen_flaky.iter().for_each(|name| println!("flaky: {name}"));
         println!(
             "{kind}: {} passed, {} differ as documented, {} skipped, {} FAILED, {:.1} s",
-            self.passed,
+            self.passed.len() + self.refuted,
             self.differs,
             self.skipped.len(),
             self.surprises.len(),
@@ -161,15 +173,6 @@ fn print_failure(what: &str, name: &str, output: &str) {
     println!("{what} {name}\n        {}", output.trim_end().replace('\n', "\n        "));
 }
 
-/// `name → reason` of expected/<kind>.txt; lines are `name: reason`, `#` starts a comment.
-fn expected(kind: &str) -> BTreeMap<String, String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("expected").join(format!("{kind}.txt"));
-    // No list: a runtime without known differences.
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.split_once(": ")).map(|(name, why)| (name.to_owned(), why.to_owned())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,7 +180,8 @@ mod tests {
     const NAME: &str = "a::b";
 
     fn report(expected: Option<&str>, declared: &[&str], flaky: &[&'static str]) -> Report {
-        let expected = expected.map(|why| (NAME.to_owned(), why.to_owned())).into_iter().collect();
+        let list = expected.map(|why| format!("{NAME}: {why}\n    not so\n")).unwrap_or_default();
+        let expected = expected::parse(&list).unwrap();
         let entry = |name| Flaky { name, since: "2026-11-30", owner: "x", reason: "x" };
         let declared = declared.iter().map(|word| (*word).to_owned()).collect();
         Report::with(expected, declared, flaky.iter().copied().map(entry).collect())
@@ -190,13 +194,15 @@ mod tests {
     }
 
     fn failed() -> Verdict {
-        Verdict::Failed("no".into())
+        Verdict::Failed("panicked at x.rs:1:1:\nit is not so".into())
     }
 
     #[test]
     fn a_surprise_in_either_direction_fails_the_suite() {
         assert!(!is_good(NAME, failed(), None));
         assert!(is_good(NAME, failed(), Some("why")));
+        assert!(!is_good(NAME, Verdict::Failed("another message".into()), Some("why")));
+        assert!(!is_good(NAME, Verdict::Failed("another message".into()), Some("sometimes: why")));
         assert!(!is_good(NAME, Verdict::Passed, Some("why")));
         assert!(is_good(NAME, Verdict::Passed, Some("sometimes: why")));
         assert!(!is_good("deliberate::b", Verdict::Passed, None));
@@ -210,6 +216,11 @@ mod tests {
             report.add(NAME, Verdict::Skipped(word.into()));
             report.is_good()
         };
+        let mut report = report(None, &[], &[]);
+        report.add(NAME, Verdict::Skipped("strace".into()));
+        report.add("c::d", Verdict::Passed);
+        report.add("deliberate::e", failed());
+        assert_eq!(report.results(), "passed c::d\nskipped a::b strace\n");
         assert!(skipped("strace", &[]));
         assert!(skipped("strace", &["criu"]));
         assert!(!skipped("strace", &["criu", "strace"]));
