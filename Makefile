@@ -40,7 +40,7 @@ test: ## unit, integration and conformance tests, and a summary; needs root, and
 	@scripts/test unit integration conformance
 
 unit: ## the tests beside the code, and those of the layers
-	$(CARGO) test --locked --workspace --exclude ocirt-integration $(ARGS)
+	scripts/unit $(ARGS)
 
 integration: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## black-box tests of RUNTIME
 	RUNTIME='$(RUNTIME)' $(CARGO) test --locked --package ocirt-integration --test suite -- $(ARGS)

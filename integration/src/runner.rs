@@ -1,6 +1,6 @@
 //! Runs the tests: one process each, several at once, and what fails once more, alone. [`crate::report`] sorts the verdicts.
 //!
-//! `OCIRT_KEEP=1` keeps the directories of the tests: bundles, outputs of calls, traces.
+//! `OCIRT_KEEP=1` keeps the directories of the tests: bundles, outputs of calls, traces. `OCIRT_RESULTS` is a file for what ran.
 
 use crate::report::{Report, Verdict};
 use crate::selection::Selection;
@@ -112,6 +112,9 @@ impl Suite {
         }
         report.host(&before.differences(&Snapshot::take(&self.name)));
         self.leave(&report);
+        if let Some(path) = std::env::var_os("OCIRT_RESULTS") {
+            std::fs::write(&path, report.results()).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
         Ok(report.finish(&self.kind, started.elapsed()))
     }
 
