@@ -1,5 +1,5 @@
-//! The types that protobuf itself brings: `google/protobuf/{any,empty,timestamp}.proto`. They are here, and not those of the
-//! crate prost-types, since these three are all that is needed.
+//! The types that protobuf itself brings: `google/protobuf/{any,empty,timestamp}.proto`. They are here, and not those
+//! of the crate prost-types, since these three are all that is needed.
 
 use prost::{Message, Name};
 

@@ -1,5 +1,5 @@
-//! Metrics of cgroup v1: containerd/cgroups, cgroup1/stats/metrics.proto. Consumers know them from those of v2 by their type.
-//! A counter that the kernel does not have is 0. What v1 has no cgroup for (network, tasks by state) is left out.
+//! Metrics of cgroup v1: containerd/cgroups, cgroup1/stats/metrics.proto. Consumers know them from those of v2 by their
+//! type. A counter that the kernel does not have is 0. What v1 has no cgroup for (network, tasks by state) is left out.
 
 use prost::Message;
 

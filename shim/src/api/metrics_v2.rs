@@ -1,5 +1,5 @@
-//! Metrics of cgroup v2: containerd/cgroups, cgroup2/stats/metrics.proto. "max" is 2⁶⁴-1; a file that is missing is 0. The
-//! network's counters (field 9) are left out: no shim sets them.
+//! Metrics of cgroup v2: containerd/cgroups, cgroup2/stats/metrics.proto. "max" is 2⁶⁴-1; a file that is missing is 0.
+//! The network's counters (field 9) are left out: no shim sets them.
 
 use prost::Message;
 

@@ -1,6 +1,6 @@
-//! containerd's messages, written out by hand with the numbers of its proto files (containerd/containerd, api/), so that
-//! neither protoc nor a build script is needed. Names are the proto files'. Fields that this shim neither sets nor reads are
-//! left out; a decoder skips them.
+//! containerd's messages, written out by hand with the numbers of its proto files (containerd/containerd, api/), so
+//! that neither protoc nor a build script is needed. Names are the proto files'. Fields that this shim neither sets nor
+//! reads are left out; a decoder skips them.
 
 pub mod bootstrap;
 pub mod events;
@@ -8,6 +8,7 @@ pub mod events;
 mod fuzz;
 #[cfg(test)]
 mod golden;
+pub mod id;
 pub mod info;
 pub mod known;
 pub mod metrics_v1;

@@ -1,5 +1,5 @@
-//! Options of the runtime: api/types/runc/options/oci.proto and api/types/runtimeoptions/v1/api.proto. What they mean is in
-//! [`crate::call::options`].
+//! Options of the runtime: api/types/runc/options/oci.proto and api/types/runtimeoptions/v1/api.proto. What they mean
+//! is in [`crate::call::options`].
 
 use prost::Message;
 
@@ -7,7 +7,8 @@ use super::known::names;
 
 names!("containerd.runc.v1": Options, CheckpointOptions, ProcessDetails);
 
-/// `containerd.runc.v1.Options`. The fields 12 and 13 (an address of a sandbox's tasks, containerd 1.7 and 2.0) are ignored.
+/// `containerd.runc.v1.Options`. The fields 12 and 13 (an address of a sandbox's tasks, containerd 1.7 and 2.0) are
+/// ignored.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Options {
     #[prost(bool, tag = "1")]

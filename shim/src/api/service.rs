@@ -11,15 +11,15 @@ use super::task::{
 use crate::wire::elements;
 use crate::wire::status::{Code, Status};
 
-/// The names of the task service. Up to containerd 1.7 only the first is called; on a connection of containerd 2 it may be
-/// either.
+/// The names of the task service. Up to containerd 1.7 only the first is called; on a connection of containerd 2 it may
+/// be either.
 pub const SERVICES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
 
 /// A request of the task service.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Request {
     State(ProcessRequest),
-    Create(CreateTaskRequest),
+    Create(Box<CreateTaskRequest>),
     Start(ProcessRequest),
     Delete(ProcessRequest),
     Pids(ContainerRequest),
@@ -45,7 +45,7 @@ impl Request {
         }
         Ok(match method {
             "State" => Self::State(read(payload)?),
-            "Create" => Self::Create(read_create(payload)?),
+            "Create" => Self::Create(Box::new(read_create(payload)?)),
             "Start" => Self::Start(read(payload)?),
             "Delete" => Self::Delete(read(payload)?),
             "Pids" => Self::Pids(read(payload)?),

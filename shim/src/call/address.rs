@@ -13,8 +13,8 @@ pub const DIRECTORY: &str = "/run/containerd/s";
 /// The longest path that containerd takes: `sun_path` (unix(7)) less what it keeps for itself.
 const LONGEST: usize = 106;
 
-/// The socket of a group: DIRECTORY/SHA-256 of "ADDRESS/NAMESPACE/GROUP". `address` is that of containerd's own socket, so
-/// that two of them do not meet.
+/// The socket of a group: DIRECTORY/SHA-256 of "ADDRESS/NAMESPACE/GROUP". `address` is that of containerd's own socket,
+/// so that two of them do not meet.
 pub fn socket(directory: Option<&str>, address: &str, namespace: &str, group: &str) -> Result<String, Refused> {
     let directory = directory.unwrap_or(DIRECTORY);
     if !directory.starts_with('/') {
@@ -38,7 +38,8 @@ pub fn url(socket: &str) -> String {
     format!("unix://{socket}")
 }
 
-/// Go's `path.Clean`: no empty parts, no `.`, and `..` takes away what is before it. Of texts only: links are not asked.
+/// Go's `path.Clean`: no empty parts, no `.`, and `..` takes away what is before it. Of texts only: links are not
+/// asked.
 fn clean(path: &str) -> String {
     let is_rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();

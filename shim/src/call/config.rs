@@ -1,4 +1,5 @@
-//! What a shim needs of a bundle's config.json. Everything else is skipped as it is read, and is the runtime's to judge.
+//! What a shim needs of a bundle's config.json. Everything else is skipped as it is read, and is the runtime's to
+//! judge.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +52,8 @@ impl Config {
         }
     }
 
-    /// The containers that one shim serves have the same group; it is the id of the pod's sandbox, or the container's own.
+    /// The containers that one shim serves have the same group; it is the id of the pod's sandbox, or the container's
+    /// own.
     pub fn group<'a>(&'a self, id: &'a str) -> &'a str {
         let annotations = self.annotations.as_ref();
         GROUPS
@@ -133,7 +135,8 @@ mod tests {
 
     #[test]
     fn the_owner_is_the_containers_root_on_the_host() {
-        let text = r#"{"linux":{"uidMappings":[{"containerID":5,"hostID":1,"size":1},{"containerID":0,"hostID":1000,"size":9}],
+        let text = r#"{"linux":{
+            "uidMappings":[{"containerID":5,"hostID":1,"size":1},{"containerID":0,"hostID":1000,"size":9}],
             "gidMappings":[{"containerID":0,"hostID":2000,"size":9}]}}"#;
         assert_eq!(parse(text).owner(), Some((1000, 2000)));
         assert_eq!(parse("{}").owner(), None);

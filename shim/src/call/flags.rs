@@ -1,7 +1,8 @@
-//! The command line, in the syntax of Go's package flag: one dash or two, `-x value` or `-x=value`, `--` ends the flags, and
-//! so does the first word that is none. That word is the action.
+//! The command line, in the syntax of Go's package flag: one dash or two, `-x value` or `-x=value`, `--` ends the
+//! flags, and so does the first word that is none. That word is the action.
 
 use super::{Refused, refuse};
+use crate::api::id;
 
 /// What the command line asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,14 +28,11 @@ pub struct Caller {
     pub debug: bool,
 }
 
-/// Flags that have a value, and are known. The last three concern ways of Go's shim that ours does not have: its daemon's
-/// own command line, and `containerd publish`, which no shim has called since 1.3.
+/// Flags that have a value, and are known. The last three concern ways of Go's shim that ours does not have: its
+/// daemon's own command line, and `containerd publish`, which no shim has called since 1.3.
 const WITH_VALUE: [&str; 7] = ["namespace", "id", "address", "bundle", "publish-binary", "socket", "debug-socket"];
 
 const ACTIONS: [&str; 2] = ["start", "delete"];
-
-/// The longest id; containerd's own limit is 76.
-const LONGEST: usize = 128;
 
 /// Reads the arguments behind the program's name. Unknown flags are skipped, since a later containerd may have more.
 pub fn parse<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Call, Refused> {
@@ -99,26 +97,10 @@ impl Caller {
     }
 
     fn checked(self) -> Result<Self, Refused> {
-        name("namespace", &self.namespace)?;
-        name("id", &self.id)?;
+        id::check("namespace", &self.namespace).map_err(Refused)?;
+        id::check("id", &self.id).map_err(Refused)?;
         Ok(self)
     }
-}
-
-/// Checks what becomes part of paths. containerd has checked it too (package identifiers); it is cheap here, and a path
-/// that leaves its directory would be root's.
-pub fn name(what: &str, text: &str) -> Result<(), Refused> {
-    if text.is_empty() {
-        refuse!("{what}: empty");
-    }
-    if text.len() > LONGEST {
-        refuse!("{what}: {} characters: more than {LONGEST}", text.len());
-    }
-    let is_usual = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
-    if !text.chars().all(is_usual) || text.chars().all(|c| c == '.') {
-        refuse!("{what} {text:?}: not of letters, digits, '.', '_', '-' and '+'");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

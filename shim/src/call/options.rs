@@ -52,7 +52,8 @@ pub struct Settings {
     pub no_new_keyring: bool,
     /// The cgroup that the shim itself joins.
     pub shim_cgroup: Option<PathBuf>,
-    /// The owner of the pipes that are a container's stdio: so that a process that is not root can open /dev/stdout anew.
+    /// The owner of the pipes that are a container's stdio: so that a process that is not root can open /dev/stdout
+    /// anew.
     pub io_owner: (u32, u32),
     pub criu_image_path: Option<PathBuf>,
     pub criu_work_path: Option<PathBuf>,
@@ -83,8 +84,8 @@ pub fn read(any: Option<&Any>) -> Result<Given, Refused> {
     }
 }
 
-/// Reads options as TOML. An unknown key is an error that names it: a misspelt `SystemdCgroup` would else be a container in
-/// the wrong cgroup.
+/// Reads options as TOML. An unknown key is an error that names it: a misspelt `SystemdCgroup` would else be a
+/// container in the wrong cgroup.
 pub fn parse(text: &str) -> Result<Wanted, Refused> {
     match toml::from_str(text) {
         Ok(wanted) => Ok(wanted),
@@ -112,8 +113,8 @@ impl Wanted {
         }
     }
 
-    /// What is done for a container of `namespace` with this configuration. Where nothing says so, systemd makes the cgroup
-    /// if its path has systemd's form, and the pipes belong to the container's root.
+    /// What is done for a container of `namespace` with this configuration. Where nothing says so, systemd makes the
+    /// cgroup if its path has systemd's form, and the pipes belong to the container's root.
     pub fn settle(self, namespace: &str, config: &Config) -> Settings {
         let root = if self.root.is_empty() { ROOT } else { &self.root };
         let (uid, gid) = config.owner().unwrap_or_default();
@@ -158,7 +159,8 @@ mod tests {
         assert_eq!((settings.binary, settings.systemd_cgroup, settings.io_owner), (None, false, (0, 0)));
         assert!(here(None, SYSTEMD).systemd_cgroup);
         assert!(here(Some(&Any::default()), SYSTEMD).systemd_cgroup, "an empty message is none");
-        let mapped = r#"{"linux":{"uidMappings":[{"containerID":0,"hostID":5,"size":1}],"gidMappings":[{"containerID":0,"hostID":6,"size":1}]}}"#;
+        let mapped = r#"{"linux":{"uidMappings":[{"containerID":0,"hostID":5,"size":1}],
+            "gidMappings":[{"containerID":0,"hostID":6,"size":1}]}}"#;
         assert_eq!(here(None, mapped).io_owner, (5, 6));
     }
 

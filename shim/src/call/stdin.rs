@@ -1,5 +1,5 @@
-//! What containerd writes to the standard input of `start` and `-info`: the runtime's options as an `Any`, nothing, or from
-//! 2.3 on BootstrapParams, which have them among their extensions.
+//! What containerd writes to the standard input of `start` and `-info`: the runtime's options as an `Any`, nothing, or
+//! from 2.3 on BootstrapParams, which have them among their extensions.
 
 use prost::{Message, Name};
 

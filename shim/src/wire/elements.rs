@@ -1,11 +1,11 @@
-//! How many fields a message has, without decoding it. An empty element of a list takes two bytes on the wire and a hundred
-//! in memory: a frame of 4 MiB would become 200 MB. So lists are counted before they are decoded.
+//! How many fields a message has, without decoding it. An empty element of a list takes two bytes on the wire and a
+//! hundred in memory: a frame of 4 MiB would become 200 MB. So lists are counted before they are decoded.
 
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-/// The most fields that a message may have, those of its nested lists included. A root filesystem is one or two mounts; an
-/// overlay of 500 layers has them in one option.
+/// The most fields that a message may have, those of its nested lists included. A root filesystem is one or two mounts;
+/// an overlay of 500 layers has them in one option.
 pub const LIMIT: usize = 4096;
 
 /// Counts the fields of a message, and those of its submessages with the number `nested` (0: none has it).

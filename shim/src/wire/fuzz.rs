@@ -1,5 +1,5 @@
-//! Frames and messages that are mutated, cut and made up, in pieces of any size: nothing panics, nothing is held beyond the
-//! limit, and what is refused gets exactly one whole answer.
+//! Frames and messages that are mutated, cut and made up, in pieces of any size: nothing panics, nothing is held beyond
+//! the limit, and what is refused gets exactly one whole answer.
 
 use super::client::{Call, Client};
 use super::frame::{self, Decoder, Kind, Received};
