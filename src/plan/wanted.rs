@@ -55,7 +55,7 @@ impl Wanted {
             rootfs: plan.rootfs.clone(),
             read_only_root: spec.root().as_ref().and_then(|root| root.readonly()) == Some(true),
             shared_root: matches!(propagation, Some("shared" | "rshared")),
-            mounts: spec.mounts().iter().flatten().filter_map(|entry| mount(entry, directory)).collect(),
+            mounts: spec.mounts().iter().flatten().map(|entry| mount(entry, directory)).collect(),
             masked: paths(linux.masked_paths()),
             read_only: paths(linux.readonly_paths()),
         })
@@ -91,19 +91,16 @@ fn namespaces(linux: &oci_spec::runtime::Linux) -> BTreeMap<String, Namespace> {
     KINDS.into_iter().map(|kind| (kind.to_string(), place(kind))).collect()
 }
 
-/// None for an entry that makes no mount: a symlink that is copied.
-fn mount(entry: &Mount, directory: &Path) -> Option<verify::Mount> {
+fn mount(entry: &Mount, directory: &Path) -> verify::Mount {
     let options = entry.options().as_deref().unwrap_or_default();
     let has = |name: &str| options.iter().any(|option| option == name);
     let kind = entry.typ().as_deref().unwrap_or_default();
     let kind = if has("remount") {
         MountKind::Remount
     } else if has("bind") || has("rbind") || kind == "bind" {
-        let source = directory.join(entry.source().as_ref()?);
-        if has("copy-symlink") && fs::symlink_metadata(&source).is_ok_and(|found| found.is_symlink()) {
-            return None;
-        }
-        MountKind::Bind(source)
+        let source = directory.join(entry.source().as_deref().unwrap_or(Path::new("")));
+        let is_link = || fs::symlink_metadata(&source).is_ok_and(|found| found.is_symlink());
+        if has("copy-symlink") && is_link() { MountKind::Link } else { MountKind::Bind(source) }
     } else if matches!(kind, "cgroup" | "cgroup2") {
         MountKind::Cgroup
     } else {
@@ -115,7 +112,7 @@ fn mount(entry: &Mount, directory: &Path) -> Option<verify::Mount> {
     });
     let restrictions = restrictions.map(|(name, ..)| (*name).to_owned()).collect();
     let propagation = options.iter().rev().find_map(|option| propagation(option));
-    Some(verify::Mount { destination: entry.destination().clone(), kind, restrictions, propagation })
+    verify::Mount { destination: entry.destination().clone(), kind, restrictions, propagation }
 }
 
 fn propagation(option: &str) -> Option<Propagation> {

@@ -101,6 +101,8 @@ pub enum MountKind {
     Filesystem(String),
     /// No mount, but other flags for the one that is there.
     Remount,
+    /// No mount, but a copy of a symlink.
+    Link,
 }
 
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]

@@ -149,6 +149,9 @@ impl Look<'_> {
     }
 
     fn mount(&mut self, field: &str, mount: &Mount) -> Result<()> {
+        if mount.kind == MountKind::Link {
+            return Ok(());
+        }
         let place = self.place(&mount.destination)?;
         if mount.kind == MountKind::Remount {
             let line = self.line(place.and_then(|place| place.index)).cloned();
@@ -167,7 +170,7 @@ impl Look<'_> {
             }
             MountKind::Cgroup => self.cgroup(&line, index),
             MountKind::Filesystem(kind) => self.filesystem(&line, kind),
-            MountKind::Remount => None,
+            MountKind::Remount | MountKind::Link => None,
         };
         if let Some(wanted) = problem {
             self.differ(field, format!("{wanted} on {}", mount.destination.display()), line.to_string());
