@@ -5,7 +5,7 @@
 
 mod fixtures;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -309,7 +309,7 @@ fn a_checkpoints_files_are_read_or_refused() {
         let restored = Restored {
             root: Path::new("/root"),
             outside: &Outside::default(),
-            annotations: &HashMap::new(),
+            configuration: None,
             sources: &BTreeMap::new(),
             descriptors: &descriptors,
         };

@@ -15,11 +15,14 @@ use super::state::Status;
 use super::{Host, Id, Refusal, delete};
 use crate::container::checkpoint::flags::Flags;
 use crate::container::checkpoint::image::{self, Point};
+use crate::container::checkpoint::outside::Outside;
 use crate::container::checkpoint::request::{self, DumpFlags, Dumped};
 use crate::container::checkpoint::rpc::{Features, Notify, Request};
-use crate::container::checkpoint::{descriptors, mounts};
+use crate::container::checkpoint::{descriptors, mounts, paths, targets};
 use crate::error::field;
-use crate::sys::{ids, proc_self, process};
+use crate::sys::namespace;
+use crate::sys::path::RootFd;
+use crate::sys::{file, ids, proc_self, process};
 
 /// How long the processes of a saved container may take to disappear, in milliseconds.
 const END_WITHIN: u32 = 10_000;
@@ -46,7 +49,7 @@ pub fn checkpoint(host: &Host, id: &Id, options: &CheckpointOptions) -> Result<(
     let status = options
         .status_fd
         .map(|fd| proc_self::take_writable(fd).with_context(|| format!("--status-fd: descriptor {fd}")));
-    let mut job = Job { found: &found, options, status: status.transpose()?, points: Vec::new() };
+    let mut job = Job { found: &found, options, status: status.transpose()?, points: Vec::new(), images: None };
     program.require(Features {
         mem_track: (options.dump.pre_dump || options.dump.parent_path.is_some()).then_some(true),
         lazy_pages: options.flags.lazy_pages.then_some(true),
@@ -70,6 +73,7 @@ struct Job<'a> {
     options: &'a CheckpointOptions,
     status: Option<OwnedFd>,
     points: Vec<Point>,
+    images: Option<OwnedFd>,
 }
 
 impl Job<'_> {
@@ -90,6 +94,7 @@ impl Job<'_> {
             standard = descriptors::of(self.pid()?)?;
             image::save(files.images(), &self.points, &standard)?;
         }
+        self.images = Some(files.images().try_clone_to_owned().context("--image-path")?);
         let dumped = Dumped {
             pid: self.pid()?,
             rootfs: &state.rootfs,
@@ -114,7 +119,7 @@ impl Job<'_> {
             // points between our look and that could have exchanged the names of two mounts.
             Some("post-dump") if !self.options.dump.pre_dump => {
                 ensure!(self.look()? == self.points, "the container's mounts changed meanwhile");
-                Ok(())
+                self.check_restorable()
             }
             Some("status-ready") => match self.status.take() {
                 Some(status) => proc_self::write_whole(status.as_fd(), b"\0").context("--status-fd"),
@@ -122,6 +127,19 @@ impl Job<'_> {
             },
             _ => Ok(()),
         }
+    }
+
+    /// Refuses what `restore` would refuse, as long as the container is there.
+    fn check_restorable(&self) -> Result<()> {
+        let Some(images) = &self.images else { return Ok(()) };
+        let is_writable = |external: Option<&str>| {
+            // Its root is as CRIU says: these images are not forged.
+            external.is_none_or(|name| targets::is_writable(name, &self.points, &self.found.state.outside))
+        };
+        let deleted = paths::check(images.as_fd(), &self.points, &is_writable)?;
+        let root = CString::new(format!("/proc/{}/root", self.pid()?))?;
+        let root = RootFd::new(file::open_path(&root).context("container root")?);
+        deleted.iter().try_for_each(|file| file.check(&root))
     }
 
     /// CRIU has ended the processes; the rest goes as in `delete`.
@@ -135,10 +153,10 @@ impl Job<'_> {
 }
 
 /// The namespaces that CRIU is given, in the order of [`request::inherited`].
-pub fn open_namespaces(outside: &crate::container::checkpoint::outside::Outside) -> Result<Vec<OwnedFd>> {
+pub fn open_namespaces(outside: &Outside) -> Result<Vec<OwnedFd>> {
     let open = |(kind, _, path): (&str, &str, &Path)| {
         let name = CString::new(path.as_os_str().as_bytes())?;
-        crate::sys::namespace::open(&name).with_context(|| field!("linux.namespaces"; "{kind}: {}", path.display()))
+        namespace::open(&name).with_context(|| field!("linux.namespaces"; "{kind}: {}", path.display()))
     };
     request::inherited(outside).map(open).collect()
 }

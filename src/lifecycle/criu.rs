@@ -1,8 +1,9 @@
 //! CRIU as a child of the runtime: `criu swrk`, which serves one request on a socket and notifies us on the way.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
@@ -18,6 +19,9 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// More than any message that CRIU sends.
 const LARGEST: usize = 64 * 1024;
+
+/// What is asked of it is in the request, and nothing of it in a file that somebody has left on the host.
+const NO_DEFAULT_CONFIG: &CStr = c"--no-default-config";
 
 /// How long criu may be silent before somebody looks what it does, in milliseconds.
 const IDLE: u32 = 2000;
@@ -77,8 +81,17 @@ impl Program {
         }
     }
 
+    /// The file itself, past all links.
+    pub fn file(&self) -> Result<PathBuf> {
+        let path = Path::new(OsStr::from_bytes(self.path.to_bytes()));
+        std::fs::canonicalize(path).with_context(|| path.display().to_string())
+    }
+
     /// Refuses a criu, or a kernel, that lacks what is asked for.
     pub fn require(&self, wanted: Features) -> Result<()> {
+        if wanted == Features::default() {
+            return Ok(());
+        }
         let request = Request { features: Some(wanted), ..Request::new(Call::FeatureCheck) };
         let response = self.start()?.ask(&request, |_, _| Ok(()), || Ok(())).context("feature check")?;
         let have = response.features.unwrap_or_default();
@@ -96,39 +109,39 @@ impl Program {
 
     /// Starts criu with our standard descriptors. At a dump it ends by itself, and lets the container go first.
     pub fn start(&self) -> Result<Worker> {
-        self.launch(None, &[], |_| Ok(()))
+        self.launch(&self.path, None, &[], |_| Ok(()))
     }
 
-    /// Starts a criu that restores, in `place` and with what `passed` holds; `begin` does with its pid what must be done
+    /// Starts a criu that restores, in `place` and with what `passed` holds; its program is `file` where we are now. `begin` does with its pid what must be done
     /// before it is in its last namespace. It ends with us: what it had made so far cannot be ended as long as criu traces
     /// it.
     pub fn start_in(
         &self,
+        file: &Path,
         place: &Place,
         passed: &[BorrowedFd],
         begin: impl FnOnce(i32) -> Result<()>,
     ) -> Result<Worker> {
-        self.launch(Some(place), passed, begin)
+        self.launch(&CString::new(file.as_os_str().as_bytes())?, Some(place), passed, begin)
     }
 
     fn launch(
         &self,
+        file: &CStr,
         place: Option<&Place>,
         passed: &[BorrowedFd],
         begin: impl FnOnce(i32) -> Result<()>,
     ) -> Result<Worker> {
         let (ours, theirs) = socket::pair()?;
         let (started, starting) = socket::pair()?;
-        let arguments = Strings::new([c"criu", c"swrk", c"3"].map(CString::from).into(), 0);
-        let environment = std::env::vars_os().filter_map(|(name, value)| variable(&name, value.into_vec()));
-        let environment = Strings::new(environment.collect(), 0);
+        let (arguments, environment) = strings();
         let mut descriptors = vec![theirs.as_fd()];
         descriptors.extend(passed);
         match process::clone_process(0, place.and_then(|place| place.join.clone_into())).context("criu")? {
             Cloned::Child => {
                 let fault = match place.map_or(Ok(()), |place| place.enter(starting.as_fd())) {
                     Err(fault) => fault,
-                    Ok(()) => Fault::from(process::exec_with(&self.path, &arguments, &environment, &descriptors)),
+                    Ok(()) => Fault::from(process::exec_with(file, &arguments, &environment, &descriptors)),
                 };
                 let mut text = Text::default();
                 let _ = core::fmt::write(&mut text, format_args!("{fault}"));
@@ -177,9 +190,18 @@ impl Place {
     }
 }
 
+/// Its command line and environment.
+fn strings() -> (Strings, Strings) {
+    let arguments = [c"criu", NO_DEFAULT_CONFIG, c"swrk", c"3"].map(CString::from);
+    let environment = std::env::vars_os().filter_map(|(name, value)| variable(&name, value.into_vec()));
+    (Strings::new(arguments.into(), 0), Strings::new(environment.collect(), 0))
+}
+
 fn variable(name: &OsStr, value: Vec<u8>) -> Option<CString> {
-    // The service manager's: a program that reports to it would report the wrong thing.
-    (name != "NOTIFY_SOCKET").then(|| CString::new([name.as_bytes(), b"=", &value].concat()).ok())?
+    // The first is the service manager's: a program that reports to it would report the wrong thing. The second has CRIU
+    // read another configuration than that of the request.
+    (name != "NOTIFY_SOCKET" && name != "CRIU_CONFIG_FILE")
+        .then(|| CString::new([name.as_bytes(), b"=", &value].concat()).ok())?
 }
 
 impl Worker {

@@ -13,12 +13,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::trusted;
+use crate::container::checkpoint::entries;
 use crate::container::checkpoint::flags::Flags;
 use crate::container::checkpoint::log;
 use crate::container::checkpoint::request::Directories;
+use crate::container::checkpoint::root::Root;
 use crate::sys::file::{self, Stat, kind};
 use crate::sys::path::open_itself_at;
 use crate::sys::{Errno, ids};
+
+/// Whether an image of an earlier checkpoint could be taken for one of the next, which may have none of its name.
+fn is_old(name: &str) -> bool {
+    let numbered = ["core-", "ids-", "mountpoints-", "ghost-file-"];
+    ["remap-fpath.img", "apparmor.img"].contains(&name) || numbered.iter().any(|kind| name.starts_with(kind))
+}
 
 /// Where the images go when no flag says so, below the working directory: runc's name.
 const DEFAULT_IMAGES: &str = "checkpoint";
@@ -66,6 +74,9 @@ impl Files {
         let files = Self::open(flags)?;
         files.remove(&OF_CHECKPOINT)?;
         files.check(Use::Write)?;
+        for name in entries::names(files.images())?.iter().filter(|name| is_old(name)) {
+            files.images.remove(&CString::new(name.as_str())?).with_context(|| format!("--image-path: {name}"))?;
+        }
         if let Some(parent) = parent {
             let check = || -> Result<()> {
                 let path = CString::new(parent.as_os_str().as_bytes())?;
@@ -85,8 +96,22 @@ impl Files {
         Ok(files)
     }
 
-    /// The same once more, for a mount namespace that the caller has gone to.
-    pub fn open(flags: &Flags) -> Result<Self> {
+    /// The same once more, in a mount namespace that the caller has gone to, below the root directory that comes to be
+    /// there: CRIU mounts things below its working directory, which must be one of its namespace's for that.
+    pub fn show(flags: &Flags, root: &Root) -> Result<Self> {
+        let mut files = Self::open(flags)?;
+        let show = |directory: &Directory| root.directory(&directory.path, directory.fd.as_fd());
+        for parent in parents(files.images.fd.as_fd()).context("--image-path")? {
+            show(&Directory::of(parent)?).context("--image-path: parent")?;
+        }
+        files.images.fd = show(&files.images).context("--image-path")?;
+        if let Some(work) = &mut files.work {
+            work.fd = show(work).context("--work-path")?;
+        }
+        Ok(files)
+    }
+
+    fn open(flags: &Flags) -> Result<Self> {
         let path = images(flags);
         let images = Directory::open(&path).with_context(|| format!("--image-path {}", path.display()))?;
         let work = flags.work_path.as_deref().map(|path| {
@@ -153,9 +178,13 @@ impl Directory {
         ensure!(stat.kind() != kind::SYMLINK, "is a symlink");
         ensure!(stat.is_directory(), "not a directory");
         check_owner(fd.as_fd())?;
+        Self::of(file::directory_at(fd.as_fd(), c".")?)
+    }
+
+    fn of(fd: OwnedFd) -> Result<Self> {
         let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let path = std::fs::read_link(&link).context(link)?;
-        Ok(Self { fd: file::directory_at(fd.as_fd(), c".")?, path })
+        Ok(Self { fd, path })
     }
 
     /// Removes the name, whatever it is, and not what it leads to.
@@ -209,15 +238,19 @@ fn check_entry(directory: BorrowedFd, name: &CStr, purpose: Use) -> Result<()> {
 
 /// The images that these are the difference to are as trustworthy.
 fn check_parents(images: BorrowedFd) -> Result<()> {
-    let mut above: Option<OwnedFd> = None;
+    let check = |parent: &OwnedFd| check_owner(parent.as_fd()).and_then(|()| check_entries(parent.as_fd(), Use::Read));
+    parents(images)?.iter().try_for_each(check).context("parent")
+}
+
+/// The directories of the images that these are the difference to, from one to the next.
+fn parents(images: BorrowedFd) -> Result<Vec<OwnedFd>> {
+    let mut found: Vec<OwnedFd> = Vec::new();
     for _ in 0..MOST_PARENTS {
-        let directory = above.as_ref().map_or(images, AsFd::as_fd);
-        let parent = match file::directory_at(directory, PARENT) {
-            Err(error) if error.errno == Errno::ENOENT => return Ok(()),
-            parent => parent.context("parent")?,
-        };
-        check_owner(parent.as_fd()).and_then(|()| check_entries(parent.as_fd(), Use::Read)).context("parent")?;
-        above = Some(parent);
+        let directory = found.last().map_or(images, AsFd::as_fd);
+        match file::directory_at(directory, PARENT) {
+            Err(error) if error.errno == Errno::ENOENT => return Ok(found),
+            parent => found.push(parent.context("parent")?),
+        }
     }
     bail!("parent: images upon images without end")
 }

@@ -5,6 +5,7 @@
 
 mod agent;
 mod announce;
+mod away;
 mod checkpoint;
 mod copier;
 mod create;

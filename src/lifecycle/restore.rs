@@ -2,17 +2,16 @@
 //! `create` does; CRIU does what init does there.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
 use super::announce;
+use super::away::{self, Away};
 use super::checkpoint::{borrowed, open_namespaces};
 use super::create::{self, CreateOptions};
-use super::criu::{self, Place, Program};
+use super::criu::{self, Place, Program, Worker};
 use super::directory::{Directory, Reserved};
 use super::identity::Identity;
 use super::images::Files;
@@ -21,22 +20,21 @@ use super::launch::run_runtime_hooks;
 use super::run::RunOptions;
 use super::state::{Phase, State};
 use super::{Host, Id, delete, foreground};
+use crate::container::checkpoint::deleted::Deleted;
 use crate::container::checkpoint::flags::Flags;
 use crate::container::checkpoint::image::{self, Point};
 use crate::container::checkpoint::outside::Outside;
 use crate::container::checkpoint::request::{self, RestoreFlags, Restored};
-use crate::container::checkpoint::rpc::{Features, Notify};
+use crate::container::checkpoint::root::{self, Root};
+use crate::container::checkpoint::rpc::{Features, Notify, Request};
 use crate::container::checkpoint::targets::Source;
 use crate::container::checkpoint::{ids, paths, targets};
 use crate::container::verify::Wanted;
 use crate::container::{bundle, cgroup};
 use crate::error::field;
 use crate::plan::{Gate, Plan, Saved};
-use crate::sys::mount::{self, Depth, Sharing};
-use crate::sys::namespace::{self, Kind, Kinds};
-use crate::sys::path::RootFd;
 use crate::sys::process::{self, Child};
-use crate::sys::{file, ids as user, signal, socket};
+use crate::sys::{ids as user, signal, socket};
 
 const NO_FREEZER: &str = "a container without a cgroup that freezes cannot be restored: nothing could keep its processes \
                           from running before they are looked at";
@@ -116,6 +114,23 @@ struct Made {
     plan: Plan,
     outside: Outside,
     wanted: Wanted,
+    deleted: Vec<Deleted>,
+}
+
+/// A CRIU that waits for its request.
+struct Started {
+    worker: Worker,
+    root: root::Made,
+    files: Files,
+    request: Request,
+}
+
+/// What CRIU begins with.
+struct Prepared {
+    root: root::Made,
+    files: Files,
+    /// The paths of external mounts' sources, by their names.
+    staged: BTreeMap<String, PathBuf>,
 }
 
 impl Made {
@@ -138,8 +153,12 @@ impl Made {
         wanted.check_restorable()?;
         let directory = Directory::reserve(&host.root, id)?;
         ids::check(files.images(), |kind| wanted.is_private(kind))?;
-        paths::check(files.images(), points)?;
         let mut state = create::first_state(id, bundle, &plan)?;
+        let is_writable = |external: Option<&str>| match external {
+            Some(name) => targets::is_writable(name, points, &state.outside),
+            None => !wanted.read_only_root && !targets::is_read_only(&plan.rootfs),
+        };
+        let deleted = paths::check(files.images(), points, &is_writable)?;
         // Nobody starts it any more.
         state.start_steps.clear();
         request::check(&state.outside)?;
@@ -149,47 +168,85 @@ impl Made {
         state.cgroup = cgroup.paths().clone();
         ensure!(state.cgroup.has_freezer(), field!("linux.cgroupsPath"; "{NO_FREEZER}"));
         let outside = state.outside.clone();
-        Ok(Self { init: None, cgroup, directory, state, plan, outside, wanted })
+        Ok(Self { init: None, cgroup, directory, state, plan, outside, wanted, deleted })
     }
 
     fn restore(&mut self, job: &Job, console: Option<OwnedFd>) -> Result<()> {
-        let sources = self.sources(job.points)?;
-        let namespaces = open_namespaces(&self.outside)?;
-        let root = std::fs::canonicalize(&self.plan.rootfs).context(field!("root.path"))?;
-        let place = Place { join: self.cgroup.join()?, cgroup_namespace: self.wanted.has_new("cgroup") };
-        // CRIU's namespace, not ours: hooks and files are the host's.
-        let away = Away::go(&root)?;
-        away.prepare(&root, job.points, &sources)?;
-        let staged = targets::stage(&self.directory.path(), job.points, &sources).context(field!("mounts"))?;
-        // CRIU mounts things below its working directory: that must be one of its namespace's.
-        let files = Files::open(&job.options.flags)?;
-        targets::hide_cgroups(&self.directory.path(), files.images()).context("--image-path: cgroup.img")?;
-        let worker = job.program.start_in(&place, &borrowed(&namespaces), |pid| {
-            away.back()?;
-            // A unit of systemd begins with CRIU, as the other cgroups do.
-            self.cgroup.start(&self.plan.cgroup, Some(pid))
-        })?;
-        self.cgroup.hand_over(&self.plan.cgroup)?;
+        let Started { worker, root, files, request } = &self.start(job)?;
         let mut inspection = Inspection::new(self.wanted.clone(), self.state.cgroup.clone(), worker.pid())?;
-        let restored = Restored {
-            root: &root,
-            outside: &self.outside,
-            annotations: &self.state.annotations,
-            sources: &staged,
-            descriptors: job.descriptors,
-        };
-        let request = request::restore(&job.options.flags, &job.options.restore, files.directories(), &restored)?;
         let (mut progress, paths) = (Progress::default(), self.state.cgroup.clone());
+        let mut first = None;
         let answer = worker.ask(
-            &request,
-            |notify, fds| self.notified(notify, fds, console.as_ref(), &mut inspection, worker.pid()),
-            || progress.look(&worker, &paths),
+            request,
+            |notify, fds| {
+                match notify.script.as_deref() {
+                    Some("setup-namespaces") => first = notify.pid,
+                    // All mounts are there, and nothing has been made in them.
+                    Some("post-setup-namespaces") => {
+                        let init = first.context("criu tells no pid")?;
+                        away::follow_no_links(*root, init).context("criu's mounts")?;
+                    }
+                    _ => {}
+                }
+                self.notified(notify, fds, console.as_ref(), &mut inspection, worker.pid())
+            },
+            || progress.look(worker, &paths),
         );
         if let Err(error) = answer.and_then(|_| worker.finish()) {
             return Err(criu::explain(error, || files.log_words(request::RESTORE_LOG)));
         }
         let init = self.init.as_ref().context("criu restored no process")?;
         inspection.release(init.child.pid)
+    }
+
+    fn start(&mut self, job: &Job) -> Result<Started> {
+        let sources = self.sources(job.points)?;
+        let namespaces = open_namespaces(&self.outside)?;
+        let place = Place { join: self.cgroup.join()?, cgroup_namespace: self.wanted.has_new("cgroup") };
+        let configuration = request::configuration(&self.state.annotations);
+        let program = job.program.file()?;
+        // CRIU's namespace, not ours: hooks and files are the host's.
+        let away = Away::go()?;
+        let prepared = self.prepare(job, &away, &sources, &program, configuration.as_deref())?;
+        let Prepared { root, files, staged } = prepared;
+        let worker = job.program.start_in(&program, &place, &borrowed(&namespaces), |pid| {
+            away.back()?;
+            // A unit of systemd begins with CRIU, as the other cgroups do.
+            self.cgroup.start(&self.plan.cgroup, Some(pid))
+        })?;
+        self.cgroup.hand_over(&self.plan.cgroup)?;
+        let restored = Restored {
+            root: Path::new(Root::ROOTFS),
+            outside: &self.outside,
+            configuration: configuration.as_ref().map(|_| Path::new(Root::CONFIGURATION)),
+            sources: &staged,
+            descriptors: job.descriptors,
+        };
+        let request = request::restore(&job.options.flags, &job.options.restore, files.directories(), &restored)?;
+        Ok(Started { worker, root, files, request })
+    }
+
+    /// Makes the root directory that CRIU has, and is in it then.
+    fn prepare(
+        &self,
+        job: &Job,
+        away: &Away,
+        sources: &BTreeMap<String, Source>,
+        program: &Path,
+        configuration: Option<&Path>,
+    ) -> Result<Prepared> {
+        let rootfs = std::fs::canonicalize(&self.plan.rootfs).context(field!("root.path"))?;
+        away.prepare(&rootfs, job.points, sources, &self.deleted)?;
+        let root = Root::begin(&self.directory.path(), program).context("criu's root directory")?;
+        let files = Files::show(&job.options.flags, &root)?;
+        root.rootfs(&rootfs).context(field!("root.path"))?;
+        if let Some(path) = configuration {
+            root.configuration(path).with_context(|| format!("configuration of criu {}", path.display()))?;
+        }
+        let (place, path) = root.sources()?;
+        let staged = targets::stage(place.as_fd(), &path, job.points, sources).context(field!("mounts"))?;
+        targets::hide_cgroups(root.own()?.as_fd(), files.images()).context("--image-path: cgroup.img")?;
+        Ok(Prepared { root: root.finish().context("criu's root directory")?, files, staged })
     }
 
     /// What of the host all external mounts show, by their names.
@@ -253,51 +310,5 @@ impl Made {
         }
         cgroup.keep();
         Ok((init, directory, state))
-    }
-}
-
-/// While this lives, the runtime is in a mount namespace that nobody else sees, in which the rootfs is a mount point and
-/// everything that CRIU mounts on is there. Whatever happens to the runtime, nothing of it stays.
-struct Away {
-    own: OwnedFd,
-    directory: OwnedFd,
-}
-
-impl Away {
-    fn go(root: &Path) -> Result<Self> {
-        let away = Self { own: namespace::open(c"/proc/self/ns/mnt")?, directory: file::open_path(c".")? };
-        namespace::unshare(Kinds::NONE.with(Kind::Mount)).context("mount namespace of criu")?;
-        let top = file::open_directory(c"/")?;
-        mount::set_sharing(top.as_fd(), Sharing::Slave, Depth::Tree)?;
-        bind_to_itself(root)?;
-        Ok(away)
-    }
-
-    /// The mounts that show whether all mount points are there go again before CRIU comes.
-    fn prepare(&self, root: &Path, points: &[Point], sources: &BTreeMap<String, Source>) -> Result<()> {
-        let path = CString::new(root.as_os_str().as_bytes())?;
-        targets::prepare(&RootFd::new(file::open_directory(&path)?), points, sources)?;
-        mount::detach(&path)?;
-        bind_to_itself(root)
-    }
-
-    fn back(self) -> Result<()> {
-        // The guard does it; only here somebody can be told.
-        namespace::join(self.own.as_fd(), Kind::Mount).context("mount namespace of the runtime")
-    }
-}
-
-fn bind_to_itself(root: &Path) -> Result<()> {
-    let path = CString::new(root.as_os_str().as_bytes())?;
-    let (tree, target) = (mount::copy_path(&path, Depth::Tree)?, file::open_directory(&path)?);
-    mount::attach(tree.as_fd(), target.as_fd()).context(field!("root.path"))
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        // The right that let us leave is still ours. setns(2) moves the working directory, to where all relative paths of
-        // the command line would be looked for.
-        let _ = namespace::join(self.own.as_fd(), Kind::Mount);
-        let _ = file::enter(self.directory.as_fd());
     }
 }

@@ -97,6 +97,7 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "sleep" => process::sleep(at(0)),
         "tick" => process::tick(at(0)),
         "count" => process::count(at(0)),
+        "hold" => process::hold(at(0), at(1)),
         "waitfor" => files::wait_for(at(0)),
         "sigwait" => process::sigwait(),
         "raise" => process::raise(at(0)),

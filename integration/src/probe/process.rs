@@ -398,6 +398,25 @@ pub fn hook(arguments: &[&str]) -> Answer {
 /// Writes the numbers from 1 into the file `path`, the last one only, one every 10 ms, for ever; with nothing open but
 /// the container's own files.
 pub fn count(path: &str) -> Answer {
+    count_with(path, || Ok(String::new()))
+}
+
+/// As [`count`] in the file `out`, with what is in the file `path` behind each number: that is open all the time, and
+/// written if it is not there.
+pub fn hold(path: &str, out: &str) -> Answer {
+    if !std::path::Path::new(path).exists() {
+        std::fs::write(path, "held")?;
+    }
+    let writable = std::fs::File::options().read(true).write(true).open(path);
+    let file = writable.or_else(|_| std::fs::File::open(path))?;
+    count_with(out, || {
+        let mut text = [0; 64];
+        let length = std::os::unix::fs::FileExt::read_at(&file, &mut text, 0)?;
+        Ok(format!(" {}", String::from_utf8_lossy(&text[..length])))
+    })
+}
+
+fn count_with(path: &str, text: impl Fn() -> Result<String, std::io::Error>) -> Answer {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::FileExt;
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
@@ -408,7 +427,7 @@ pub fn count(path: &str) -> Answer {
     drop(null);
     let file = std::fs::File::create(path)?;
     for number in 1u32.. {
-        file.write_all_at(format!("{number:010}").as_bytes(), 0)?;
+        file.write_all_at(format!("{number:010}{}", text()?).as_bytes(), 0)?;
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(json!("ok"))

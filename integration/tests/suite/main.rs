@@ -61,9 +61,11 @@ mod process;
 mod ps;
 mod refusals;
 mod resources;
+mod restore_deleted;
 mod restore_directories;
 mod restore_forged;
 mod restore_paths;
+mod restore_root;
 mod rootfs;
 mod rootless;
 mod scale;
@@ -134,9 +136,11 @@ fn main() -> std::process::ExitCode {
         ps::TESTS,
         no_cgroup::TESTS,
         resources::TESTS,
+        restore_deleted::TESTS,
         restore_directories::TESTS,
         restore_forged::TESTS,
         restore_paths::TESTS,
+        restore_root::TESTS,
         update::TESTS,
         systemd::TESTS,
         systemd_trouble::TESTS,

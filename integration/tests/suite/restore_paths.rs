@@ -4,6 +4,7 @@ use crate::restore_forged::{Saved, confined, one_more};
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::criu::{images, required};
 use ocirt_integration::forge::{self, Entry, edit, edit_all};
+use ocirt_integration::host;
 use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::tests;
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ tests![
     forged_mounts_are_refused_before_criu,
     a_filesystem_of_the_hosts_is_refused,
     a_mount_whose_options_name_the_host_is_refused,
-    files_that_were_deleted_are_refused,
+    forged_deleted_files_are_refused,
     a_file_outside_of_its_mount_is_refused,
     an_id_that_is_zero_is_as_absent,
 ];
@@ -82,7 +83,11 @@ fn a_filesystem_of_the_hosts_is_refused() {
 
 fn a_mount_whose_options_name_the_host_is_refused() {
     ocirt();
-    let saved = Saved::new(Bundle::new());
+    // An entry that makes no mount is counted all the same.
+    let link = host::place().join("link");
+    std::os::unix::fs::symlink("/nowhere", &link).expect("link");
+    let link = link.to_str().expect("UTF-8");
+    let saved = Saved::new(Bundle::new().mount("bind", link, "/copied", &["bind", "copy-symlink"]));
     let path = saved.container.bundle.dir.join("config.json");
     let text = fs::read_to_string(&path).expect("config.json");
     for kind in ["overlay", "ext4", "fuse", "nfs", "devtmpfs"] {
@@ -98,15 +103,26 @@ fn a_mount_whose_options_name_the_host_is_refused() {
     saved.is_sound();
 }
 
-fn files_that_were_deleted_are_refused() {
+/// A ghost is made anew with its mode, field 3, and removed again; kind 1 of field 3 has a file be one.
+fn forged_deleted_files_are_refused() {
     ocirt();
     let saved = Saved::new(confined());
-    let words = "files that were deleted while they were open cannot be restored";
-    for name in ["remap-fpath.img", "ghost-file-1.img"] {
-        refused_before_criu(&saved, &format!("--image-path: {name}: {words}"), |images| {
-            // Two numbers, and an entry: field 1 is 1, field 2 is 1.
-            let image = [&[0; 8][..], &4_u32.to_le_bytes(), &[8, 1, 16, 1]].concat();
-            fs::write(images.join(name), image).expect("image");
+    let image = |entry: &[u8]| [&[0; 8][..], &(entry.len() as u32).to_le_bytes(), entry].concat();
+    let mode = |mode: u16| [8, 0, 16, 0, 24, mode as u8 | 0x80, (mode >> 7) as u8 | 0x80, (mode >> 14) as u8];
+    for (bits, words) in [
+        (0o020_666, "a deleted file of mode 20666 cannot be restored"),
+        (0o060_666, "a deleted file of mode 60666 cannot be restored"),
+        (0o120_777, "a deleted file of mode 120777 cannot be restored"),
+        (0o102_755, "a deleted set-user-ID or set-group-ID file cannot be restored"),
+        (0o104_755, "a deleted set-user-ID or set-group-ID file cannot be restored"),
+    ] {
+        refused_before_criu(&saved, &format!("--image-path: ghost-file-1.img: {words}"), |images| {
+            fs::write(images.join("ghost-file-1.img"), image(&mode(bits))).expect("image");
+        });
+    }
+    for entry in [&[8, 77, 16, 1, 24, 1][..], &[8, 77, 16, 1]] {
+        refused_before_criu(&saved, "--image-path: remap-fpath.img: file 77 is not known", |images| {
+            fs::write(images.join("remap-fpath.img"), image(entry)).expect("image");
         });
     }
     saved.is_sound();

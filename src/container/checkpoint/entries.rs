@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use prost::Message;
 
 use crate::sys::regular;
@@ -27,19 +27,37 @@ pub fn names(images: BorrowedFd) -> Result<Vec<String>> {
 pub fn of<T: Message + Default>(images: BorrowedFd, name: &str) -> Result<Vec<T>> {
     let read = || {
         let (bytes, _) = regular::read(images, &CString::new(name)?, LIMIT)?;
-        // That one has only the second number.
-        let head = if name == "inventory.img" { 4 } else { 8 };
-        parse(bytes.get(head..).unwrap_or_default())
+        parse(body(name, &bytes))
     };
     read().with_context(|| format!("--image-path: {name}"))
+}
+
+/// The first entry of an image; what comes behind it may be something else.
+pub fn first<T: Message + Default>(images: BorrowedFd, name: &str) -> Result<T> {
+    let read = || -> Result<T> {
+        let (bytes, _) = regular::read(images, &CString::new(name)?, LIMIT)?;
+        Ok(T::decode(split(body(name, &bytes))?.0)?)
+    };
+    read().with_context(|| format!("--image-path: {name}"))
+}
+
+fn body<'b>(name: &str, bytes: &'b [u8]) -> &'b [u8] {
+    // That one has only the second number.
+    let head = if name == "inventory.img" { 4 } else { 8 };
+    bytes.get(head..).unwrap_or_default()
+}
+
+/// An entry, and the rest.
+fn split(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
+    ensure!(!bytes.is_empty(), "no entry");
+    let (length, rest) = bytes.split_first_chunk::<4>().context("ends within an entry")?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize).context("ends within an entry")
 }
 
 fn parse<T: Message + Default>(mut bytes: &[u8]) -> Result<Vec<T>> {
     let mut entries = Vec::new();
     while !bytes.is_empty() {
-        let (length, rest) = bytes.split_first_chunk::<4>().context("ends within an entry")?;
-        let (entry, rest) =
-            rest.split_at_checked(u32::from_le_bytes(*length) as usize).context("ends within an entry")?;
+        let (entry, rest) = split(bytes)?;
         entries.push(T::decode(entry)?);
         bytes = rest;
     }

@@ -7,10 +7,10 @@
 
 use std::os::fd::BorrowedFd;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use prost::Message;
 
-use super::entries::{self, names};
+use super::entries::{first, names};
 use crate::error::field;
 
 /// CRIU's CRTOOLS_IMAGES_V1_1, since CRIU 2.0.
@@ -88,12 +88,6 @@ pub fn check(images: BorrowedFd, is_private: impl Fn(&str) -> bool) -> Result<()
         }
     }
     Ok(())
-}
-
-/// The first entry of an image.
-fn first<T: Message + Default>(images: BorrowedFd, name: &str) -> Result<T> {
-    let entry = entries::of(images, name)?.into_iter().next();
-    entry.context("no entry").with_context(|| format!("--image-path: {name}"))
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@
 //! the name stands for. The names are numbers; which mount is which entry of config.json is decided by what the mount
 //! shows, not by where it lies, since the container's symlinks decide that (CVE-2026-119101).
 
+pub mod deleted;
 pub mod descriptors;
-mod entries;
+pub mod entries;
 pub mod flags;
 pub mod ids;
 pub mod image;
@@ -15,5 +16,6 @@ pub mod mounts;
 pub mod outside;
 pub mod paths;
 pub mod request;
+pub mod root;
 pub mod rpc;
 pub mod targets;

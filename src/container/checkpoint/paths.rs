@@ -1,13 +1,14 @@
-//! What CRIU's images say of mounts and files, before it acts on them: as root, in a copy of the host's mount namespace,
-//! it mounts, makes and removes what they name. What a look at the restored processes finds comes too late for that.
+//! What CRIU's images say of mounts and files, before it acts on them: as root, it mounts, makes and removes what they
+//! name. What a look at the restored processes finds comes too late for that.
 //!
-//! Field numbers of images/mnt.proto, images/fdinfo.proto and images/regfile.proto.
+//! Field numbers of images/mnt.proto, images/fdinfo.proto, images/regfile.proto and images/apparmor.proto.
 
 use std::os::fd::BorrowedFd;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use prost::Message;
 
+use super::deleted::{self, Deleted};
 use super::entries::{names, of};
 use super::image::Point;
 
@@ -17,23 +18,31 @@ const KINDS: [u32; 7] = [1, 2, 5, 6, 12, 14, 23];
 
 /// `mnt_entry`.
 #[derive(Clone, PartialEq, Message)]
-struct Mount {
+pub(super) struct Mount {
     #[prost(uint32, tag = "1")]
-    kind: u32,
+    pub kind: u32,
     #[prost(uint32, tag = "2")]
-    id: u32,
+    pub id: u32,
+    #[prost(uint32, tag = "3")]
+    pub device: u32,
     #[prost(uint32, tag = "4")]
     parent: u32,
+    /// Of mount(2).
+    #[prost(uint32, tag = "5")]
+    pub flags: u32,
     #[prost(string, tag = "6")]
-    root: String,
+    pub root: String,
     #[prost(string, tag = "7")]
     at: String,
     #[prost(bool, tag = "12")]
     with_plugin: bool,
     #[prost(string, optional, tag = "14")]
     fsname: Option<String>,
+    /// Whether its mount point was removed: CRIU would make it anew by its path.
+    #[prost(bool, tag = "16")]
+    deleted: bool,
     #[prost(string, optional, tag = "18")]
-    ext_key: Option<String>,
+    pub ext_key: Option<String>,
 }
 
 /// `file_entry`.
@@ -45,43 +54,51 @@ struct File {
 
 /// `reg_file_entry`.
 #[derive(Clone, PartialEq, Message)]
-struct Regular {
+pub(super) struct Regular {
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
     /// Any bytes.
     #[prost(bytes = "vec", tag = "6")]
-    name: Vec<u8>,
+    pub name: Vec<u8>,
+    #[prost(sint32, optional, tag = "7")]
+    pub mount: Option<i32>,
 }
 
-/// `remap_file_path_entry`.
+/// `apparmor_entry`.
 #[derive(Clone, PartialEq, Message)]
-struct Remap {
-    #[prost(uint32, tag = "1")]
-    file: u32,
+struct AppArmor {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    namespaces: Vec<Vec<u8>>,
 }
 
-/// Fails where the images have CRIU mount or make something outside of the container. `points`: ocirt's own of the mounts.
-pub fn check(images: BorrowedFd, points: &[Point]) -> Result<()> {
+/// Fails where the images have CRIU mount or make something outside of the container, or where it could not write; the
+/// files that it makes although they were deleted. `points`: ocirt's own of the mounts; `is_writable`: see `deleted::check`.
+pub fn check(images: BorrowedFd, points: &[Point], is_writable: &dyn Fn(Option<&str>) -> bool) -> Result<Vec<Deleted>> {
+    let (mut files, mut all_mounts) = (Vec::new(), Vec::new());
     for name in names(images)? {
         let image = || format!("--image-path: {name}");
         match name.as_str() {
-            "remap-fpath.img" => ensure!(of::<Remap>(images, &name)?.is_empty(), deleted(&name)),
-            _ if name.starts_with("ghost-file-") => bail!(deleted(&name)),
-            "files.img" => {
-                let mut files = of::<File>(images, &name)?.into_iter().filter_map(|file| file.regular);
-                files.try_for_each(|file| regular(&file)).with_context(image)?;
+            "files.img" | "reg-files.img" => {
+                let found = match name.as_str() {
+                    "files.img" => of::<File>(images, &name)?.into_iter().filter_map(|file| file.regular).collect(),
+                    _ => of::<Regular>(images, &name)?,
+                };
+                found.iter().try_for_each(regular).with_context(image)?;
+                files.extend(found);
             }
-            "reg-files.img" => {
-                of(images, &name)?.iter().try_for_each(regular).with_context(image)?;
+            "apparmor.img" => {
+                let has_none = of::<AppArmor>(images, &name)?.iter().all(|entry| entry.namespaces.is_empty());
+                ensure!(has_none, "{}: namespaces of AppArmor cannot be restored", image());
             }
-            _ if name.starts_with("mountpoints-") => mounts(&of(images, &name)?, points).with_context(image)?,
+            _ if name.starts_with("mountpoints-") => {
+                let found = of(images, &name)?;
+                mounts(&found, points).with_context(image)?;
+                all_mounts.extend(found);
+            }
             _ => {}
         }
     }
-    Ok(())
-}
-
-/// CRIU makes such a file anew by its path from the host's root, and removes it again.
-fn deleted(name: &str) -> String {
-    format!("--image-path: {name}: files that were deleted while they were open cannot be restored")
+    deleted::check(images, &files, &all_mounts, is_writable)
 }
 
 fn regular(file: &Regular) -> Result<()> {
@@ -90,12 +107,16 @@ fn regular(file: &Regular) -> Result<()> {
 }
 
 fn mounts(mounts: &[Mount], points: &[Point]) -> Result<()> {
-    let is_root = |mount: &Mount| mounts.iter().all(|parent| parent.id != mount.parent);
-    ensure!(mounts.iter().filter(|mount| is_root(mount)).count() == 1, "not one root");
+    ensure!(mounts.iter().filter(|mount| is_root(mount, mounts)).count() == 1, "not one root");
     for mount in mounts {
-        check_mount(mount, is_root(mount), points).with_context(|| format!("mount {:?}", mount.at))?;
+        check_mount(mount, is_root(mount, mounts), points).with_context(|| format!("mount {:?}", mount.at))?;
     }
     Ok(())
+}
+
+/// Whether none of `mounts` is the one that it is mounted on.
+pub(super) fn is_root(mount: &Mount, mounts: &[Mount]) -> bool {
+    mounts.iter().all(|parent| parent.id != mount.parent)
 }
 
 fn check_mount(mount: &Mount, is_root: bool, points: &[Point]) -> Result<()> {
@@ -104,6 +125,7 @@ fn check_mount(mount: &Mount, is_root: bool, points: &[Point]) -> Result<()> {
     }
     ensure!(mount.fsname.is_none(), "a file system by its name, {:?}", mount.fsname.as_deref().unwrap_or_default());
     ensure!(!mount.with_plugin, "a mount of a plugin");
+    ensure!(!mount.deleted, "what is mounted on was removed, and cannot be restored");
     let names = || points.iter().filter_map(|point| Some(point.external.as_ref()?.name.as_str()));
     if let Some(key) = &mount.ext_key {
         ensure!(names().any(|name| name == key), "{key:?} is not the name of an external mount");

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::flags::{CgroupsMode, Flags};
 use super::image::Point;
 use super::outside::Outside;
-use super::rpc::{ExternalMount, InheritFd, JoinNamespace, Kind, Options, PageServer, Request};
+use super::rpc::{ExternalMount, InheritFd, Kind, Options, PageServer, Request};
 
 use crate::error::field;
 
@@ -66,19 +66,22 @@ pub struct Dumped<'a> {
 }
 
 /// What a restored container is made of.
+///
+/// All paths are those of CRIU's own root directory.
 pub struct Restored<'a> {
     /// The rootfs, a mount point.
     pub root: &'a Path,
     pub outside: &'a Outside,
-    pub annotations: &'a HashMap<String, String>,
-    /// Names of external mounts, and the paths on the host.
+    pub configuration: Option<&'a Path>,
+    /// Names of external mounts, and their paths.
     pub sources: &'a BTreeMap<String, PathBuf>,
     pub descriptors: &'a [String],
 }
 
 /// The request that saves a container.
 pub fn dump(flags: &Flags, own: &DumpFlags, directories: Directories, dumped: &Dumped) -> Result<Request> {
-    let mut options = common(flags, directories, dumped.annotations);
+    let mut options = common(flags, directories);
+    options.config_file = configuration(dumped.annotations).as_deref().map(text).transpose()?;
     options.log_file = Some(DUMP_LOG.to_str()?.to_owned());
     options.root = Some(text(dumped.rootfs)?);
     options.pid = Some(dumped.pid);
@@ -109,7 +112,8 @@ pub fn dump(flags: &Flags, own: &DumpFlags, directories: Directories, dumped: &D
 
 /// The request that restores a container.
 pub fn restore(flags: &Flags, own: &RestoreFlags, directories: Directories, restored: &Restored) -> Result<Request> {
-    let mut options = common(flags, directories, restored.annotations);
+    let mut options = common(flags, directories);
+    options.config_file = restored.configuration.map(text).transpose()?;
     options.log_file = Some(RESTORE_LOG.to_str()?.to_owned());
     options.root = Some(text(restored.root)?);
     options.evasive_devices = Some(true);
@@ -131,19 +135,11 @@ pub fn restore(flags: &Flags, own: &RestoreFlags, directories: Directories, rest
     for (index, (_, key, _)) in inherited(restored.outside).enumerate() {
         options.inherit_fd.push(InheritFd { key: key.to_owned(), fd: FIRST_FREE + index as i32 });
     }
-    for kind in JOINED {
-        if let Some(path) = restored.outside.namespaces.get(kind) {
-            options.join_ns.push(JoinNamespace { ns: kind.to_owned(), ns_file: text(path)? });
-        }
-    }
     Ok(Request { options: Some(options), ..Request::new(Kind::Restore) })
 }
 
 /// Namespaces that CRIU leaves alone at a dump, and is given as a descriptor at a restore; with runc's keys.
 const INHERITED: [(&str, &str); 2] = [("net", "extRootNetNS"), ("pid", "extRootPidNS")];
-
-/// Namespaces that it enters by path.
-const JOINED: [&str; 2] = ["uts", "ipc"];
 
 /// Kind, key and path of the namespaces of which CRIU gets descriptors, from [`FIRST_FREE`] on.
 pub fn inherited(outside: &Outside) -> impl Iterator<Item = (&'static str, &'static str, &Path)> {
@@ -157,14 +153,15 @@ pub fn check(outside: &Outside) -> Result<()> {
         !outside.new_user_namespace,
         field!("linux.namespaces"; "a container with a user namespace cannot be restored: from inside it, CRIU may not read its images")
     );
-    let is_known = |kind: &str| JOINED.contains(&kind) || INHERITED.iter().any(|(known, _)| *known == kind);
+    // Of the others CRIU makes a new one, also where it is told to join one (`join_ns`).
+    let is_known = |kind: &str| INHERITED.iter().any(|(known, _)| *known == kind);
     match outside.namespaces.keys().find(|kind| !is_known(kind)) {
         Some(kind) => bail!(field!("linux.namespaces"; "a {kind} namespace that is joined by path cannot be restored")),
         None => Ok(()),
     }
 }
 
-fn common(flags: &Flags, directories: Directories, annotations: &HashMap<String, String>) -> Options {
+fn common(flags: &Flags, directories: Directories) -> Options {
     Options {
         images_dir_fd: directories.images,
         work_dir_fd: directories.work,
@@ -181,12 +178,16 @@ fn common(flags: &Flags, directories: Directories, annotations: &HashMap<String,
         lazy_pages: Some(flags.lazy_pages),
         empty_ns: Some(flags.empty_namespaces),
         network_lock: flags.network_lock.map(|lock| lock as i32),
-        config_file: config_file(annotations, |path| Path::new(path).exists()),
         ..Options::default()
     }
 }
 
-/// The annotation `org.criu.config` names CRIU's configuration file; empty, there is none.
+/// CRIU's configuration file on the host.
+pub fn configuration(annotations: &HashMap<String, String>) -> Option<PathBuf> {
+    config_file(annotations, |path| Path::new(path).exists()).map(PathBuf::from)
+}
+
+/// The annotation `org.criu.config` names it; empty, there is none.
 fn config_file(annotations: &HashMap<String, String>, exists: impl Fn(&str) -> bool) -> Option<String> {
     match annotations.get("org.criu.config") {
         Some(path) if path.is_empty() => None,
@@ -212,9 +213,8 @@ mod tests {
     const DIRECTORIES: Directories = Directories { images: 5, work: None };
 
     fn outside() -> Outside {
-        let namespaces = [("net", "/proc/self/ns/net"), ("uts", "/proc/self/ns/uts")];
-        let namespaces = namespaces.map(|(kind, path)| (kind.to_owned(), PathBuf::from(path)));
-        Outside { namespaces: namespaces.into(), ..Outside::default() }
+        let namespaces = BTreeMap::from([("net".to_owned(), PathBuf::from("/proc/self/ns/net"))]);
+        Outside { namespaces, ..Outside::default() }
     }
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
         let restored = Restored {
             root: Path::new("/b/rootfs"),
             outside: &outside(),
-            annotations: &HashMap::new(),
+            configuration: Some(Path::new("/c")),
             sources: &sources,
             descriptors: &["/dev/pts/0".to_owned(), "pipe:[9]".to_owned(), "pipe:[9]".to_owned()],
         };
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(options.ext_mnt, [mount("7", "/host/data")]);
         let inherited: Vec<_> = options.inherit_fd.iter().map(|fd| (fd.key.as_str(), fd.fd)).collect();
         assert_eq!(inherited, [("pipe:[9]", 1), ("pipe:[9]", 2), ("extRootNetNS", FIRST_FREE)]);
-        assert_eq!(options.join_ns, [JoinNamespace { ns: "uts".to_owned(), ns_file: "/proc/self/ns/uts".to_owned() }]);
+        assert_eq!(options.config_file.as_deref(), Some("/c"));
     }
 
     /// Every flag is set, so that one that is forgotten shows as the default.
@@ -324,8 +324,7 @@ mod tests {
 
         let sources = BTreeMap::new();
         let root = Path::new("/r");
-        let restored =
-            Restored { root, outside: &outside, annotations: &annotations, sources: &sources, descriptors: &[] };
+        let restored = Restored { root, outside: &outside, configuration: None, sources: &sources, descriptors: &[] };
         let own = RestoreFlags {
             tcp_close: true,
             lsm_profile: Some("apparmor:x".to_owned()),
@@ -350,10 +349,15 @@ mod tests {
     #[test]
     fn namespaces_that_criu_cannot_enter_are_refused() {
         check(&outside()).unwrap();
-        let namespaces = BTreeMap::from([("mnt".to_owned(), PathBuf::from("/x"))]);
         let error = |outside: Outside| format!("{:#}", check(&outside).unwrap_err());
-        let words = error(Outside { namespaces, ..Outside::default() });
-        assert!(words.contains("a mnt namespace that is joined by path cannot be restored"), "{words}");
+        for kind in ["mnt", "uts", "ipc", "cgroup", "time"] {
+            let namespaces = BTreeMap::from([(kind.to_owned(), PathBuf::from("/x"))]);
+            let words = error(Outside { namespaces, ..Outside::default() });
+            assert!(
+                words.contains(&format!("a {kind} namespace that is joined by path cannot be restored")),
+                "{words}"
+            );
+        }
         let words = error(Outside { new_user_namespace: true, ..Outside::default() });
         assert!(words.contains("user namespace"), "{words}");
     }

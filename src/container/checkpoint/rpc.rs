@@ -91,8 +91,6 @@ pub struct Options {
     pub external: Vec<String>,
     #[prost(uint32, optional, tag = "38")]
     pub empty_ns: Option<u32>,
-    #[prost(message, repeated, tag = "39")]
-    pub join_ns: Vec<JoinNamespace>,
     #[prost(string, optional, tag = "44")]
     pub freeze_cgroup: Option<String>,
     #[prost(bool, optional, tag = "46")]
@@ -138,15 +136,6 @@ pub struct InheritFd {
     pub key: String,
     #[prost(int32, required, tag = "2")]
     pub fd: i32,
-}
-
-/// `join_namespace`.
-#[derive(Clone, PartialEq, Message)]
-pub struct JoinNamespace {
-    #[prost(string, required, tag = "1")]
-    pub ns: String,
-    #[prost(string, required, tag = "2")]
-    pub ns_file: String,
 }
 
 /// `criu_resp`.

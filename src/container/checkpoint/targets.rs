@@ -17,7 +17,7 @@ use super::mounts::{self, DEVICES};
 use super::outside::Outside;
 use crate::error::field;
 use crate::sys::file::{self, kind};
-use crate::sys::mount::{self, Attributes, Depth, FsContext, attr};
+use crate::sys::mount::{self, Attributes, Depth, attr};
 use crate::sys::path::{Links, RootFd, open_itself_at};
 use crate::sys::{Errno, SysError};
 
@@ -56,6 +56,22 @@ pub fn source(origin: &Origin, outside: &Outside, cgroups: &BTreeMap<String, Str
     }
 }
 
+/// Whether the container may write to the external mount of this name: a bind mount that config.json has so, and the host.
+pub fn is_writable(name: &str, points: &[Point], outside: &Outside) -> bool {
+    let mut all = points.iter().filter_map(|point| point.external.as_ref()).filter(|external| external.name == name);
+    all.all(|external| match &external.origin {
+        Origin::Mount(_) => source(&external.origin, outside, &BTreeMap::new())
+            .is_ok_and(|source| !source.read_only && !is_read_only(&source.path)),
+        _ => false,
+    })
+}
+
+/// Whether the host lets nobody write there; also if it is not there.
+pub fn is_read_only(path: &Path) -> bool {
+    let found = CString::new(path.as_os_str().as_bytes()).ok().and_then(|path| file::open_path(&path).ok());
+    found.is_none_or(|found| file::is_read_only(found.as_fd()).unwrap_or(true))
+}
+
 /// Makes sure that each mount point is below `root`, and is what the checkpoint had there: a directory or a file, with no
 /// symlink on the way, which would lead CRIU's mount elsewhere. What is missing is made, as by `create`.
 ///
@@ -84,26 +100,30 @@ pub fn prepare(root: &RootFd, points: &[Point], sources: &BTreeMap<String, Sourc
     Ok(())
 }
 
-/// Shows every source with its restrictions below `place`, which becomes a tmpfs; the paths there, by the names of the
-/// mounts. For a mount namespace of the caller's own.
+/// Shows every source with its restrictions in the directory `place`, which CRIU has at `path`; the paths there, by the
+/// names of the mounts. For a mount namespace of the caller's own.
 ///
 /// CRIU takes a mount that looks like an earlier one for read-only already, although its source is not, and leaves it
-/// writable: so no source of a read-only mount is writable. What is mounted below `place` is the whole mount that the
+/// writable: so no source of a read-only mount is writable. What is mounted in `place` is the whole mount that the
 /// source is in: CRIU copies the propagation of mounts from it, for which the kernel wants one with a root above theirs
 /// (move_mount(2), MOVE_MOUNT_SET_GROUP).
-pub fn stage(place: &Path, points: &[Point], sources: &BTreeMap<String, Source>) -> Result<BTreeMap<String, PathBuf>> {
-    let tmpfs = FsContext::open(c"tmpfs")?;
-    tmpfs.create()?;
-    let tmpfs = tmpfs.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
-    let path = CString::new(place.as_os_str().as_bytes())?;
+pub fn stage(
+    place: BorrowedFd,
+    path: &Path,
+    points: &[Point],
+    sources: &BTreeMap<String, Source>,
+) -> Result<BTreeMap<String, PathBuf>> {
     let mounts = fs::read_to_string(MOUNTINFO).context(MOUNTINFO)?;
-    mount::attach(tmpfs.as_fd(), file::open_directory(&path)?.as_fd())?;
     let mut staged = BTreeMap::new();
     for point in points {
         let Some(external) = &point.external else { continue };
         let source = sources.get(&external.name).with_context(|| format!("mount point {}: no source", point.at))?;
-        let stage = Stage { tmpfs: &tmpfs, place, mounts: &mounts, name: &external.name };
-        let path = stage.show(source, point).with_context(|| source.path.display().to_string())?;
+        let stage = Stage { place, mounts: &mounts, name: &external.name };
+        let inside = stage.show(source, point).with_context(|| source.path.display().to_string())?;
+        let mut path = path.join(&external.name);
+        if !inside.as_os_str().is_empty() {
+            path.push(inside);
+        }
         staged.insert(external.name.clone(), path);
     }
     Ok(staged)
@@ -111,13 +131,13 @@ pub fn stage(place: &Path, points: &[Point], sources: &BTreeMap<String, Source>)
 
 /// Where a source is shown.
 struct Stage<'a> {
-    tmpfs: &'a OwnedFd,
-    place: &'a Path,
+    place: BorrowedFd<'a>,
     mounts: &'a str,
     name: &'a str,
 }
 
 impl Stage<'_> {
+    /// Where in its mount the source is.
     fn show(&self, source: &Source, point: &Point) -> Result<PathBuf> {
         let path = fs::canonicalize(&source.path).map_err(words)?;
         let shown = file::open_path(&CString::new(path.as_os_str().as_bytes())?)?;
@@ -129,23 +149,22 @@ impl Stage<'_> {
         mount::set_attributes(tree.as_fd(), restrictions(source, point)?, Depth::One)?;
         let name = CString::new(self.name)?;
         if file::stat(tree.as_fd())?.is_directory() {
-            file::mkdir_at(self.tmpfs.as_fd(), &name, 0o700)?;
+            file::mkdir_at(self.place, &name, 0o700)?;
         } else {
-            drop(file::create_at(self.tmpfs.as_fd(), &name, 0o600)?);
+            drop(file::create_at(self.place, &name, 0o600)?);
         }
-        mount::attach(tree.as_fd(), open_itself_at(self.tmpfs.as_fd(), &name)?.as_fd())?;
-        let mut staged = self.place.join(self.name);
-        if !inside.as_os_str().is_empty() {
-            staged.push(inside);
-        }
-        let same = identity(&staged)? == identity(&path)?;
-        ensure!(same, "not reachable: something is mounted over it");
-        Ok(staged)
+        mount::attach(tree.as_fd(), open_itself_at(self.place, &name)?.as_fd())?;
+        let staged = match inside.as_os_str().as_bytes() {
+            b"" => tree,
+            inside => RootFd::new(tree).open_exactly(inside)?,
+        };
+        ensure!(identity(staged)? == identity(shown)?, "not reachable: something is mounted over it");
+        Ok(inside.to_owned())
     }
 }
 
-fn identity(path: &Path) -> Result<(u64, u64)> {
-    let metadata = fs::metadata(path).map_err(words)?;
+fn identity(fd: OwnedFd) -> Result<(u64, u64)> {
+    let metadata = File::from(fd).metadata().map_err(words)?;
     Ok((metadata.dev(), metadata.ino()))
 }
 
@@ -177,18 +196,18 @@ fn restrictions(source: &Source, point: &Point) -> Result<Attributes> {
     Ok(Attributes { set, clear: 0 })
 }
 
-/// Covers cgroup.img with an empty one: CRIU is told to ignore cgroups, but takes it apart all the same. After [`stage`],
-/// for a mount namespace of the caller's own.
-pub fn hide_cgroups(place: &Path, images: BorrowedFd) -> Result<()> {
+/// Covers cgroup.img with an empty one, which is made in `place`: CRIU is told to ignore cgroups, but takes it apart all
+/// the same. For a mount namespace of the caller's own.
+pub fn hide_cgroups(place: BorrowedFd, images: BorrowedFd) -> Result<()> {
     const NAME: &CStr = c"cgroup.img";
     let target = match open_itself_at(images, NAME) {
         Err(error) if error.errno == Errno::ENOENT => return Ok(()),
         target => target?,
     };
-    let path = CString::new(place.join("cgroup.img").as_os_str().as_bytes())?;
-    let directory = file::open_directory(&CString::new(place.as_os_str().as_bytes())?)?;
-    File::from(file::create_at(directory.as_fd(), NAME, 0o600)?).write_all(&EMPTY_CGROUPS)?;
-    mount::attach(mount::copy_path(&path, Depth::One)?.as_fd(), target.as_fd())?;
+    let empty = file::create_at(place, NAME, 0o600)?;
+    let copy = mount::copy_tree(empty.as_fd(), Depth::One)?;
+    File::from(empty).write_all(&EMPTY_CGROUPS)?;
+    mount::attach(copy.as_fd(), target.as_fd())?;
     Ok(())
 }
 
@@ -268,16 +287,17 @@ mod tests {
             let (host, place) = (scratch.join("host"), scratch.join("place"));
             fs::create_dir(&host).unwrap();
             fs::create_dir(&place).unwrap();
-            for (read_only, flags) in [(true, &[][..]), (false, &["ro"])] {
-                let staged = stage(&place, &[point("/data", "0", flags)], &sources(&host, read_only)).unwrap();
-                let refused = fs::write(staged["0"].join("x"), "").unwrap_err();
+            let stage = |name: &str, flags: &[&str], read_only| {
+                let sources = BTreeMap::from([(name.to_owned(), Source { path: host.clone(), read_only })]);
+                let directory = File::open(&place).unwrap();
+                stage(directory.as_fd(), &place, &[point("/data", name, flags)], &sources).unwrap()[name].clone()
+            };
+            for (name, read_only, flags) in [("0", true, &[][..]), ("1", false, &["ro"])] {
+                let refused = fs::write(stage(name, flags, read_only).join("x"), "").unwrap_err();
                 assert_eq!(refused.raw_os_error(), Some(Errno::EROFS as i32));
-                mount::detach(&CString::new(place.as_os_str().as_bytes()).unwrap()).unwrap();
             }
-            let staged = stage(&place, &[point("/data", "0", &["nosuid"])], &sources(&host, false)).unwrap();
-            fs::write(staged["0"].join("x"), "").unwrap();
-            mount::detach(&CString::new(place.as_os_str().as_bytes()).unwrap()).unwrap();
-            assert!(host.join("x").exists() && !place.join("0").exists());
+            fs::write(stage("2", &["nosuid"], false).join("x"), "").unwrap();
+            assert!(host.join("x").exists());
         });
     }
 
