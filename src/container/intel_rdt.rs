@@ -6,8 +6,10 @@
 
 pub mod stats;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +18,7 @@ use oci_spec::runtime::LinuxIntelRdt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Field, field};
-use crate::sys::SysError;
+use crate::sys::{SysError, mountinfo};
 
 /// What create makes of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -116,16 +118,9 @@ fn memory_bandwidth(schema: &str) -> Result<String> {
 }
 
 /// Where a resctrl filesystem is mounted.
-fn mount_point(mountinfo: &[u8]) -> Option<PathBuf> {
-    let text = String::from_utf8_lossy(mountinfo);
-    text.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let is_resctrl = after.split(' ').next() == Some("resctrl");
-        let place = before.split(' ').nth(4).filter(|_| is_resctrl)?;
-        // The characters that proc_pid_mountinfo(5) escapes.
-        let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-        Some(PathBuf::from(escapes.iter().fold(place.to_owned(), |place, (code, c)| place.replace(code, c))))
-    })
+fn mount_point(text: &[u8]) -> Option<PathBuf> {
+    let mounted = mountinfo::parse(text).find(|mounted| mounted.kind == b"resctrl")?;
+    Some(OsString::from_vec(mounted.at.into_owned()).into())
 }
 
 impl IntelRdt {

@@ -4,7 +4,7 @@
 //! container's user namespace and is a slave of the host's (see opener.rs); then it joins the container's namespaces and
 //! becomes its root. It joins no pid namespace, so that nobody inside sees it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -29,7 +29,7 @@ use crate::sys::mount::{Depth, Sharing, set_sharing};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::path::RootFd;
 use crate::sys::process::{self, Cloned};
-use crate::sys::{self, Errno, Fault, SysError, file, proc_self};
+use crate::sys::{self, Errno, Fault, SysError, file, mountinfo, proc_self};
 
 /// How long preparing may take, in milliseconds.
 const GRACE: u32 = 60_000;
@@ -190,8 +190,8 @@ impl Container {
                 None => {
                     let pid = self.found.state.init.map_or(0, |init| init.pid);
                     // Only for the words of the error.
-                    let mountinfo = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-                    return Err((index, unmount.unknown(&mountinfo)));
+                    let table = mountinfo::of_pid(pid).unwrap_or_default();
+                    return Err((index, unmount.unknown(&table)));
                 }
             }
         }

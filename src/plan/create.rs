@@ -29,6 +29,7 @@ use crate::container::{keyring, seccomp, time_namespace, uts};
 use crate::error::field;
 use crate::init::step::{HookState, Step};
 use crate::sys::ids;
+use crate::sys::mountinfo;
 use crate::sys::namespace::{Kind, Kinds};
 
 /// Plans the creation of a container from a validated configuration.
@@ -233,8 +234,8 @@ impl Container<'_> {
     /// The groups of resctrl, which is looked for only if somebody asks.
     fn intel_rdt(&self) -> Result<Option<IntelRdt>> {
         let Some(spec) = self.linux.intel_rdt() else { return Ok(None) };
-        let mountinfo = std::fs::read("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
-        intel_rdt::compile(spec, self.request.id, &mountinfo).map(Some)
+        let table = mountinfo::of_self().context("/proc/self/mountinfo")?;
+        intel_rdt::compile(spec, self.request.id, &table).map(Some)
     }
 
     /// The devices that the runtime moves while init waits.

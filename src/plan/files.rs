@@ -20,6 +20,7 @@ use crate::container::rootfs::propagation::Propagation;
 use crate::container::{id_map, sysctl};
 use crate::error::{Field, field};
 use crate::init::step::Step;
+use crate::sys::mountinfo;
 use crate::sys::namespace::Kind;
 
 impl Container<'_> {
@@ -142,8 +143,8 @@ impl Container<'_> {
 
     fn pivot(&self, first: &Propagation) -> Result<PivotRoot> {
         if self.request.no_pivot {
-            let mountinfo = std::fs::read("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
-            return PivotRoot::compile_no_pivot(self.place, &mountinfo, &self.rootfs);
+            let table = mountinfo::of_self().context("/proc/self/mountinfo")?;
+            return PivotRoot::compile_no_pivot(self.place, &table, &self.rootfs);
         }
         Ok(PivotRoot::compile(self.place, first))
     }

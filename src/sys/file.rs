@@ -207,6 +207,11 @@ pub fn read_at(dir: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
     open_at(Some(dir), name, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0)
 }
 
+/// As [`read_at`], by a path.
+pub fn read_path(path: &CStr) -> Result<OwnedFd> {
+    open_at(None, path, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0)
+}
+
 /// A new regular file without a name, on the filesystem of the directory `path`, which never gets one (O_TMPFILE with
 /// O_EXCL, open(2)). EOPNOTSUPP, EISDIR: the filesystem has no such files.
 pub fn create_nameless(path: &CStr, mode: u32) -> Result<OwnedFd> {

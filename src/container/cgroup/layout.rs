@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::file;
 use super::path::{CgroupPath, Place};
 use crate::sys::cgroup::{self as sys, Filesystem};
+use crate::sys::mountinfo;
 
 /// Where cgroups are mounted everywhere, and where runc and the engines look.
 pub const ROOT: &str = "/sys/fs/cgroup";
@@ -183,7 +184,7 @@ fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// /proc/self/mountinfo, read when somebody asks.
 #[derive(Default)]
-struct Mounts(Option<String>);
+struct Mounts(Option<Vec<u8>>);
 
 impl Mounts {
     fn point_of(&mut self, controllers: &str) -> Option<String> {
@@ -196,28 +197,17 @@ impl Mounts {
     }
 
     fn find(&mut self, controllers: &str) -> Option<(String, String)> {
-        let text =
-            self.0.get_or_insert_with(|| file::read_to_end(sys::here(), c"/proc/self/mountinfo").unwrap_or_default());
-        text.lines().find_map(|line| cgroup_mount(line, controllers))
+        cgroup_mount(self.0.get_or_insert_with(|| mountinfo::of_self().unwrap_or_default()), controllers)
     }
 }
 
-/// Root and mount point of a line of mountinfo (proc_pid_mountinfo(5)), if it is a v1 mount of these controllers.
-fn cgroup_mount(line: &str, controllers: &str) -> Option<(String, String)> {
-    let (mount, super_block) = line.split_once(" - ")?;
-    let mut fields = mount.split(' ').skip(3);
-    let (root, point) = (fields.next()?, fields.next()?);
-    let mut fields = super_block.split(' ');
-    let (kind, options) = (fields.next()?, fields.nth(1)?);
-    let all = controllers.split(',').all(|name| options.split(',').any(|option| option == name));
-    (kind == "cgroup" && all).then(|| (unescape(root), unescape(point)))
-}
-
-/// mountinfo writes space, tab, newline and backslash as three octal digits.
-fn unescape(field: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(field.to_owned(), |text, (from, to)| text.replace(from, to))
+/// Root and mount point of the first v1 mount of these controllers; one that is no text is passed over.
+fn cgroup_mount(text: &[u8], controllers: &str) -> Option<(String, String)> {
+    mountinfo::parse(text).filter(|mounted| mounted.kind == b"cgroup").find_map(|mounted| {
+        let has = |name: &str| mounted.options.split(|byte| *byte == b',').any(|option| option == name.as_bytes());
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        if controllers.split(',').all(has) { Some((text(&mounted.root)?, text(&mounted.at)?)) } else { None }
+    })
 }
 
 #[cfg(test)]
@@ -256,10 +246,12 @@ mod tests {
 
     #[test]
     fn a_mount_is_found_by_its_controllers() {
-        let line = "36 31 0:33 /docker/x /sys/fs/cg\\040roup/devices rw,relatime - cgroup cgroup rw,devices";
+        let line = b"36 31 0:33 /docker/x /sys/fs/cg\\040roup/devices rw,relatime - cgroup cgroup rw,devices";
         let expected = ("/docker/x".to_owned(), "/sys/fs/cg roup/devices".to_owned());
         assert_eq!(cgroup_mount(line, "devices"), Some(expected));
         assert_eq!(cgroup_mount(line, "memory"), None);
-        assert_eq!(cgroup_mount("41 31 0:38 / /x rw - cgroup2 cgroup2 rw", "devices"), None);
+        assert_eq!(cgroup_mount(b"41 31 0:38 / /x rw - cgroup2 cgroup2 rw,devices", "devices"), None);
+        let first = [&b"35 31 0:32 / /\xff rw - cgroup cgroup rw,devices\n"[..], line].concat();
+        assert_eq!(cgroup_mount(&first, "devices").unwrap().1, "/sys/fs/cg roup/devices");
     }
 }

@@ -128,24 +128,11 @@ pub fn detach(mount: BorrowedFd, own: BorrowedFd) -> Result<(), Fault> {
         // What somebody has mounted over it goes first: with ours it would go as well.
         detach_descriptor(mount, own)?;
         // No other mount has its number as long as it is held open.
-        if !mountinfo::parse(&read(own)?).any(|mounted| mounted.number == id.number) {
+        if !mountinfo::parse(&mountinfo::of(own)?).any(|mounted| mounted.number == id.number) {
             return Ok(());
         }
     }
     Err(Fault::new("umount2", Errno::EBUSY, "something is mounted over it all the time"))
-}
-
-/// The mounts of the caller's mount namespace, as mountinfo has them.
-fn read(own: BorrowedFd) -> Result<Vec<u8>, Fault> {
-    let file = file::read_at(own, c"mountinfo")?;
-    let (mut text, mut buffer) = (Vec::new(), [0; 8192]);
-    loop {
-        let len = file::read(file.as_fd(), &mut buffer)?;
-        match buffer.get(..len) {
-            Some(part) if !part.is_empty() => text.extend_from_slice(part),
-            _ => return Ok(text),
-        }
-    }
 }
 
 impl Unmount {
@@ -160,7 +147,7 @@ impl Unmount {
 
     /// Why there is nothing to choose. `mountinfo` is the container's.
     pub fn unknown(&self, mountinfo: &[u8]) -> Fault {
-        match mountinfo::parse(mountinfo).any(|mounted| mounted.at == self.path.to_bytes()) {
+        match mountinfo::parse(mountinfo).any(|mounted| *mounted.at == *self.path.to_bytes()) {
             true => Fault::new("umount2", Errno::EPERM, "only what `mounts add` has mounted can be removed"),
             false => Fault::new("umount2", Errno::EINVAL, "nothing is mounted there"),
         }
@@ -192,7 +179,7 @@ impl Added {
             return Err(Fault::new("umount2", Errno::EINVAL, GONE));
         }
         for _ in 0..TRIES {
-            let text = read(own)?;
+            let text = mountinfo::of(own)?;
             let all: Vec<_> = mountinfo::parse(&text).collect();
             let Some(mounted) = all.iter().find(|mounted| mounted.number == self.number) else {
                 return Err(Fault::new("umount2", Errno::EINVAL, GONE));

@@ -12,6 +12,7 @@ use super::enter::Place;
 use super::propagation::Propagation;
 use super::target::c_path;
 use crate::sys::mount::{Depth, FsContext, Sharing, attach, detach, detach_here, pivot_root_here, set_sharing};
+use crate::sys::mountinfo::{self, Mounted};
 use crate::sys::path::RootFd;
 use crate::sys::{Errno, Fault, file};
 
@@ -43,8 +44,13 @@ impl PivotRoot {
         if place == Place::RuntimeNamespace {
             return Ok(Self::Chroot);
         }
-        let revealing = mountinfo.split(|byte| *byte == b'\n').filter_map(full_proc_or_sysfs);
-        let hide = revealing.filter(|path| !path.starts_with(rootfs)).map(|path| c_path(&path));
+        // Whole ones alone: no part of them lets anybody mount another.
+        let is_revealing = |mounted: &Mounted| *mounted.root == *b"/" && matches!(mounted.kind, b"proc" | b"sysfs");
+        let paths = mountinfo::parse(mountinfo).filter(is_revealing).map(|mounted| mounted.at);
+        let hide = paths
+            .map(|at| OsString::from_vec(at.into_owned()).into())
+            .filter(|path: &PathBuf| !path.starts_with(rootfs));
+        let hide = hide.map(|path| c_path(&path));
         Ok(Self::Move { hide: hide.collect::<anyhow::Result<_>>().context("mountinfo")? })
     }
 
@@ -103,35 +109,6 @@ fn hide_host_mount(path: &CString) -> Result<(), Fault> {
         }
         done => Ok(done?),
     }
-}
-
-/// The mount point of a line of mountinfo, if it is a whole procfs or sysfs.
-fn full_proc_or_sysfs(line: &[u8]) -> Option<PathBuf> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let root = fields.nth(3)?;
-    let point = fields.next()?;
-    let name = fields.skip_while(|field| *field != b"-").nth(1)?;
-    (root == b"/" && matches!(name, b"proc" | b"sysfs")).then(|| unescape(point))
-}
-
-/// `\040` and its like, as mountinfo writes blanks, tabs, newlines and backslashes.
-fn unescape(text: &[u8]) -> PathBuf {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [byte, tail @ ..] = rest {
-        let octal = tail.get(..3).filter(|digits| *byte == b'\\' && digits.iter().all(|d| matches!(d, b'0'..=b'7')));
-        match octal {
-            Some(digits) => {
-                plain.push(digits.iter().fold(0, |value: u8, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            None => {
-                plain.push(*byte);
-                rest = tail;
-            }
-        }
-    }
-    OsString::from_vec(plain).into()
 }
 
 impl fmt::Display for PivotRoot {
