@@ -24,7 +24,7 @@ use link::{Failure, InitEnd, Opened, StepIndex};
 use step::{Planned, Step};
 
 /// The descriptors that init brings from the runtime.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub struct Inherited {
     pub join: Join,
     /// User namespaces by which mounts are mapped, where init does that itself.
@@ -60,18 +60,7 @@ pub struct Inside {
 
 /// The life of init: every step in order, or one report of the step that failed.
 pub fn run_all(steps: &[Planned], link: InitEnd, inherited: Inherited) -> ! {
-    let mut inside = Inside {
-        link,
-        inherited,
-        root: None,
-        proc: None,
-        hook_states: [None, None],
-        is_hook_behind: false,
-        masks: Masks::default(),
-        confinement: Confinement::None,
-        opened: Opened::default(),
-        step: StepIndex::FIRST,
-    };
+    let mut inside = Inside::new(link, inherited);
     run(&mut Rest { steps, done: 0, inside: &mut inside });
     sys::process::exit_now(1)
 }
@@ -120,6 +109,22 @@ fn begin(rest: &mut Rest) -> ! {
 }
 
 impl Inside {
+    /// Before the first step.
+    pub fn new(link: InitEnd, inherited: Inherited) -> Self {
+        Self {
+            link,
+            inherited,
+            root: None,
+            proc: None,
+            hook_states: [None, None],
+            is_hook_behind: false,
+            masks: Masks::default(),
+            confinement: Confinement::None,
+            opened: Opened::default(),
+            step: StepIndex::FIRST,
+        }
+    }
+
     /// What is kept of a hook that fails.
     fn said(&self, step: &Step) -> Option<BorrowedFd<'_>> {
         matches!(step, Step::Hook(..)).then(|| self.inherited.hook_output.as_ref()?.kept()).flatten()

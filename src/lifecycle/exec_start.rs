@@ -60,8 +60,7 @@ impl Started {
         }
         if let Ok(Cloned::Child) = cloned {
             drop(link);
-            let (mount_namespaces, opener, gate, hook_output) = (Vec::new(), false, None, None);
-            init::run_all(&plan.steps, end, Inherited { join, mount_namespaces, opener, gate, console, hook_output });
+            init::run_all(&plan.steps, end, Inherited { join, console, ..Inherited::default() });
         }
         drop((end, console));
         let cloned = cloned.map_err(|error| match error.errno {

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::inject::traced;
+use super::state_files::{assert_refused, commands_for_one};
 
 tests![
     links_in_place_of_the_state_lead_nowhere,
@@ -31,23 +32,6 @@ const THEIRS: u32 = 65534;
 /// Every name in a state directory, and those that older releases wrote.
 const NAMES: [&str; 5] = ["state.json", "state.json.new", "state.json.tmp", "exec.json", "gate"];
 
-const COMMANDS: [&[&str]; 14] = [
-    &["state", "ID"],
-    &["start", "ID"],
-    &["kill", "ID", "KILL"],
-    &["kill", "--all", "ID", "KILL"],
-    &["exec", "ID", "/probe", "print", "it ran"],
-    &["pause", "ID"],
-    &["resume", "ID"],
-    &["update", "--pids-limit", "77", "ID"],
-    &["events", "--stats", "ID"],
-    &["ps", "ID"],
-    &["mounts", "add", "ID", "/dev/null"],
-    &["mounts", "remove", "ID", "/dev/null"],
-    &["delete", "ID"],
-    &["delete", "--force", "ID"],
-];
-
 fn theirs(name: &str) -> PathBuf {
     let path = host::place().join(name);
     fs::create_dir(&path).expect("directory");
@@ -57,12 +41,6 @@ fn theirs(name: &str) -> PathBuf {
 
 fn in_root(root: &Path, command: &[&str], id: &str) -> Output {
     Call::new(command.iter().map(|word| word.replace("ID", id))).root(Some(root.to_owned())).run()
-}
-
-#[track_caller]
-fn refused(output: &Output, words: &str) {
-    let status = if output.call.starts_with("exec") { 255 } else { 1 };
-    assert!(output.status == status && output.stderr.contains(words) && output.stdout.is_empty(), "{output:?}");
 }
 
 /// A running container in another root.
@@ -133,9 +111,9 @@ fn a_container_that_was_exchanged_for_another_is_refused() {
     };
     let pids = [&one, &other].map(|it| in_root(&root, &["state", "ID"], &it.id).ok().json()["pid"].clone());
     exchange();
-    for command in COMMANDS {
+    for command in commands_for_one() {
         let output = in_root(&root, command, &one.id);
-        refused(&output, &format!("it is the state of container \"{}\"", other.id));
+        assert_refused(&output, &[&format!("it is the state of container \"{}\"", other.id)], "exchanged");
     }
     exchange();
     for (bundle, pid) in [&one, &other].into_iter().zip(pids) {
@@ -155,9 +133,9 @@ fn a_root_behind_the_link_of_another_user_is_refused() {
     let link = host::place().join("link");
     symlink(host::root(), &link).expect("link");
     lchown(&link, Some(THEIRS), Some(THEIRS)).expect("chown");
-    for command in COMMANDS.into_iter().chain([&["list"][..]]) {
+    for command in commands_for_one().chain([&["list"][..]]) {
         let output = in_root(&link, command, container.id());
-        refused(&output, "symlink link: belongs to user 65534, not to user 0");
+        assert_refused(&output, &["symlink link: belongs to user 65534, not to user 0"], "behind a link");
     }
     // Nothing is made behind it, either.
     let bundle = Bundle::new().write(probe!(sleep 1));
@@ -192,9 +170,9 @@ fn a_state_directory_that_others_may_write_is_refused() {
     let directory = host::root().join(container.id());
     for mode in [0o777, 0o720, 0o1702] {
         fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).expect("mode");
-        for command in COMMANDS {
+        for command in commands_for_one() {
             let output = in_root(&host::root(), command, container.id());
-            refused(&output, &format!("others may write it (mode {mode:o})"));
+            assert_refused(&output, &[&format!("others may write it (mode {mode:o})")], "open to others");
         }
     }
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("mode");

@@ -93,42 +93,43 @@ fn removing_a_mount_follows_no_link_to_another() {
     }
 }
 
+/// Containers, each with the source of a bind and with a mount point, /mnt/data, that takes turns with a link to /proc/sys.
+fn swapped() -> impl Iterator<Item = (Container, PathBuf, Racer)> {
+    bundles().into_iter().map(|bundle| {
+        let bundle = bundle.symlink("mnt/link", "/proc/sys");
+        let source = source(&bundle);
+        let container = running(bundle);
+        let racer = Racer::new(&container.bundle.inside("mnt/data"), &container.bundle.inside("mnt/link"));
+        (container, source, racer)
+    })
+}
+
 fn undoing_a_failed_mount_removes_no_other() {
     only_where_it_is_there();
-    for bundle in bundles() {
-        let bundle = bundle.symlink("mnt/link", "/proc/sys");
-        let file = source(&bundle).join("file");
-        let container = running(bundle);
+    for (container, source, _racer) in swapped() {
         let before = mountinfo(&container);
-        let racer = Racer::new(&container.bundle.inside("mnt/data"), &container.bundle.inside("mnt/link"));
         for round in rounds() {
             // A file goes onto no directory.
-            let output = mounts("add", &container, &bind(&file, "/mnt/data"));
+            let output = mounts("add", &container, &bind(&source.join("file"), "/mnt/data"));
             assert_eq!(output.status, 1, "{output:?}");
             assert_eq!(mountinfo(&container), before, "{round}: {output:?}");
         }
-        drop(racer);
     }
 }
 
 fn undoing_mounts_that_succeeded_removes_no_other() {
     only_where_it_is_there();
-    for bundle in bundles() {
-        let bundle = bundle.symlink("mnt/link", "/proc/sys");
-        let source = source(&bundle);
-        let container = running(bundle);
+    for (container, source, _racer) in swapped() {
         let before = protected(&container);
         let list = json!([
             { "destination": "/mnt/data", "source": source, "options": ["bind"] },
             { "destination": "/probe/none", "type": "tmpfs", "source": "tmpfs" },
         ]);
-        let racer = Racer::new(&container.bundle.inside("mnt/data"), &container.bundle.inside("mnt/link"));
         for round in rounds() {
             mounts("add", &container, &list).fails("mounts[");
             assert_eq!(protected(&container), before, "{round}");
             assert_eq!(shown(&container, &source), [""; 0], "{round}");
         }
-        drop(racer);
     }
 }
 

@@ -129,12 +129,17 @@ fn commands() -> impl Iterator<Item = &'static [&'static str]> {
     COMMANDS.into_iter().filter(|command| command[0] != "checkpoint" || !user::has_suite())
 }
 
+/// Those of [`COMMANDS`] that are told which container is meant, which an expression is not, and `delete --force`.
+pub fn commands_for_one() -> impl Iterator<Item = &'static [&'static str]> {
+    commands().filter(|command| !command.contains(&"--regex")).chain([&["delete", "--force", "ID"][..]])
+}
+
 fn ask(words: &[&str], id: &str) -> Output {
     Call::new(words.iter().map(|word| word.replace("ID", id))).run()
 }
 
 #[track_caller]
-fn assert_refused(output: &Output, words: &[&str], what: &str) {
+pub fn assert_refused(output: &Output, words: &[&str], what: &str) {
     let status = if output.call.starts_with("exec") { 255 } else { 1 };
     let is_one = output.stderr.lines().count() == 1 && output.stdout.is_empty() && !output.stderr.contains("panicked");
     let said = words.iter().all(|word| output.stderr.contains(word));
@@ -232,9 +237,7 @@ fn a_state_directory_of_somebody_else_is_left_alone() {
     copy(&elsewhere);
     symlink(&elsewhere, root.join(&id)).expect("symlink");
     let every = |words: &[&str]| {
-        // An expression matches directories only.
-        let commands = commands().filter(|command| !command.contains(&"--regex"));
-        for command in commands.chain([&["delete", "--force", "ID"][..]]) {
+        for command in commands_for_one() {
             let command = command.iter().map(|word| word.replace("ID", &id));
             let output = Call::new(command).root(Some(root.clone())).run();
             assert_refused(&output, words, "a foreign directory");

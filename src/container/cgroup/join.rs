@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::sys::{self, cgroup};
 
 /// Descriptors with which init enters; opened by the runtime, since the path may not be visible to init.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub enum Join {
     /// v1: one `tasks` file for each hierarchy.
     Tasks(Vec<TasksFile>),
@@ -19,6 +19,7 @@ pub enum Join {
     /// systemd moves the process, which waits for the runtime's Go.
     Moved,
     /// The container has no cgroup of its own.
+    #[default]
     None,
 }
 

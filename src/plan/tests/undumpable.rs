@@ -9,10 +9,7 @@ use serde_json::{Value, json};
 use super::exec_order::exec_plan;
 use super::order::other_pid_namespace;
 use super::{default_config, in_user_namespace, planned, rich_config};
-use crate::container::cgroup::Join;
-use crate::container::hooks::Confinement;
-use crate::container::rootfs::mask::Masks;
-use crate::init::link::{self, Opened, StepIndex};
+use crate::init::link;
 use crate::init::step::{Planned, Step};
 use crate::init::{Inherited, Inside};
 use crate::plan::Gate;
@@ -116,7 +113,7 @@ fn the_step_undoes_what_a_change_of_ids_does() {
     for steps in [planned(&default_config(), Gate::Socket).steps, exec_plan(&default_config(), false).steps] {
         in_a_child(|| {
             let (_runtime, link) = link::pair()?;
-            let mut inside = inside(link);
+            let mut inside = Inside::new(link, Inherited::default());
             let mut changes = 0;
             let first = steps.iter().position(|planned| matches!(planned.step, Step::BoundingSet(_)));
             for planned in steps.iter().skip(first.unwrap_or(steps.len())) {
@@ -135,27 +132,5 @@ fn the_step_undoes_what_a_change_of_ids_does() {
             assert_eq!(changes, 1);
             Ok(())
         });
-    }
-}
-
-fn inside(link: link::InitEnd) -> Inside {
-    Inside {
-        link,
-        inherited: Inherited {
-            join: Join::None,
-            mount_namespaces: Vec::new(),
-            opener: false,
-            gate: None,
-            console: None,
-            hook_output: None,
-        },
-        root: None,
-        proc: None,
-        hook_states: [None, None],
-        is_hook_behind: false,
-        masks: Masks::default(),
-        confinement: Confinement::None,
-        opened: Opened::default(),
-        step: StepIndex::FIRST,
     }
 }
