@@ -22,14 +22,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use crate::error::About;
-use crate::sys::patient;
+use crate::sys::timed_io;
 use daemon::{Daemon, Protocol};
 use facts::{Code, Facts};
 
 pub use level::Level;
 
 /// How long a reader of the log, of a FIFO for one, may hold up a line, in milliseconds.
-const PATIENCE: u32 = 1000;
+const TIMEOUT: u32 = 1000;
 
 /// How a line of the log file looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,7 +121,7 @@ impl Log {
         };
         match &self.sink {
             // A full disk must not turn a working container into a failing one.
-            Sink::File(file) => patient::write_or_lose(file.as_fd(), line.as_bytes(), PATIENCE),
+            Sink::File(file) => timed_io::write_or_lose(file.as_fd(), line.as_bytes(), TIMEOUT),
             Sink::Console | Sink::Stderr | Sink::Daemon(_) => to_stderr(&line),
         }
     }
@@ -138,7 +138,7 @@ fn named(place: &[u8]) -> Result<Sink> {
 }
 
 fn append(path: &Path) -> Result<File> {
-    patient::append(path, 0o644).with_context(|| About::new("--log", path))
+    timed_io::append(path, 0o644).with_context(|| About::new("--log", path))
 }
 
 fn to_stderr(line: &str) {

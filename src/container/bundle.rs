@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{field, io_error};
-use crate::sys::{Errno, Fault, SysError, patient};
+use crate::sys::{Errno, Fault, SysError, timed_io};
 use document::Document;
 
 /// Room for most configurations, in bytes.
@@ -51,14 +51,14 @@ pub fn load(directory: &Path, config: Option<&Path>) -> Result<Bundle> {
         Some(path) => (path.to_owned(), path.display().to_string()),
         None => (directory.join("config.json"), "config.json".to_owned()),
     };
-    let text = patient::read(&path, ROOM, usize::MAX).map_err(|error| unreadable(&name, error))?;
+    let text = timed_io::read(&path, ROOM, usize::MAX).map_err(|error| unreadable(&name, error))?;
     let (spec, warnings) = parse(&text).context(name)?;
     Ok(Bundle { directory, spec, warnings })
 }
 
 /// A file that a flag names, at most `limit` bytes of it. One whose writer never comes, or stops, is an error.
 pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>> {
-    Ok(patient::read(path, ROOM, limit)?)
+    Ok(timed_io::read(path, ROOM, limit)?)
 }
 
 fn unreadable(name: &str, error: Fault) -> Error {

@@ -15,10 +15,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime;
 
 use crate::error::field;
+use crate::sys::external::{ExternalProgram, NOT_STARTED};
 use crate::sys::process::{Exit, Open};
 use crate::sys::program::Strings;
-use crate::sys::stranger::{NOT_STARTED, Stranger};
-use crate::sys::{Errno, Fault, SysError, patient, signal, socket};
+use crate::sys::{Errno, Fault, SysError, signal, socket, timed_io};
 
 /// The name of a file for the state that a hook reads. A sealed file, and not a pipe: a hook that does not read would
 /// keep the runtime waiting in write(2) once the pipe is full.
@@ -56,8 +56,8 @@ impl Output {
     /// Opens the files, at their ends; what is not there is made, for its owner alone.
     pub fn open(stdout: Option<&Path>, stderr: Option<&Path>) -> Result<Self> {
         let open = |path: &Path, stream: &str| {
-            let file = patient::append(path, 0o600)
-                .and_then(|file| patient::let_wait(&file).map(|()| file).map_err(Fault::from));
+            let file = timed_io::append(path, 0o600)
+                .and_then(|file| timed_io::let_wait(&file).map(|()| file).map_err(Fault::from));
             file.map(OwnedFd::from).with_context(|| field!("annotations.run.oci.hooks.{stream}"; "{}", path.display()))
         };
         let null = || OpenOptions::new().write(true).open("/dev/null").context("/dev/null").map(OwnedFd::from);
@@ -181,7 +181,7 @@ impl Hook {
         directory: Option<&CStr>,
         open: Open,
     ) -> crate::sys::Result<Option<Exit>> {
-        let hook = Stranger {
+        let hook = ExternalProgram {
             path: &self.path,
             arguments: &self.arguments,
             environment: &self.environment,

@@ -15,10 +15,10 @@ use crate::sys::process::{self, Child, Cloned};
 use crate::sys::{Errno, Fault, Text, command_line, file, proc_self, signal};
 
 /// How long the maker may take, in milliseconds: the others can stop it.
-const PATIENCE: u32 = 10_000;
+const TIMEOUT: u32 = 10_000;
 /// How long the helper may take, which is for the killed maker as well: one that is traced is not reaped before its tracer
 /// lets it go.
-const HELPER_PATIENCE: u32 = PATIENCE + 1_000;
+const HELPER_TIMEOUT: u32 = TIMEOUT + 1_000;
 
 /// The detached mount, of the namespace `pid`, which the caller's children are not born in yet. Its maker has `root` for
 /// its root.
@@ -35,7 +35,7 @@ pub fn make(mount: &Mount, root: &RootFd, pid: &Join, step: StepIndex) -> Result
         Cloned::Runtime(helper) => helper,
     };
     drop(theirs);
-    let ended = process::ends_within(helper.pidfd.as_fd(), HELPER_PATIENCE);
+    let ended = process::ends_within(helper.pidfd.as_fd(), HELPER_TIMEOUT);
     end(&helper);
     ended?;
     receive(&ours)
@@ -67,7 +67,7 @@ fn give_birth(mount: &Mount, link: &InitEnd, step: StepIndex) -> Result<(), Faul
         }
         Cloned::Runtime(maker) => maker,
     };
-    let has_ended = process::ends_within(maker.pidfd.as_fd(), PATIENCE)?;
+    let has_ended = process::ends_within(maker.pidfd.as_fd(), TIMEOUT)?;
     end(&maker);
     if has_ended { Ok(()) } else { Err(Fault::new("poll", Errno::ETIMEDOUT, "")) }
 }

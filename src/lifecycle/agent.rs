@@ -15,9 +15,9 @@ use crate::sys::process::{self, Child};
 use crate::sys::{Errno, SysError, socket};
 
 /// How long it may take to answer the calls that the process makes before it reports again, in milliseconds.
-pub const ANSWER_PATIENCE: u32 = 30_000;
+pub const ANSWER_TIMEOUT: u32 = 30_000;
 /// How long a process may take from announcing its listener to having it, in milliseconds.
-const LISTENER_PATIENCE: u32 = 10_000;
+const LISTENER_TIMEOUT: u32 = 10_000;
 
 /// The runtime beside a process that may come to need an agent.
 pub struct Attendance<'a> {
@@ -42,7 +42,7 @@ impl<'a> Attendance<'a> {
     /// The next report of the process. Once it depends on the agent's answers, the wait has an end.
     pub fn report(&mut self) -> Result<Option<Report>> {
         if let Some(agent) = self.awaited() {
-            let [spoke] = process::poll([self.link.as_fd()], Some(ANSWER_PATIENCE))?;
+            let [spoke] = process::poll([self.link.as_fd()], Some(ANSWER_TIMEOUT))?;
             ensure!(spoke, no_answer(&agent.path));
         }
         let received = self.link.report_with_descriptor().context("report of init")?;
@@ -74,7 +74,7 @@ impl<'a> Attendance<'a> {
 
     /// The listener that the process is about to have as descriptor `number`; None: the process reports, or has ended.
     fn take(&self, number: u32) -> Result<Option<OwnedFd>> {
-        for _ in 0..LISTENER_PATIENCE {
+        for _ in 0..LISTENER_TIMEOUT {
             match process::pidfd_getfd(self.child.pidfd.as_fd(), number) {
                 Err(SysError { errno: Errno::EBADF, .. }) => {}
                 result => return Ok(Some(result?)),
@@ -85,7 +85,7 @@ impl<'a> Attendance<'a> {
                 return Ok(None);
             }
         }
-        bail!("init has no seccomp listener after {} s", LISTENER_PATIENCE / 1000)
+        bail!("init has no seccomp listener after {} s", LISTENER_TIMEOUT / 1000)
     }
 }
 
@@ -106,7 +106,7 @@ impl Dependence {
     /// Waits until init, whose process is `pid`, speaks or is gone. While it has a child, a hook without a timeout is
     /// what it waits for.
     pub fn wait(&self, link: &RuntimeEnd, pid: i32) -> Result<()> {
-        let mut left = self.hooks.unwrap_or_default().saturating_add(ANSWER_PATIENCE / 1000);
+        let mut left = self.hooks.unwrap_or_default().saturating_add(ANSWER_TIMEOUT / 1000);
         while left > 0 {
             let [spoke] = process::poll([link.as_fd()], Some(1000))?;
             if spoke {
@@ -126,7 +126,7 @@ fn has_child(pid: i32) -> bool {
 }
 
 pub fn no_answer(path: &Path) -> Field {
-    let seconds = ANSWER_PATIENCE / 1000;
+    let seconds = ANSWER_TIMEOUT / 1000;
     place(path).and(format_args!(": the agent has not answered for {seconds} s, and init cannot go on"))
 }
 

@@ -40,7 +40,7 @@ const EXEC_FILE: &CStr = c"exec.json";
 const NAMES: [&CStr; 4] = [GATE, EXEC_FILE, STATE_FILE, STATE_FILE_NEW];
 
 /// How long to wait for another command that changes the same container.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest pause between two looks at the lock.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -61,7 +61,7 @@ pub struct Busy {
 
 impl std::fmt::Display for Busy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} is still changing the container after {} s", self.holder, PATIENCE.as_secs())
+        write!(f, "{} is still changing the container after {} s", self.holder, TIMEOUT.as_secs())
     }
 }
 
@@ -139,7 +139,7 @@ impl Directory {
         let begun = Instant::now();
         while !directory::try_lock(self.fd()).with_context(|| self.words())? {
             let waited = begun.elapsed();
-            ensure!(waited < PATIENCE, Busy { holder: self.holder() });
+            ensure!(waited < TIMEOUT, Busy { holder: self.holder() });
             std::thread::sleep((waited / 2).clamp(Duration::from_micros(100), PAUSE));
         }
         Ok(())

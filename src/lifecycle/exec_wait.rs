@@ -15,9 +15,9 @@ use crate::sys::signal::{self, Signals};
 
 /// How long the process may take from one report to the next, not counting the time in which the container is paused: its
 /// memory may be scarce and its CPU time short, and the container's processes may stop it.
-const REPORT_PATIENCE: Duration = Duration::from_secs(60);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it may still take to become its program, which the signal is for, once a signal asks for its end.
-const END_PATIENCE: Duration = Duration::from_secs(1);
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a process that does not report is looked at, whether it is paused.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -29,7 +29,7 @@ pub struct Wait<'a> {
     signals: Option<&'a Signals>,
     /// The container's, which may be frozen.
     cgroup: &'a Paths,
-    report_patience: Duration,
+    report_timeout: Duration,
     heard: Vec<i32>,
     /// Since when somebody wants an end, and the signal that says so.
     asked: Option<(Instant, i32)>,
@@ -37,7 +37,7 @@ pub struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     pub fn new(init: BorrowedFd<'a>, signals: Option<&'a Signals>, cgroup: &'a Paths) -> Self {
-        Self { init, signals, cgroup, report_patience: REPORT_PATIENCE, heard: Vec::new(), asked: None }
+        Self { init, signals, cgroup, report_timeout: REPORT_TIMEOUT, heard: Vec::new(), asked: None }
     }
 
     /// The signals that came meanwhile.
@@ -48,13 +48,13 @@ impl<'a> Wait<'a> {
     /// Waits until there is something to read from `fd`, or to reap. The end of the container ends the wait, and so does a
     /// signal. `agent` is the one on whose answers the process depends.
     pub fn until_ready(&mut self, fd: BorrowedFd, agent: Option<&Agent>) -> Result<()> {
-        let agents = Duration::from_millis(u64::from(agent::ANSWER_PATIENCE));
-        let patience = agent.map_or(self.report_patience, |_| agents);
+        let agents = Duration::from_millis(u64::from(agent::ANSWER_TIMEOUT));
+        let timeout = agent.map_or(self.report_timeout, |_| agents);
         let mut begun = Instant::now();
         loop {
             let signals = self.signals.map(|signals| (signals.as_fd(), Ready::Read));
             let watched = [Some((fd, Ready::Read)), Some((self.init, Ready::Read)), signals];
-            let slice = u32::try_from(self.left(begun, patience).min(LOOK).as_millis()).unwrap_or(u32::MAX);
+            let slice = u32::try_from(self.left(begun, timeout).min(LOOK).as_millis()).unwrap_or(u32::MAX);
             let [is_there, has_ended, is_called] =
                 process::poll_for(watched, Some(slice.saturating_add(1))).context("report of the process")?;
             if is_there {
@@ -68,15 +68,15 @@ impl<'a> Wait<'a> {
                 // does. How long that may take is for the one to say who has paused the container.
                 begun = Instant::now();
             }
-            if self.left(begun, patience).is_zero() {
+            if self.left(begun, timeout).is_zero() {
                 return self.give_up(agent);
             }
         }
     }
 
-    fn left(&self, begun: Instant, patience: Duration) -> Duration {
-        let (since, patience) = self.asked.map_or((begun, patience), |(asked, _)| (asked, END_PATIENCE));
-        patience.saturating_sub(since.elapsed())
+    fn left(&self, begun: Instant, timeout: Duration) -> Duration {
+        let (since, timeout) = self.asked.map_or((begun, timeout), |(asked, _)| (asked, END_TIMEOUT));
+        timeout.saturating_sub(since.elapsed())
     }
 
     fn give_up(&self, agent: Option<&Agent>) -> Result<()> {
@@ -86,7 +86,7 @@ impl<'a> Wait<'a> {
             }
             (None, Some(agent)) => bail!(agent::no_answer(&agent.path)),
             (None, None) => {
-                let seconds = REPORT_PATIENCE.as_secs();
+                let seconds = REPORT_TIMEOUT.as_secs();
                 bail!("the process did not go on for {seconds} s while it was set up (did the container stop it?)")
             }
         }
@@ -146,8 +146,8 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "a test that clones no process")]
         fn wait(&self) -> Result<()> {
             let mut wait = Wait::new(self.init.0.as_fd(), None, &self.cgroup);
-            assert_eq!(wait.report_patience, REPORT_PATIENCE);
-            wait.report_patience = SHORT;
+            assert_eq!(wait.report_timeout, REPORT_TIMEOUT);
+            wait.report_timeout = SHORT;
             // A wait without an end is a failure of the test, not a test without an end.
             let late = self.link.1.try_clone().unwrap();
             std::thread::spawn(move || {

@@ -41,7 +41,7 @@ pub struct Init {
 }
 
 /// How long an init that others can stop may take from one report to the next, in milliseconds.
-const REPORT_PATIENCE: u32 = 60_000;
+const REPORT_TIMEOUT: u32 = 60_000;
 
 /// How far init came.
 enum Progress {
@@ -141,8 +141,8 @@ impl Init {
         loop {
             if self.is_in_sight && attendance.awaited().is_none() {
                 let [has_spoken] =
-                    process::poll([self.link.as_fd()], Some(REPORT_PATIENCE)).context("report of init")?;
-                let seconds = REPORT_PATIENCE / 1000;
+                    process::poll([self.link.as_fd()], Some(REPORT_TIMEOUT)).context("report of init")?;
+                let seconds = REPORT_TIMEOUT / 1000;
                 ensure!(has_spoken, "init did not go on for {seconds} s (was it stopped in its pid namespace?)");
             }
             match attendance.report()? {
@@ -186,8 +186,8 @@ impl Init {
         };
         let file = hook_state.as_deref().map(hooks::state_file).transpose()?;
         self.link.go(file.iter().map(AsFd::as_fd).collect::<Vec<_>>().as_slice()).context("init")?;
-        let has_ended = process::ends_within(maker.pidfd.as_fd(), REPORT_PATIENCE).context("init")?;
-        ensure!(has_ended, "the process that has made init did not end within {} s", REPORT_PATIENCE / 1000);
+        let has_ended = process::ends_within(maker.pidfd.as_fd(), REPORT_TIMEOUT).context("init")?;
+        ensure!(has_ended, "the process that has made init did not end within {} s", REPORT_TIMEOUT / 1000);
         process::wait(maker.pidfd.as_fd()).map(drop).context("init")
     }
 

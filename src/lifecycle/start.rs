@@ -17,7 +17,7 @@ use crate::sys::process;
 const END: u32 = 2000;
 
 /// How long init may take to answer at the gate, in milliseconds: it does nothing there but wait.
-const ANSWER_PATIENCE: u32 = 10_000;
+const ANSWER_TIMEOUT: u32 = 10_000;
 
 /// Runs the startContainer hooks and the container's program, then the poststart hooks. The error of a hook or of the
 /// program's execve is start's error; init has ended by then.
@@ -31,8 +31,8 @@ pub fn start(host: &Host, id: &Id) -> Result<()> {
     })?;
     let Some(connection) = found.directory.connect_gate()? else { bail!(not_waiting(&found.state)?) };
     let link = RuntimeEnd::from_gate(connection);
-    let [answered] = process::poll([link.as_fd()], Some(ANSWER_PATIENCE)).context("start gate")?;
-    ensure!(answered, "start gate: init has not answered for {} s (is it stopped?)", ANSWER_PATIENCE / 1000);
+    let [answered] = process::poll([link.as_fd()], Some(ANSWER_TIMEOUT)).context("start gate")?;
+    ensure!(answered, "start gate: init has not answered for {} s (is it stopped?)", ANSWER_TIMEOUT / 1000);
     wait(&found.state, &link)?;
     let Some(Report::Reached(Milestone::Starting)) = link.report().context("init at the start gate")? else {
         bail!(not_waiting(&found.state)?);

@@ -19,7 +19,7 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 const SYSLOG: &str = "/dev/log";
 
 /// A daemon that does not read holds a line up for so long, and no container for ever.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A daemon that takes lines, and the name that they are under.
 pub struct Daemon {
@@ -59,7 +59,7 @@ impl Daemon {
 fn connect(path: &Path) -> Result<UnixDatagram> {
     let socket = UnixDatagram::unbound().map_err(|error| io_error("socket", &error))?;
     socket.connect(path).map_err(|error| io_error("connect", &error))?;
-    socket.set_write_timeout(Some(PATIENCE)).map_err(|error| io_error("setsockopt", &error))?;
+    socket.set_write_timeout(Some(TIMEOUT)).map_err(|error| io_error("setsockopt", &error))?;
     Ok(socket)
 }
 

@@ -14,6 +14,7 @@ pub mod command_line;
 pub mod credentials;
 pub mod directory;
 mod error;
+pub mod external;
 pub mod file;
 pub mod ids;
 pub mod kernel;
@@ -25,7 +26,6 @@ pub mod net;
 pub mod netlink;
 pub mod notify;
 pub mod path;
-pub mod patient;
 pub mod proc_self;
 pub mod process;
 pub mod program;
@@ -40,10 +40,10 @@ pub mod sibling;
 pub mod signal;
 pub mod socket;
 pub mod start;
-pub mod stranger;
 pub mod terminal;
 #[cfg(test)]
 pub mod testing;
+pub mod timed_io;
 pub mod tty;
 
 pub use error::{Errno, Fault, Result, SysError, Text, Words};

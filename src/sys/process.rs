@@ -314,14 +314,14 @@ pub fn die_with_parent() -> Result<()> {
 /// The most descriptors that [`exec_with`] passes on.
 pub const MAX_PASSED: usize = 8;
 
-/// Becomes the program `path`, a stranger but for `passed`, which it gets as descriptors 3, 4 and so on. Returns only if
+/// Becomes the program `path`, which gets nothing of ours but `passed`, as descriptors 3, 4 and so on. Returns only if
 /// that is impossible. For a child that was just cloned: no heap.
 pub fn exec_with(path: &CStr, arguments: &Strings, environment: &Strings, passed: &[BorrowedFd]) -> SysError {
     let mut copies = [const { None::<OwnedFd> }; MAX_PASSED];
     if passed.len() > MAX_PASSED {
         return SysError::new("execve", Errno::E2BIG);
     }
-    if let Err(error) = for_strangers() {
+    if let Err(error) = reset_for_exec() {
         return error;
     }
     // First above all places, since what is passed may lie in one of them.
@@ -345,7 +345,7 @@ pub fn exec_with(path: &CStr, arguments: &Strings, environment: &Strings, passed
 
 /// Resets signals, and has every descriptor from 3 on closed by the next exec (close_range(2), `CLOSE_RANGE_CLOEXEC`:
 /// Linux 5.11).
-pub(super) fn for_strangers() -> Result<()> {
+pub(super) fn reset_for_exec() -> Result<()> {
     reset_signals()?;
     close_on_exec_from_3()
 }

@@ -8,9 +8,9 @@ use core::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::error::{Errno, Fault, Result, SysError, check};
-use super::patient::PATIENCE;
+use super::timed_io::TIMEOUT;
 
-/// What a connection that is not accepted waits for; the words name [`PATIENCE`].
+/// What a connection that is not accepted waits for; the words name [`TIMEOUT`].
 const NOT_ACCEPTED: &str = "nobody has accepted a connection within 10 s, and the queue is full";
 
 /// The most descriptors that one message carries; the kernel takes 253.
@@ -216,7 +216,7 @@ pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received> {
 }
 
 /// Connects a stream socket to the unix socket at `path` on the host: a console socket, a pidfd socket, an agent's. The
-/// path may be of any length. Connecting and every sending fail with EAGAIN once [`PATIENCE`] is over: whoever does not
+/// path may be of any length. Connecting and every sending fail with EAGAIN once [`TIMEOUT`] is over: whoever does not
 /// accept or read is not waited for without end.
 pub fn connect_stream(path: &std::path::Path) -> core::result::Result<OwnedFd, Fault> {
     use std::os::unix::ffi::OsStrExt;
@@ -248,7 +248,7 @@ pub fn connect_abstract(name: &[u8]) -> core::result::Result<OwnedFd, Fault> {
 }
 
 fn connect(socket: OwnedFd, address: &libc::sockaddr_un, len: libc::socklen_t) -> core::result::Result<OwnedFd, Fault> {
-    let limit = libc::timeval { tv_sec: PATIENCE.as_secs() as libc::time_t, tv_usec: 0 };
+    let limit = libc::timeval { tv_sec: TIMEOUT.as_secs() as libc::time_t, tv_usec: 0 };
     let size = size_of::<libc::timeval>() as libc::socklen_t;
     // SAFETY: `limit` is a timeval of `size` bytes and outlives the call.
     let ret = unsafe {

@@ -72,7 +72,7 @@ fn prepare() -> Result<()> {
 /// SIGCHLD: while it is ignored, the kernel reaps our children, and how they ended is lost. SIGPIPE and SIGXFSZ: a reader
 /// that is gone and RLIMIT_FSIZE are to be errors, EPIPE and EFBIG, after which everything is undone; the signals would end
 /// the program in the middle. The mask: what the caller had blocked, SIGTERM for one, must reach us. Other signals that are
-/// ignored, as nohup(1) does it, are the caller's choice. Strangers and the container's program begin with the defaults:
+/// ignored, as nohup(1) does it, are the caller's choice. External programs and the container's program begin with the defaults:
 /// [`reset_signals`](super::proc_self::reset_signals).
 fn put_signals_right() -> Result<()> {
     let actions = [

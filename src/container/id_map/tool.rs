@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::sys::external::ExternalProgram;
 use crate::sys::process::{Exit, Open};
 use crate::sys::program::Strings;
 use crate::sys::socket;
-use crate::sys::stranger::Stranger;
 
 /// How long a tool may take, in milliseconds: it reads two files, but they may come from a directory service.
-const PATIENCE: u32 = 10_000;
+const TIMEOUT: u32 = 10_000;
 /// It makes no files; if it ever does, they are nobody else's to write.
 const UMASK: u32 = 0o022;
 /// Where programs are when the environment does not say; engines call the runtime without one.
@@ -55,7 +55,7 @@ impl Tool {
         let words = words.map(|word| Ok(CString::new(word)?)).collect::<Result<_>>()?;
         let (arguments, environment) = (Strings::new(words, 0), Strings::new(Vec::new(), 0));
         let streams = [null.as_fd(), null.as_fd(), errors.as_fd()];
-        let tool = Stranger {
+        let tool = ExternalProgram {
             path: &path,
             arguments: &arguments,
             environment: &environment,
@@ -64,7 +64,7 @@ impl Tool {
             umask: Some(UMASK),
             open: Open::Any,
         };
-        match tool.start()?.wait(Some(PATIENCE)).with_context(|| self.to_string())? {
+        match tool.start()?.wait(Some(TIMEOUT)).with_context(|| self.to_string())? {
             Some(Exit::Status(0)) => Ok(()),
             Some(exit) => {
                 let mut said = [0; 1024];
@@ -74,7 +74,7 @@ impl Tool {
                 let exit = exit.to_string().replacen("exit status ", "exit status: ", 1);
                 bail!("{self}: {exit}: {}", said.trim())
             }
-            None => bail!("{self}: did not end within {} s", PATIENCE / 1000),
+            None => bail!("{self}: did not end within {} s", TIMEOUT / 1000),
         }
     }
 }

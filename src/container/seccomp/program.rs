@@ -23,13 +23,13 @@ const INSTRUCTION: usize = 75;
 /// System call numbers from here on are not emulated, or do not exist.
 const NUMBERS: u32 = 470;
 
-/// The program: `sections` in order, `stranger` for every other token.
-pub(super) fn emit(sections: &[Section], chains: &[Chain], default: u32, stranger: u32) -> Vec<Instruction> {
+/// The program: `sections` in order, `foreign` for every other token.
+pub(super) fn emit(sections: &[Section], chains: &[Chain], default: u32, foreign: u32) -> Vec<Instruction> {
     let mut emitter = Emitter { code: Assembler::default(), chains, places: vec![None; chains.len()], default };
     // From the end to the start: the first section is the nearest.
     let starts: Vec<(u32, Label)> =
         sections.iter().rev().map(|section| (section.token, emitter.section(section))).collect();
-    let mut next = emitter.code.ret(stranger);
+    let mut next = emitter.code.ret(foreign);
     for (token, start) in starts {
         next = emitter.code.branch(If::Equal, token, start, next);
     }

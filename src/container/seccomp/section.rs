@@ -30,7 +30,7 @@ pub(super) struct Range {
 }
 
 /// A section for each token, in the order of the ABIs.
-pub(super) fn sections(coverages: &[Coverage], default: u32, stranger: u32) -> Vec<Section> {
+pub(super) fn sections(coverages: &[Coverage], default: u32, foreign: u32) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::with_capacity(coverages.len());
     for Coverage { abi, .. } in coverages {
         if sections.iter().any(|section| section.token == abi.token) {
@@ -39,7 +39,7 @@ pub(super) fn sections(coverages: &[Coverage], default: u32, stranger: u32) -> V
         let on = |base| coverages.iter().find(|other| other.abi.token == abi.token && other.abi.base == base);
         let mut ranges = Ranges { list: Vec::with_capacity(128), default };
         if abi.token == Arch::ScmpArchX86_64 as u32 {
-            ranges.x86_64(on(0), on(X32_BIT), stranger);
+            ranges.x86_64(on(0), on(X32_BIT), foreign);
         } else if let Some(coverage) = on(0) {
             ranges.fill(coverage, u32::MAX);
         }
@@ -54,17 +54,17 @@ struct Ranges {
 }
 
 impl Ranges {
-    /// Both ABIs behind the token of x86_64. One that is not covered is a stranger; number -1, with which a tracer skips a
+    /// Both ABIs behind the token of x86_64. One that is not covered is foreign; number -1, with which a tracer skips a
     /// call, belongs to x86_64 (libseccomp has it so).
-    fn x86_64(&mut self, plain: Option<&Coverage>, x32: Option<&Coverage>, stranger: u32) {
+    fn x86_64(&mut self, plain: Option<&Coverage>, x32: Option<&Coverage>, foreign: u32) {
         match plain {
             Some(plain) => self.fill(plain, X32_BIT - 1),
-            None => self.cover(X32_BIT - 1, Verdict::Return(stranger)),
+            None => self.cover(X32_BIT - 1, Verdict::Return(foreign)),
         }
         match x32 {
             Some(x32) => self.fill(x32, u32::MAX),
             None => {
-                self.cover(u32::MAX - 1, Verdict::Return(stranger));
+                self.cover(u32::MAX - 1, Verdict::Return(foreign));
                 self.cover(u32::MAX, Verdict::Return(self.default));
             }
         }

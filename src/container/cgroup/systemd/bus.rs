@@ -207,7 +207,7 @@ impl Connection {
     }
 
     fn connect(address: &Address) -> Answer<Self> {
-        let stream = patient(|| address.connect())?;
+        let stream = retry(|| address.connect())?;
         let mut connection = Self { stream, serial: 0, buffer: Vec::new(), ended: Vec::new() };
         let deadline = Instant::now() + CALL_WITHIN;
         connection.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
@@ -371,7 +371,7 @@ fn lost(error: std::io::Error, what: &'static str) -> Failed {
 
 /// Tries again while the socket is about to be listened at: systemd is executed anew. For room in the queue of one that
 /// listens, the kernel has waited.
-fn patient<T>(mut connect: impl FnMut() -> Result<T, Fault>) -> Answer<T> {
+fn retry<T>(mut connect: impl FnMut() -> Result<T, Fault>) -> Answer<T> {
     let mut wait = Duration::from_millis(100);
     for _ in 1..TRIES {
         match connect() {

@@ -1,5 +1,5 @@
-//! Programs of others that the runtime starts: hooks, and the tools that write id maps. One is held by an owner that
-//! kills and reaps it, so that none outlives an error on the runtime's side.
+//! External programs that the runtime starts: hooks, and the tools that write id maps. [`Running`] owns the process, and
+//! kills and reaps it when it is dropped, so that none outlives an error on the runtime's side.
 //!
 //! Nothing here uses the heap: init starts hooks, too.
 
@@ -15,8 +15,8 @@ use super::{credentials, file, signal};
 /// The exit status of a child that could not become the program, nor say why.
 pub const NOT_STARTED: i32 = 127;
 
-/// A program of another's, and all that it gets of the runtime.
-pub struct Stranger<'a> {
+/// A program that is not ours, and all that it gets of the runtime.
+pub struct ExternalProgram<'a> {
     pub path: &'a CStr,
     pub arguments: &'a Strings,
     pub environment: &'a Strings,
@@ -45,7 +45,7 @@ pub struct Running {
 const CALLS: [&str; 8] =
     ["setpgid", "chdir", "dup3", "rt_sigaction", "rt_sigprocmask", "close_range", "fcntl", "execve"];
 
-impl Stranger<'_> {
+impl ExternalProgram<'_> {
     /// Starts it. That it cannot become its program is an error of [`Running::wait`].
     pub fn start(&self) -> Result<Running> {
         // Without the pipe, which a filter may forbid, less is known of a failure.
@@ -164,7 +164,7 @@ mod tests {
         let null = std::fs::File::options().read(true).write(true).open("/dev/null").unwrap();
         let streams = [null.as_fd(), null.as_fd(), null.as_fd()];
         let (arguments, environment) = (strings(words), strings(&["PATH=/usr/bin:/bin"]));
-        let stranger = Stranger {
+        let program = ExternalProgram {
             path,
             arguments: &arguments,
             environment: &environment,
@@ -173,7 +173,7 @@ mod tests {
             umask: Some(0o27),
             open: Open::Any,
         };
-        crate::sys::testing::heap_free(|| stranger.start()).unwrap()
+        crate::sys::testing::heap_free(|| program.start()).unwrap()
     }
 
     fn shell(script: &str) -> Running {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_ends_as_it_ends() {
+    fn the_end_of_a_program_is_told() {
         assert_eq!(shell("exit 3").wait(None).unwrap(), Some(Exit::Status(3)));
         assert_eq!(shell("kill -9 $$").wait(None).unwrap(), Some(Exit::Signal(9)));
         assert_eq!(shell("test \"$(umask)\" = 0027").wait(None).unwrap(), Some(Exit::Status(0)));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_a_stranger_from_starting_is_the_error() {
+    fn what_keeps_a_program_from_starting_is_the_error() {
         let error = start(c"/no/such/program", &["x"], None).wait(None).unwrap_err();
         assert_eq!(error, SysError::new("execve", Errno::ENOENT));
         let error = start(c"/bin/true", &["true"], Some(c"/no/such")).wait(None).unwrap_err();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_that_is_not_waited_for_is_killed_with_its_children() {
+    fn a_program_that_is_not_waited_for_is_killed_with_its_children() {
         let mark = format!("{}", 4_000_000 + std::process::id());
         let sleeps = || {
             let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path().join("cmdline")));

@@ -1,4 +1,5 @@
-//! Files of the caller's choice whose other end may never come, such as a FIFO: they are waited for, but not without end.
+//! Opening, reading and writing files of the caller's choice, such as a FIFO whose other end may never be opened: each wait
+//! has a timeout.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -12,18 +13,18 @@ use super::file::{self, kind, owned};
 use super::process::{Ready, poll_for};
 
 /// How long the other end may take: to open a FIFO, to write the next part, to accept a connection.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a FIFO without a reader is tried again: the kernel does not tell when one comes.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The words for a FIFO that stays without a reader, or without a writer; they name [`PATIENCE`].
+/// The words for a FIFO that stays without a reader, or without a writer; they name [`TIMEOUT`].
 const NO_READER: &str = "nobody has opened the FIFO for reading within 10 s";
 const NO_WRITER: &str = "nobody has written the FIFO within 10 s";
 
 /// Opens the file at `path` to append to, made with `mode` where it is missing; a write to it never waits.
 pub fn append(path: &Path, mode: u32) -> core::result::Result<File, Fault> {
     let path = c_path(path)?;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT;
         match open(&path, flags, mode) {
@@ -85,7 +86,7 @@ pub fn read(path: &Path, room: usize, limit: usize) -> core::result::Result<Vec<
 }
 
 fn wait_for_more(fd: BorrowedFd) -> core::result::Result<(), Fault> {
-    match poll_for([Some((fd, Ready::Read))], Some(PATIENCE.as_millis() as u32))? {
+    match poll_for([Some((fd, Ready::Read))], Some(TIMEOUT.as_millis() as u32))? {
         [true] => Ok(()),
         [false] => Err(Fault::new("read", Errno::ETIMEDOUT, NO_WRITER)),
     }
