@@ -20,7 +20,7 @@ const KILL_GRACE: u32 = 10_000;
 
 /// How long a process that traces the container's may keep its end from us, unless a signal asks for our end, and how
 /// often we look, in milliseconds.
-const TRACED_PATIENCE: Duration = Duration::from_secs(10);
+const TRACED_TIMEOUT: Duration = Duration::from_secs(10);
 const TRACED_EVERY: u32 = 20;
 const KEPT: &str = "the process has ended, but another one traces it and does not let its parent see how (ptrace(2))";
 
@@ -137,7 +137,7 @@ fn reap(child: &Child, signals: &Signals) -> Result<Exit> {
         if let Some(exit) = process::try_wait(child.pidfd.as_fd())? {
             return Ok(exit);
         }
-        ensure!(begun.elapsed() < TRACED_PATIENCE, "{KEPT}");
+        ensure!(begun.elapsed() < TRACED_TIMEOUT, "{KEPT}");
         process::poll([signals.as_fd()], Some(TRACED_EVERY))?;
         while let Some(number) = signals.next()? {
             ensure!(!signal::asks_to_end(number), "{KEPT}");

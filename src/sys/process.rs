@@ -149,7 +149,7 @@ pub fn kill_child(pid: i32, pidfd: BorrowedFd) -> Result<()> {
 }
 
 /// How long a child that has ended, or was killed, may take until it can be reaped, in milliseconds.
-const REAP_PATIENCE: u32 = 10_000;
+const REAP_TIMEOUT: u32 = 10_000;
 /// How often it is tried, in milliseconds.
 const REAP_EVERY: u32 = 20;
 
@@ -162,7 +162,7 @@ pub fn try_wait(pidfd: BorrowedFd) -> Result<Option<Exit>> {
 
 /// Waits at most ten seconds for a child that has ended, or was killed, and reaps it.
 pub fn wait(pidfd: BorrowedFd) -> Result<Exit> {
-    wait_within(pidfd, REAP_PATIENCE)
+    wait_within(pidfd, REAP_TIMEOUT)
 }
 
 /// The same for `milliseconds`. ETIMEDOUT: it lives, or one that traces it keeps its end.
@@ -173,7 +173,7 @@ pub fn wait_within(pidfd: BorrowedFd, milliseconds: u32) -> Result<Exit> {
 /// As [`wait`], also where a seccomp filter forbids waitid(2).
 pub fn wait_under_a_filter(child: &Child) -> Result<Exit> {
     let pidfd = child.pidfd.as_fd();
-    reap_within(pidfd, REAP_PATIENCE, || try_wait(pidfd).or_else(|_| try_wait4(child.pid)))
+    reap_within(pidfd, REAP_TIMEOUT, || try_wait(pidfd).or_else(|_| try_wait4(child.pid)))
 }
 
 /// Calls `reap` until it has an exit, for at most `milliseconds`.
