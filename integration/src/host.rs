@@ -118,7 +118,7 @@ pub fn isolate(name: &str) {
 const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Covers, in this mount namespace only, the nodes of /dev with nodes of the test's own; and for crun, which refuses the
+/// Covers, in this mount namespace only, the nodes of /dev with nodes of the test's own; CRIU's configuration; and for crun, which refuses the
 /// hybrid layout, the cgroup v2 mount beside the v1 ones.
 fn shield(place: &Path) {
     let nodes = place.join("nodes");
@@ -131,6 +131,13 @@ fn shield(place: &Path) {
         assert_eq!(ret, 0, "mknod {}: {}", path.display(), std::io::Error::last_os_error());
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("chmod");
         mount(&path.display().to_string(), &Path::new("/dev").join(name), None, libc::MS_BIND);
+    }
+    // CRIU reads these before all else (criu(8), "Configuration files"), and the tests are not about what is in the host's.
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".criu"));
+    for directory in home.iter().map(PathBuf::as_path).chain([Path::new("/etc/criu")]) {
+        if directory.is_dir() {
+            mount("tmpfs", directory, Some("tmpfs"), 0);
+        }
     }
     let unified = Path::new("/sys/fs/cgroup/unified");
     if runtime::kind() == "crun" && unified.exists() {

@@ -111,6 +111,10 @@ impl Sandbox {
             Some(root) => self.move_into(root),
             None => ["/etc", "/var"].iter().for_each(|directory| self.overlay(Path::new(directory), directory)),
         }
+        // CRIU reads it before all else.
+        if Path::new("/etc/criu").is_dir() {
+            mount("tmpfs", Path::new("/etc/criu"), "tmpfs", 0, "");
+        }
         mount("proc", Path::new("/proc"), "proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, "");
         for (directory, mountpoint) in &self.cgroups {
             bind(directory, mountpoint);

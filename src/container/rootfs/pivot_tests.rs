@@ -237,7 +237,7 @@ fn view(namespaced: bool) -> Option<CgroupView> {
         options: options.iter().map(|option| (*option).to_owned()).collect(),
     };
     if !mounted("memory") || !mounted("systemd") {
-        println!("no cgroup v1 on this machine: skipped");
+        crate::sys::testing::skip("cgroup1", "no hierarchies of memory and of systemd");
         return None;
     }
     let hierarchies = vec![hierarchy("memory", &["memory"]), hierarchy("systemd", &["none", "name=systemd"])];
