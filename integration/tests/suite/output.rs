@@ -118,7 +118,7 @@ fn ps_lists_the_processes() {
     assert!(pids.contains(&u64::from(container.pid())));
     let table = call(["ps", container.id()]).ok().stdout;
     let mut lines = table.lines();
-    assert!(lines.next().is_some_and(|head| head.contains("PID") && head.contains("CMD")), "{table}");
+    assert!(lines.next().is_some_and(|head| head.contains("PID") && head.contains("CMD")), "the table is {table}");
     let rows: Vec<_> = lines.collect();
     assert!(rows.len() == 2 && rows.iter().all(|row| row.contains("sleep")), "the table is {table}");
 }
