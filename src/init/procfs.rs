@@ -10,9 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::link::{self, Failure, InitEnd, Report, StepIndex};
 use crate::container::namespaces::Join;
 use crate::container::rootfs::mount::Mount;
+use crate::sys::guard::Guard;
 use crate::sys::path::RootFd;
-use crate::sys::process::{self, Child, Cloned};
-use crate::sys::{Errno, Fault, Text, command_line, file, proc_self, signal};
+use crate::sys::process::{self, Cloned};
+use crate::sys::{Errno, Fault, Text, command_line, file, proc_self};
 
 /// How long the maker may take, in milliseconds: the others can stop it.
 const TIMEOUT: u32 = 10_000;
@@ -32,11 +33,11 @@ pub fn make(mount: &Mount, root: &RootFd, pid: &Join, step: StepIndex) -> Result
             let told = done.or_else(|fault| theirs.report(&Report::Failed(Failure::new(step, &fault))));
             process::exit_now(i32::from(told.is_err()))
         }
-        Cloned::Runtime(helper) => helper,
+        Cloned::Runtime(helper) => Guard::new(helper),
     };
     drop(theirs);
     let ended = process::ends_within(helper.pidfd.as_fd(), HELPER_TIMEOUT);
-    end(&helper);
+    drop(helper);
     ended?;
     receive(&ours)
 }
@@ -65,10 +66,10 @@ fn give_birth(mount: &Mount, link: &InitEnd, step: StepIndex) -> Result<(), Faul
             };
             process::exit_now(i32::from(told.is_err()))
         }
-        Cloned::Runtime(maker) => maker,
+        Cloned::Runtime(maker) => Guard::new(maker),
     };
     let has_ended = process::ends_within(maker.pidfd.as_fd(), TIMEOUT)?;
-    end(&maker);
+    drop(maker);
     if has_ended { Ok(()) } else { Err(Fault::new("poll", Errno::ETIMEDOUT, "")) }
 }
 
@@ -100,11 +101,4 @@ fn fault_of(failure: &Failure) -> Fault {
         detail.push(part);
     }
     Fault { call: "in the joined pid namespace", errno: failure.errno, detail }
-}
-
-/// Kills it, whatever it does, and reaps it.
-fn end(child: &Child) {
-    // Both fail only if it has ended and is reaped.
-    let _ = process::pidfd_send_signal(child.pidfd.as_fd(), signal::KILL);
-    let _ = process::wait(child.pidfd.as_fd());
 }

@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anyhow::{Context, Result, ensure};
 
 use super::inspect::Found;
-use super::opener::Killed;
 use super::state::Status;
 use crate::container::cgroup::Join;
 use crate::container::process::oom::{self, OomScoreAdj};
 use crate::container::process::user::BecomeRoot;
 use crate::container::rootfs::copy_up::copy_up;
 use crate::init::link::{self, Failure, InitEnd, Milestone, Report, RuntimeEnd, StepIndex};
+use crate::sys::guard::Guard;
 use crate::sys::namespace::{self, Kind};
 use crate::sys::process::{self, Cloned};
 use crate::sys::{self, Errno, Fault, SysError, file, proc_self};
@@ -62,7 +62,7 @@ impl Charge {
                 let _ = theirs.report(&report);
                 process::exit_now(0)
             }
-            Cloned::Runtime(child) => Ok(Copier { link, _child: Killed(child) }),
+            Cloned::Runtime(child) => Ok(Copier { link, _child: Guard::new(child) }),
         }
     }
 
@@ -89,7 +89,7 @@ impl Charge {
 /// The process, at the other end of a link.
 pub struct Copier {
     link: RuntimeEnd,
-    _child: Killed,
+    _child: Guard,
 }
 
 impl Copier {

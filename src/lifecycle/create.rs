@@ -22,7 +22,7 @@ use crate::error::field;
 use crate::init::Inherited;
 use crate::log;
 use crate::plan::{self, Gate, Plan};
-use crate::sys;
+use crate::sys::{self, guard};
 
 /// What create's and run's flags say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -54,7 +54,7 @@ pub struct Created {
 
 /// A container that is made.
 pub struct Kept {
-    pub init: Init,
+    pub init: guard::Kept,
     pub directory: Directory,
     pub state: State,
 }
@@ -217,9 +217,9 @@ impl Created {
 
     /// The container stays, and others may change it; init is still the caller's to follow.
     pub fn keep(self) -> Result<Kept> {
-        let Self { mut init, mut cgroup, mut intel_rdt, directory, state, mut pid_file, plan: _ } = self;
+        let Self { init, mut cgroup, mut intel_rdt, directory, state, mut pid_file, plan: _ } = self;
         let directory = directory.keep()?;
-        init.keep();
+        let init = init.keep();
         cgroup.keep();
         intel_rdt.keep();
         pid_file.keep();

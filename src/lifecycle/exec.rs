@@ -78,11 +78,11 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     process.follow_to_exec(&plan, &mut watch)?;
     let early = watch.heard();
     pid_file.keep();
-    process.keep();
+    let child = process.keep();
     let Some(signals) = signals else { return Ok(0) };
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
-    foreground::forward_early(host, &process.child, &early, terminal.as_ref())?;
-    Ok(foreground::follow(host, &process.child, &signals, terminal)?.code())
+    foreground::forward_early(host, &child, &early, terminal.as_ref())?;
+    Ok(foreground::follow(host, &child, &signals, terminal)?.code())
 }
 
 /// The container's first process, if one more may be put beside it.

@@ -18,18 +18,18 @@ use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd};
 use crate::init::step::Step;
 use crate::init::{self, Inherited};
 use crate::plan::{Birth, ExecPlan};
+use crate::sys::guard::{Guard, Kept};
 use crate::sys::process::{self, Child, Cloned};
-use crate::sys::signal::{self, Signals};
+use crate::sys::signal::Signals;
 use crate::sys::{Errno, SysError};
 
 /// How long a killed process may take to end before it is left to whoever thaws it, in milliseconds.
 const KILL_GRACE: u32 = 2_000;
 
-/// The process before and after its program runs. Dropped, it is killed and reaped, unless it is kept.
+/// The process before its program runs. Dropped, it is killed and reaped.
 pub struct Started {
-    pub child: Child,
+    pub child: Guard,
     link: RuntimeEnd,
-    kept: bool,
 }
 
 impl Started {
@@ -68,7 +68,7 @@ impl Started {
             _ => error.into(),
         })?;
         let Cloned::Runtime(child) = cloned else { unreachable!("the child never returns") };
-        let started = Self { child, link, kept: false };
+        let started = Self { child: Guard::with_grace(child, KILL_GRACE), link };
         if is_moved {
             let moved = place.paths.move_in(&place.own, started.child.pid, place.instead);
             let moved = moved.and_then(|()| started.link.go(&[]).context("process"));
@@ -87,12 +87,12 @@ impl Started {
         match self.link.report_with_descriptor().context("report of the process")? {
             Some((Report::Born(pid), Some(pidfd))) => {
                 let born = Child { pid: pid.cast_signed(), pidfd };
-                let maker = mem::replace(&mut self.child, born);
+                let maker = mem::replace(&mut self.child, Guard::with_grace(born, KILL_GRACE));
                 let word = |failure: &Failure, _| watch.word(plan, failure);
                 let gone = self.link.go(&[]).context("process");
                 gone.map_err(|error| reason::own_words(&self.link, word, error))?;
                 watch.wait.until_ready(maker.pidfd.as_fd(), None)?;
-                process::wait(maker.pidfd.as_fd()).map(drop).context("process")
+                maker.wait().map(drop).context("process")
             }
             Some((Report::Failed(failure), _)) => Err(watch.word(plan, &failure)),
             Some((report, _)) => bail!("the process reports {report:?} before it is born"),
@@ -136,24 +136,14 @@ impl Started {
     }
 
     /// The process runs on.
-    pub fn keep(&mut self) {
-        self.kept = true;
+    pub fn keep(self) -> Kept {
+        self.child.keep()
     }
 
     /// Why the process ended without a word.
     fn death(&self, plan: &ExecPlan) -> anyhow::Error {
         let killed = "container not running any more, or its memory limit too low";
         reason::death(&self.child, "the process", "it was set up", killed, plan.has_filter())
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        let pidfd = self.child.pidfd.as_fd();
-        // Both fail only if it has ended and is reaped. A frozen one ends when it is thawed, but not before (cgroup v1).
-        if !self.kept && process::pidfd_send_signal(pidfd, signal::KILL).is_ok() {
-            let _ = process::wait_within(pidfd, KILL_GRACE);
-        }
     }
 }
 

@@ -20,24 +20,25 @@ use crate::error::{Field, field};
 use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd};
 use crate::init::{self, Inherited};
 use crate::plan::{Birth, Plan};
+use crate::sys::guard::{Guard, Kept};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
-use crate::sys::{Errno, SysError, ids, signal};
+use crate::sys::{Errno, SysError, ids};
 
 /// The container's first process before its program runs. Dropped, it is killed and reaped, and its namespaces go.
 #[derive(Debug)]
 pub struct Init {
-    pub child: Child,
+    // Dropped in this order: back to the host before their namespace ends.
+    /// The host's network devices that init has now.
+    net_devices: Option<Moved>,
+    pub child: Guard,
     pub link: RuntimeEnd,
     /// The user namespaces of id-mapped mounts, where the runtime maps them.
     mount_namespaces: Vec<OwnedFd>,
     /// Where the opener works, of an init that an ordinary user cannot look into later.
     view: Option<opener::View>,
-    /// The host's network devices that init has now.
-    net_devices: Option<Moved>,
     /// Whether it is born in a pid namespace that others are in.
     is_in_sight: bool,
-    kept: bool,
 }
 
 /// How long an init that others can stop may take from one report to the next, in milliseconds.
@@ -73,8 +74,14 @@ impl Init {
         drop((end, away));
         let mount_namespaces = if plan.opener { inherited.mount_namespaces } else { Vec::new() };
         let Cloned::Runtime(child) = cloned? else { unreachable!("the child never returns") };
-        let mut init =
-            Self { child, link, mount_namespaces, view: None, net_devices: None, is_in_sight: false, kept: false };
+        let mut init = Self {
+            net_devices: None,
+            child: Guard::new(child),
+            link,
+            mount_namespaces,
+            view: None,
+            is_in_sight: false,
+        };
         init.equip(plan).map_err(|error| init.own_words(plan, error))?;
         Ok(init)
     }
@@ -176,7 +183,7 @@ impl Init {
     /// From the process that was cloned to `init`, which it has made: what is known of the one is said of the other. Only
     /// then it goes on.
     fn hand_over(&mut self, plan: &Plan, directory: &Locked, state: &mut State, init: Child) -> Result<()> {
-        let maker = mem::replace(&mut self.child, init);
+        let maker = mem::replace(&mut self.child, Guard::new(init));
         self.is_in_sight = true;
         state.init = Some(self.identity()?);
         directory.save(state)?;
@@ -188,7 +195,7 @@ impl Init {
         self.link.go(file.iter().map(AsFd::as_fd).collect::<Vec<_>>().as_slice()).context("init")?;
         let has_ended = process::ends_within(maker.pidfd.as_fd(), REPORT_TIMEOUT).context("init")?;
         ensure!(has_ended, "the process that has made init did not end within {} s", REPORT_TIMEOUT / 1000);
-        process::wait(maker.pidfd.as_fd()).map(drop).context("init")
+        maker.wait().map(drop).context("init")
     }
 
     /// Limits that a process in a user namespace cannot raise by itself.
@@ -221,11 +228,11 @@ impl Init {
     }
 
     /// Init lives on.
-    pub fn keep(&mut self) {
-        self.kept = true;
-        if let Some(mut moved) = self.net_devices.take() {
+    pub fn keep(self) -> Kept {
+        if let Some(mut moved) = self.net_devices {
             moved.keep();
         }
+        self.child.keep()
     }
 }
 
@@ -251,18 +258,6 @@ fn pid_inside(pid: i32) -> Result<i32> {
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     let inner = line.and_then(|pids| pids.split_ascii_whitespace().next_back()).and_then(|pid| pid.parse().ok());
     inner.with_context(|| format!("{path}: no NSpid"))
-}
-
-impl Drop for Init {
-    fn drop(&mut self) {
-        // Back to the host before their namespace ends.
-        drop(self.net_devices.take());
-        if !self.kept {
-            // Both fail only if it has ended and is reaped.
-            let _ = process::pidfd_send_signal(self.child.pidfd.as_fd(), signal::KILL);
-            let _ = process::wait(self.child.pidfd.as_fd());
-        }
-    }
 }
 
 /// The failure of a step, in words. A pid namespace without its init takes no process, and the kernel calls that ENOMEM

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::copier::Charge;
 use super::directory::Locked;
 use super::inspect::Found;
-use super::opener::{self, Heard, Killed};
+use super::opener::{self, Heard};
 use super::state::Status;
 use super::{Host, Id, Refusal, protect};
 use crate::container::bundle;
@@ -25,6 +25,7 @@ use crate::container::rootfs::idmap::UserNamespaces;
 use crate::init::link::{self, Failure, InitEnd, Milestone, Report, RuntimeEnd, StepIndex};
 use crate::plan::mounts::{self, Listed};
 use crate::plan::{Label, StepError};
+use crate::sys::guard::Guard;
 use crate::sys::mount::{Depth, Sharing, set_sharing};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::path::RootFd;
@@ -218,7 +219,7 @@ impl Container {
                 let _ = theirs.report(&report).and_then(|()| theirs.wait_for_go());
                 process::exit_now(0)
             }
-            Cloned::Runtime(child) => Killed(child),
+            Cloned::Runtime(child) => Guard::new(child),
         };
         drop(theirs);
         let [answered] = process::poll([ours.as_fd()], Some(GRACE))?;
@@ -232,7 +233,7 @@ impl Container {
             }
             _ => bail!("the process that makes it was killed"),
         }
-        let path = format!("/proc/{}/ns/mnt", child.0.pid);
+        let path = format!("/proc/{}/ns/mnt", child.pid);
         Ok(File::open(&path).context(path)?.into())
     }
 

@@ -17,10 +17,11 @@ use crate::error::Field;
 use crate::init::link::{self, Failure, InitEnd, Report, RuntimeEnd, StepIndex};
 use crate::init::step::Step;
 use crate::plan::{Plan, StepError};
+use crate::sys::guard::Guard;
 use crate::sys::namespace::{self, Kind, Kinds};
-use crate::sys::process::{self, Child, Cloned};
+use crate::sys::process::{self, Cloned};
 use crate::sys::socket::{self, MAX_FDS};
-use crate::sys::{self, Errno, Fault, SysError, proc_self, signal};
+use crate::sys::{self, Errno, Fault, SysError, proc_self};
 
 /// How long opening may take, in milliseconds: a source can lie on a network filesystem that answers late.
 const OPEN_GRACE: u32 = 60_000;
@@ -43,9 +44,9 @@ fn namespace_of(maps: &IdMaps) -> Result<OwnedFd> {
             let _ = socket::receive(theirs.as_fd(), &mut [0]);
             process::exit_now(0)
         }
-        Cloned::Runtime(child) => Killed(child),
+        Cloned::Runtime(child) => Guard::new(child),
     };
-    let namespace = mapped(child.0.pid, maps);
+    let namespace = mapped(child.pid, maps);
     // It ends by this, before it is waited for.
     drop(ours);
     namespace
@@ -56,17 +57,6 @@ fn mapped(pid: i32, maps: &IdMaps) -> Result<OwnedFd> {
     let directory = format!("/proc/{pid}");
     maps.write(pid, File::open(&directory).context(directory.clone())?.as_fd())?;
     Ok(File::open(format!("{directory}/ns/user")).context(directory)?.into())
-}
-
-/// A process that is killed and reaped when this is dropped.
-pub struct Killed(pub Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // Both fail only if it has ended and is reaped.
-        let _ = process::pidfd_send_signal(self.0.pidfd.as_fd(), signal::KILL);
-        let _ = process::wait(self.0.pidfd.as_fd());
-    }
 }
 
 /// The namespaces in which init sees files.
@@ -124,13 +114,13 @@ pub fn in_a_child(
             }
             process::exit_now(0)
         }
-        Cloned::Runtime(child) => Killed(child),
+        Cloned::Runtime(child) => Guard::new(child),
     };
     drop(theirs);
-    let ended = process::ends_within(child.0.pidfd.as_fd(), OPEN_GRACE).context("poll")?;
+    let ended = process::ends_within(child.pidfd.as_fd(), OPEN_GRACE).context("poll")?;
     ensure!(ended, "a source was not opened and mounted within {} s", OPEN_GRACE / 1000);
     // What it reports is read only if it failed: what it has done is done, whatever happens to us.
-    match process::wait(child.0.pidfd.as_fd()).context("opener")? {
+    match child.wait().context("opener")? {
         process::Exit::Status(0) => Ok(()),
         exit => match ours.report().context("report of the opener")? {
             Some(Report::Failed(failure)) => Err(word(&failure).into()),
@@ -167,7 +157,7 @@ pub fn converse(
             }
             process::exit_now(0)
         }
-        Cloned::Runtime(child) => Killed(child),
+        Cloned::Runtime(child) => Guard::new(child),
     };
     drop(theirs);
     let mut listen = || loop {
@@ -188,10 +178,10 @@ pub fn converse(
     if let Ok(true) = heard {
         return Ok(());
     }
-    let ended = process::ends_within(child.0.pidfd.as_fd(), UNDO_GRACE);
+    let ended = process::ends_within(child.pidfd.as_fd(), UNDO_GRACE);
     heard?;
     ensure!(ended.context("poll")?, "the helper process does not end");
-    match process::wait(child.0.pidfd.as_fd()).context("helper process")? {
+    match child.wait().context("helper process")? {
         process::Exit::Status(0) => Ok(()),
         exit => bail!("the helper process ended with status {}", exit.code()),
     }

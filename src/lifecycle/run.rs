@@ -36,7 +36,7 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
     begin(host, &mut created)?;
     let kept = created.keep()?;
-    let exit = foreground::follow(host, &kept.init.child, &signals, terminal);
+    let exit = foreground::follow(host, &kept.init, &signals, terminal);
     let destroyed = if run.keep { Ok(()) } else { delete::destroy_ended(host, kept.directory, &kept.state) };
     let code = exit?.code();
     destroyed.map(|()| code)

@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
-use super::opener::Killed;
 use super::reason;
 use crate::container::id_map::existing::{self, Existing};
 use crate::container::namespaces::{self, Join};
@@ -16,6 +15,7 @@ use crate::container::time_namespace::TimeNamespace;
 use crate::error::field;
 use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd, StepIndex};
 use crate::plan::{Entrance, Label, Plan, StepError};
+use crate::sys::guard::Guard;
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
 use crate::sys::{Errno, Fault, file, proc_self};
@@ -71,14 +71,14 @@ fn maps_of(namespace: &Join) -> Result<Existing> {
             let _ = theirs.report(&report).and_then(|()| theirs.wait_for_go());
             process::exit_now(0)
         }
-        Cloned::Runtime(child) => Killed(child),
+        Cloned::Runtime(child) => Guard::new(child),
     };
     drop(theirs);
     let maps = match first_report(&ours) {
-        Ok(Some((Report::Reached(_), _))) => existing::read(child.0.pid),
+        Ok(Some((Report::Reached(_), _))) => existing::read(child.pid),
         Ok(Some((Report::Failed(failure), _))) => Err(StepError::new(Some(&label("", namespace)), &failure).into()),
         Ok(Some((report, _))) => Err(anyhow!("{namespace}: the process that joins it reports {report:?}")),
-        Ok(None) => Err(reason::death(&child.0, "the process that joins it", "it joined", "out of memory?", false)
+        Ok(None) => Err(reason::death(&child, "the process that joins it", "it joined", "out of memory?", false)
             .context(namespace.to_string())),
         Err(error) => Err(error),
     };
@@ -111,7 +111,7 @@ pub fn clone_init(entrance: &Entrance, flags: u64, cgroup: Option<BorrowedFd>) -
             };
             process::exit_now(i32::from(told.is_err()))
         }
-        Cloned::Runtime(maker) => Killed(maker),
+        Cloned::Runtime(maker) => Guard::new(maker),
     };
     drop(theirs);
     match first_report(&ours).context("init")? {
@@ -119,7 +119,7 @@ pub fn clone_init(entrance: &Entrance, flags: u64, cgroup: Option<BorrowedFd>) -
         Some((Report::Failed(failure), _)) => bail!(entrance.word(&failure)),
         Some((report, _)) => bail!("init: the process that makes it reports {report:?}"),
         None => {
-            Err(reason::death(&maker.0, "the process that makes it", "it entered", "out of memory?", false)
+            Err(reason::death(&maker, "the process that makes it", "it entered", "out of memory?", false)
                 .context("init"))
         }
     }
@@ -147,7 +147,7 @@ pub fn clone_maker(entrance: &Entrance, new: Kinds, cgroup: Option<BorrowedFd>) 
     if let Ok(Some((Report::Reached(_), _))) = report {
         return Ok(Cloned::Runtime(maker));
     }
-    drop(Killed(maker));
+    drop(Guard::new(maker));
     match report? {
         Some((Report::Failed(failure), _)) => bail!(entrance.word(&failure)),
         _ => bail!("init: the process that makes it was killed"),

@@ -16,6 +16,7 @@ pub mod directory;
 mod error;
 pub mod external;
 pub mod file;
+pub mod guard;
 pub mod ids;
 pub mod kernel;
 pub mod keyring;

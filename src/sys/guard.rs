@@ -1,0 +1,128 @@
+//! Who ends a child that nobody waits for any more.
+//!
+//! Nothing here uses the heap: init has children, too.
+
+use core::ops::Deref;
+use std::os::fd::AsFd;
+
+use super::error::Result;
+use super::process::{self, Child, Exit};
+use super::signal;
+
+/// How long a child that was killed may take to end, in milliseconds.
+const GRACE: u32 = 10_000;
+
+/// A child that is killed and reaped when this is dropped, unless it was kept, or waited for.
+#[derive(Debug)]
+pub struct Guard {
+    child: Child,
+    grace: u32,
+    is_armed: bool,
+}
+
+/// A child that lives on, whatever becomes of this.
+#[derive(Debug)]
+pub struct Kept(Guard);
+
+impl Guard {
+    pub fn new(child: Child) -> Self {
+        Self::with_grace(child, GRACE)
+    }
+
+    /// One that is left to itself if it has not ended so many milliseconds after it was killed.
+    pub fn with_grace(child: Child, grace: u32) -> Self {
+        Self { child, grace, is_armed: true }
+    }
+
+    pub fn keep(mut self) -> Kept {
+        self.is_armed = false;
+        Kept(self)
+    }
+
+    /// As [`process::wait`]; after an error it is killed.
+    pub fn wait(mut self) -> Result<Exit> {
+        let exit = process::wait(self.child.pidfd.as_fd());
+        self.is_armed = exit.is_err();
+        exit
+    }
+}
+
+impl Deref for Guard {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.child
+    }
+}
+
+impl Deref for Kept {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let pidfd = self.child.pidfd.as_fd();
+        // Both fail only if it has ended and is reaped. A frozen one ends when it is thawed, but not before (cgroup v1).
+        if self.is_armed && process::pidfd_send_signal(pidfd, signal::KILL).is_ok() {
+            let _ = process::wait_within(pidfd, self.grace);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::process::{Cloned, clone_process, ends_within, exit_now, pidfd_open, try_wait};
+    use crate::sys::testing::{Outcome, heap_free, in_a_child};
+    use crate::sys::{Errno, SysError};
+
+    /// A child that does nothing, or ends with `status`.
+    fn child(status: Option<i32>) -> Result<Child> {
+        match clone_process(0, None)? {
+            Cloned::Runtime(child) => Ok(child),
+            Cloned::Child => {
+                if status.is_none() {
+                    let _ = process::poll([], None);
+                }
+                exit_now(status.unwrap_or(1))
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_that_is_dropped_is_killed_and_reaped() {
+        in_a_child(|| -> Outcome {
+            let guard = Guard::new(child(None)?);
+            let (pid, pidfd) = (guard.pid, guard.pidfd.try_clone()?);
+            assert_eq!(try_wait(pidfd.as_fd())?, None, "it lives");
+            heap_free(|| drop(guard));
+            assert_eq!(try_wait(pidfd.as_fd()), Err(SysError::new("waitid", Errno::ECHILD)), "it is reaped");
+            assert_eq!(pidfd_open(pid).map(drop), Err(SysError::new("pidfd_open", Errno::ESRCH)));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_child_that_is_kept_lives_on() {
+        in_a_child(|| -> Outcome {
+            let kept = Guard::new(child(None)?).keep();
+            let pidfd = kept.pidfd.try_clone()?;
+            drop(kept);
+            assert!(!ends_within(pidfd.as_fd(), 100)?, "it was killed");
+            drop(Guard::new(Child { pid: 0, pidfd }));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_child_that_is_waited_for_ends_as_it_ends() {
+        in_a_child(|| -> Outcome {
+            assert_eq!(Guard::new(child(Some(7))?).wait()?, Exit::Status(7));
+            Ok(())
+        });
+    }
+}
