@@ -9,6 +9,7 @@ OCIRT   := $(CURDIR)/target/$(TRIPLE)/release/ocirt
 # The runtime under test: RUNTIME=/usr/sbin/runc make integration
 RUNTIME ?= $(OCIRT)
 ARGS    ?=
+PART    ?=
 SCRIPTS := $(shell grep -rlE '^\#!.*\b(ba)?sh\b' scripts conformance bench integration packaging .ci --exclude='*.rs' 2>/dev/null)
 
 # What the walks through engines need, besides what builds them.
@@ -16,7 +17,7 @@ ENGINES := containerd docker.io docker-compose docker-registry podman buildah co
 	busybox-static catatonit iproute2 iptables jq socat uidmap slirp4netns fuse-overlayfs protobuf-compiler libprotobuf-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help demo build test unit integration conformance engines engines-new engines-vm engines-load deb deb-test bench lint install test-vm test-vm-fast clean
+.PHONY: help demo build test unit integration conformance engines engines-new engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
 
 help: ## this text
 	@echo 'ocirt, an OCI container runtime'
@@ -77,6 +78,9 @@ deb-test: deb ## installs it on a newer Debian, runs a container by it, and remo
 bench: build ## time, CPU and memory beside crun, runc and a floor program; PEERS="name=path ..."
 	@scripts/needs gcc libc6-dev
 	OCIRT='$(OCIRT)' $(CARGO) run --release --locked --quiet --package ocirt-bench -- $(ARGS)
+
+mutants: ## changes of src/container and src/plan that no unit test notices; PART=k/n takes a part, ARGS: files
+	PART='$(PART)' scripts/mutants $(ARGS)
 
 test-vm: ## the tests in a guest: cgroup v2, systemd, rootless, pure cgroup v1; builds the guest once
 	@scripts/test vm-unit vm-integration vm-conformance vm-systemd-integration vm-rootless-integration \

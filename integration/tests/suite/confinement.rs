@@ -84,6 +84,7 @@ fn a_start_container_hook_is_confined_as_the_program_is() {
         let line = logged(&log);
         assert_eq!(line["rlimits"], answers[0]);
         assert_eq!(answers[0]["RLIMIT_NOFILE"], json!([99, 100]));
+        assert_eq!(answers.len(), 1 + FIELDS.len());
         for (field, answer) in FIELDS.iter().zip(&answers[1..]) {
             assert_eq!(
                 line["status"][field].to_string().replace('"', ""),
@@ -109,6 +110,7 @@ fn a_process_of_exec_is_confined_as_the_program_is() {
         let own = exec(&container, &[], asked()).run().ok().answers();
         for (what, answers) in [("process.json", given), ("config.json", own)] {
             assert_eq!(line["rlimits"], answers[0], "{what}");
+            assert_eq!(answers.len(), 1 + FIELDS.len());
             for (field, answer) in FIELDS.iter().zip(&answers[1..]) {
                 let expected = match (*field, what) {
                     ("NoNewPrivs", "process.json") => "0".to_owned(),

@@ -278,7 +278,9 @@ fn no_descriptor_of_the_runtime_reaches_a_hook() {
         bundle = bundle.hook(kind, hook(kind, &log, kind, 0, "0"));
     }
     bundle.run(probe!(print "x")).ok();
-    for line in lines(&log) {
+    let lines = lines(&log);
+    assert_eq!(lines.len(), ALL.len(), "each hook has its line");
+    for line in lines {
         let open: Vec<_> = line["fds"].as_object().expect("descriptors").keys().cloned().collect();
         // 3 is the hook's own log.
         assert!(open.iter().all(|fd| ["0", "1", "2", "3"].contains(&fd.as_str())), "{}: {}", line["name"], line["fds"]);
