@@ -17,7 +17,7 @@ ENGINES := containerd docker.io docker-compose docker-registry podman buildah co
 	busybox-static catatonit iproute2 iptables jq socat uidmap slirp4netns fuse-overlayfs protobuf-compiler libprotobuf-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help demo build test unit integration conformance engines engines-new engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
+.PHONY: help demo build test unit integration conformance engines engines-new engines-shim engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
 
 help: ## this text
 	@echo 'ocirt, an OCI container runtime'
@@ -57,6 +57,12 @@ engines: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## Docker, containerd, Podman
 
 engines-new: ## the same with a newer Debian's engines: Docker 26, containerd 1.7, Podman 5
 	@$(MAKE) --no-print-directory engines ARGS="--root $$(scripts/debian trixie) $(ARGS)"
+
+engines-shim: build ## containerd with this project's own shim, as far as it is done
+	@scripts/needs $(ENGINES)
+	$(CARGO) build --release --locked --package containerd-shim-ocirt
+	OCIRT_SHIM='$(dir $(OCIRT))containerd-shim-ocirt-v2' $(CARGO) run --locked --quiet --package ocirt-engines -- \
+		--walks integration/engines/shim --runtime '$(OCIRT)' $(ARGS)
 
 engines-vm: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## the same engines in a guest with cgroup v2 and every capability; takes minutes
 	@scripts/needs protobuf-compiler libprotobuf-dev

@@ -195,6 +195,15 @@ fn the_shims_arrows_only_go_right_and_it_asks_the_kernel_nothing() {
     only_go_right(sources.into_iter().filter(|source| !is_test(source)).collect(), SHIM.into());
 }
 
+#[test]
+fn the_shims_loop_has_its_unsafe_code_at_one_address() {
+    let sources = sources_of("shim/program");
+    assert!(sources.iter().any(|source| source.path == Path::new("sys.rs") && source.text.contains("unsafe {")));
+    for source in sources.iter().filter(|source| source.path != Path::new("sys.rs")) {
+        assert!(!source.text.contains("unsafe"), "{}: unsafe outside sys", source.path.display());
+    }
+}
+
 fn only_go_right(sources: Vec<Source>, table: BTreeMap<&str, &[&str]>) {
     for source in sources {
         let Some(allowed) = table.get(source.module.as_str()) else {

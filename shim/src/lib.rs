@@ -1,12 +1,9 @@
-//! The foundations of `containerd-shim-ocirt-v2`, a shim for containerd, Docker and Kubernetes: what it decides, as
-//! functions without a system call.
+//! What `containerd-shim-ocirt-v2`, a shim for containerd, Docker and Kubernetes, decides: functions and state machines
+//! without a system call.
 //!
-//! What is here: ttrpc's frames ([`wire`]), containerd's messages ([`api`]), what the command line, the environment and
-//! the options mean ([`call`]), and the life of containers, processes and events ([`task`]). docs/architecture.md has
-//! the map.
-//!
-//! What is not here yet: the event loop with its sockets, processes, pipes, mounts and cgroups, and the program itself.
-//! Until then this is a library that only its tests use; nothing is built or installed under the shim's name.
+//! ttrpc's frames are in [`wire`], containerd's messages in [`api`], what the command line, the environment and the options
+//! mean in [`call`], and the life of containers, processes and events in [`task`]. The program that carries it out is in
+//! `shim/program`: one thread, one loop. docs/architecture.md has the map of both, and what the program cannot do yet.
 #![forbid(unsafe_code)]
 
 pub mod api;

@@ -32,8 +32,11 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the engine `name` with `runtime` as README.md configures it, and gives it the image.
-    pub fn start(name: &str, runtime: &[u8], place: &Path) -> Result<Self, String> {
+    pub fn start(name: &str, runtime: &[u8], shim: Option<&[u8]>, place: &Path) -> Result<Self, String> {
         install(runtime, place)?;
+        if let Some(shim) = shim {
+            install_shim(shim, place).map_err(|error| format!("shim: {error}"))?;
+        }
         image::archive(place)?;
         terminal(place)?;
         link_cri(place)?;
@@ -115,6 +118,14 @@ impl Engine {
             lines.iter().skip(lines.len().saturating_sub(15)).for_each(|line| println!("   {line}"));
         }
     }
+}
+
+/// The shim beside the runtime, and in PATH by the name under which containerd looks for runc's.
+fn install_shim(shim: &[u8], place: &Path) -> std::io::Result<()> {
+    let program = place.join("sbin/containerd-shim-ocirt-v2");
+    fs::write(&program, shim)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    std::os::unix::fs::symlink("/usr/local/sbin/containerd-shim-ocirt-v2", place.join("bin/containerd-shim-runc-v2"))
 }
 
 /// The runtime as /usr/local/sbin/ocirt, and as the `runc` that BuildKit looks for in PATH; a criu that is newer than the

@@ -123,8 +123,9 @@ fn travel(walk: &Walk, runtime: &Path, root: Option<&Path>) -> Tally {
     let begin = Instant::now();
     // The root may be another one by then.
     let copy = std::fs::read(runtime).unwrap_or_else(|error| panic!("{}: {error}", runtime.display()));
+    let shim = std::env::var_os("OCIRT_SHIM").map(|shim| std::fs::read(shim).expect("the shim"));
     let tally = Sandbox::run(&walk.name, root, |place| {
-        let engine = Engine::start(&walk.engine, &copy, place)?;
+        let engine = Engine::start(&walk.engine, &copy, shim.as_deref(), place)?;
         let tally = walk.run(&kind, &engine.environment, place);
         if tally.failed > 0 {
             engine.show_log();

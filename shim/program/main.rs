@@ -1,0 +1,46 @@
+//! `containerd-shim-ocirt-v2`: which call it is.
+
+mod delete;
+mod io;
+mod mounts;
+mod runtime;
+mod serve;
+mod start;
+mod sys;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use containerd_shim_ocirt::call::flags::{self, Call};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    match run(&arguments) {
+        Ok(answer) => {
+            let done = std::io::stdout().write_all(&answer);
+            if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what the command line asks, and returns what goes to standard output.
+fn run(arguments: &[String]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let (program, rest) = arguments.split_first().ok_or("no program name")?;
+    // The shim's own children.
+    match rest.last().map(String::as_str) {
+        Some("serve") => return serve::run(rest).map(|()| Vec::new()),
+        Some("mount") => return mounts::mount_all().map(|()| Vec::new()),
+        Some("unmount") => return mounts::unmount_all(rest).map(|()| Vec::new()),
+        _ => {}
+    }
+    match flags::parse(rest.iter().map(String::as_str))? {
+        Call::Start(caller) => start::run(program, &caller),
+        Call::Delete(caller) => delete::run(&caller),
+        Call::Info => start::info(),
+        Call::Version => Ok(format!("{program} {}\n", env!("CARGO_PKG_VERSION")).into_bytes()),
+    }
+}

@@ -1,0 +1,327 @@
+//! The process that serves a group: one thread, one loop. What has happened is told to the state machines of `task`,
+//! and what they say is done here.
+
+mod connections;
+mod events;
+mod jobs;
+mod kernel;
+mod processes;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use containerd_shim_ocirt::api::service::Response;
+use containerd_shim_ocirt::task::queue::Queue;
+use containerd_shim_ocirt::task::tasks::Tasks;
+use containerd_shim_ocirt::task::{ContainerKey, Input, JobKey, Now, Output, ProcessKey, Ticket, Timer};
+use containerd_shim_ocirt::wire::status::Status;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use self::connections::Peer;
+use self::events::Containerd;
+use self::jobs::{Container, Job};
+use self::processes::Process;
+use crate::sys;
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Orphans that are reaped before others have their turn.
+const ORPHANS: usize = 256;
+
+/// What an event of epoll(7) is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    Listener,
+    Signals,
+    Peer(u64),
+    Containerd,
+    Job(JobKey),
+    Process(ProcessKey),
+    /// A pump, by its place among those of its process.
+    Pump(ProcessKey, usize),
+}
+
+/// What the loop is woken up for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Alarm {
+    Task(Timer),
+    /// containerd has not taken an event in time.
+    Answer,
+    Retry,
+}
+
+struct Loop {
+    epoll: Epoll,
+    sources: BTreeMap<u64, Source>,
+    last_token: u64,
+    listener: Option<UnixListener>,
+    socket: PathBuf,
+    signals: SignalFd,
+    namespace: String,
+    begun: Instant,
+    tasks: Tasks,
+    queue: Queue,
+    containerd: Containerd,
+    peers: BTreeMap<u64, Peer>,
+    containers: BTreeMap<ContainerKey, Container>,
+    jobs: BTreeMap<JobKey, Job>,
+    processes: BTreeMap<ProcessKey, Process>,
+    alarms: BTreeMap<Alarm, Instant>,
+    /// What has happened, and is not told yet.
+    inbox: VecDeque<Input>,
+    is_telling: bool,
+    is_over: bool,
+}
+
+/// What `start` says to the process that it begins.
+struct Arguments {
+    namespace: String,
+    socket: PathBuf,
+    score: String,
+}
+
+impl Arguments {
+    fn read(words: &[String]) -> Outcome<Self> {
+        let value = |name: &str| {
+            let at = words.iter().position(|word| word == name).ok_or(format!("no {name}"))?;
+            words.get(at + 1).cloned().ok_or(format!("{name}: no value"))
+        };
+        Ok(Self { namespace: value("-namespace")?, socket: value("-socket")?.into(), score: value("-score")? })
+    }
+}
+
+/// Serves until nobody needs it.
+pub fn run(words: &[String]) -> Outcome<()> {
+    let arguments = Arguments::read(words)?;
+    let listener = UnixListener::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let null = std::fs::File::open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::setsid()?;
+    nix::unistd::chdir("/")?;
+    sys::become_subreaper()?;
+    // The kernel ends a container before its shim, and its shim before containerd.
+    if let Ok(score) = arguments.score.parse::<i32>() {
+        std::fs::write("/proc/self/oom_score_adj", (score + 1).min(1000).to_string())?;
+    }
+    let mut this = Loop::new(arguments, listener)?;
+    let outputs = this.tasks.begin();
+    this.carry_out(outputs);
+    this.run()
+}
+
+impl Loop {
+    fn new(arguments: Arguments, listener: UnixListener) -> Outcome<Self> {
+        let mut mask = SigSet::empty();
+        [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|signal| mask.add(signal));
+        mask.thread_block()?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        listener.set_nonblocking(true)?;
+        let mut this = Self {
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            sources: BTreeMap::new(),
+            last_token: 0,
+            listener: None,
+            socket: arguments.socket,
+            signals,
+            namespace: arguments.namespace,
+            begun: Instant::now(),
+            tasks: Tasks::new(std::process::id()),
+            queue: Queue::default(),
+            containerd: Containerd::from_environment(),
+            peers: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            alarms: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            is_telling: false,
+            is_over: false,
+        };
+        this.last_token += 2;
+        this.sources.insert(1, Source::Listener);
+        this.sources.insert(2, Source::Signals);
+        this.epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+        this.epoll.add(&this.signals, EpollEvent::new(EpollFlags::EPOLLIN, 2))?;
+        this.listener = Some(listener);
+        Ok(this)
+    }
+
+    fn run(&mut self) -> Outcome<()> {
+        while !self.is_over {
+            let mut events = [EpollEvent::empty(); 64];
+            let count = match self.epoll.wait(&mut events, self.timeout()) {
+                Ok(count) => count,
+                Err(nix::errno::Errno::EINTR) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            // Exits by their own descriptors come before whatever SIGCHLD would find.
+            let mut ready: Vec<(Source, EpollFlags)> = events
+                .iter()
+                .take(count)
+                .filter_map(|it| Some((*self.sources.get(&it.data())?, it.events())))
+                .collect();
+            ready.sort_by_key(|(source, _)| *source == Source::Signals);
+            for (source, flags) in ready {
+                self.serve(source, flags);
+            }
+            self.ring();
+        }
+        self.flush_peers();
+        Ok(())
+    }
+
+    fn serve(&mut self, source: Source, flags: EpollFlags) {
+        match source {
+            Source::Listener => self.accept(),
+            Source::Signals => self.signalled(),
+            Source::Peer(peer) => self.peer_ready(peer, flags),
+            Source::Containerd => self.containerd_ready(),
+            Source::Job(job) => self.job_ended(job),
+            Source::Process(process) => self.process_ended(process),
+            Source::Pump(process, place) => self.pump(process, place),
+        }
+    }
+
+    /// Watches a descriptor. The token is for `forget_source`.
+    fn watch(&mut self, fd: impl AsFd, flags: EpollFlags, source: Source) -> nix::Result<u64> {
+        self.last_token += 1;
+        self.epoll.add(fd, EpollEvent::new(flags, self.last_token))?;
+        self.sources.insert(self.last_token, source);
+        Ok(self.last_token)
+    }
+
+    fn unwatch(&mut self, fd: impl AsFd, token: u64) {
+        // It is being closed, which would take it out as well.
+        let _ = self.epoll.delete(fd);
+        self.sources.remove(&token);
+    }
+
+    /// Tells the state machines what has happened, and does what they say. What happens while that is done (a job whose
+    /// child cannot be born) is told afterwards, so that outputs keep their order.
+    fn tell(&mut self, input: Input) {
+        self.inbox.push_back(input);
+        if std::mem::replace(&mut self.is_telling, true) {
+            return;
+        }
+        while let Some(input) = self.inbox.pop_front() {
+            let now = Now { wall: crate::delete::now(), monotonic: self.begun.elapsed() };
+            let outputs = self.tasks.step(now, input);
+            self.carry_out(outputs);
+        }
+        self.is_telling = false;
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Reply { ticket, answer } => self.reply(ticket, answer),
+                Output::Ask { ticket, question } => {
+                    let answer = self.look(&question);
+                    self.reply(ticket, answer);
+                }
+                Output::Publish(event) => {
+                    let step = self.queue.push(event.envelope(&self.namespace, crate::delete::now()));
+                    self.follow(step);
+                }
+                Output::Run { job, work } => self.begin(job, work),
+                Output::Abort(job) => self.abort(job),
+                // That it has gone is what it is for.
+                Output::Signal { process, signal } => drop(self.signal(process, signal)),
+                Output::Close(process) => self.close(process),
+                Output::Forget(container) => self.forget(container),
+                Output::Arm { timer, after } => self.arm(Alarm::Task(timer), after),
+                Output::Disarm(timer) => drop(self.alarms.remove(&Alarm::Task(timer))),
+                Output::Unlink => self.unlink(),
+                Output::Exit => self.is_over = true,
+            }
+        }
+    }
+
+    fn reply(&mut self, ticket: Ticket, answer: Result<Response, Status>) {
+        self.send(ticket.connection, ticket.stream, answer.map(|response| response.encode()));
+    }
+
+    fn forget(&mut self, key: ContainerKey) {
+        self.containers.remove(&key);
+        let gone: Vec<ProcessKey> = self.processes.keys().copied().filter(|process| process.container == key).collect();
+        for process in gone {
+            self.forget_process(process);
+        }
+    }
+
+    fn unlink(&mut self) {
+        // Another `start` may have removed it.
+        let _ = std::fs::remove_file(&self.socket);
+        if let Some(listener) = self.listener.take() {
+            self.unwatch(&listener, 1);
+        }
+    }
+
+    fn arm(&mut self, alarm: Alarm, after: Duration) {
+        self.alarms.insert(alarm, Instant::now() + after);
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        let Some(next) = self.alarms.values().min() else { return EpollTimeout::NONE };
+        let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
+    }
+
+    /// Serves the alarms whose time has come.
+    fn ring(&mut self) {
+        let now = Instant::now();
+        let due: Vec<Alarm> = self.alarms.iter().filter(|(_, at)| **at <= now).map(|(alarm, _)| *alarm).collect();
+        for alarm in due {
+            if self.alarms.remove(&alarm).is_none() {
+                continue;
+            }
+            match alarm {
+                Alarm::Task(timer) => self.tell(Input::Timer(timer)),
+                Alarm::Answer => self.containerd_failed(),
+                Alarm::Retry => {
+                    let step = self.queue.retry();
+                    self.follow(step);
+                }
+            }
+        }
+    }
+
+    fn signalled(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            if signal.ssi_signo != libc::SIGCHLD as u32 {
+                self.unlink();
+                self.is_over = true;
+            }
+        }
+        self.reap();
+    }
+
+    /// Waits for children that nobody knows: orphans of containers. One that is known is served on the way; and while a
+    /// runtime is making a process whose pid is not known yet, none is reaped, since it might be that.
+    fn reap(&mut self) {
+        for _ in 0..ORPHANS {
+            let Some(pid) = sys::ended_child() else { return };
+            let raw = pid.as_raw() as u32;
+            let job = self.jobs.iter().find(|(_, job)| job.pid == raw).map(|(key, _)| *key);
+            let process = self.processes.iter().find(|(_, it)| it.pid == raw && it.is_alive()).map(|(key, _)| *key);
+            match (job, process) {
+                (Some(job), _) => self.job_ended(job),
+                (None, Some(process)) => self.process_ended(process),
+                (None, None) if self.jobs.values().any(Job::makes_a_process) => return,
+                (None, None) => sys::reap(pid),
+            }
+        }
+    }
+}
+
+/// A descriptor and the token by which it is watched.
+#[derive(Debug)]
+struct Watched {
+    fd: OwnedFd,
+    token: u64,
+}

@@ -1,0 +1,146 @@
+//! containerd's connections to the shim.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+
+use containerd_shim_ocirt::api::service::Request;
+use containerd_shim_ocirt::task::{Input, Ticket};
+use containerd_shim_ocirt::wire::server::{self, Call, Connection, Incoming};
+use containerd_shim_ocirt::wire::status::{Code, Status};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::{getegid, geteuid};
+
+use super::{Loop, Source};
+
+/// What is read at once.
+const PIECE: usize = 16 << 10;
+
+pub struct Peer {
+    stream: UnixStream,
+    token: u64,
+    connection: Connection,
+    /// Answers that are not written yet.
+    out: Vec<u8>,
+    /// epoll tells when there is room for them.
+    waits_for_room: bool,
+}
+
+impl Loop {
+    pub fn accept(&mut self) {
+        while let Some(Ok((stream, _))) = self.listener.as_ref().map(std::os::unix::net::UnixListener::accept) {
+            // Only the user as whom this shim runs.
+            let is_ours = getsockopt(&stream, sockopt::PeerCredentials)
+                .is_ok_and(|peer| peer.uid() == geteuid().as_raw() && peer.gid() == getegid().as_raw());
+            if !is_ours || stream.set_nonblocking(true).is_err() {
+                continue;
+            }
+            let key = self.last_token + 1;
+            let Ok(token) = self.watch(&stream, EpollFlags::EPOLLIN, Source::Peer(key)) else { continue };
+            let peer =
+                Peer { stream, token, connection: Connection::default(), out: Vec::new(), waits_for_room: false };
+            self.peers.insert(key, peer);
+            self.tell(Input::Connected);
+        }
+    }
+
+    pub fn peer_ready(&mut self, key: u64, flags: EpollFlags) {
+        if flags.contains(EpollFlags::EPOLLOUT) {
+            self.write_to(key);
+        }
+        let mut piece = [0; PIECE];
+        loop {
+            let Some(peer) = self.peers.get_mut(&key) else { return };
+            match peer.stream.read(&mut piece) {
+                Ok(0) => return self.hang_up(key),
+                Ok(length) => self.received(key, piece.get(..length).unwrap_or_default()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.hang_up(key),
+            }
+        }
+    }
+
+    fn received(&mut self, key: u64, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let Some(peer) = self.peers.get_mut(&key) else { return };
+            match peer.connection.receive(&mut bytes) {
+                Some(Incoming::Call(call)) => self.called(key, call),
+                Some(Incoming::Refused(answer)) => {
+                    peer.out.extend(answer);
+                    self.write_to(key);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn called(&mut self, key: u64, call: Call) {
+        let request = Request::decode(&call.service, &call.method, &call.payload);
+        match request.and_then(supported) {
+            Ok(request) => {
+                let ticket = Ticket { connection: key, stream: call.stream };
+                self.tell(Input::Request { ticket, request });
+            }
+            Err(status) => self.send(key, call.stream, Err(status)),
+        }
+    }
+
+    /// Answers a client, which may have gone meanwhile.
+    pub fn send(&mut self, key: u64, stream: u32, answer: Result<Vec<u8>, Status>) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.out.extend(server::answer(stream, answer));
+            self.write_to(key);
+        }
+    }
+
+    fn write_to(&mut self, key: u64) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        while !peer.out.is_empty() {
+            match peer.stream.write(&peer.out) {
+                Ok(length) => drop(peer.out.drain(..length)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // The end of file will be read.
+                Err(_) => peer.out.clear(),
+            }
+        }
+        if peer.waits_for_room == peer.out.is_empty() {
+            peer.waits_for_room = !peer.out.is_empty();
+            let more = if peer.waits_for_room { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+            // It is watched since it was accepted.
+            let _ = self.epoll.modify(&peer.stream, &mut EpollEvent::new(EpollFlags::EPOLLIN | more, peer.token));
+        }
+    }
+
+    fn hang_up(&mut self, key: u64) {
+        if let Some(peer) = self.peers.remove(&key) {
+            self.unwatch(&peer.stream, peer.token);
+            self.tell(Input::Disconnected(key));
+        }
+    }
+
+    /// The last answers, before the end.
+    pub fn flush_peers(&mut self) {
+        for peer in self.peers.values_mut() {
+            if !peer.out.is_empty() && peer.stream.set_nonblocking(false).is_ok() {
+                // Nobody is left to tell.
+                let _ = peer.stream.set_write_timeout(Some(std::time::Duration::from_secs(1)));
+                let _ = peer.stream.write_all(&peer.out);
+            }
+        }
+    }
+}
+
+/// What this shim cannot do yet, it says.
+fn supported(request: Request) -> Result<Request, Status> {
+    let what = match &request {
+        Request::Create(request) if request.terminal => "terminals",
+        Request::Create(request) if !request.checkpoint.is_empty() => "restore",
+        Request::Exec(request) if request.terminal => "terminals",
+        Request::Checkpoint(_) => "checkpoint",
+        Request::Stats(_) => "stats",
+        _ => return Ok(request),
+    };
+    Err(Status::new(Code::Unimplemented, format!("{what}: not supported by this shim yet")))
+}

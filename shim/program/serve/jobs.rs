@@ -1,0 +1,259 @@
+//! Jobs: children of the shim that run the runtime, or mount.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use containerd_shim_ocirt::api::task::{CreateTaskRequest, ExecProcessRequest};
+use containerd_shim_ocirt::call::config::Config;
+use containerd_shim_ocirt::task::{ContainerKey, Input, JobKey, Outcome as Done, ProcessKey, Work};
+use containerd_shim_ocirt::wire::status::{Code, Status};
+use nix::sys::epoll::EpollFlags;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use prost::Message;
+
+use super::{Loop, Outcome, Source, Watched};
+use crate::runtime::{self, Runtime};
+use crate::{io, sys};
+
+/// The most that is told of a child's error output.
+const TOLD: u64 = 4096;
+
+/// What the loop holds for a container.
+#[derive(Clone, Debug)]
+pub struct Container {
+    pub id: String,
+    pub runtime: Runtime,
+    alone: bool,
+}
+
+#[derive(Debug)]
+pub struct Job {
+    pub pid: u32,
+    watched: Watched,
+    container: ContainerKey,
+    /// What it makes, and the file where its pid will be.
+    makes: Option<(ProcessKey, PathBuf)>,
+    errors: File,
+    log_length: u64,
+    /// The runtime says so of what has gone already.
+    may_be_gone: bool,
+    /// What the child reads by its path in /proc.
+    _input: Option<OwnedFd>,
+}
+
+impl Job {
+    pub fn makes_a_process(&self) -> bool {
+        self.makes.is_some()
+    }
+}
+
+/// A child that is about to be born.
+struct Child {
+    command: Command,
+    container: ContainerKey,
+    makes: Option<(ProcessKey, PathBuf)>,
+    may_be_gone: bool,
+    input: Option<OwnedFd>,
+}
+
+impl Child {
+    fn new(mut command: Command, container: ContainerKey) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self { command, container, makes: None, may_be_gone: false, input: None }
+    }
+}
+
+impl Loop {
+    pub fn begin(&mut self, job: JobKey, work: Work) {
+        if let Err(error) = self.prepare(work).and_then(|child| self.spawn(job, child)) {
+            let outcome = Err(Status::new(Code::Unknown, error.to_string()));
+            self.tell(Input::Done { job, outcome });
+        }
+    }
+
+    fn prepare(&mut self, work: Work) -> Outcome<Child> {
+        match work {
+            Work::Mount { container, request } => {
+                self.enter(container, &request)?;
+                mount(container, &request)
+            }
+            Work::Create { container, request } => self.create(container, &request),
+            Work::Exec { process, request, stdin_closed } => self.exec(process, &request, stdin_closed),
+            Work::Start(container) => self.plain(container, &["start"]),
+            Work::Pause(container) => self.plain(container, &["pause"]),
+            Work::Resume(container) => self.plain(container, &["resume"]),
+            Work::Kill { container, signal, all } => self.kill(container, signal, all),
+            Work::Delete { container, force } => {
+                let mut child = self.plain(container, if force { &["delete", "--force"] } else { &["delete"] })?;
+                child.may_be_gone = true;
+                Ok(child)
+            }
+            Work::Unmount(container) => {
+                let mut command = Command::new("/proc/self/exe");
+                command.arg(self.container(container)?.runtime.bundle()).arg("unmount");
+                Ok(Child::new(command, container))
+            }
+            Work::Update { container, resources } => {
+                let mut child = self.plain(container, &["update", "--resources", "-"])?;
+                child.command.stdin(memory(&resources.unwrap_or_default().value)?);
+                Ok(child)
+            }
+            Work::Restore { .. } | Work::Checkpoint { .. } => Err("not supported by this shim yet".into()),
+        }
+    }
+
+    fn container(&self, key: ContainerKey) -> Outcome<&Container> {
+        self.containers.get(&key).ok_or_else(|| "the container has gone".into())
+    }
+
+    /// A command of the runtime whose last argument is the id.
+    fn plain(&self, key: ContainerKey, arguments: &[&str]) -> Outcome<Child> {
+        let container = self.container(key)?;
+        let mut command = container.runtime.command(arguments);
+        command.arg(&container.id);
+        Ok(Child::new(command, key))
+    }
+
+    fn kill(&self, key: ContainerKey, signal: u32, all: bool) -> Outcome<Child> {
+        let container = self.container(key)?;
+        let mut command = container.runtime.command(if all { &["kill", "--all"] } else { &["kill"] });
+        command.arg(&container.id).arg(signal.to_string());
+        Ok(Child::new(command, key))
+    }
+
+    /// Reads what the bundle and the options say of a container, and notes for `delete` what that needs.
+    fn enter(&mut self, key: ContainerKey, request: &CreateTaskRequest) -> Outcome<()> {
+        let bundle = PathBuf::from(&request.bundle);
+        let config = fs::read(bundle.join("config.json")).map_err(|error| format!("config.json: {error}"))?;
+        let config = Config::parse(&config)?;
+        let settings = runtime::settle(request.options.as_ref(), &self.namespace, &config)?;
+        let runtime = Runtime::of_bundle(settings, &bundle);
+        runtime.save()?;
+        let alone = config.has_own_pid_namespace();
+        self.containers.insert(key, Container { id: request.id.clone(), runtime, alone });
+        Ok(())
+    }
+
+    fn create(&mut self, key: ContainerKey, request: &CreateTaskRequest) -> Outcome<Child> {
+        if !self.containers.contains_key(&key) {
+            self.enter(key, request)?;
+        }
+        let runtime = &self.container(key)?.runtime;
+        let streams = io::open([&request.stdin, &request.stdout, &request.stderr], false, runtime.settings.io_owner)?;
+        let pid_file = runtime.bundle().join("init.pid");
+        let mut command = runtime.command(&["create", "--bundle", &request.bundle]);
+        command.arg("--pid-file").arg(&pid_file);
+        if runtime.settings.no_pivot_root {
+            command.arg("--no-pivot");
+        }
+        if runtime.settings.no_new_keyring {
+            command.arg("--no-new-keyring");
+        }
+        command.arg(&request.id);
+        let mut child = Child::new(command, key);
+        self.connect(&mut child, ProcessKey::init(key), streams);
+        child.makes = Some((ProcessKey::init(key), pid_file));
+        Ok(child)
+    }
+
+    fn exec(&mut self, process: ProcessKey, request: &ExecProcessRequest, stdin_closed: bool) -> Outcome<Child> {
+        let container = self.container(process.container)?.clone();
+        let mut spec: serde_json::Value = serde_json::from_slice(&request.spec.clone().unwrap_or_default().value)?;
+        spec["terminal"] = request.terminal.into();
+        let file = memory(&serde_json::to_vec(&spec)?)?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&file));
+        let owner = container.runtime.settings.io_owner;
+        let streams = io::open([&request.stdin, &request.stdout, &request.stderr], stdin_closed, owner)?;
+        let pid_file = container.runtime.bundle().join(format!("{}.pid", request.exec_id));
+        let mut command = container.runtime.command(&["exec", "--process", &path, "--detach"]);
+        command.arg("--pid-file").arg(&pid_file).arg(&container.id);
+        let mut child = Child::new(command, process.container);
+        self.connect(&mut child, process, streams);
+        child.makes = Some((process, pid_file));
+        child.input = Some(file);
+        Ok(child)
+    }
+
+    /// Gives a child its streams, and begins to copy.
+    fn connect(&mut self, child: &mut Child, process: ProcessKey, streams: io::Streams) {
+        child.command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
+        self.open(process, streams.pumps);
+    }
+
+    fn spawn(&mut self, job: JobKey, mut child: Child) -> Outcome<()> {
+        let errors = File::from(memory(b"")?);
+        if child.makes.is_none() {
+            child.command.stderr(errors.try_clone()?);
+        }
+        let log_length = self.containers.get(&child.container).map_or(0, |it| it.runtime.log_length());
+        let pid = child.command.spawn()?.id();
+        let fd = sys::pidfd_open(pid)?;
+        let token = self.watch(&fd, EpollFlags::EPOLLIN, Source::Job(job))?;
+        let Child { container, makes, may_be_gone, input, .. } = child;
+        let watched = Watched { fd, token };
+        self.jobs.insert(job, Job { pid, watched, container, makes, errors, log_length, may_be_gone, _input: input });
+        Ok(())
+    }
+
+    pub fn abort(&mut self, job: JobKey) {
+        if let Some(job) = self.jobs.get(&job) {
+            // If it has ended by itself meanwhile, that is as good.
+            let _ = sys::pidfd_send_signal(job.watched.fd.as_fd(), libc::SIGKILL as u32);
+        }
+    }
+
+    pub fn job_ended(&mut self, key: JobKey) {
+        let Some(status) = self.jobs.get(&key).and_then(|job| sys::wait(job.watched.fd.as_fd())) else { return };
+        let Some(mut job) = self.jobs.remove(&key) else { return };
+        self.unwatch(&job.watched.fd, job.watched.token);
+        let outcome = if status == 0 { self.outcome(&job) } else { self.failure(&mut job, status) };
+        self.tell(Input::Done { job: key, outcome });
+    }
+
+    fn outcome(&mut self, job: &Job) -> Result<Done, Status> {
+        let Some((process, file)) = &job.makes else { return Ok(Done::Done) };
+        let alone = self.containers.get(&job.container).is_some_and(|container| container.alone);
+        let pid = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
+        if !process.is_init() {
+            // Only this has read it.
+            let _ = fs::remove_file(file);
+        }
+        match pid.map(|pid| (pid, self.born(*process, pid))) {
+            Some((pid, Ok(()))) => Ok(Done::Born { pid, alone }),
+            Some((pid, Err(error))) => Err(Status::new(Code::Unknown, format!("process {pid}: {error}"))),
+            None => Err(Status::new(Code::Unknown, format!("{}: no pid", file.display()))),
+        }
+    }
+
+    fn failure(&mut self, job: &mut Job, status: u32) -> Result<Done, Status> {
+        let container = self.containers.get(&job.container);
+        if job.may_be_gone && container.is_some_and(|it| !it.runtime.has(&it.id)) {
+            return Ok(Done::Done);
+        }
+        let logged = container.and_then(|it| it.runtime.last_error(job.log_length));
+        let mut printed = String::new();
+        // What cannot be read is not told.
+        let _ = job.errors.seek(SeekFrom::Start(0)).and_then(|_| (&job.errors).take(TOLD).read_to_string(&mut printed));
+        let words = logged.or_else(|| Some(printed.trim().to_owned()).filter(|text| !text.is_empty()));
+        Err(Status::new(Code::Unknown, words.unwrap_or_else(|| format!("exit status {status}"))))
+    }
+}
+
+fn mount(key: ContainerKey, request: &CreateTaskRequest) -> Outcome<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("mount");
+    let mut child = Child::new(command, key);
+    child.command.stdin(memory(&request.encode_to_vec())?);
+    Ok(child)
+}
+
+/// A file without a name that has these bytes, to be read from its beginning.
+fn memory(bytes: &[u8]) -> Outcome<OwnedFd> {
+    let mut file = File::from(memfd_create("shim", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(file.into())
+}

@@ -1,0 +1,104 @@
+//! `start`: find the shim of the container's group, or begin one. And `-info`.
+
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::{CommandExt, parent_id};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use containerd_shim_ocirt::api::info::{RuntimeInfo, RuntimeVersion};
+use containerd_shim_ocirt::call::answer::Form;
+use containerd_shim_ocirt::call::config::Config;
+use containerd_shim_ocirt::call::flags::Caller;
+use containerd_shim_ocirt::call::{address, stdin};
+use prost::Message;
+
+use crate::runtime::{self, Runtime};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// How often a socket is looked at that another `start` may be making or removing.
+const TRIES: usize = 5;
+
+pub fn run(program: &str, caller: &Caller) -> Outcome<Vec<u8>> {
+    let input = stdin::of_start(&read_stdin()?, caller)?;
+    let config = Config::parse(&fs::read("config.json").map_err(|error| format!("config.json: {error}"))?)?;
+    let settings = runtime::settle(input.options(), &caller.namespace, &config)?;
+    if let Some(cgroup) = settings.shim_cgroup {
+        return Err(format!("ShimCgroup {}: this shim cannot join one yet", cgroup.display()).into());
+    }
+    let socket = address::socket(input.socket_dir(), &caller.address, &caller.namespace, config.group(&caller.id))?;
+    if let Some(listener) = listen(Path::new(&socket))? {
+        daemon(program, caller, &socket, listener)?;
+    }
+    let url = address::url(&socket);
+    write_address(&url)?;
+    let variable = std::env::var("MAX_SHIM_VERSION").ok();
+    Ok(Form::choose(variable.as_deref(), &input, program).encode(&url))
+}
+
+/// What the runtime can do, as it says itself.
+pub fn info() -> Outcome<Vec<u8>> {
+    let options = stdin::of_info(&read_stdin()?)?;
+    let settings = runtime::settle(options.as_ref(), "default", &Config::default())?;
+    let output = Command::new(Runtime::new(settings).binary()).arg("features").stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        return Err(format!("features: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let version = RuntimeVersion { version: env!("CARGO_PKG_VERSION").to_owned(), revision: String::new() };
+    Ok(RuntimeInfo::new("io.containerd.ocirt.v2", version, options, output.stdout).encode_to_vec())
+}
+
+fn read_stdin() -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::stdin().take(stdin::LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The listening socket, or none if somebody listens already.
+fn listen(socket: &Path) -> Outcome<Option<UnixListener>> {
+    if let Some(directory) = socket.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    for _ in 0..TRIES {
+        match UnixListener::bind(socket) {
+            Ok(listener) => {
+                fs::set_permissions(socket, Permissions::from_mode(0o600))?;
+                return Ok(Some(listener));
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(format!("socket {}: {error}", socket.display()).into()),
+        }
+        match UnixStream::connect(socket) {
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                // Another start may have removed it too.
+                let _ = fs::remove_file(socket);
+            }
+            Err(_) => {}
+        }
+    }
+    Err(format!("socket {}: in use, and nobody answers", socket.display()).into())
+}
+
+/// Begins the process that serves. It has the socket for its standard input, and containerd's log for its errors.
+fn daemon(program: &str, caller: &Caller, socket: &str, listener: UnixListener) -> Outcome<()> {
+    let log = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open("log");
+    let score = fs::read_to_string(format!("/proc/{}/oom_score_adj", parent_id())).unwrap_or_default();
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(program).args(["-namespace", &caller.namespace, "-id", &caller.id, "-address", &caller.address]);
+    command.args(["-socket", socket, "-score", score.trim(), "serve"]);
+    command.stdin(OwnedFd::from(listener)).stdout(Stdio::null());
+    command.stderr(log.map_or_else(|_| Stdio::null(), Stdio::from));
+    command.spawn().map_err(|error| format!("{program}: {error}"))?;
+    Ok(())
+}
+
+fn write_address(url: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(".address")?;
+    io::Write::write_all(&mut file, url.as_bytes())?;
+    fs::rename(".address", "address")
+}
