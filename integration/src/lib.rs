@@ -21,6 +21,7 @@ pub mod flaky;
 pub mod forge;
 pub mod host;
 pub mod needs;
+pub mod program;
 pub mod report;
 pub mod runner;
 pub mod runtime;

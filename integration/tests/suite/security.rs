@@ -1,8 +1,8 @@
 //! Attacks on `create` and `run`, named after the CVE each comes from: inside refused, outside unchanged.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runtime::{Call, call, eventually, kind, path};
-use ocirt_integration::{host, probe, tests, user};
+use ocirt_integration::runtime::{Call, call, kind, path};
+use ocirt_integration::{host, probe, program, tests, user};
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -74,15 +74,6 @@ fn hash(path: &Path) -> (Vec<u8>, u64) {
     (std::fs::read(path).expect("runtime"), std::fs::metadata(path).expect("runtime").ino())
 }
 
-/// statvfs(3) through the magic link, so of the mount that the file was opened on.
-fn on_readonly_mount(path: &str) -> bool {
-    let path = std::ffi::CString::new(path).expect("no NUL");
-    // SAFETY: an all-zero statvfs is a valid value.
-    let mut buffer: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path is NUL-terminated; the buffer is ours.
-    unsafe { libc::statvfs(path.as_ptr(), &mut buffer) == 0 && buffer.f_flag & libc::ST_RDONLY != 0 }
-}
-
 /// The entry point is `#!/proc/self/exe`, so init executes itself; then it tries to write what it is.
 fn cve_2019_5736_the_runtimes_program_cannot_be_written() {
     let before = hash(&path());
@@ -99,40 +90,23 @@ fn cve_2019_5736_the_runtimes_program_cannot_be_written() {
     let answer = spy.run(probe!(openw exe)).ok().answer();
     assert!(["ETXTBSY", "EROFS", "EACCES", "EPERM"].contains(&answer["error"].as_str().unwrap_or("")), "{answer}");
     // ETXTBSY alone is no protection, since the process can end: it must be another file, or a mount without writers.
-    let (inside, own) = (std::fs::metadata(&exe).expect("exe"), std::fs::metadata(path()).expect("runtime"));
-    let same = (inside.ino(), inside.dev()) == (own.ino(), own.dev());
-    assert!(!same || on_readonly_mount(&exe), "init runs the host's own writable file");
+    program::assert_out_of_reach(container.pid());
     assert!(before == hash(&path()), "the runtime's program changed");
-}
-
-/// A standard output that takes nothing, so that a program that writes there stands still until the reader is gone.
-fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
-    use std::os::fd::AsRawFd;
-    let (reader, mut writer) = std::io::pipe().expect("pipe");
-    // SAFETY: no memory is passed.
-    let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) };
-    std::io::Write::write_all(&mut writer, &vec![b'x'; usize::try_from(size).expect("a size")]).expect("full");
-    (reader, writer)
 }
 
 fn cve_2019_5736_proc_self_exe_as_program_is_not_the_runtime() {
     let before = hash(&path());
     let bundle = Bundle::new().symlink("entry", "/proc/self/exe").write(vec!["/entry".into(), "--version".into()]);
-    let (reader, writer) = full_pipe();
+    let (reader, writer) = program::full_pipe();
     let created = bundle.call("create").stdout(writer).spawn().finish();
     let started = created.status == 0 && call(["start", &bundle.id]).status == 0;
     let state = if started { call(["state", &bundle.id]).ok().json() } else { Value::Null };
     let pid = state["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
-    let exe = format!("/proc/{pid}/exe");
-    let words = || std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let has_ended = program::stands_still(pid, "/entry");
     // Those of others need libraries that the container does not have.
-    let has_ended = || host::process_state(pid).is_none_or(|letter| letter == 'Z');
-    eventually("the container's program runs", || words().contains("--version") || has_ended());
-    assert!(!has_ended() || kind() != "ocirt", "{created:?}");
-    if !has_ended() {
-        let (inside, own) = (std::fs::metadata(&exe).expect("exe"), std::fs::metadata(path()).expect("runtime"));
-        let same = (inside.ino(), inside.dev()) == (own.ino(), own.dev());
-        assert!(!same || on_readonly_mount(&exe), "the program is the host's own writable file");
+    assert!(!has_ended || kind() != "ocirt", "{created:?}");
+    if !has_ended {
+        program::assert_out_of_reach(pid);
     }
     drop(reader);
     assert!(before == hash(&path()), "the runtime's program changed");
