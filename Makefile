@@ -63,6 +63,8 @@ engines-shim: build ## containerd with this project's own shim, as far as it is 
 	$(CARGO) build --release --locked --package containerd-shim-ocirt
 	OCIRT_SHIM='$(dir $(OCIRT))containerd-shim-ocirt-v2' $(CARGO) run --locked --quiet --package ocirt-engines -- \
 		--walks integration/engines/shim --runtime '$(OCIRT)' $(ARGS)
+	OCIRT_SHIM='$(dir $(OCIRT))containerd-shim-ocirt-v2' $(CARGO) run --locked --quiet --package ocirt-engines -- \
+		--runtime '$(OCIRT)' $(ARGS) containerd
 
 engines-vm: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## the same engines in a guest with cgroup v2 and every capability; takes minutes
 	@scripts/needs protobuf-compiler libprotobuf-dev

@@ -18,8 +18,14 @@ const LAYERS: [(&str, &[&str]); 8] = [
 ];
 
 /// The same of the shim (`shim/src`), whose parts are pure.
-const SHIM: [(&str, &[&str]); 5] =
-    [("call", &["api", "wire"]), ("task", &["api", "wire"]), ("api", &["wire"]), ("wire", &[]), ("testing", &[])];
+const SHIM: [(&str, &[&str]); 6] = [
+    ("call", &["api", "wire"]),
+    ("stats", &["api"]),
+    ("task", &["api", "wire"]),
+    ("api", &["wire"]),
+    ("wire", &[]),
+    ("testing", &[]),
+];
 
 /// Crates that have one home.
 const CRATES: [(&str, &[&str]); 4] =

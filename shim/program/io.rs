@@ -91,30 +91,38 @@ fn open_input(path: &str, stdin_closed: bool, owner: (u32, u32)) -> io::Result<(
     if path.is_empty() {
         return Ok((Stdio::null(), None));
     }
+    let (theirs, ours) = io::pipe()?;
+    own(&theirs, owner)?;
+    sys::set_nonblocking(&ours)?;
+    Ok((theirs.into(), Some(input_to(path, stdin_closed, ours.into())?)))
+}
+
+/// From a client's FIFO to `to`.
+pub fn input_to(path: &str, stdin_closed: bool, to: OwnedFd) -> io::Result<Pump> {
     let path = fifo(path)?;
-    let mut options = OpenOptions::new();
-    let from = open_fifo(path, options.read(true).custom_flags(libc::O_NONBLOCK))?;
+    let from = open_fifo(path, OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK))?;
     let own_end = if stdin_closed {
         None
     } else {
         Some(open_fifo(path, OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK))?)
     };
-    let (theirs, ours) = io::pipe()?;
-    own(&theirs, owner)?;
-    sys::set_nonblocking(&ours)?;
-    Ok((theirs.into(), Some(Pump { from, to: ours.into(), own_end, is_output: false })))
+    Ok(Pump { from, to, own_end, is_output: false })
 }
 
 fn open_output(path: &str, owner: (u32, u32)) -> io::Result<(Stdio, Option<Pump>)> {
     if path.is_empty() {
         return Ok((Stdio::null(), None));
     }
-    let mut options = OpenOptions::new();
-    let to = open_fifo(fifo(path)?, options.read(true).write(true).custom_flags(libc::O_NONBLOCK))?;
     let (ours, theirs) = io::pipe()?;
     own(&theirs, owner)?;
     sys::set_nonblocking(&ours)?;
-    Ok((theirs.into(), Some(Pump { from: ours.into(), to, own_end: None, is_output: true })))
+    Ok((theirs.into(), Some(output_from(path, ours.into())?)))
+}
+
+/// From `from` to a client's FIFO.
+pub fn output_from(path: &str, from: OwnedFd) -> io::Result<Pump> {
+    let to = open_fifo(fifo(path)?, OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK))?;
+    Ok(Pump { from, to, own_end: None, is_output: true })
 }
 
 impl Pump {

@@ -1,5 +1,6 @@
 //! `containerd-shim-ocirt-v2`: which call it is.
 
+mod console;
 mod delete;
 mod io;
 mod mounts;

@@ -5,6 +5,7 @@ mod connections;
 mod events;
 mod jobs;
 mod kernel;
+mod oom;
 mod processes;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,6 +26,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use self::connections::Peer;
 use self::events::Containerd;
 use self::jobs::{Container, Job};
+use self::kernel::Cgroup;
+use self::oom::Watch;
 use self::processes::Process;
 use crate::sys;
 
@@ -40,6 +43,7 @@ enum Source {
     Signals,
     Peer(u64),
     Containerd,
+    Memory(ContainerKey),
     Job(JobKey),
     Process(ProcessKey),
     /// A pump, by its place among those of its process.
@@ -69,6 +73,8 @@ struct Loop {
     containerd: Containerd,
     peers: BTreeMap<u64, Peer>,
     containers: BTreeMap<ContainerKey, Container>,
+    cgroups: BTreeMap<ContainerKey, Cgroup>,
+    memory: BTreeMap<ContainerKey, Watch>,
     jobs: BTreeMap<JobKey, Job>,
     processes: BTreeMap<ProcessKey, Process>,
     alarms: BTreeMap<Alarm, Instant>,
@@ -135,6 +141,8 @@ impl Loop {
             containerd: Containerd::from_environment(),
             peers: BTreeMap::new(),
             containers: BTreeMap::new(),
+            cgroups: BTreeMap::new(),
+            memory: BTreeMap::new(),
             jobs: BTreeMap::new(),
             processes: BTreeMap::new(),
             alarms: BTreeMap::new(),
@@ -181,6 +189,7 @@ impl Loop {
             Source::Signals => self.signalled(),
             Source::Peer(peer) => self.peer_ready(peer, flags),
             Source::Containerd => self.containerd_ready(),
+            Source::Memory(container) => self.memory_changed(container),
             Source::Job(job) => self.job_ended(job),
             Source::Process(process) => self.process_ended(process),
             Source::Pump(process, place) => self.pump(process, place),
@@ -248,6 +257,8 @@ impl Loop {
 
     fn forget(&mut self, key: ContainerKey) {
         self.containers.remove(&key);
+        self.cgroups.remove(&key);
+        self.forget_memory(key);
         let gone: Vec<ProcessKey> = self.processes.keys().copied().filter(|process| process.container == key).collect();
         for process in gone {
             self.forget_process(process);

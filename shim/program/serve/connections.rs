@@ -135,11 +135,8 @@ impl Loop {
 /// What this shim cannot do yet, it says.
 fn supported(request: Request) -> Result<Request, Status> {
     let what = match &request {
-        Request::Create(request) if request.terminal => "terminals",
         Request::Create(request) if !request.checkpoint.is_empty() => "restore",
-        Request::Exec(request) if request.terminal => "terminals",
         Request::Checkpoint(_) => "checkpoint",
-        Request::Stats(_) => "stats",
         _ => return Ok(request),
     };
     Err(Status::new(Code::Unimplemented, format!("{what}: not supported by this shim yet")))

@@ -15,6 +15,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use prost::Message;
 
 use super::{Loop, Outcome, Source, Watched};
+use crate::console::Console;
 use crate::runtime::{self, Runtime};
 use crate::{io, sys};
 
@@ -57,6 +58,14 @@ struct Child {
     makes: Option<(ProcessKey, PathBuf)>,
     may_be_gone: bool,
     input: Option<OwnedFd>,
+}
+
+/// What a process's streams are to be.
+struct Streams<'a> {
+    paths: [&'a str; 3],
+    terminal: bool,
+    stdin_closed: bool,
+    owner: (u32, u32),
 }
 
 impl Child {
@@ -142,7 +151,7 @@ impl Loop {
             self.enter(key, request)?;
         }
         let runtime = &self.container(key)?.runtime;
-        let streams = io::open([&request.stdin, &request.stdout, &request.stderr], false, runtime.settings.io_owner)?;
+        let owner = runtime.settings.io_owner;
         let pid_file = runtime.bundle().join("init.pid");
         let mut command = runtime.command(&["create", "--bundle", &request.bundle]);
         command.arg("--pid-file").arg(&pid_file);
@@ -152,9 +161,11 @@ impl Loop {
         if runtime.settings.no_new_keyring {
             command.arg("--no-new-keyring");
         }
-        command.arg(&request.id);
         let mut child = Child::new(command, key);
-        self.connect(&mut child, ProcessKey::init(key), streams);
+        let paths = [request.stdin.as_str(), &request.stdout, &request.stderr];
+        let stdio = Streams { paths, terminal: request.terminal, stdin_closed: false, owner };
+        self.connect(&mut child, ProcessKey::init(key), &stdio)?;
+        child.command.arg(&request.id);
         child.makes = Some((ProcessKey::init(key), pid_file));
         Ok(child)
     }
@@ -166,21 +177,33 @@ impl Loop {
         let file = memory(&serde_json::to_vec(&spec)?)?;
         let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&file));
         let owner = container.runtime.settings.io_owner;
-        let streams = io::open([&request.stdin, &request.stdout, &request.stderr], stdin_closed, owner)?;
         let pid_file = container.runtime.bundle().join(format!("{}.pid", request.exec_id));
         let mut command = container.runtime.command(&["exec", "--process", &path, "--detach"]);
-        command.arg("--pid-file").arg(&pid_file).arg(&container.id);
+        command.arg("--pid-file").arg(&pid_file);
         let mut child = Child::new(command, process.container);
-        self.connect(&mut child, process, streams);
+        let paths = [request.stdin.as_str(), &request.stdout, &request.stderr];
+        let stdio = Streams { paths, terminal: request.terminal, stdin_closed, owner };
+        self.connect(&mut child, process, &stdio)?;
+        child.command.arg(&container.id);
         child.makes = Some((process, pid_file));
         child.input = Some(file);
         Ok(child)
     }
 
-    /// Gives a child its streams, and begins to copy.
-    fn connect(&mut self, child: &mut Child, process: ProcessKey, streams: io::Streams) {
+    /// Gives a child its streams, or a socket for its terminal. What they bring is copied from the process's birth on.
+    fn connect(&mut self, child: &mut Child, process: ProcessKey, stdio: &Streams<'_>) -> Outcome<()> {
+        if stdio.terminal {
+            let parent = self.socket.parent().ok_or("no directory for sockets")?;
+            let name = format!("pty{}.{}.{}", std::process::id(), process.container.0, process.number);
+            let console = Console::listen(parent, &name, stdio.paths[0], stdio.paths[1])?;
+            child.command.arg("--console-socket").arg(console.path());
+            self.open_console(process, console, stdio.stdin_closed);
+            return Ok(());
+        }
+        let streams = io::open(stdio.paths, stdio.stdin_closed, stdio.owner)?;
         child.command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
         self.open(process, streams.pumps);
+        Ok(())
     }
 
     fn spawn(&mut self, job: JobKey, mut child: Child) -> Outcome<()> {
@@ -189,7 +212,9 @@ impl Loop {
             child.command.stderr(errors.try_clone()?);
         }
         let log_length = self.containers.get(&child.container).map_or(0, |it| it.runtime.log_length());
-        let pid = child.command.spawn()?.id();
+        let spawned =
+            child.command.spawn().map_err(|error| format!("{}: {error}", child.command.get_program().display()));
+        let pid = spawned?.id();
         let fd = sys::pidfd_open(pid)?;
         let token = self.watch(&fd, EpollFlags::EPOLLIN, Source::Job(job))?;
         let Child { container, makes, may_be_gone, input, .. } = child;

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use containerd_shim_ocirt::api::known::Any;
 use containerd_shim_ocirt::api::options::ProcessDetails;
 use containerd_shim_ocirt::api::service::Response;
-use containerd_shim_ocirt::api::task::{PidsResponse, ProcessInfo};
-use containerd_shim_ocirt::task::{ContainerKey, ProcessKey, Question};
+use containerd_shim_ocirt::api::task::{PidsResponse, ProcessInfo, StatsResponse};
+use containerd_shim_ocirt::stats;
+use containerd_shim_ocirt::task::{ContainerKey, Question};
 use containerd_shim_ocirt::wire::status::{Code, Status};
 
 use super::Loop;
@@ -27,18 +28,19 @@ impl Loop {
                 self.close_stdin(*process);
                 Ok(Response::Empty)
             }
-            // What is no terminal has no size.
-            Question::Resize { .. } => Ok(Response::Empty),
-            Question::Stats(_) => Err(Status::new(Code::Unimplemented, "stats: not supported by this shim yet")),
+            Question::Resize { process, width, height } => {
+                self.resize(*process, *width, *height);
+                Ok(Response::Empty)
+            }
+            Question::Stats(container) => match self.cgroups.get(container) {
+                Some(cgroup) => Ok(Response::Stats(StatsResponse { stats: Some(cgroup.metrics()) })),
+                None => Err(Status::new(Code::NotFound, "the container has no cgroup")),
+            },
         }
     }
 
     fn pids(&self, container: ContainerKey, execs: &[(u32, String)]) -> PidsResponse {
-        let init = self.processes.get(&ProcessKey::init(container)).filter(|process| process.is_alive());
-        let mut pids = Vec::new();
-        if let Some(cgroup) = init.and_then(|init| cgroup_of(init.pid)) {
-            collect(&cgroup, &mut pids);
-        }
+        let pids = self.cgroups.get(&container).map(Cgroup::pids).unwrap_or_default();
         let info = |pid: u32| {
             let (_, exec_id) = execs.iter().find(|(own, _)| *own == pid)?;
             Some(Any::pack(&ProcessDetails { exec_id: exec_id.clone() }))
@@ -47,19 +49,74 @@ impl Loop {
     }
 }
 
-/// The directory of a process's cgroup: that of v2, else of the first hierarchy of v1 where it is not in the root.
-fn cgroup_of(pid: u32) -> Option<PathBuf> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let mut found: Vec<PathBuf> = Vec::new();
-    for line in text.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-        if path != "/" {
-            let mount = Path::new("/sys/fs/cgroup").join(controllers.trim_start_matches("name="));
-            found.push(mount.join(path.trim_start_matches('/')));
+/// A container's cgroup, found at its init's birth: later there may be no process to ask.
+#[derive(Clone, Default, Debug)]
+pub struct Cgroup {
+    /// The directories of v1's hierarchies by their controllers; of v2 there is one, without a name.
+    directories: Vec<(String, PathBuf)>,
+}
+
+impl Cgroup {
+    /// That of a process, by /proc/PID/cgroup (cgroups(7)).
+    pub fn of(pid: u32) -> Self {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let line = |line: &str| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (parts.next()?.trim_start_matches("name="), parts.next()?);
+            let directory = Path::new("/sys/fs/cgroup").join(controllers).join(path.trim_start_matches('/'));
+            // The root has no container.
+            (path != "/" && directory.join("cgroup.procs").exists()).then(|| (controllers.to_owned(), directory))
+        };
+        Self { directories: text.lines().filter_map(line).collect() }
+    }
+
+    /// The directory of the memory controller, and whether that is in a hierarchy of v1.
+    pub fn memory(&self) -> Option<(bool, &Path)> {
+        let is_memory = |controllers: &str| controllers.split(',').any(|own| own == "memory");
+        let v1 = self.directories.iter().find(|(controllers, _)| is_memory(controllers));
+        let found = v1.or_else(|| self.directories.iter().find(|(controllers, _)| controllers.is_empty()))?;
+        Some((!found.0.is_empty(), &found.1))
+    }
+
+    /// True where a controller is in a hierarchy of v1.
+    fn is_v1(&self) -> bool {
+        self.directories.iter().any(|(controllers, _)| !controllers.is_empty())
+    }
+
+    fn read(&self, name: &str) -> Option<String> {
+        let controller = name.split('.').next()?;
+        let has_it = |controllers: &str| controllers.is_empty() || controllers.split(',').any(|own| own == controller);
+        let found = self.directories.iter().filter(|(controllers, _)| has_it(controllers));
+        found.filter_map(|(_, directory)| fs::read_to_string(directory.join(name)).ok()).next()
+    }
+
+    /// `2MB` of each file hugetlb.2MB.SUFFIX.
+    fn page_sizes(&self, suffix: &str) -> Vec<String> {
+        let entries = self.directories.iter().filter_map(|(_, directory)| fs::read_dir(directory).ok()).flatten();
+        let size =
+            |name: String| Some(name.strip_prefix("hugetlb.")?.strip_suffix(suffix)?.trim_end_matches('.').to_owned());
+        let mut found: Vec<String> =
+            entries.flatten().filter_map(|entry| size(entry.file_name().to_string_lossy().into_owned())).collect();
+        found.retain(|size| !size.contains('.'));
+        found
+    }
+
+    fn metrics(&self) -> Any {
+        let read = |name: &str| self.read(name);
+        if self.is_v1() {
+            Any::pack(&stats::v1::metrics(&read, &self.page_sizes(".max_usage_in_bytes")))
+        } else {
+            Any::pack(&stats::v2::metrics(&read, &self.page_sizes(".current")))
         }
     }
-    found.into_iter().find(|directory| directory.join("cgroup.procs").exists())
+
+    fn pids(&self) -> Vec<u32> {
+        let mut pids = Vec::new();
+        if let Some((_, directory)) = self.directories.first() {
+            collect(directory, &mut pids);
+        }
+        pids
+    }
 }
 
 fn collect(cgroup: &Path, pids: &mut Vec<u32>) {

@@ -1,11 +1,13 @@
 //! Inits and execs: their pidfds and their pumps.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use containerd_shim_ocirt::task::{Input, ProcessKey};
 use nix::sys::epoll::EpollFlags;
 
+use super::kernel::Cgroup;
 use super::{Loop, Source, Watched};
+use crate::console::Console;
 use crate::io::{Pump, State};
 use crate::sys;
 
@@ -14,6 +16,9 @@ pub struct Process {
     pub pid: u32,
     watched: Option<Watched>,
     unborn: Vec<Pump>,
+    console: Option<Console>,
+    terminal: Option<OwnedFd>,
+    stdin_closed: bool,
     pumps: Vec<Option<(Pump, State, u64)>>,
 }
 
@@ -31,7 +36,35 @@ impl Loop {
         self.processes.entry(key).or_default().unborn = pumps;
     }
 
+    /// The same of a process that will have a terminal.
+    pub fn open_console(&mut self, key: ProcessKey, console: Console, stdin_closed: bool) {
+        let process = self.processes.entry(key).or_default();
+        process.console = Some(console);
+        process.stdin_closed = stdin_closed;
+    }
+
+    /// The runtime has sent the terminal.
+    fn take_terminal(&mut self, key: ProcessKey) -> std::io::Result<()> {
+        let Some(process) = self.processes.get_mut(&key) else { return Ok(()) };
+        if let Some(console) = process.console.take() {
+            let (terminal, pumps) = console.receive(process.stdin_closed)?;
+            process.terminal = Some(terminal);
+            process.unborn = pumps;
+        }
+        Ok(())
+    }
+
+    /// Of what is no terminal there is nothing to resize.
+    pub fn resize(&self, key: ProcessKey, width: u32, height: u32) {
+        let terminal = self.processes.get(&key).and_then(|process| process.terminal.as_ref());
+        if let (Some(terminal), Ok(width), Ok(height)) = (terminal, width.try_into(), height.try_into()) {
+            // Its process may have just closed it.
+            let _ = sys::resize(terminal.as_fd(), width, height);
+        }
+    }
+
     fn begin_to_copy(&mut self, key: ProcessKey) -> std::io::Result<()> {
+        self.take_terminal(key)?;
         let unborn = self.processes.get_mut(&key).map(|process| std::mem::take(&mut process.unborn));
         let mut pumps = Vec::new();
         for (place, pump) in unborn.into_iter().flatten().enumerate() {
@@ -49,6 +82,11 @@ impl Loop {
         let process = self.processes.entry(key).or_default();
         process.pid = pid;
         process.watched = Some(Watched { fd, token });
+        if key.is_init() {
+            let cgroup = Cgroup::of(pid);
+            self.watch_memory(key.container, &cgroup);
+            self.cgroups.insert(key.container, cgroup);
+        }
         self.begin_to_copy(key)
     }
 
@@ -59,7 +97,9 @@ impl Loop {
             self.unwatch(&watched.fd, watched.token);
         }
         let at = crate::delete::now();
-        self.tell(Input::Exited { process: key, status, at, out_of_memory: false });
+        // The event may come later, and with systemd the file may be gone soon.
+        let out_of_memory = key.is_init() && self.has_killed(key.container);
+        self.tell(Input::Exited { process: key, status, at, out_of_memory });
     }
 
     pub fn signal(&self, key: ProcessKey, signal: u32) -> std::io::Result<()> {
@@ -103,15 +143,25 @@ impl Loop {
     pub fn close_stdin(&mut self, key: ProcessKey) {
         let pumps = self.processes.get_mut(&key).map(|process| &mut process.pumps);
         pumps.into_iter().flatten().flatten().for_each(|(pump, ..)| pump.close_own_end());
-        let unborn = self.processes.get_mut(&key).map(|process| &mut process.unborn);
+        let process = self.processes.get_mut(&key);
+        let unborn = process.map(|process| {
+            process.stdin_closed = true;
+            &mut process.unborn
+        });
         unborn.into_iter().flatten().for_each(Pump::close_own_end);
     }
 
     pub fn close(&mut self, key: ProcessKey) {
         let Some(process) = self.processes.get_mut(&key) else { return };
         process.unborn.clear();
+        process.console = None;
+        process.terminal = None;
         for (pump, state, token) in std::mem::take(&mut process.pumps).into_iter().flatten() {
             self.unwatch(pump.waits_on(state), token);
+        }
+        // An exec is closed when it is forgotten.
+        if self.processes.get(&key).is_some_and(|process| !process.is_alive()) {
+            self.processes.remove(&key);
         }
     }
 
