@@ -114,6 +114,8 @@ mod tests {
         assert!(error(r#"{"realtime":{"secs":1}}"#).starts_with("linux.timeOffsets: unknown clock \"realtime\""));
         let words = "linux.timeOffsets.boottime.nanosecs: 1000000000 is a second or more";
         assert_eq!(error(r#"{"boottime":{"nanosecs":1000000000}}"#), words);
+        let most = compile(Some(&offsets(r#"{"boottime":{"nanosecs":999999999}}"#)), TIME).expect("less than a second");
+        assert_eq!(most.expect("a new one").offsets, "boottime 0 999999999\n");
     }
 
     #[test]

@@ -110,8 +110,16 @@ mod tests {
 
     #[test]
     fn what_is_no_list_is_refused() {
-        let ranges =
-            [("", ""), ("a", "a"), ("1-", "1-"), ("-1", "-1"), ("3-1", "3-1"), ("1,,2", ""), ("1,8192", "8192")];
+        let ranges = [
+            ("", ""),
+            ("a", "a"),
+            ("1-", "1-"),
+            ("-1", "-1"),
+            ("3-1", "3-1"),
+            ("1,,2", ""),
+            ("1,8192", "8192"),
+            ("99999999999999999999", "99999999999999999999"),
+        ];
         for (text, range) in ranges {
             let error = format!("{:#}", CpuList::parse(text).unwrap_err());
             assert!(error.starts_with(&format!("{range:?}")), "{text}: {error}");
