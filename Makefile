@@ -58,13 +58,14 @@ engines: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## Docker, containerd, Podman
 engines-new: ## the same with a newer Debian's engines: Docker 26, containerd 1.7, Podman 5
 	@$(MAKE) --no-print-directory engines ARGS="--root $$(scripts/debian trixie) $(ARGS)"
 
-engines-shim: build ## containerd with this project's own shim, as far as it is done
+engines-shim: build ## containerd, CRI and Docker with this project's own shim, as far as it is done
 	@scripts/needs $(ENGINES)
+	cd integration/engines/cri && $(CARGO) build --locked
 	$(CARGO) build --release --locked --package containerd-shim-ocirt
 	OCIRT_SHIM='$(dir $(OCIRT))containerd-shim-ocirt-v2' $(CARGO) run --locked --quiet --package ocirt-engines -- \
 		--walks integration/engines/shim --runtime '$(OCIRT)' $(ARGS)
 	OCIRT_SHIM='$(dir $(OCIRT))containerd-shim-ocirt-v2' $(CARGO) run --locked --quiet --package ocirt-engines -- \
-		--runtime '$(OCIRT)' $(ARGS) containerd
+		--runtime '$(OCIRT)' $(ARGS) containerd cri docker
 
 engines-vm: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## the same engines in a guest with cgroup v2 and every capability; takes minutes
 	@scripts/needs protobuf-compiler libprotobuf-dev

@@ -107,6 +107,8 @@ pub fn run(words: &[String]) -> Outcome<()> {
     let listener = UnixListener::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let null = std::fs::File::open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
+    // It was started through /proc/self/exe; this is the name that tools look for.
+    nix::sys::prctl::set_name(c"containerd-shim")?;
     nix::unistd::setsid()?;
     nix::unistd::chdir("/")?;
     sys::become_subreaper()?;
