@@ -65,7 +65,7 @@ engines-shim: build ## containerd, CRI and Docker with this project's own shim, 
 	OCIRT_SHIM='$(dir $(OCIRT))containerd-shim-ocirt-v2' $(CARGO) run --locked --quiet --package ocirt-engines -- \
 		--walks integration/engines/shim --runtime '$(OCIRT)' $(ARGS)
 	OCIRT_SHIM='$(dir $(OCIRT))containerd-shim-ocirt-v2' $(CARGO) run --locked --quiet --package ocirt-engines -- \
-		--runtime '$(OCIRT)' $(ARGS) containerd cri docker
+		--runtime '$(OCIRT)' $(ARGS) containerd robust cri docker docker-robust
 
 engines-vm: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## the same engines in a guest with cgroup v2 and every capability; takes minutes
 	@scripts/needs protobuf-compiler libprotobuf-dev
