@@ -139,4 +139,21 @@ mod tests {
             Ok(())
         });
     }
+
+    #[test]
+    fn the_children_of_the_process_are_born_with_the_offsets() {
+        in_a_child(|| {
+            let json = r#"{"boottime":{"secs":1000000,"nanosecs":5}}"#;
+            let namespace = compile(Some(&offsets(json)), TIME)?.expect("a new one");
+            let proc = std::fs::File::open("/proc")?;
+            let file = TimeNamespace::open_offsets(proc.as_fd())?;
+            heap_free(|| namespace.apply_to_children(file.as_fd()))?;
+            let link = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}"));
+            assert_ne!(link("time")?, link("time_for_children")?);
+            let text = std::fs::read_to_string("/proc/self/timens_offsets")?;
+            let is_written = |line: &str| line.split_whitespace().eq(["boottime", "1000000", "5"]);
+            assert!(text.lines().any(is_written), "{text}");
+            Ok(())
+        });
+    }
 }
