@@ -86,7 +86,7 @@ pub fn counting(bundle: Bundle) -> Container {
 /// How far it has counted; 0 before it has begun.
 pub fn count(bundle: &Bundle) -> u32 {
     let text = std::fs::read_to_string(bundle.inside("/count")).unwrap_or_default();
-    text.trim().parse().unwrap_or(0)
+    text.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Fails unless it counts on from `before`, without having begun anew.

@@ -70,11 +70,25 @@ impl Drop for Away {
     }
 }
 
-/// See [`Made::follow_no_links`]; `init` is in the mount namespace in which CRIU makes the container's mounts.
-pub fn follow_no_links(made: Made, init: i32) -> Result<()> {
-    let theirs = namespace::open(&CString::new(format!("/proc/{init}/ns/mnt"))?)?;
+/// Files and sockets are about to be made by their names: see [`Made::follow_no_links`] and [`Made::follow_links_of_proc`].
+/// `init` is in the mount namespace in which CRIU makes the container's mounts, `criu` in the one that this is a copy of.
+pub fn follow_no_links(made: Made, criu: i32, init: i32) -> Result<()> {
+    in_namespace_of(criu, || made.follow_links_of_proc(false))?;
+    in_namespace_of(init, || {
+        made.follow_no_links()?;
+        made.follow_links_of_proc(false)
+    })
+}
+
+/// All of them are made: CRIU goes on to find its own ways through /proc.
+pub fn follow_links(made: Made, criu: i32) -> Result<()> {
+    in_namespace_of(criu, || made.follow_links_of_proc(true))
+}
+
+fn in_namespace_of(pid: i32, act: impl FnOnce() -> Result<()>) -> Result<()> {
+    let theirs = namespace::open(&CString::new(format!("/proc/{pid}/ns/mnt"))?)?;
     let away = Away::begin()?;
     namespace::join(theirs.as_fd(), Kind::Mount)?;
-    made.follow_no_links()?;
+    act()?;
     away.back()
 }

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::container::cgroup;
 use crate::container::checkpoint::rpc::{Features, Kind as Call, Notify, Request, Response};
+use crate::container::keyring::SessionKeyring;
+use crate::container::process::cpu_affinity::AllCpus;
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
 use crate::sys::program::{self, Strings};
@@ -174,6 +176,9 @@ pub struct Place {
     pub join: cgroup::Join,
     /// Whether that becomes the root of a new cgroup namespace.
     pub cgroup_namespace: bool,
+    /// The container's own session keyring, and the root of a procfs for its label. CRIU restores none.
+    pub keyring: Option<SessionKeyring>,
+    pub proc: OwnedFd,
 }
 
 impl Place {
@@ -181,6 +186,11 @@ impl Place {
     fn enter(&self, runtime: BorrowedFd) -> Result<(), Fault> {
         process::die_with_parent()?;
         self.join.apply()?;
+        // As every process of `create` and `exec` has it: CRIU restores no affinity.
+        AllCpus.apply()?;
+        if let Some(keyring) = &self.keyring {
+            keyring.apply(Some(self.proc.as_fd()))?;
+        }
         // systemd moves it.
         socket::receive(runtime, &mut [0])?;
         if self.cgroup_namespace {

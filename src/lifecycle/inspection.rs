@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::criu::Worker;
 use crate::container::cgroup::Paths;
+use crate::container::verify::files::Files;
 use crate::container::verify::processes::{self, Processes, namespaces};
 use crate::container::verify::status::{Status, threads};
 use crate::container::verify::table::View;
@@ -82,8 +83,10 @@ impl Inspection {
         let view = View::of(init)?;
         refuse(mounts::compare(&self.wanted, &view, &self.cgroups)?)?;
         let processes = Processes::new(&self.wanted, init, &self.cgroups, &view);
+        let files = Files::new(init, &view)?;
         for pid in &pids {
             refuse(processes.place(*pid)?)?;
+            refuse(files.of(*pid)?)?;
             refuse(processes.credentials(*pid)?)?;
         }
         match self.wanted.seccomp.take() {

@@ -34,7 +34,7 @@ use crate::container::{bundle, cgroup};
 use crate::error::field;
 use crate::plan::{Gate, Plan, Saved};
 use crate::sys::process::{self, Child};
-use crate::sys::{ids as user, signal, socket};
+use crate::sys::{file, ids as user, signal, socket};
 
 const NO_FREEZER: &str = "a container without a cgroup that freezes cannot be restored: nothing could keep its processes \
                           from running before they are looked at";
@@ -184,8 +184,9 @@ impl Made {
                     // All mounts are there, and nothing has been made in them.
                     Some("post-setup-namespaces") => {
                         let init = first.context("criu tells no pid")?;
-                        away::follow_no_links(*root, init).context("criu's mounts")?;
+                        away::follow_no_links(*root, worker.pid(), init).context("criu's mounts")?;
                     }
+                    Some("post-restore") => away::follow_links(*root, worker.pid()).context("criu's /proc")?,
                     _ => {}
                 }
                 self.notified(notify, fds, console.as_ref(), &mut inspection, worker.pid())
@@ -202,7 +203,12 @@ impl Made {
     fn start(&mut self, job: &Job) -> Result<Started> {
         let sources = self.sources(job.points)?;
         let namespaces = open_namespaces(&self.outside)?;
-        let place = Place { join: self.cgroup.join()?, cgroup_namespace: self.wanted.has_new("cgroup") };
+        let place = Place {
+            join: self.cgroup.join()?,
+            cgroup_namespace: self.wanted.has_new("cgroup"),
+            keyring: self.plan.keyring().cloned(),
+            proc: file::open_directory(c"/proc")?,
+        };
         let configuration = request::configuration(&self.state.annotations);
         let program = job.program.file()?;
         // CRIU's namespace, not ours: hooks and files are the host's.

@@ -9,6 +9,7 @@ use crate::container::cgroup::Cgroup;
 use crate::container::hooks::Hook;
 use crate::container::id_map::IdMaps;
 use crate::container::intel_rdt::IntelRdt;
+use crate::container::keyring::SessionKeyring;
 use crate::container::namespaces::Join;
 use crate::container::net_devices::NetDevices;
 use crate::container::process::oom::OomScoreAdj;
@@ -88,6 +89,14 @@ impl Plan {
     pub fn filter(&self) -> Option<&seccomp::Filter> {
         self.steps.iter().find_map(|planned| match &planned.step {
             Step::Seccomp(filter) => Some(filter),
+            _ => None,
+        })
+    }
+
+    /// The session keyring that the container gets of its own.
+    pub fn keyring(&self) -> Option<&SessionKeyring> {
+        self.steps.iter().find_map(|planned| match &planned.step {
+            Step::Keyring(keyring) => Some(keyring),
             _ => None,
         })
     }

@@ -97,6 +97,8 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "sleep" => process::sleep(at(0)),
         "tick" => process::tick(at(0)),
         "count" => process::count(at(0)),
+        "keyringcount" => process::count_keyring(at(0)),
+        "bindcount" => process::count_bound(at(0), at(1), at(2), at(3)),
         "hold" => process::hold(at(0), at(1)),
         "waitfor" => files::wait_for(at(0)),
         "sigwait" => process::sigwait(),

@@ -416,6 +416,21 @@ pub fn hold(path: &str, out: &str) -> Answer {
     })
 }
 
+/// As [`count`], with the description of the session keyring.
+pub fn count_keyring(path: &str) -> Answer {
+    count_with(path, || Ok(format!(" {}", session_keyring()?)))
+}
+
+/// As [`count`] in the file `out`, beside a socket of the name `name`, in which descriptor `fd` is to lead to `directory`.
+pub fn count_bound(directory: &str, fd: &str, name: &str, out: &str) -> Answer {
+    use std::os::fd::AsRawFd;
+    let directory = std::fs::File::open(directory)?;
+    // SAFETY: takes integers only; nobody owns what is at the number.
+    check(unsafe { libc::dup2(directory.as_raw_fd(), fd.parse().unwrap_or(-1)) }.into())?;
+    let _socket = std::os::unix::net::UnixListener::bind(name)?;
+    count(out)
+}
+
 fn count_with(path: &str, text: impl Fn() -> Result<String, std::io::Error>) -> Answer {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::FileExt;

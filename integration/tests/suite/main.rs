@@ -64,6 +64,7 @@ mod resources;
 mod restore_deleted;
 mod restore_directories;
 mod restore_forged;
+mod restore_links;
 mod restore_paths;
 mod restore_root;
 mod rootfs;
@@ -139,6 +140,7 @@ fn main() -> std::process::ExitCode {
         restore_deleted::TESTS,
         restore_directories::TESTS,
         restore_forged::TESTS,
+        restore_links::TESTS,
         restore_paths::TESTS,
         restore_root::TESTS,
         update::TESTS,

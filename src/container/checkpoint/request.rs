@@ -139,7 +139,7 @@ pub fn restore(flags: &Flags, own: &RestoreFlags, directories: Directories, rest
 }
 
 /// Namespaces that CRIU leaves alone at a dump, and is given as a descriptor at a restore; with runc's keys.
-const INHERITED: [(&str, &str); 2] = [("net", "extRootNetNS"), ("pid", "extRootPidNS")];
+const INHERITED: [(&str, &str); 1] = [("net", "extRootNetNS")];
 
 /// Kind, key and path of the namespaces of which CRIU gets descriptors, from [`FIRST_FREE`] on.
 pub fn inherited(outside: &Outside) -> impl Iterator<Item = (&'static str, &'static str, &Path)> {
@@ -147,7 +147,8 @@ pub fn inherited(outside: &Outside) -> impl Iterator<Item = (&'static str, &'sta
     INHERITED.into_iter().filter_map(move |(kind, key)| Some((kind, key, path(kind)?)))
 }
 
-/// Refuses what CRIU has no way to restore.
+/// Refuses what CRIU has no way to restore, and what it cannot restore safely: in a pid namespace that others are in, they
+/// would see CRIU's own programs, whose root is not the container's.
 pub fn check(outside: &Outside) -> Result<()> {
     ensure!(
         !outside.new_user_namespace,

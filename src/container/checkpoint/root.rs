@@ -12,7 +12,8 @@
 //! the path of --image-path  the images, and those that they are the difference to; --work-path
 //! ```
 //!
-//! `/proc/PID/root` still leads to the host from there: where a link could take what CRIU writes, links are refused.
+//! `/proc/PID/root` still leads to the host from there: so while CRIU makes what images name, nobody follows a link in that
+//! procfs, nor in the mounts that CRIU makes for the container.
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
@@ -203,16 +204,35 @@ impl Made {
     /// deleted files anew by their paths there, before the container's own mounts have a root that keeps links inside.
     /// The container's mounts are copies, in which links are as they were.
     ///
-    /// To be called in CRIU's mount namespace.
+    /// To be called in the mount namespace in which CRIU makes them.
     pub fn follow_no_links(&self) -> Result<()> {
-        ensure!(identity(&fs::metadata("/")?) == self.0, "criu makes them in another mount namespace");
+        self.ensure_is_here()?;
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").context("/proc/thread-self/mountinfo")?;
         let is_there =
             mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|at| at.starts_with("/tmp/.criu.")));
         ensure!(is_there, "criu makes them elsewhere than in /tmp");
-        let all = Attributes { set: attr::NOSYMFOLLOW, clear: 0 };
-        Ok(mount::set_attributes(file::open_directory(c"/tmp")?.as_fd(), all, Depth::Tree)?)
+        set_links(c"/tmp", false)
     }
+
+    /// Whether links are followed in the procfs. The processes that CRIU makes have CRIU's descriptors still when they open
+    /// files and bind sockets by the names of an image, which `/proc/self/fd/N/PID/root/…` may be among: a container can
+    /// bind a socket to such a name, where N is something else.
+    ///
+    /// To be called in every mount namespace that CRIU has.
+    pub fn follow_links_of_proc(&self, are_followed: bool) -> Result<()> {
+        self.ensure_is_here()?;
+        set_links(c"/proc", are_followed)
+    }
+
+    fn ensure_is_here(&self) -> Result<()> {
+        ensure!(identity(&fs::metadata("/")?) == self.0, "criu is in another mount namespace");
+        Ok(())
+    }
+}
+
+fn set_links(path: &CStr, are_followed: bool) -> Result<()> {
+    let (set, clear) = if are_followed { (0, attr::NOSYMFOLLOW) } else { (attr::NOSYMFOLLOW, 0) };
+    Ok(mount::set_attributes(file::open_directory(path)?.as_fd(), Attributes { set, clear }, Depth::Tree)?)
 }
 
 fn tmpfs() -> Result<OwnedFd> {

@@ -1,0 +1,127 @@
+//! What each process of a container has open, mapped and as its program: files of the container's mounts, and what has no
+//! place in any (pipes, sockets, memory). Nothing of the host but what it was given as standard streams.
+
+use std::collections::BTreeSet;
+use std::ffi::{CString, OsStr};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::Difference;
+use super::status::Status;
+use super::table::View;
+use crate::sys::file;
+
+/// How the kernel calls files of mounts that it has for itself: memfd_create(2), shared memory of System V and of
+/// processes, huge pages, and the rings of io_setup(2).
+const OF_THE_KERNEL: [&str; 5] = ["/memfd:", "/SYSV", "/dev/zero (deleted)", "/anon_hugepage", "/[aio]"];
+
+/// The kinds in /proc/PID/ns, as descriptors of namespaces are shown: `net:[4026531840]`.
+const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+
+/// What the container may have open.
+pub struct Files {
+    mounts: BTreeSet<u64>,
+    namespaces: BTreeSet<PathBuf>,
+    /// Device and inode of the runtime's standard streams.
+    streams: Vec<(u64, u64)>,
+}
+
+impl Files {
+    /// Those of the container of process `init`, which sees the mounts of `view`.
+    pub fn new(init: i32, view: &View) -> Result<Self> {
+        let mounts = view.lines.iter().map(|line| line.id).collect();
+        let own = NAMESPACES.iter().filter_map(|kind| fs::read_link(format!("/proc/{init}/ns/{kind}")).ok());
+        let streams = (0..3).filter_map(|fd| fs::metadata(format!("/proc/self/fd/{fd}")).ok());
+        let streams = streams.map(|stream| (stream.dev(), stream.ino())).collect();
+        Ok(Self { mounts, namespaces: own.collect(), streams })
+    }
+
+    /// What process `pid` has of others.
+    pub fn of(&self, pid: i32) -> Result<Vec<Difference>> {
+        if Status::of(pid, pid)?.has_ended() {
+            return Ok(Vec::new());
+        }
+        let mut links = vec![PathBuf::from(format!("/proc/{pid}/exe"))];
+        for directory in ["fd", "map_files"] {
+            let directory = format!("/proc/{pid}/{directory}");
+            let entries = fs::read_dir(&directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            links.extend(entries.context(directory)?.iter().map(fs::DirEntry::path));
+        }
+        let mut differences = Vec::new();
+        for link in links {
+            if let Some(found) = self.foreign(&link).with_context(|| link.display().to_string())? {
+                let (field, wanted) = ("mounts".to_owned(), "a file of the container's mounts".to_owned());
+                let found = format!("{}: {found}", link.display());
+                differences.push(Difference { field, wanted, found, pid: Some(pid) });
+            }
+        }
+        Ok(differences)
+    }
+
+    /// What `link`, of a process that stands still, leads to, if that is not the container's.
+    fn foreign(&self, link: &Path) -> Result<Option<String>> {
+        let target = match fs::read_link(link) {
+            // A process without a program of its own: the kernel's.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            target => target?,
+        };
+        if !target.is_absolute() {
+            let is_known = self.namespaces.contains(&target) || !is_namespace(target.as_os_str());
+            return Ok((!is_known).then(|| target.display().to_string()));
+        }
+        if OF_THE_KERNEL.iter().any(|name| target.as_os_str().as_bytes().starts_with(name.as_bytes())) {
+            return Ok(None);
+        }
+        // Only named: nothing is done to what is found.
+        let fd = file::open_path(&CString::new(link.as_os_str().as_bytes())?)?;
+        let mount = file::stat(fd.as_fd())?.mount;
+        let is_own = self.mounts.contains(&mount) || self.is_stream(fd.as_fd())?;
+        Ok((!is_own).then(|| format!("{} on mount {mount}", target.display())))
+    }
+
+    fn is_stream(&self, fd: BorrowedFd) -> Result<bool> {
+        let metadata = fs::metadata(format!("/proc/thread-self/fd/{}", fd.as_raw_fd()))?;
+        Ok(self.streams.contains(&(metadata.dev(), metadata.ino())))
+    }
+}
+
+fn is_namespace(target: &OsStr) -> bool {
+    let kind = target.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
+    NAMESPACES.iter().any(|known| known.as_bytes() == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::namespace;
+    use std::fs::File;
+
+    fn found(files: &Files) -> Vec<String> {
+        let own = i32::try_from(std::process::id()).unwrap();
+        files.of(own).unwrap().into_iter().map(|difference| difference.found).collect()
+    }
+
+    #[test]
+    fn a_file_of_another_mount_and_a_strange_namespace_are_found_and_memory_is_not() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let file = File::open("/proc/version").unwrap();
+        let mount = file::stat(file.as_fd()).unwrap().mount;
+        let namespaces = BTreeSet::from([fs::read_link("/proc/self/ns/net").unwrap()]);
+        let mut files = Files { mounts: BTreeSet::from([mount]), namespaces, streams: Vec::new() };
+        let net = namespace::open(c"/proc/self/ns/net").unwrap();
+        let (_reader, _writer) = io::pipe().unwrap();
+        let [proc, net_link] = [file.as_fd(), net.as_fd()].map(|fd| format!("/proc/{own}/fd/{}:", fd.as_raw_fd()));
+        let has = |files: &Files, link: &String| found(files).iter().any(|found| found.starts_with(link));
+        assert!(!has(&files, &proc) && !has(&files, &net_link), "{:?}", found(&files));
+        files.mounts.clear();
+        files.namespaces.clear();
+        assert!(has(&files, &proc) && has(&files, &net_link), "{:?}", found(&files));
+        assert!(found(&files).iter().all(|found| !found.contains("pipe:")));
+    }
+}
