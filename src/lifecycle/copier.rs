@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, ensure};
+use caps::Capability::{self, *};
 
 use super::inspect::Found;
 use super::state::Status;
@@ -15,12 +16,16 @@ use crate::init::link::{self, Failure, InitEnd, Milestone, Report, RuntimeEnd, S
 use crate::sys::guard::Guard;
 use crate::sys::namespace::{self, Kind};
 use crate::sys::process::{self, Cloned};
-use crate::sys::{self, Errno, Fault, SysError, file, proc_self};
+use crate::sys::{self, Errno, Fault, SysError, credentials, file, proc_self};
+
+/// What a copy of files with their owners and modes takes. Above all, not what reads disks and kernel memory.
+const KEPT: [Capability; 7] =
+    [CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, CAP_SETFCAP];
 
 /// How long a copy may take, in milliseconds.
 const GRACE: u32 = 50_000;
 
-/// The container's memory cgroup, open.
+/// The container's cgroup, open: that of memory, and that of devices.
 pub struct Charge {
     join: Join,
     /// Where init is: a container that has made cgroups below its own may have left its own to nobody (cgroups(7), "no
@@ -31,15 +36,15 @@ pub struct Charge {
 
 impl Charge {
     pub fn open<D>(found: &Found<D>) -> Result<Self> {
-        let memory = found.state.cgroup.of_memory();
-        let join = memory.join().context("memory cgroup")?;
+        let place = found.state.cgroup.of_memory_and_devices();
+        let join = place.join().context("memory cgroup")?;
         let is_v2 = join.clone_into().is_some();
         ensure!(
             !(is_v2 && found.status == Status::Paused),
             "tmpcopyup: a paused container cannot be given a copy (what copies would be frozen with it)"
         );
         let init = found.state.init.filter(|_| is_v2);
-        let instead = init.map(|init| memory.join_like(init.pid)).transpose().context("memory cgroup")?;
+        let instead = init.map(|init| place.join_like(init.pid)).transpose().context("memory cgroup")?;
         Ok(Self { join, instead, score: oom::compile(Some(1000))? })
     }
 
@@ -79,6 +84,7 @@ impl Charge {
             namespace::join(user, Kind::User)?;
             BecomeRoot::default().apply()?;
         }
+        credentials::keep_only(KEPT.iter().fold(0, |kept, capability| kept | capability.bitmask()))?;
         let [Some(from), Some(to), ..] = link.wait_for_go()? else {
             return Err(SysError::new("recvmsg", Errno::EBADF).into());
         };

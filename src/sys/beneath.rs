@@ -26,8 +26,19 @@ fn writable(dir: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
 
 /// Opens the caller's own directory in `proc`, the root of a procfs. Its "self" is a plain link to a number.
 fn own_directory(proc: BorrowedFd<'_>) -> Result<OwnedFd> {
+    plain_directory(proc, c"self")
+}
+
+/// Opens a directory in `proc` to which a plain link of the kernel leads.
+fn plain_directory(proc: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
     let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
-    openat2(proc, c"self", libc::O_PATH | libc::O_DIRECTORY, resolve)
+    openat2(proc, path, libc::O_PATH | libc::O_DIRECTORY, resolve)
+}
+
+/// Opens the directory of the caller's own descriptors in `proc`, the root of a procfs, only to refer to it. Those of its
+/// thread, which may share them with no other.
+pub fn own_descriptors(proc: BorrowedFd<'_>) -> Result<OwnedFd> {
+    directory_beneath(plain_directory(proc, c"thread-self")?.as_fd(), c"fd")
 }
 
 /// Writes `value` to the file `path` of the caller's own directory in `proc`, the root of a procfs, as

@@ -59,6 +59,13 @@ pub fn set_capabilities(sets: CapabilitySets) -> Result<()> {
     check("capset", ret).map(drop)
 }
 
+/// Gives up every capability but those in `kept`, one bit each; none is gained.
+pub fn keep_only(kept: u64) -> Result<()> {
+    let held = capabilities()?;
+    let (effective, permitted) = (held.effective & kept, held.permitted & kept);
+    set_capabilities(CapabilitySets { effective, permitted, inheritable: 0 })
+}
+
 /// prctl(2) with up to two numbers; the rest zero, as most options demand.
 fn prctl(call: &'static str, option: i32, first: u64, second: u64) -> Result<libc::c_long> {
     // SAFETY: only options whose arguments are numbers are passed to this function.

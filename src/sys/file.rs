@@ -223,9 +223,10 @@ pub fn create_at(dir: BorrowedFd, name: &CStr, mode: u32) -> Result<OwnedFd> {
     open_at(Some(dir), name, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW, mode)
 }
 
-/// What the magic link `name` in `dir`, a directory of procfs, leads to, opened anew for reading.
+/// What the magic link `name` in `dir`, a directory of procfs, leads to, opened anew for reading; a lease
+/// (fcntl(2)) does not hold it up.
 pub fn reopen_to_read(dir: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
-    open_at(Some(dir), name, libc::O_RDONLY, 0)
+    open_at(Some(dir), name, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0)
 }
 
 fn open_at(dir: Option<BorrowedFd>, path: &CStr, flags: libc::c_int, mode: u32) -> Result<OwnedFd> {

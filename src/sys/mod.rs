@@ -32,6 +32,7 @@ pub mod process;
 pub mod program;
 pub mod ptrace;
 pub mod regular;
+pub mod reopen;
 pub mod sched;
 #[cfg(test)]
 pub(crate) mod scratch;

@@ -33,7 +33,7 @@ tests![
 const ROOT: u32 = 100_000;
 
 /// How often a race is run, as far as there is time: each round costs a call or two.
-fn rounds() -> impl Iterator<Item = usize> {
+pub fn rounds() -> impl Iterator<Item = usize> {
     let begun = std::time::Instant::now();
     (0..40).take_while(move |round| *round < 3 || begun.elapsed().as_secs() < 10)
 }
@@ -246,7 +246,7 @@ fn what_covers_a_mount_goes_with_it_and_nothing_else() {
 }
 
 /// The runtime under strace, which writes what it calls to the file that is returned.
-fn watched() -> (PathBuf, PathBuf) {
+pub fn watched() -> (PathBuf, PathBuf) {
     let (script, output) = (host::place().join("watched"), host::place().join("calls"));
     let (flags, runtime) = (strace_flags(), reachable());
     let to = output.display();

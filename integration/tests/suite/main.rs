@@ -33,6 +33,7 @@ mod foreign_root;
 mod gone;
 mod hooks;
 mod hostile_cgroups;
+mod hostile_copies;
 mod hostile_devices;
 mod hostile_files;
 mod hostile_mounts;
@@ -120,6 +121,7 @@ fn main() -> std::process::ExitCode {
         attacks::TESTS,
         birth::TESTS,
         hostile_cgroups::TESTS,
+        hostile_copies::TESTS,
         hostile_devices::TESTS,
         hostile_files::TESTS,
         hostile_mounts::TESTS,

@@ -36,12 +36,14 @@ impl Paths {
         Ok(paths)
     }
 
-    /// Only the one that memory is charged to; none where the container has none.
-    pub fn of_memory(&self) -> Self {
-        let has_memory = |names: &str| names.split(',').any(|name| name == "memory");
-        let is_v1 = self.directories.keys().any(|names| has_memory(names));
+    /// Only the one that memory is charged to, and that which decides about devices; as far as the container has them.
+    /// Not the freezer of v1: what enters it may stop there.
+    pub fn of_memory_and_devices(&self) -> Self {
+        let has = |names: &str, wanted| names.split(',').any(|name| name == wanted);
+        let is_v1 = self.directories.keys().any(|names| has(names, "memory"));
+        let is_charged = |names: &str| if is_v1 { has(names, "memory") } else { names.is_empty() };
         let mut paths = self.clone();
-        paths.directories.retain(|names, _| if is_v1 { has_memory(names) } else { names.is_empty() });
+        paths.directories.retain(|names, _| has(names, "devices") || is_charged(names));
         paths
     }
 
@@ -168,12 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_charged_in_one_hierarchy() {
+    fn memory_is_charged_in_one_hierarchy_and_devices_are_refused_by_one() {
         let of = |layout, controllers: &[&str]| {
-            paths(layout, controllers).of_memory().directories.into_keys().collect::<Vec<_>>()
+            paths(layout, controllers).of_memory_and_devices().directories.into_keys().collect::<Vec<_>>()
         };
         assert_eq!(of(Layout::V1, &["cpu,cpuacct", "memory"]), ["memory"]);
         assert_eq!(of(Layout::Hybrid, &["", "memory"]), ["memory"]);
+        assert_eq!(of(Layout::V1, &["devices", "freezer", "memory", "pids"]), ["devices", "memory"]);
+        assert_eq!(of(Layout::Hybrid, &["", "devices", "freezer"]), ["", "devices"]);
         assert_eq!(of(Layout::V2, &[""]), [""]);
         assert_eq!(of(Layout::V1, &["pids"]), [""; 0]);
     }
