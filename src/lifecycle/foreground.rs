@@ -118,14 +118,15 @@ fn stay(host: &Host, child: &Child, signals: &Signals, mut terminal: Option<Term
         {
             terminal = None;
         }
-        while let Some(number) = signals.next()? {
-            forward(host, child, number, terminal.as_ref())?;
-        }
+        // Signals that came with the end are for us: the process hears them no more.
         if ended {
             if let Some(relay) = &mut terminal {
                 relay.finish()?;
             }
             return reap(child, signals);
+        }
+        while let Some(number) = signals.next()? {
+            forward(host, child, number, terminal.as_ref())?;
         }
     }
 }
