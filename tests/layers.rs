@@ -396,3 +396,35 @@ fn what_is_made_is_made_with_a_mode_and_what_may_wait_has_an_end() {
         }
     }
 }
+
+/// What of the lifecycle is cloned is a helper, which ends with the runtime, unless it becomes a program of its own. And
+/// every child that is made gives up the locks first, so that they end with the runtime.
+#[test]
+fn a_helper_ends_with_the_runtime_and_no_child_has_its_locks() {
+    // Init, an exec's process, and criu, which at a dump lets the container go by itself.
+    let programs = ["lifecycle/launch.rs", "lifecycle/exec_start.rs", "lifecycle/criu.rs"];
+    let mut helpers = 0;
+    for source in sources().iter().filter(|source| source.module == "lifecycle") {
+        let is_excused = programs.iter().any(|path| source.path == Path::new(path));
+        for word in ["clone_process", "clone_sibling"] {
+            // A helper's own child, which is init.
+            let makes_init = word == "clone_sibling" && source.path == Path::new("lifecycle/user_namespace.rs");
+            let bare = source.text.contains(word) && !is_excused && !makes_init;
+            assert!(!bare, "{}: {word} in place of guard::clone_helper", source.path.display());
+        }
+        helpers += source.text.matches("guard::clone_helper(").count();
+    }
+    assert!(helpers > 6, "the lifecycle has {helpers} helpers");
+    let mut clones = 0;
+    for source in sources().iter().filter(|source| source.module == "sys") {
+        // What only tests have, they clone as they like.
+        let text = source.text.split("pub mod testing {").next().unwrap();
+        let is_a_tests = source.path == Path::new("sys/testing.rs");
+        let made: usize =
+            ["SYS_clone3", "SYS_clone,", "libc::fork("].iter().map(|word| text.matches(word).count()).sum();
+        let left = text.matches("leave_locks_to_parent();").count();
+        assert!(is_a_tests || made == left, "{}: a child that has the locks", source.path.display());
+        clones += made;
+    }
+    assert!(clones >= 2, "sys makes processes");
+}

@@ -13,7 +13,7 @@ use crate::container::process::oom::{self, OomScoreAdj};
 use crate::container::process::user::BecomeRoot;
 use crate::container::rootfs::copy_up::copy_up;
 use crate::init::link::{self, Failure, InitEnd, Milestone, Report, RuntimeEnd, StepIndex};
-use crate::sys::guard::Guard;
+use crate::sys::guard::{self, Guard};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::process::{self, Cloned};
 use crate::sys::{self, Errno, Fault, SysError, credentials, file, proc_self};
@@ -51,8 +51,8 @@ impl Charge {
     /// Starts the process, which has the rights of root in `user`, the container's user namespace if it has one.
     pub fn start(&self, user: Option<BorrowedFd>) -> sys::Result<Copier> {
         let (link, theirs) = link::pair()?;
-        let born = match (process::clone_process(0, self.join.clone_into()), &self.instead) {
-            (Err(_), Some(instead)) => process::clone_process(0, instead.clone_into()),
+        let born = match (guard::clone_helper(0, self.join.clone_into()), &self.instead) {
+            (Err(_), Some(instead)) => guard::clone_helper(0, instead.clone_into()),
             (born, _) => born,
         };
         match born? {
@@ -83,6 +83,7 @@ impl Charge {
         if let Some(user) = user {
             namespace::join(user, Kind::User)?;
             BecomeRoot::default().apply()?;
+            process::die_with_parent()?;
         }
         credentials::keep_only(KEPT.iter().fold(0, |kept, capability| kept | capability.bitmask()))?;
         let [Some(from), Some(to), ..] = link.wait_for_go()? else {

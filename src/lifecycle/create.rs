@@ -101,7 +101,7 @@ pub fn build(
         console,
         hook_output: plan.has_hooks_in_init().then(|| state.hook_output()).transpose()?,
     };
-    let mut init = Init::launch(&plan, inherited, &directory)?;
+    let mut init = Init::launch(&plan, inherited)?;
     state.init = Some(init.identity()?);
     if let Some(groups) = &state.intel_rdt {
         groups.add(init.child.pid)?;

@@ -10,7 +10,7 @@
 //! **The directory is the container.** Each `create` makes one, and `delete` takes its state file away for good. So a command
 //! that finds the state file in the directory that it holds has the container that it was called for, whatever its name
 //! leads to by now. To change a container takes the directory's lock besides ([`Locked`]): flock(2), which the kernel gives
-//! back whatever becomes of the process. Who only looks never waits.
+//! back whatever becomes of the process; its children do not share it ([`Lockable`]). Who only looks never waits.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
@@ -29,6 +29,7 @@ use super::state::State;
 use super::{Id, Refusal, trusted};
 use crate::error::io_error;
 use crate::plan::Saved;
+use crate::sys::directory::Lockable;
 use crate::sys::regular::Unfit;
 use crate::sys::{self, Errno, directory, file, socket};
 
@@ -49,7 +50,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Directory {
     root: Root,
     id: Id,
-    fd: OwnedFd,
+    fd: Lockable,
 }
 
 /// Another command was still at work on the container when the wait was over.
@@ -81,7 +82,7 @@ impl Directory {
             let _ = directory::remove_at(root.fd(), &name);
         });
         let fd = opened?;
-        let directory = Self { root, id: id.clone(), fd };
+        let directory = Self { root, id: id.clone(), fd: Lockable::new(fd) };
         match directory.wait_for_lock().and_then(|()| directory.is_new()) {
             Ok(true) => Ok(Reserved(Some(Locked(directory)))),
             Ok(false) => bail!("{}: taken away by another process", directory.words()),
@@ -102,7 +103,7 @@ impl Directory {
     pub fn open(root: &Path, id: &Id) -> Result<Self> {
         let Some(root) = Root::open(root)? else { bail!(Refusal::DoesNotExist) };
         let fd = open(&root, id)?;
-        Ok(Self { root, id: id.clone(), fd })
+        Ok(Self { root, id: id.clone(), fd: Lockable::new(fd) })
     }
 
     pub fn path(&self) -> PathBuf {
@@ -128,7 +129,7 @@ impl Directory {
 
     /// The same; does `work` before it waits for another one.
     pub fn lock_after(self, work: impl FnOnce(&Self) -> Result<()>) -> Result<Locked> {
-        if !directory::try_lock(self.fd()).with_context(|| self.words())? {
+        if !self.fd.try_lock().with_context(|| self.words())? {
             work(&self)?;
             self.wait_for_lock()?;
         }
@@ -137,7 +138,7 @@ impl Directory {
 
     fn wait_for_lock(&self) -> Result<()> {
         let begun = Instant::now();
-        while !directory::try_lock(self.fd()).with_context(|| self.words())? {
+        while !self.fd.try_lock().with_context(|| self.words())? {
             let waited = begun.elapsed();
             ensure!(waited < TIMEOUT, Busy { holder: self.holder() });
             std::thread::sleep((waited / 2).clamp(Duration::from_micros(100), PAUSE));
@@ -260,11 +261,6 @@ impl Deref for Locked {
 }
 
 impl Locked {
-    /// Has a child that was just cloned, and that never returns, not share the lock: it may outlive us.
-    pub fn leave_to_runtime(&self) {
-        directory::close_copy(self.fd());
-    }
-
     /// Replaces the state file: a reader sees the old one or the new one, never a part.
     pub fn save(&self, state: &State) -> Result<()> {
         self.write(STATE_FILE_NEW, state)?;
@@ -342,7 +338,7 @@ impl Reserved {
 
     /// Lets others change the container for a while.
     pub fn unlock(&self) -> Result<()> {
-        directory::unlock(self.fd()).with_context(|| self.words())
+        self.fd.unlock().with_context(|| self.words())
     }
 
     /// Whether the container is still there after that, and ours again. If that cannot be told, it is left to `delete`.

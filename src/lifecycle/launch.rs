@@ -53,7 +53,7 @@ enum Progress {
 
 impl Init {
     /// Clones init, which begins to run the plan's steps, and gives it its id maps where it has a user namespace.
-    pub fn launch(plan: &Plan, mut inherited: Inherited, directory: &Locked) -> Result<Self> {
+    pub fn launch(plan: &Plan, mut inherited: Inherited) -> Result<Self> {
         inherited.mount_namespaces = opener::namespaces(&plan.mount_maps)?;
         let (link, end) = link::pair()?;
         let cgroup = inherited.join.clone_into();
@@ -68,7 +68,6 @@ impl Init {
         };
         if let Ok(Cloned::Child) = cloned {
             drop(link);
-            directory.leave_to_runtime();
             init::run_all(&plan.steps, end, inherited);
         }
         drop((end, away));

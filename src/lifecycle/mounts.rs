@@ -25,7 +25,7 @@ use crate::container::rootfs::idmap::UserNamespaces;
 use crate::init::link::{self, Failure, InitEnd, Milestone, Report, RuntimeEnd, StepIndex};
 use crate::plan::mounts::{self, Listed};
 use crate::plan::{Label, StepError};
-use crate::sys::guard::Guard;
+use crate::sys::guard::{self, Guard};
 use crate::sys::mount::{Depth, Sharing, set_sharing};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::path::RootFd;
@@ -208,7 +208,7 @@ impl Container {
     /// host's and pass nothing back, and their flags are locked if the user namespace is another.
     fn outside(&self) -> Result<OwnedFd> {
         let (ours, theirs) = link::pair()?;
-        let child = match process::clone_process(0, None)? {
+        let child = match guard::clone_helper(0, None)? {
             Cloned::Child => {
                 drop(ours);
                 let report = match self.leave() {
@@ -240,6 +240,7 @@ impl Container {
     fn leave(&self) -> Result<(), SysError> {
         if let Some(user) = self.user() {
             namespace::join(user.as_fd(), Kind::User)?;
+            process::die_with_parent()?;
         }
         namespace::unshare(Kinds::NONE.with(Kind::Mount))?;
         set_sharing(file::open_directory(c"/")?.as_fd(), Sharing::Slave, Depth::Tree)
@@ -270,6 +271,7 @@ impl Container {
         if user.is_some() {
             // What is made on the way to a mount point is the container's.
             BecomeRoot::default().apply().map_err(|fault| (StepIndex::FIRST, fault))?;
+            process::die_with_parent().map_err(first)?;
         }
         let mut mounted = Mounted { mounts: Vec::new(), own: own.as_fd() };
         for (((index, hot), opened), copier) in items().zip(opened).zip(copiers) {
@@ -277,7 +279,11 @@ impl Container {
                 Some(copier) => copier.copy(from, to),
                 None => Err(Fault::new("clone3", Errno::ESRCH, "nobody copies")),
             };
-            let announce = |id| Ok(link.report(&Report::Mounted(index, id))?);
+            let announce = |id| {
+                // From here on there is something to undo if the runtime is gone.
+                guard::outlive_parent()?;
+                Ok(link.report(&Report::Mounted(index, id))?)
+            };
             let mount = hot.apply(&root, opened, own.as_fd(), copy, announce).map_err(|fault| (index, fault))?;
             mounted.mounts.extend(mount);
         }
@@ -306,6 +312,8 @@ impl Container {
                 located => found.push((index, added, Some(located.map_err(|fault| (index, fault))?))),
             }
         }
+        // It removes all of them, also if the runtime is gone.
+        guard::outlive_parent().map_err(first)?;
         for (index, added, mount) in found.into_iter().rev() {
             let located = mount.map_or_else(|| added.locate(&root, self.namespace, own.as_fd()), Ok);
             let removed = located.and_then(|mount| hot::detach(mount.as_fd(), own.as_fd()));

@@ -17,7 +17,7 @@ use crate::error::Field;
 use crate::init::link::{self, Failure, InitEnd, Report, RuntimeEnd, StepIndex};
 use crate::init::step::Step;
 use crate::plan::{Plan, StepError};
-use crate::sys::guard::Guard;
+use crate::sys::guard::{self, Guard};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Cloned};
 use crate::sys::socket::{self, MAX_FDS};
@@ -37,7 +37,7 @@ pub fn namespaces(maps: &[(String, IdMaps)]) -> Result<Vec<OwnedFd>> {
 /// A user namespace with these maps, in which nobody is: the process that it is made with ends at once.
 fn namespace_of(maps: &IdMaps) -> Result<OwnedFd> {
     let (ours, theirs) = socket::pair()?;
-    let child = match process::clone_process(Kinds::NONE.with(Kind::User).flags().into(), None)? {
+    let child = match guard::clone_helper(Kinds::NONE.with(Kind::User).flags().into(), None)? {
         Cloned::Child => {
             drop(ours);
             // Until the runtime is done, or gone.
@@ -87,11 +87,13 @@ pub fn serve(view: &View, link: &RuntimeEnd, plan: &Plan, step: StepIndex, liste
 }
 
 /// Joins the mount namespace of a container, and returns whether that took joining its user namespace too: only there
-/// has an ordinary user rights over it. He stays who he is outside, and may open what he may.
+/// has an ordinary user rights over it. He stays who he is outside, and may open what he may. For
+/// a helper.
 pub fn join_mounts(mounts: BorrowedFd, user: Option<BorrowedFd>) -> sys::Result<bool> {
     match (namespace::join(mounts, Kind::Mount), user) {
         (Err(error), Some(user)) if error.errno == Errno::EPERM => {
             namespace::join(user, Kind::User)?;
+            process::die_with_parent()?;
             namespace::join(mounts, Kind::Mount).map(|()| true)
         }
         (joined, _) => joined.map(|()| false),
@@ -104,7 +106,7 @@ pub fn in_a_child(
     work: impl FnOnce() -> std::result::Result<(), (StepIndex, Fault)>,
 ) -> Result<()> {
     let (ours, theirs) = link::pair()?;
-    let child = match process::clone_process(0, None).context("opener")? {
+    let child = match guard::clone_helper(0, None).context("opener")? {
         Cloned::Child => {
             drop(ours);
             if let Err((step, fault)) = work() {
@@ -147,7 +149,7 @@ pub fn converse(
     mut hear: impl FnMut(&RuntimeEnd, Report) -> Result<Heard>,
 ) -> Result<()> {
     let (ours, theirs) = link::pair()?;
-    let child = match process::clone_process(0, None).context("helper process")? {
+    let child = match guard::clone_helper(0, None).context("helper process")? {
         Cloned::Child => {
             drop(ours);
             if let Err((step, fault)) = work(&theirs) {

@@ -15,7 +15,7 @@ use crate::container::time_namespace::TimeNamespace;
 use crate::error::field;
 use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd, StepIndex};
 use crate::plan::{Entrance, Label, Plan, StepError};
-use crate::sys::guard::Guard;
+use crate::sys::guard::{self, Guard};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
 use crate::sys::{Errno, Fault, file, proc_self};
@@ -59,7 +59,7 @@ pub fn verify(settled: &Join, plan: &Plan) -> Result<()> {
 /// The maps of the namespace, read through a process in it: no other file shows them.
 fn maps_of(namespace: &Join) -> Result<Existing> {
     let (ours, theirs) = link::pair()?;
-    let child = match process::clone_process(0, None)? {
+    let child = match guard::clone_helper(0, None)? {
         Cloned::Child => {
             drop(ours);
             let entered = proc_self::set_undumpable().map_err(Fault::from).and_then(|()| namespace.apply());
@@ -100,7 +100,7 @@ fn label(field: &str, what: impl ToString) -> Label {
 /// Makes init, as a child of ours, from inside the user namespace; in init, returns as fork(2) does.
 pub fn clone_init(entrance: &Entrance, flags: u64, cgroup: Option<BorrowedFd>) -> Result<Cloned> {
     let (ours, theirs) = link::pair()?;
-    let maker = match process::clone_process(0, None).context("init")? {
+    let maker = match guard::clone_helper(0, None).context("init")? {
         Cloned::Child => {
             drop(ours);
             let made = entrance.enter().and_then(|_| process::clone_sibling(flags, cgroup).map_err(at(Item::Init)));
@@ -129,7 +129,7 @@ pub fn clone_init(entrance: &Entrance, flags: u64, cgroup: Option<BorrowedFd>) -
 /// runtime's pid namespace. In it, returns as fork(2) does.
 pub fn clone_maker(entrance: &Entrance, new: Kinds, cgroup: Option<BorrowedFd>) -> Result<Cloned> {
     let (ours, theirs) = link::pair()?;
-    let maker = match process::clone_process(0, cgroup).context("init")? {
+    let maker = match guard::clone_helper(0, cgroup).context("init")? {
         Cloned::Child => {
             drop(ours);
             match entrance.enter_for_good(new) {

@@ -1,12 +1,13 @@
-//! Who ends a child that nobody waits for any more.
+//! Who ends a child that nobody waits for any more: its guard, or the kernel where the guard's process is gone.
 //!
 //! Nothing here uses the heap: init has children, too.
 
 use core::ops::Deref;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::parent_id;
 
-use super::error::Result;
-use super::process::{self, Child, Exit};
+use super::error::{Result, check};
+use super::process::{self, Child, Cloned, Exit};
 use super::signal;
 
 /// How long a child that was killed may take to end, in milliseconds.
@@ -23,6 +24,29 @@ pub struct Guard {
 /// A child that lives on, whatever becomes of this.
 #[derive(Debug)]
 pub struct Kept(Guard);
+
+/// As [`process::clone_process`], for a helper: a process that does something for the caller, and is of use to nobody
+/// without it. The kernel kills it when the caller ends, until it takes other ids (PR_SET_PDEATHSIG, prctl(2)), which it
+/// follows with [`process::die_with_parent`], or says [`outlive_parent`].
+pub fn clone_helper(flags: u64, into_cgroup: Option<BorrowedFd>) -> Result<Cloned> {
+    let caller = std::process::id();
+    let cloned = process::clone_process(flags, into_cgroup)?;
+    if let Cloned::Child = cloned {
+        let parent = process::die_with_parent().map(|()| parent_id());
+        // The caller may have ended before. It has no number in a pid namespace that it has only its children born in.
+        if !matches!(parent, Ok(pid) if pid == caller || pid == 0) {
+            process::exit_now(1);
+        }
+    }
+    Ok(cloned)
+}
+
+/// For a helper that is in the middle of what it has to finish, or to undo, also when the caller has ended.
+pub fn outlive_parent() -> Result<()> {
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) };
+    check("prctl", ret.into()).map(drop)
+}
 
 impl Guard {
     pub fn new(child: Child) -> Self {

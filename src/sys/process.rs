@@ -5,6 +5,7 @@ use core::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::directory::leave_locks_to_parent;
 use super::error::{Errno, Result, SysError, check};
 use super::proc_self::reset_signals;
 use super::program::{Strings, execve};
@@ -79,7 +80,10 @@ fn clone(flags: u64, exit_signal: u64, into_cgroup: Option<BorrowedFd>) -> Resul
     // SAFETY: without CLONE_VM the child has memory of its own; `args` and `pidfd` outlive the call.
     let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     match check("clone3", ret)? {
-        0 => Ok(Cloned::Child),
+        0 => {
+            leave_locks_to_parent();
+            Ok(Cloned::Child)
+        }
         pid => {
             // SAFETY: CLONE_PIDFD stored a new descriptor (close-on-exec by definition) that nobody else owns.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
@@ -100,7 +104,10 @@ pub(super) fn clone_under_a_filter() -> Result<Cloned> {
     // all architectures have the third argument, outlives the call.
     let ret = unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, unused, unused) };
     match check("clone", ret)? {
-        0 => Ok(Cloned::Child),
+        0 => {
+            leave_locks_to_parent();
+            Ok(Cloned::Child)
+        }
         pid => {
             // SAFETY: CLONE_PIDFD stored a new descriptor (close-on-exec by definition) that nobody else owns.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };

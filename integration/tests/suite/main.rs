@@ -31,6 +31,7 @@ mod exec_rootless;
 mod flags;
 mod foreign_root;
 mod gone;
+mod helpers;
 mod hooks;
 mod hostile_cgroups;
 mod hostile_copies;
@@ -96,6 +97,7 @@ fn main() -> std::process::ExitCode {
         scale::TESTS,
         messages::TESTS,
         error_codes::TESTS,
+        helpers::TESTS,
         hooks::TESTS,
         callers::TESTS,
         waits::TESTS,
