@@ -1,11 +1,11 @@
 //! `linux.namespaces`: which namespaces the container gets new, and which it joins (config-linux.md, "Namespaces").
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 
 use crate::error::field;
@@ -57,6 +57,7 @@ pub fn compile(spec: &[LinuxNamespace]) -> Result<Namespaces> {
         };
         let field = || field!("linux.namespaces[{index}].path");
         let (join, is_own) = open(kind, path).with_context(field)?;
+        ensure!(kind != Kind::Mount || is_own || !is_of_init(join.fd()), field().is(OF_INIT));
         namespaces.joined.push(join);
         if !is_own {
             namespaces.private = namespaces.private.with(kind);
@@ -79,6 +80,14 @@ const fn kind(kind: LinuxNamespaceType) -> Kind {
         LinuxNamespaceType::Network => Kind::Net,
         LinuxNamespaceType::Time => Kind::Time,
     }
+}
+
+const INIT: &CStr = c"/proc/1/ns/mnt";
+const OF_INIT: &str = "the mount namespace of the host's init, which would get the container's root directory";
+
+/// Whether it is the mount namespace of process 1. Who may not look there may not join it either.
+fn is_of_init(fd: BorrowedFd<'_>) -> bool {
+    namespace::open(INIT).is_ok_and(|init| namespace::is_same(init.as_fd(), fd) == Ok(true))
 }
 
 /// The namespace at `path`, and whether it is the one the runtime is in.
@@ -252,6 +261,20 @@ mod tests {
             let other = std::fs::File::open("/proc/self/ns/uts")?;
             Unshare(Kinds::NONE.with(Kind::Uts)).apply()?;
             assert!(!namespace::is_own(other.as_fd(), Kind::Uts)?);
+            Ok(())
+        });
+    }
+
+    /// Where process 1 may not be looked at, joining its namespace is refused before.
+    #[test]
+    fn the_mount_namespace_of_process_1_is_refused() {
+        in_a_child(|| {
+            Unshare(Kinds::NONE.with(Kind::Mount)).apply()?;
+            let error = compiled(r#"[{"type":"mount","path":"/proc/1/ns/mnt"}]"#).err().expect("an error");
+            let words = if namespace::open(INIT).is_ok() { OF_INIT } else { "/proc/1/ns/mnt: open: permission denied" };
+            assert_eq!(format!("{error:#}"), format!("linux.namespaces[0].path: {words}"));
+            let own = namespace::open(c"/proc/self/ns/mnt")?;
+            assert!(!is_of_init(own.as_fd()) && compiled(r#"[{"type":"mount","path":"/proc/self/ns/mnt"}]"#).is_ok());
             Ok(())
         });
     }

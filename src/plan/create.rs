@@ -43,7 +43,6 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     let cgroup = cgroup(spec, linux, request)?;
     let namespaces = namespaces::compile(linux.namespaces().as_deref().unwrap_or_default())?;
     let (new, private, shared) = (namespaces.new, namespaces.private, namespaces.shared);
-    let has_mounts = new.contains(Kind::Mount) || namespaces.join(Kind::Mount).is_some();
     let container = Container {
         spec,
         linux,
@@ -54,7 +53,8 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         new,
         private,
         birth: if private.contains(Kind::Pid) && !new.contains(Kind::Pid) { Birth::Late } else { Birth::First },
-        place: if has_mounts { Place::OwnNamespace } else { Place::RuntimeNamespace },
+        // One that is joined and the runtime's own is not the container's to change the root of.
+        place: if private.contains(Kind::Mount) { Place::OwnNamespace } else { Place::RuntimeNamespace },
         rootfs: request.bundle.join(spec.root().as_ref().context(field!("root"; "missing"))?.path()),
         // In a namespace made in the runtime's own cgroup, a mount would hand that over.
         cgroup: view(&cgroup, new.contains(Kind::Cgroup) && request.cgroup_manager != Manager::Disabled),

@@ -32,6 +32,21 @@ fn init_waits_for_network_devices() {
     assert!(text.contains("wait for the id maps") && !text.contains("wait for the network devices"), "{text}");
 }
 
+/// A mount namespace that is joined and the runtime's own is the host's, or the caller's.
+#[test]
+fn the_root_of_the_runtimes_own_mount_namespace_is_not_changed() {
+    let mut config = default_config();
+    config["root"]["readonly"] = json!(false);
+    assert!(steps(&config, Gate::Socket).contains("pivot"));
+    for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+        if namespace["type"] == "mount" {
+            namespace["path"] = json!("/proc/self/ns/mnt");
+        }
+    }
+    let text = steps(&config, Gate::Socket);
+    assert!(text.contains("chroot") && !text.contains("pivot"), "{text}");
+}
+
 /// The agent serves a created container, so its filter is never as late as another one.
 #[test]
 fn a_filter_that_notifies_is_loaded_by_create() {
