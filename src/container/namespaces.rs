@@ -270,7 +270,7 @@ mod tests {
     fn the_mount_namespace_of_process_1_is_refused() {
         in_a_child(|| {
             Unshare(Kinds::NONE.with(Kind::Mount)).apply()?;
-            let error = compiled(r#"[{"type":"mount","path":"/proc/1/ns/mnt"}]"#).err().expect("an error");
+            let error = compiled(r#"[{"type":"mount","path":"/proc/1/ns/mnt"}]"#).expect_err("an error");
             let words = if namespace::open(INIT).is_ok() { OF_INIT } else { "/proc/1/ns/mnt: open: permission denied" };
             assert_eq!(format!("{error:#}"), format!("linux.namespaces[0].path: {words}"));
             let own = namespace::open(c"/proc/self/ns/mnt")?;
