@@ -73,8 +73,12 @@ impl Drop for Away {
 /// Files and sockets are about to be made by their names: see [`Made::follow_no_links`] and [`Made::follow_links_of_proc`].
 /// `init` is in the mount namespace in which CRIU makes the container's mounts, `criu` in the one that this is a copy of.
 pub fn follow_no_links(made: Made, criu: i32, init: i32) -> Result<()> {
-    in_namespace_of(criu, || made.follow_links_of_proc(false))?;
+    in_namespace_of(criu, || {
+        made.withdraw()?;
+        made.follow_links_of_proc(false)
+    })?;
     in_namespace_of(init, || {
+        made.withdraw()?;
         made.follow_no_links()?;
         made.follow_links_of_proc(false)
     })

@@ -4,7 +4,7 @@
 use crate::restore_forged::{Saved, confined};
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::criu::{self, assert_counts_on, checkpoint, counting, images, required, restore, save};
-use ocirt_integration::forge::{Entry, edit};
+use ocirt_integration::forge::{Entry, Value, edit};
 use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{call, eventually};
 use ocirt_integration::{host, probe, tests};
@@ -18,6 +18,7 @@ tests![
     the_session_keyring_is_the_containers,
     every_cpu_is_for_a_restored_container,
     a_pid_namespace_of_others_is_refused,
+    descriptors_in_the_queue_of_a_socket_are_refused,
 ];
 
 /// What only ocirt promises.
@@ -162,4 +163,28 @@ fn a_pid_namespace_of_others_is_refused() {
         call(["delete", "--force", id]).ok();
         host::reap(pid);
     }
+}
+
+/// Nobody could look at them before the container receives them: field 4 of a packet, whose data follows it.
+fn descriptors_in_the_queue_of_a_socket_are_refused() {
+    ocirt();
+    let saved = Saved::new(confined());
+    let queues = |rights: &[u8]| {
+        let mut packet = Entry::default();
+        packet.set_number(1, 1);
+        packet.set_number(2, 3);
+        if !rights.is_empty() {
+            packet.set(4, Value::Bytes(rights.to_vec()));
+        }
+        let packet = packet.encode();
+        let length = u32::try_from(packet.len()).expect("length").to_le_bytes();
+        [&[0; 8], length.as_slice(), &packet, b"abc"].concat()
+    };
+    saved.refuses("sk-queues.img: descriptors in the queue of a socket cannot be restored", |images| {
+        fs::write(images.join("sk-queues.img"), queues(b"\x08\x01\x10\x05")).expect("image");
+    });
+    // The data of a packet is no entry.
+    saved.refuses("criu failed", |images| {
+        fs::write(images.join("sk-queues.img"), queues(b"")).expect("image");
+    });
 }

@@ -41,6 +41,22 @@ pub fn first<T: Message + Default>(images: BorrowedFd, name: &str) -> Result<T> 
     read().with_context(|| format!("--image-path: {name}"))
 }
 
+/// All entries of an image in which each is followed by as many bytes as `length` says of it.
+pub fn with_data<T: Message + Default>(images: BorrowedFd, name: &str, length: impl Fn(&T) -> usize) -> Result<Vec<T>> {
+    let read = || -> Result<Vec<T>> {
+        let (bytes, _) = regular::read(images, &CString::new(name)?, LIMIT)?;
+        let (mut rest, mut entries) = (body(name, &bytes), Vec::new());
+        while !rest.is_empty() {
+            let (entry, after) = split(rest)?;
+            let entry = T::decode(entry)?;
+            rest = after.get(length(&entry)..).context("ends within an entry's data")?;
+            entries.push(entry);
+        }
+        Ok(entries)
+    };
+    read().with_context(|| format!("--image-path: {name}"))
+}
+
 fn body<'b>(name: &str, bytes: &'b [u8]) -> &'b [u8] {
     // That one has only the second number.
     let head = if name == "inventory.img" { 4 } else { 8 };

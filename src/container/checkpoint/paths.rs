@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use prost::Message;
 
 use super::deleted::{self, Deleted};
-use super::entries::{names, of};
+use super::entries::{names, of, with_data};
 use super::image::Point;
 
 /// `fstype` of images/mnt.proto: proc, sysfs, tmpfs, devpts, cgroup, mqueue, cgroup2. Their options name nothing of the
@@ -71,6 +71,16 @@ struct AppArmor {
     namespaces: Vec<Vec<u8>>,
 }
 
+/// `sk_packet_entry` of images/sk-packet.proto; its data follows.
+#[derive(Clone, PartialEq, Message)]
+struct Packet {
+    #[prost(uint32, tag = "2")]
+    length: u32,
+    /// Descriptors that were sent and not yet received.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    rights: Vec<Vec<u8>>,
+}
+
 /// Fails where the images have CRIU mount or make something outside of the container, or where it could not write; the
 /// files that it makes although they were deleted. `points`: ocirt's own of the mounts; `is_writable`: see `deleted::check`.
 pub fn check(images: BorrowedFd, points: &[Point], is_writable: &dyn Fn(Option<&str>) -> bool) -> Result<Vec<Deleted>> {
@@ -85,6 +95,12 @@ pub fn check(images: BorrowedFd, points: &[Point], is_writable: &dyn Fn(Option<&
                 };
                 found.iter().try_for_each(regular).with_context(image)?;
                 files.extend(found);
+            }
+            // Nobody could look at them before the container receives them.
+            "sk-queues.img" => {
+                let packets = with_data::<Packet>(images, &name, |packet| packet.length as usize)?;
+                let has_none = packets.iter().all(|packet| packet.rights.is_empty());
+                ensure!(has_none, "{}: descriptors in the queue of a socket cannot be restored", image());
             }
             "apparmor.img" => {
                 let has_none = of::<AppArmor>(images, &name)?.iter().all(|entry| entry.namespaces.is_empty());

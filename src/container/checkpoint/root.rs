@@ -17,7 +17,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -25,14 +25,13 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::sys::file;
 use crate::sys::mount::{self, Attributes, Depth, FsContext, Sharing, attr};
 use crate::sys::path::{Links, RootFd, open_itself_at};
 use crate::sys::regular;
+use crate::sys::{Errno, file};
 
 /// What is the container's, and CRIU gets by names that ocirt chooses.
 const OWN: &CStr = c"/.ocirt";
-const SOURCES: &CStr = c"/.ocirt/sources";
 
 /// Below `/`, and below a directory of programs that is installed elsewhere: hier(7).
 const PROGRAMS: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec"];
@@ -179,10 +178,14 @@ impl Root {
         Ok(self.top.target_dir(OWN, Links::Refuse)?)
     }
 
-    /// An empty directory for sources of external mounts, and its path.
+    /// An empty directory for sources of external mounts, and its path: what is mounted there is more than the container may
+    /// see, so no image can know it.
     pub fn sources(&self) -> Result<(OwnedFd, PathBuf)> {
-        let path = PathBuf::from(std::ffi::OsStr::from_bytes(SOURCES.to_bytes()));
-        Ok((self.top.target_dir(SOURCES, Links::Refuse)?, path))
+        let mut random = [0; 16];
+        File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)).context("/dev/urandom")?;
+        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = format!("{}/{name}", OWN.to_string_lossy());
+        Ok((self.top.target_dir(&CString::new(path.as_str())?, Links::Refuse)?, path.into()))
     }
 
     /// Makes it the root of the caller's mount namespace, and of the caller; what was there before is gone.
@@ -222,6 +225,31 @@ impl Made {
     pub fn follow_links_of_proc(&self, are_followed: bool) -> Result<()> {
         self.ensure_is_here()?;
         set_links(c"/proc", are_followed)
+    }
+
+    /// Takes away what CRIU needs no more when its mounts are made: the sources of external mounts, which it has bound, and
+    /// the right to write the host's sysctls.
+    ///
+    /// To be called in every mount namespace that CRIU has, before links of its `/proc` are refused.
+    pub fn withdraw(&self) -> Result<()> {
+        self.ensure_is_here()?;
+        let mounts = fs::read_to_string("/proc/thread-self/mountinfo").context("/proc/thread-self/mountinfo")?;
+        let is_source = |at: &&str| {
+            at.starts_with("/.ocirt/") && ![Root::ROOTFS, Root::CONFIGURATION].iter().any(|own| at.starts_with(own))
+        };
+        for at in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).filter(is_source) {
+            mount::detach(&CString::new(at)?).with_context(|| at.to_owned())?;
+        }
+        for path in [c"/proc/sys", c"/proc/sysrq-trigger"] {
+            let copy = match mount::copy_path(path, Depth::One) {
+                // A kernel without it.
+                Err(error) if error.errno == Errno::ENOENT => continue,
+                copy => copy?,
+            };
+            mount::set_attributes(copy.as_fd(), Attributes { set: attr::RDONLY, clear: 0 }, Depth::One)?;
+            mount::attach(copy.as_fd(), file::open_path(path)?.as_fd())?;
+        }
+        Ok(())
     }
 
     fn ensure_is_here(&self) -> Result<()> {
