@@ -36,7 +36,7 @@ const ROOT: u32 = 100_000;
 pub fn rounds() -> impl Iterator<Item = usize> {
     let begun = std::time::Instant::now();
     let asked = std::env::var("OCIRT_RACES").ok().and_then(|count| count.parse().ok());
-    let (most, seconds) = asked.map_or((40, 10), |count| (count, 300));
+    let (most, seconds) = asked.map_or((40, 10), |count| (count, 75));
     (0..most).take_while(move |round| *round < 3 || begun.elapsed().as_secs() < seconds)
 }
 
