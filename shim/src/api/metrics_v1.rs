@@ -4,6 +4,7 @@
 use prost::Message;
 
 use super::known::names;
+use super::metrics_rdma::RdmaStat;
 
 names!("io.containerd.cgroups.v1": Metrics);
 
@@ -207,22 +208,4 @@ pub struct BlkIoEntry {
     pub minor: u64,
     #[prost(uint64, tag = "5")]
     pub value: u64,
-}
-
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct RdmaStat {
-    #[prost(message, repeated, tag = "1")]
-    pub current: Vec<RdmaEntry>,
-    #[prost(message, repeated, tag = "2")]
-    pub limit: Vec<RdmaEntry>,
-}
-
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct RdmaEntry {
-    #[prost(string, tag = "1")]
-    pub device: String,
-    #[prost(uint32, tag = "2")]
-    pub hca_handles: u32,
-    #[prost(uint32, tag = "3")]
-    pub hca_objects: u32,
 }

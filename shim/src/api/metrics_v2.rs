@@ -4,6 +4,7 @@
 use prost::Message;
 
 use super::known::names;
+use super::metrics_rdma::RdmaStat;
 
 names!("io.containerd.cgroups.v2": Metrics);
 
@@ -150,24 +151,6 @@ pub struct MemoryEvents {
     pub oom_kill: u64,
     #[prost(uint64, tag = "6")]
     pub oom_group_kill: u64,
-}
-
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct RdmaStat {
-    #[prost(message, repeated, tag = "1")]
-    pub current: Vec<RdmaEntry>,
-    #[prost(message, repeated, tag = "2")]
-    pub limit: Vec<RdmaEntry>,
-}
-
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct RdmaEntry {
-    #[prost(string, tag = "1")]
-    pub device: String,
-    #[prost(uint32, tag = "2")]
-    pub hca_handles: u32,
-    #[prost(uint32, tag = "3")]
-    pub hca_objects: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -11,6 +11,7 @@ mod golden;
 pub mod id;
 pub mod info;
 pub mod known;
+pub mod metrics_rdma;
 pub mod metrics_v1;
 pub mod metrics_v2;
 pub mod options;

@@ -4,6 +4,8 @@
 pub mod v1;
 pub mod v2;
 
+use crate::api::metrics_rdma::{RdmaEntry, RdmaStat};
+
 /// How a file is read.
 pub type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -31,16 +33,19 @@ impl Table {
     }
 }
 
-/// Lines of a device and `key=value`: rdma.current, rdma.max.
-fn rdma(text: &str) -> impl Iterator<Item = (String, u32, u32)> {
-    text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let device = words.next()?.to_owned();
-        let pairs: Vec<(&str, &str)> = words.filter_map(|word| word.split_once('=')).collect();
-        let value = |key: &str| {
-            let found = pairs.iter().find(|(name, _)| *name == key).map_or(0, |(_, value)| number(value));
-            u32::try_from(found).unwrap_or(u32::MAX)
-        };
-        Some((device, value("hca_handle"), value("hca_object")))
-    })
+/// rdma.current and rdma.max: lines of a device and `key=value`.
+fn rdma(read: Read<'_>) -> RdmaStat {
+    let entries = |name| read(name).unwrap_or_default().lines().filter_map(rdma_entry).collect();
+    RdmaStat { current: entries("rdma.current"), limit: entries("rdma.max") }
+}
+
+fn rdma_entry(line: &str) -> Option<RdmaEntry> {
+    let mut words = line.split_whitespace();
+    let device = words.next()?.to_owned();
+    let pairs: Vec<(&str, &str)> = words.filter_map(|word| word.split_once('=')).collect();
+    let value = |key: &str| {
+        let found = pairs.iter().find(|(name, _)| *name == key).map_or(0, |(_, value)| number(value));
+        u32::try_from(found).unwrap_or(u32::MAX)
+    };
+    Some(RdmaEntry { device, hca_handles: value("hca_handle"), hca_objects: value("hca_object") })
 }

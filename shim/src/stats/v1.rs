@@ -3,7 +3,7 @@
 use super::{Read, Table, file, number, rdma};
 use crate::api::metrics_v1::{
     BlkIoEntry, BlkIoStat, CpuStat, CpuUsage, HugetlbStat, MemoryEntry, MemoryOomControl, MemoryStat, Metrics,
-    PidsStat, RdmaEntry, RdmaStat, Throttle,
+    PidsStat, Throttle,
 };
 
 /// cpuacct.stat counts in ticks, of which a second has a hundred on every architecture (USER_HZ).
@@ -17,7 +17,7 @@ pub fn metrics(read: Read<'_>, page_sizes: &[String]) -> Metrics {
         cpu: Some(CpuStat { usage: Some(usage(read)), throttling: Some(throttling(read)) }),
         memory: Some(memory(read)),
         blkio: Some(blkio(read)),
-        rdma: Some(RdmaStat { current: entries(read, "rdma.current"), limit: entries(read, "rdma.max") }),
+        rdma: Some(rdma(read)),
         memory_oom_control: Table::read(read, "memory.oom_control").map(|control| MemoryOomControl {
             oom_kill_disable: control.get("oom_kill_disable"),
             under_oom: control.get("under_oom"),
@@ -146,11 +146,6 @@ fn huge(read: Read<'_>, size: &str) -> HugetlbStat {
         failcnt: file(read, &format!("hugetlb.{size}.failcnt")),
         pagesize: size.to_owned(),
     }
-}
-
-fn entries(read: Read<'_>, name: &str) -> Vec<RdmaEntry> {
-    let text = read(name).unwrap_or_default();
-    rdma(&text).map(|(device, hca_handles, hca_objects)| RdmaEntry { device, hca_handles, hca_objects }).collect()
 }
 
 #[cfg(test)]

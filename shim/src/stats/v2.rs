@@ -2,8 +2,7 @@
 
 use super::{Read, Table, file, number, rdma};
 use crate::api::metrics_v2::{
-    CpuStat, HugeTlbStat, IoEntry, IoStat, MemoryEvents, MemoryStat, Metrics, PidsStat, PsiData, PsiStats, RdmaEntry,
-    RdmaStat,
+    CpuStat, HugeTlbStat, IoEntry, IoStat, MemoryEvents, MemoryStat, Metrics, PidsStat, PsiData, PsiStats,
 };
 
 /// The metrics of a cgroup; `page_sizes` are those of huge pages, as file names spell them (`2MB`).
@@ -12,7 +11,7 @@ pub fn metrics(read: Read<'_>, page_sizes: &[String]) -> Metrics {
         pids: Some(PidsStat { current: file(read, "pids.current"), limit: file(read, "pids.max") }),
         cpu: Some(cpu(read)),
         memory: Some(memory(read)),
-        rdma: Some(RdmaStat { current: entries(read, "rdma.current"), limit: entries(read, "rdma.max") }),
+        rdma: Some(rdma(read)),
         io: Some(io(read)),
         hugetlb: page_sizes.iter().map(|size| huge(read, size)).collect(),
         memory_events: Table::read(read, "memory.events").map(|events| MemoryEvents {
@@ -116,11 +115,6 @@ fn huge(read: Read<'_>, size: &str) -> HugeTlbStat {
         pagesize: size.to_owned(),
         failcnt: Table::read(read, &format!("hugetlb.{size}.events")).map_or(0, |events| events.get("max")),
     }
-}
-
-fn entries(read: Read<'_>, name: &str) -> Vec<RdmaEntry> {
-    let text = read(name).unwrap_or_default();
-    rdma(&text).map(|(device, hca_handles, hca_objects)| RdmaEntry { device, hca_handles, hca_objects }).collect()
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same with `full`, which a kernel may not have for all.

@@ -1,5 +1,6 @@
 //! The metrics: each field has its own number for its value.
 
+use super::super::metrics_rdma;
 use super::*;
 
 #[test]
@@ -65,7 +66,7 @@ fn memory_of_v2() {
 #[test]
 fn the_rest_of_v2() {
     let ((cpu_psi, cpu_field), (io_psi, io_field)) = (v2_psi(), v2_psi());
-    let rdma = v2::RdmaEntry { device: text("d"), hca_handles: 2, hca_objects: 3 };
+    let rdma = metrics_rdma::RdmaEntry { device: text("d"), hca_handles: 2, hca_objects: 3 };
     let metrics = v2::Metrics {
         pids: Some(v2::PidsStat { current: 1, limit: u64::MAX }),
         cpu: Some(v2::CpuStat {
@@ -80,7 +81,7 @@ fn the_rest_of_v2() {
             burst_usec: 9,
         }),
         memory: Some(v2::MemoryStat { anon: 1, ..Default::default() }),
-        rdma: Some(v2::RdmaStat { current: vec![rdma.clone()], limit: vec![rdma] }),
+        rdma: Some(metrics_rdma::RdmaStat { current: vec![rdma.clone()], limit: vec![rdma] }),
         io: Some(v2::IoStat {
             usage: vec![v2::IoEntry { major: 1, minor: 2, rbytes: 3, wbytes: 4, rios: 5, wios: 6 }],
             psi: io_psi,
@@ -152,7 +153,7 @@ fn memory_of_v1() {
 #[test]
 fn the_rest_of_v1() {
     let block = |value| v1::BlkIoEntry { op: text("Read"), device: text("/dev/x"), major: 3, minor: 4, value };
-    let rdma = v1::RdmaEntry { device: text("d"), hca_handles: 2, hca_objects: 3 };
+    let rdma = metrics_rdma::RdmaEntry { device: text("d"), hca_handles: 2, hca_objects: 3 };
     let metrics = v1::Metrics {
         hugetlb: vec![v1::HugetlbStat { usage: 1, max: 2, failcnt: 3, pagesize: text("2MB") }],
         pids: Some(v1::PidsStat { current: 1, limit: 2 }),
@@ -171,7 +172,7 @@ fn the_rest_of_v1() {
             io_time_recursive: vec![block(7)],
             sectors_recursive: vec![block(8)],
         }),
-        rdma: Some(v1::RdmaStat { current: vec![rdma.clone()], limit: vec![rdma] }),
+        rdma: Some(metrics_rdma::RdmaStat { current: vec![rdma.clone()], limit: vec![rdma] }),
         memory_oom_control: Some(v1::MemoryOomControl { oom_kill_disable: 1, under_oom: 2, oom_kill: 3 }),
     };
     let block = |value| M(bytes(&[(1, T("Read")), (2, T("/dev/x")), (3, N(3)), (4, N(4)), (5, N(value))]));
