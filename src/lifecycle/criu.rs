@@ -11,10 +11,11 @@ use crate::container::cgroup;
 use crate::container::checkpoint::rpc::{Features, Kind as Call, Notify, Request, Response};
 use crate::container::keyring::SessionKeyring;
 use crate::container::process::cpu_affinity::AllCpus;
+use crate::sys::guard::Guard;
 use crate::sys::namespace::{self, Kind, Kinds};
-use crate::sys::process::{self, Child, Cloned};
+use crate::sys::process::{self, Cloned};
 use crate::sys::program::{self, Strings};
-use crate::sys::{Errno, Fault, Text, Words, signal, socket};
+use crate::sys::{Errno, Fault, Text, Words, socket};
 
 /// Where programs are looked for without a PATH: the shells' default.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -35,7 +36,7 @@ pub struct Program {
 
 /// A criu that waits for its request. Dropped, it is killed and reaped.
 pub struct Worker {
-    child: Child,
+    child: Guard,
     socket: OwnedFd,
 }
 
@@ -114,9 +115,9 @@ impl Program {
         self.launch(&self.path, None, &[], |_| Ok(()))
     }
 
-    /// Starts a criu that restores, in `place` and with what `passed` holds; its program is `file` where we are now. `begin` does with its pid what must be done
-    /// before it is in its last namespace. It ends with us: what it had made so far cannot be ended as long as criu traces
-    /// it.
+    /// Starts a criu that restores, in `place` and with what `passed` holds; its program is `file` where we are now. `begin`
+    /// does with its pid what must be done before it is in its last namespace. It ends with us: what it had made so far cannot
+    /// be ended as long as criu traces it.
     pub fn start_in(
         &self,
         file: &Path,
@@ -153,7 +154,7 @@ impl Program {
             }
             Cloned::Runtime(child) => {
                 drop(starting);
-                let worker = Worker { child, socket: ours };
+                let worker = Worker { child: Guard::new(child), socket: ours };
                 begin(worker.pid())?;
                 if place.is_some() {
                     socket::send(started.as_fd(), b"g", &[]).context("criu")?;
@@ -277,13 +278,5 @@ impl Worker {
     pub fn finish(&self) -> Result<()> {
         process::poll([self.child.pidfd.as_fd()], None).context("end of criu")?;
         Ok(())
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // Both fail only if it has ended and is reaped.
-        let _ = process::pidfd_send_signal(self.child.pidfd.as_fd(), signal::KILL);
-        let _ = process::wait(self.child.pidfd.as_fd());
     }
 }

@@ -33,6 +33,7 @@ use crate::container::verify::Wanted;
 use crate::container::{bundle, cgroup};
 use crate::error::field;
 use crate::plan::{Gate, Plan, Saved};
+use crate::sys::guard::{Guard, Kept};
 use crate::sys::process::{self, Child};
 use crate::sys::{file, ids as user, signal, socket};
 
@@ -69,12 +70,12 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     let job = Job { program: &program, options, points: &points, descriptors: &descriptors };
     made.restore(&job, console)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
-    let init = made.init.as_ref().map(|init| &init.child);
+    let init = made.init.as_deref();
     let pid_file = init.map(|init| announcement.tell(init)).transpose()?;
     let (init, directory, state) = made.keep()?;
     pid_file.into_iter().for_each(|mut file| file.keep());
     let (Some(signals), Some(init)) = (signals, init) else { return Ok(0) };
-    let exit = foreground::follow(host, &init.child, &signals, terminal);
+    let exit = foreground::follow(host, &init, &signals, terminal);
     let destroyed = delete::destroy_ended(host, directory, &state);
     let code = exit?.code();
     destroyed.map(|()| code)
@@ -88,26 +89,11 @@ struct Job<'a> {
     descriptors: &'a [String],
 }
 
-/// The restored init. Dropped, it is killed and reaped, unless it is kept.
-struct Init {
-    child: Child,
-    kept: bool,
-}
-
-impl Drop for Init {
-    fn drop(&mut self) {
-        if !self.kept {
-            // Both fail only if it has ended and is reaped.
-            let _ = process::pidfd_send_signal(self.child.pidfd.as_fd(), signal::KILL);
-            let _ = process::wait(self.child.pidfd.as_fd());
-        }
-    }
-}
-
 /// A container that comes to be. Dropped before [`Made::keep`], it is undone whole.
 struct Made {
     // Dropped in this order: init goes first, then its cgroup, then its state.
-    init: Option<Init>,
+    /// The restored init.
+    init: Option<Guard>,
     cgroup: cgroup::Created,
     directory: Reserved,
     state: State,
@@ -197,7 +183,7 @@ impl Made {
             return Err(criu::explain(error, || files.log_words(request::RESTORE_LOG)));
         }
         let init = self.init.as_ref().context("criu restored no process")?;
-        inspection.release(init.child.pid)
+        inspection.release(init.pid)
     }
 
     fn start(&mut self, job: &Job) -> Result<Started> {
@@ -301,20 +287,17 @@ impl Made {
     /// All processes are there, and not yet let go.
     fn save(&mut self, pid: i32) -> Result<()> {
         let child = Child { pid, pidfd: process::pidfd_open(pid).context("the restored init")? };
-        let init = self.init.insert(Init { child, kept: false });
-        self.state.init = Some(Identity::of(pid, init.child.pidfd.as_fd())?);
+        let init = self.init.insert(Guard::new(child));
+        self.state.init = Some(Identity::of(pid, init.pidfd.as_fd())?);
         self.state.phase = Phase::Created;
         self.directory.save(&self.state)
     }
 
     /// The container stays, and others may change it.
-    fn keep(self) -> Result<(Option<Init>, Directory, State)> {
-        let Self { mut init, mut cgroup, directory, state, .. } = self;
+    fn keep(self) -> Result<(Option<Kept>, Directory, State)> {
+        let Self { init, mut cgroup, directory, state, .. } = self;
         let directory = directory.keep()?;
-        if let Some(init) = &mut init {
-            init.kept = true;
-        }
         cgroup.keep();
-        Ok((init, directory, state))
+        Ok((init.map(Guard::keep), directory, state))
     }
 }

@@ -25,11 +25,7 @@ pub fn names(images: BorrowedFd) -> Result<Vec<String>> {
 
 /// All entries of an image.
 pub fn of<T: Message + Default>(images: BorrowedFd, name: &str) -> Result<Vec<T>> {
-    let read = || {
-        let (bytes, _) = regular::read(images, &CString::new(name)?, LIMIT)?;
-        parse(body(name, &bytes))
-    };
-    read().with_context(|| format!("--image-path: {name}"))
+    with_data(images, name, |_| 0)
 }
 
 /// The first entry of an image; what comes behind it may be something else.
@@ -68,14 +64,4 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     ensure!(!bytes.is_empty(), "no entry");
     let (length, rest) = bytes.split_first_chunk::<4>().context("ends within an entry")?;
     rest.split_at_checked(u32::from_le_bytes(*length) as usize).context("ends within an entry")
-}
-
-fn parse<T: Message + Default>(mut bytes: &[u8]) -> Result<Vec<T>> {
-    let mut entries = Vec::new();
-    while !bytes.is_empty() {
-        let (entry, rest) = split(bytes)?;
-        entries.push(T::decode(entry)?);
-        bytes = rest;
-    }
-    Ok(entries)
 }

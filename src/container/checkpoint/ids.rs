@@ -2,8 +2,7 @@
 //! a process is restored, and for each network namespace of an image it runs `ip` and `iptables-restore` there. A process
 //! that an image has in the namespaces of CRIU itself would have the host's configured.
 //!
-//! An image is two numbers that tell its type, then entries: a length of four bytes and a protobuf message each
-//! (criu.org, "Images"; field numbers of images/inventory.proto and images/core.proto).
+//! Field numbers of images/inventory.proto and images/core.proto.
 
 use std::os::fd::BorrowedFd;
 

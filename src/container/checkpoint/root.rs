@@ -27,8 +27,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::sys::mount::{self, Attributes, Depth, FsContext, Sharing, attr};
 use crate::sys::path::{Links, RootFd, open_itself_at};
-use crate::sys::regular;
-use crate::sys::{Errno, file};
+use crate::sys::{Errno, file, mountinfo, regular};
 
 /// What is the container's, and CRIU gets by names that ocirt chooses.
 const OWN: &CStr = c"/.ocirt";
@@ -210,9 +209,7 @@ impl Made {
     /// To be called in the mount namespace in which CRIU makes them.
     pub fn follow_no_links(&self) -> Result<()> {
         self.ensure_is_here()?;
-        let mounts = fs::read_to_string("/proc/thread-self/mountinfo").context("/proc/thread-self/mountinfo")?;
-        let is_there =
-            mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|at| at.starts_with("/tmp/.criu.")));
+        let is_there = mountinfo::parse(&mountinfo::of_self()?).any(|mount| mount.at.starts_with(b"/tmp/.criu."));
         ensure!(is_there, "criu makes them elsewhere than in /tmp");
         set_links(c"/tmp", false)
     }
@@ -233,12 +230,15 @@ impl Made {
     /// To be called in every mount namespace that CRIU has, before links of its `/proc` are refused.
     pub fn withdraw(&self) -> Result<()> {
         self.ensure_is_here()?;
-        let mounts = fs::read_to_string("/proc/thread-self/mountinfo").context("/proc/thread-self/mountinfo")?;
-        let is_source = |at: &&str| {
-            at.starts_with("/.ocirt/") && ![Root::ROOTFS, Root::CONFIGURATION].iter().any(|own| at.starts_with(own))
-        };
-        for at in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).filter(is_source) {
-            mount::detach(&CString::new(at)?).with_context(|| at.to_owned())?;
+        let kept = [Root::ROOTFS, Root::CONFIGURATION];
+        let is_source =
+            |at: &[u8]| at.starts_with(b"/.ocirt/") && !kept.iter().any(|own| at.starts_with(own.as_bytes()));
+        let text = mountinfo::of_self()?;
+        let mut sources: Vec<_> = mountinfo::parse(&text).map(|mount| mount.at).filter(|at| is_source(at)).collect();
+        // What is mounted later may lie on what is earlier.
+        sources.reverse();
+        for at in sources {
+            mount::detach(&CString::new(at.as_ref())?).with_context(|| String::from_utf8_lossy(&at).into_owned())?;
         }
         for path in [c"/proc/sys", c"/proc/sysrq-trigger"] {
             let copy = match mount::copy_path(path, Depth::One) {

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::image::{Origin, Point};
 use super::mounts::{self, DEVICES};
 use super::outside::Outside;
-use crate::error::field;
+use crate::error::{field, io_error};
 use crate::sys::file::{self, kind};
 use crate::sys::mount::{self, Attributes, Depth, attr};
 use crate::sys::path::{Links, RootFd, open_itself_at};
@@ -139,7 +139,7 @@ struct Stage<'a> {
 impl Stage<'_> {
     /// Where in its mount the source is.
     fn show(&self, source: &Source, point: &Point) -> Result<PathBuf> {
-        let path = fs::canonicalize(&source.path).map_err(words)?;
+        let path = fs::canonicalize(&source.path).map_err(|error| io_error("stat", &error))?;
         let shown = file::open_path(&CString::new(path.as_os_str().as_bytes())?)?;
         let id = file::stat(shown.as_fd())?.mount;
         let mut mounts = self.mounts.lines().filter_map(mounts::parse);
@@ -164,18 +164,14 @@ impl Stage<'_> {
 }
 
 fn identity(fd: OwnedFd) -> Result<(u64, u64)> {
-    let metadata = File::from(fd).metadata().map_err(words)?;
+    let metadata = File::from(fd).metadata().map_err(|error| io_error("stat", &error))?;
     Ok((metadata.dev(), metadata.ino()))
-}
-
-fn words(error: std::io::Error) -> SysError {
-    SysError::new("stat", Errno::from_raw(error.raw_os_error().unwrap_or_default()))
 }
 
 /// A detached mount of the source.
 fn copy(source: &Source, point: &Point) -> Result<OwnedFd> {
     let what = || source.path.display().to_string();
-    let metadata = fs::metadata(&source.path).map_err(words).with_context(what)?;
+    let metadata = fs::metadata(&source.path).map_err(|error| io_error("stat", &error)).with_context(what)?;
     let wanted = if point.directory { "a directory" } else { "a file" };
     ensure!(metadata.is_dir() == point.directory, "{} is no longer {wanted}", what());
     mount::copy_path(&CString::new(source.path.as_os_str().as_bytes())?, Depth::One).with_context(what)
