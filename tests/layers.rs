@@ -363,7 +363,7 @@ fn no_process_is_waited_for_without_an_end() {
     assert!(found > 1, "sys waits for processes");
 }
 
-/// The runtime's umask is 0 once its flags are read (`lifecycle/root.rs`): what is made without a mode of its own would be
+/// The runtime's umask is 0 once its flags are read (`lifecycle/disk/root.rs`): what is made without a mode of its own would be
 /// everybody's to write. And what waits for a writer or a reader of a FIFO, or for room in a socket's queue, is asked of
 /// `sys`, where every wait has an end.
 #[test]
@@ -402,13 +402,13 @@ fn what_is_made_is_made_with_a_mode_and_what_may_wait_has_an_end() {
 #[test]
 fn a_helper_ends_with_the_runtime_and_no_child_has_its_locks() {
     // Init, an exec's process, and criu, which at a dump lets the container go by itself.
-    let programs = ["lifecycle/launch.rs", "lifecycle/exec_start.rs", "lifecycle/criu.rs"];
+    let programs = ["lifecycle/process/launch.rs", "lifecycle/exec/start.rs", "lifecycle/checkpoint/criu.rs"];
     let mut helpers = 0;
     for source in sources().iter().filter(|source| source.module == "lifecycle") {
         let is_excused = programs.iter().any(|path| source.path == Path::new(path));
         for word in ["clone_process", "clone_sibling"] {
             // A helper's own child, which is init.
-            let makes_init = word == "clone_sibling" && source.path == Path::new("lifecycle/user_namespace.rs");
+            let makes_init = word == "clone_sibling" && source.path == Path::new("lifecycle/process/user_namespace.rs");
             let bare = source.text.contains(word) && !is_excused && !makes_init;
             assert!(!bare, "{}: {word} in place of guard::clone_helper", source.path.display());
         }

@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::container::cgroup::Manager;
-use crate::lifecycle::{Host, Rootless, root};
+use crate::lifecycle::disk::root;
+use crate::lifecycle::{Host, Rootless};
 use crate::log::{Format, Level, Log};
 
 /// The `--log` that `--systemd-log` means.

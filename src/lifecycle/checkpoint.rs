@@ -1,5 +1,10 @@
 //! checkpoint: saves a running container through CRIU, from the host's side.
 
+pub mod away;
+pub mod criu;
+pub mod images;
+pub mod inspection;
+
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -7,12 +12,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::criu::{self, Program};
-use super::directory::Locked;
-use super::images::Files;
-use super::inspect::Found;
-use super::state::Status;
-use super::{Host, Id, Refusal, delete};
+use super::delete;
+use super::disk::directory::Locked;
+use super::disk::found::Found;
+use super::host::Host;
+use super::id::Id;
+use super::refusal::Refusal;
+use super::status::Status;
 use crate::container::checkpoint::flags::Flags;
 use crate::container::checkpoint::image::{self, Point};
 use crate::container::checkpoint::outside::Outside;
@@ -23,6 +29,8 @@ use crate::error::field;
 use crate::sys::namespace;
 use crate::sys::path::RootFd;
 use crate::sys::{file, ids, proc_self, process};
+use criu::Program;
+use images::Files;
 
 /// How long the processes of a saved container may take to disappear, in milliseconds.
 const END_WITHIN: u32 = 10_000;

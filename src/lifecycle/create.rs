@@ -6,13 +6,15 @@ use std::time::SystemTime;
 
 use anyhow::{Result, bail, ensure};
 
-use super::agent::Dependence;
-use super::announce::{self, Announcement, PidFile, Receiver};
-use super::directory::{Directory, Reserved};
-use super::identity::Identity;
-use super::launch::Init;
-use super::state::{Phase, State};
-use super::{Host, Id, protect, start, user_namespace};
+use super::disk::directory::{Directory, Reserved};
+use super::disk::identity::Identity;
+use super::disk::state::{Dependence, OCI_VERSION, Phase, State};
+use super::host::Host;
+use super::id::Id;
+use super::process::announce::{self, Announcement, PidFile, Receiver};
+use super::process::launch::Init;
+use super::process::{protect, user_namespace};
+use super::start;
 use crate::container::bundle::{self, Bundle};
 use crate::container::checkpoint::outside::Outside;
 use crate::container::intel_rdt::{self, IntelRdt};
@@ -172,7 +174,7 @@ pub fn first_state(id: &Id, bundle: &Bundle, plan: &Plan) -> Result<State> {
     let spec = &bundle.spec;
     let hooks = spec.hooks().clone().unwrap_or_default();
     Ok(State {
-        oci_version: super::OCI_VERSION.to_owned(),
+        oci_version: OCI_VERSION.to_owned(),
         id: id.to_string(),
         phase: Phase::Creating,
         creator: Identity::own()?,

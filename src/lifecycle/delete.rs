@@ -4,11 +4,14 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail};
 
-use super::directory::{Directory, Locked};
-use super::inspect::look;
-use super::state::{State, Status};
-use super::trusted::is_broken;
-use super::{Host, Id, Refusal};
+use super::disk::directory::{Directory, Locked};
+use super::disk::found::look;
+use super::disk::state::State;
+use super::disk::trusted::is_broken;
+use super::host::Host;
+use super::id::Id;
+use super::refusal::Refusal;
+use super::status::Status;
 use crate::container::cgroup;
 use crate::container::hooks::{self, Hook, Output};
 use crate::sys::signal;

@@ -1,18 +1,23 @@
 //! events: what a container uses, once or again and again, and when it runs out of memory.
 
+mod interfaces;
+
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::inspect::Found;
-use super::interfaces::{self, Interface};
-use super::state::{State, Status};
-use super::{Host, Id, Refusal};
+use super::disk::found::Found;
+use super::disk::state::State;
+use super::host::Host;
+use super::id::Id;
+use super::refusal::Refusal;
+use super::status::Status;
 use crate::container::cgroup::stats::Stats;
 use crate::container::intel_rdt;
 use crate::sys::process;
+use interfaces::Interface;
 
 /// One line of output, as runc's types/events.go has it.
 #[derive(Serialize, Debug)]

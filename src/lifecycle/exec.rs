@@ -1,25 +1,29 @@
 //! exec: runs one more process in a container, from the host's side. All that it needs was saved by `create`; config.json
 //! is not read again.
 
-use std::fs::File;
-use std::io::{Read, Write};
+mod place;
+pub mod process;
+mod start;
+mod wait;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use super::announce::{self, Announcement};
 use super::create::check_preserved;
-use super::exec_process::{self, Changes};
-use super::exec_start::{Started, Watch};
-use super::inspect::Found;
-use super::state::Status;
-use super::{Host, Id, Refusal, foreground, protect};
-use crate::container::cgroup::{Join, Paths};
-use crate::container::process::oom::OomScoreAdj;
-use crate::error::field;
+use super::disk::found::Found;
+use super::host::Host;
+use super::id::Id;
+use super::process::announce::{self, Announcement};
+use super::process::{foreground, protect};
+use super::refusal::Refusal;
+use super::status::Status;
 use crate::plan::{self, ExecRequest};
-use crate::sys::{ids, proc_self, signal};
+use crate::sys::{proc_self, signal};
+use place::{OwnScore, Place};
+use process::Changes;
+use start::{Started, Watch};
 
 /// What exec's flags say, besides [`Changes`] of the process.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -44,15 +48,15 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     let found = Found::open(host, id)?;
     let init = running_init(&found, options.ignore_paused)?;
     let saved = found.directory.load_for_exec()?;
-    let mut process = exec_process::compile(host, options.process.as_deref(), &saved.process, &options.changes)?;
+    let mut process = process::compile(host, options.process.as_deref(), &saved.process, &options.changes)?;
     let terminal = process.terminal() == Some(true);
     if terminal && !options.detach {
-        exec_process::take_our_size(&mut process);
+        process::take_our_size(&mut process);
     }
     let (console, relay) = announce::consoles(terminal, options.console_socket.as_deref(), options.detach)?;
     check_preserved(options.preserve_fds)?;
     let announcement = Announcement::prepare(options.pidfd_socket.as_deref(), options.pid_file.as_deref())?;
-    let place = Place::find(&found, options)?;
+    let place = Place::find(&found, &options.cgroups)?;
     let own_score = process.oom_score_adj().map_or(Ok(None), |_| OwnScore::open())?;
     // Before the clone, since the process is never to be seen otherwise (CVE-2016-9962).
     proc_self::set_undumpable()?;
@@ -96,62 +100,4 @@ fn running_init(found: &Found, ignore_paused: bool) -> Result<OwnedFd> {
     }
     let pidfd = found.state.init.map(|init| init.open()).transpose()?.flatten();
     pidfd.context(Refusal::ExecStopped)
-}
-
-/// The cgroup of the process.
-pub struct Place {
-    pub paths: Paths,
-    /// The container's.
-    pub own: Paths,
-    /// Whose cgroup does as well, where nobody can enter the container's own any more.
-    pub instead: Option<i32>,
-}
-
-impl Place {
-    fn find(found: &Found, options: &ExecOptions) -> Result<Self> {
-        let own = found.state.cgroup.clone();
-        if options.cgroups.is_empty() {
-            return Ok(Self { paths: own.clone(), own, instead: found.state.init.map(|init| init.pid) });
-        }
-        found.needs_cgroup().context("--cgroup")?;
-        Ok(Self { paths: own.below(&options.cgroups).context("--cgroup")?, own, instead: None })
-    }
-
-    pub fn join(&self) -> Result<Join> {
-        let joined = self.paths.join();
-        if self.instead.is_none() { joined.context("--cgroup") } else { joined }
-    }
-}
-
-/// The runtime's own OOM score adjustment. An ordinary user can open its file only as long as he is dumpable, and so
-/// could his process: it is born with its score instead.
-pub struct OwnScore {
-    file: File,
-    before: String,
-}
-
-impl OwnScore {
-    /// None for root, whose process adjusts itself.
-    fn open() -> Result<Option<Self>> {
-        const PATH: &str = "/proc/self/oom_score_adj";
-        if ids::effective_uid() == 0 {
-            return Ok(None);
-        }
-        let mut file = File::options().read(true).write(true).open(PATH).context(PATH)?;
-        let mut before = String::new();
-        file.read_to_string(&mut before).context(PATH)?;
-        Ok(Some(Self { file, before }))
-    }
-
-    /// Adjusts the runtime, and so its children, until this is dropped.
-    pub fn adjust(&mut self, score: &OomScoreAdj) -> Result<()> {
-        score.write_to(self.file.as_fd()).with_context(|| field!("process.oomScoreAdj"; "{score}"))
-    }
-}
-
-impl Drop for OwnScore {
-    fn drop(&mut self) {
-        // No lower than it was, so it is allowed.
-        let _ = self.file.write_all(self.before.as_bytes());
-    }
 }

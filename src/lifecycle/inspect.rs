@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::directory::{Directory, Locked};
-use super::root::Root;
-use super::state::{Phase, State, Status};
-use super::{Host, Id, Refusal, members};
-use crate::sys::signal;
+use super::disk::found::Found;
+use super::disk::root::Root;
+use super::host::Host;
+use super::id::Id;
+use super::process::members;
+use super::refusal::Refusal;
+use super::status::Status;
 
 /// What `state` and `list` show of a container: runc's fields in runc's order.
 #[derive(Serialize, Clone, Debug)]
@@ -30,114 +32,27 @@ pub struct StateView {
     pub owner: String,
 }
 
-/// A container as it is found: its directory, what is saved, and what the processes say.
-pub struct Found<D = Directory> {
-    pub directory: D,
-    pub state: State,
-    pub status: Status,
-}
-
-impl Found {
-    /// Finds container `id`. One that was killed before it saved anything is as good as absent, but for `delete --force`.
-    pub fn open(host: &Host, id: &Id) -> Result<Self> {
-        let directory = Directory::open(&host.root, id)?;
-        let (state, status) = look(&directory)?;
-        Ok(Self { directory, state, status })
-    }
-}
-
-impl Found<Locked> {
-    /// Finds container `id` to change it: nobody else does meanwhile. What `check` refuses by the status is refused
-    /// without waiting for whoever changes the container now.
-    pub fn open_to_change(host: &Host, id: &Id, check: impl Fn(Status) -> Result<()>) -> Result<Self> {
-        let directory = Directory::open(&host.root, id)?;
-        let directory = directory.lock_after(|directory| check(look(directory)?.1))?;
-        let (state, status) = look(&directory)?;
-        check(status)?;
-        Ok(Self { directory, state, status })
-    }
-}
-
-impl<D> Found<D> {
-    /// Whether init has ended since the container was found.
-    pub fn init_has_ended(&self) -> Result<bool> {
-        self.state.init.map_or(Ok(true), |init| init.is_alive().map(|is_alive| !is_alive))
-    }
-
-    /// Whether init was sent SIGKILL, and did not die yet.
-    pub fn init_is_killed(&self) -> bool {
-        let status =
-            self.state.init.and_then(|init| std::fs::read_to_string(format!("/proc/{}/status", init.pid)).ok());
-        status.is_some_and(|text| has_pending(&text, signal::KILL))
-    }
-
-    /// An error for a container without a cgroup of its own: made with `--cgroup-manager disabled`, or by a runtime
-    /// that may make none.
-    pub fn needs_cgroup(&self) -> Result<()> {
-        ensure!(!self.state.cgroup.directories.is_empty(), Refusal::NoCgroup);
-        Ok(())
-    }
-
-    fn view(self) -> StateView {
-        let pid = match (self.status, self.state.init) {
-            (Status::Stopped, _) | (_, None) => 0,
-            (_, Some(init)) => init.pid,
-        };
-        StateView {
-            oci_version: self.state.oci_version,
-            id: self.state.id,
-            pid,
-            status: self.status,
-            bundle: self.state.bundle,
-            rootfs: self.state.rootfs,
-            created: self.state.created,
-            annotations: self.state.annotations.into_iter().collect(),
-            owner: String::new(),
-        }
-    }
-}
-
-/// Whether a signal is pending, for the first thread or the whole process, by the text of its /proc/PID/status
-/// (proc_pid_status(5)).
-fn has_pending(status: &str, signal: i32) -> bool {
-    let masks = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
-    masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask >> (signal - 1) & 1 == 1)
-}
-
-/// What is saved in the directory, and the status that follows from it, from the gate, and from whether the processes live.
-pub fn look(directory: &Directory) -> Result<(State, Status)> {
-    let load = || directory.load()?.context(Refusal::DoesNotExist);
-    let mut state = load()?;
-    if state.phase == Phase::Creating {
-        if state.creator.is_alive()? {
-            return Ok((state, Status::Creating));
-        }
-        // The last that it did was to save the state, perhaps after we have read it.
-        state = load()?;
-    }
-    let status = status(directory, &state)?;
-    Ok((state, status))
-}
-
-/// The status of a container that nobody creates any more.
-fn status(directory: &Directory, state: &State) -> Result<Status> {
-    let alive = match &state.init {
-        Some(init) => init.is_alive()?,
-        None => false,
+fn view(found: Found) -> StateView {
+    let pid = match (found.status, found.state.init) {
+        (Status::Stopped, _) | (_, None) => 0,
+        (_, Some(init)) => init.pid,
     };
-    match state.phase {
-        _ if !alive => Ok(Status::Stopped),
-        _ if state.cgroup.is_frozen()? => Ok(Status::Paused),
-        // A create that died half-way leaves a container that can only be deleted.
-        Phase::Creating => Ok(Status::Stopped),
-        Phase::Created if directory.has_gate()? => Ok(Status::Created),
-        Phase::Created => Ok(Status::Running),
+    StateView {
+        oci_version: found.state.oci_version,
+        id: found.state.id,
+        pid,
+        status: found.status,
+        bundle: found.state.bundle,
+        rootfs: found.state.rootfs,
+        created: found.state.created,
+        annotations: found.state.annotations.into_iter().collect(),
+        owner: String::new(),
     }
 }
 
 /// The state of one container.
 pub fn state(host: &Host, id: &Id) -> Result<StateView> {
-    Found::open(host, id).map(Found::view)
+    Found::open(host, id).map(view)
 }
 
 /// The state of every container, sorted by id. One that goes away meanwhile is left out, and one whose state is broken
@@ -148,7 +63,7 @@ pub fn list(host: &Host) -> Result<Vec<StateView>> {
         match Found::open(host, &id) {
             Ok(found) => {
                 let owner = user_name(found.state.owner);
-                views.push(StateView { owner, ..found.view() });
+                views.push(StateView { owner, ..view(found) });
             }
             Err(error) if error.downcast_ref() == Some(&Refusal::DoesNotExist) => {}
             Err(error) => host.log.warn(&format!("list: {id}: {error:#}")),
@@ -188,15 +103,6 @@ fn name_of(passwd: &str, uid: u32) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_signal_is_pending_for_a_thread_or_for_the_process() {
-        let status =
-            |thread: &str, process: &str| format!("Name:\tx\nSigPnd:\t{thread}\nShdPnd:\t{process}\nSigBlk:\t100\n");
-        assert!(has_pending(&status("0000000000000100", "0000000000000000"), signal::KILL));
-        assert!(has_pending(&status("0000000000000000", "0000000000000100"), signal::KILL));
-        assert!(!has_pending(&status("0000000000004000", "0000000000000000"), signal::KILL));
-    }
 
     #[test]
     fn an_owner_is_named_by_passwd() {

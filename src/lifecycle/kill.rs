@@ -4,10 +4,17 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::inspect::Found;
-use super::state::Status;
-use super::{Host, Id, Refusal, Signal, members};
+use super::disk::found::Found;
+use super::host::Host;
+use super::id::Id;
+use super::process::members;
+use super::refusal::Refusal;
+use super::status::Status;
 use crate::sys::{Errno, process, signal};
+
+/// A signal's number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Signal(pub i32);
 
 /// Sends `number` to init, or with `all` to every process in the container's cgroup.
 ///

@@ -4,18 +4,22 @@
 //! container's user namespace and is a slave of the host's (see opener.rs); then it joins the container's namespaces and
 //! becomes its root. It joins no pid namespace, so that nobody inside sees it.
 
+mod copier;
+
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::copier::Charge;
-use super::directory::Locked;
-use super::inspect::Found;
-use super::opener::{self, Heard};
-use super::state::Status;
-use super::{Host, Id, Refusal, protect};
+use super::disk::directory::Locked;
+use super::disk::found::Found;
+use super::host::Host;
+use super::id::Id;
+use super::process::opener::{self, Heard};
+use super::process::protect;
+use super::refusal::{ONLY_ROOT_ENTERS, Refusal};
+use super::status::Status;
 use crate::container::bundle;
 use crate::container::id_map::existing::{self, Existing};
 use crate::container::process::user::BecomeRoot;
@@ -31,6 +35,7 @@ use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::path::RootFd;
 use crate::sys::process::{self, Cloned};
 use crate::sys::{self, Errno, Fault, SysError, file, mountinfo, proc_self};
+use copier::Charge;
 
 /// How long preparing may take, in milliseconds.
 const GRACE: u32 = 60_000;
@@ -145,7 +150,7 @@ impl Container {
             let path = format!("/proc/{}/ns/{kind}", init.pid);
             let namespace = match File::open(&path) {
                 Err(error) if found.status == Status::Created && error.kind() == ErrorKind::PermissionDenied => {
-                    return Err(error).context(path).context(super::ONLY_ROOT_ENTERS);
+                    return Err(error).context(path).context(ONLY_ROOT_ENTERS);
                 }
                 opened => opened.context(path)?,
             };

@@ -2,9 +2,11 @@
 
 use anyhow::{Result, ensure};
 
-use super::inspect::Found;
-use super::state::Status;
-use super::{Host, Id, Refusal};
+use super::disk::found::Found;
+use super::host::Host;
+use super::id::Id;
+use super::refusal::Refusal;
+use super::status::Status;
 
 /// Stops every process of a container that runs or was created. Returns once all have stopped; if they do not within
 /// the freezer's time, they go on.

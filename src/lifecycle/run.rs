@@ -3,7 +3,10 @@
 use anyhow::{Context, Result};
 
 use super::create::{CreateOptions, Created, build};
-use super::{Host, Id, announce, delete, foreground, protect, start};
+use super::host::Host;
+use super::id::Id;
+use super::process::{announce, foreground, protect};
+use super::{delete, start};
 use crate::container::bundle;
 use crate::plan::Gate;
 use crate::sys::{process, signal};

@@ -4,9 +4,12 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::inspect::Found;
-use super::state::{State, Status};
-use super::{Host, Id, Refusal};
+use super::disk::found::Found;
+use super::disk::state::State;
+use super::host::Host;
+use super::id::Id;
+use super::refusal::Refusal;
+use super::status::Status;
 use crate::container::hooks;
 use crate::error::Field;
 use crate::init::link::{Failure, Milestone, Report, RuntimeEnd};

@@ -2,9 +2,12 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::inspect::Found;
-use super::state::{State, Status};
-use super::{Host, Id, Refusal};
+use super::disk::found::Found;
+use super::disk::state::State;
+use super::host::Host;
+use super::id::Id;
+use super::refusal::Refusal;
+use super::status::Status;
 use crate::container::{bundle, cgroup, intel_rdt};
 
 /// Schemata of Intel RDT; None: they stay.

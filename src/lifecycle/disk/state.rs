@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use oci_spec::runtime;
 use serde::{Deserialize, Serialize};
 
-use super::agent::Dependence;
 use super::identity::Identity;
 use crate::container::cgroup::Paths;
 use crate::container::cgroup::update::Applied;
@@ -16,7 +15,11 @@ use crate::container::hooks::Output;
 use crate::container::rootfs::hot::Added;
 use crate::container::{annotations, intel_rdt};
 use crate::init::link::Failure;
+use crate::lifecycle::status::Status;
 use crate::plan::{Label, StepError};
+
+/// The version of runtime-spec that `state` names.
+pub const OCI_VERSION: &str = "1.3.0";
 
 /// How far the container has come, as far as the file alone can tell.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,25 +116,10 @@ impl State {
     }
 }
 
-/// A container's status: the spec's, and `paused`, which every engine knows.
-#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    Creating,
-    Created,
-    Running,
-    Paused,
-    Stopped,
-}
-
-impl std::fmt::Display for Status {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Status::Creating => "creating",
-            Status::Created => "created",
-            Status::Running => "running",
-            Status::Paused => "paused",
-            Status::Stopped => "stopped",
-        })
-    }
+/// What init depends on after the start gate: the agent that has its listener since `create`.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Dependence {
+    pub agent: PathBuf,
+    /// How long the startContainer hooks may take, in seconds; None: at least one takes as long as it takes.
+    pub hooks: Option<u32>,
 }

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Context, Result};
 
-use super::Host;
+use crate::lifecycle::host::Host;
 use crate::sys::program::Strings;
 use crate::sys::{self, binary};
 

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Refusal;
-use super::agent;
 use crate::container::cgroup::Paths;
 use crate::container::seccomp::Agent;
+use crate::lifecycle::process::agent;
+use crate::lifecycle::refusal::Refusal;
 use crate::sys::process::{self, Ready};
 use crate::sys::signal::{self, Signals};
 

@@ -26,8 +26,10 @@ use serde::Serialize;
 
 use super::root::Root;
 use super::state::State;
-use super::{Id, Refusal, trusted};
+use super::trusted;
 use crate::error::io_error;
+use crate::lifecycle::id::Id;
+use crate::lifecycle::refusal::Refusal;
 use crate::plan::Saved;
 use crate::sys::directory::Lockable;
 use crate::sys::regular::Unfit;

@@ -2,15 +2,16 @@
 //! process state (config-linux.md, "The Container Process State").
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::container::seccomp::Agent;
 use crate::error::{Field, field};
 use crate::init::link::{Report, RuntimeEnd};
+use crate::lifecycle::disk::state::{Dependence, OCI_VERSION};
 use crate::sys::process::{self, Child};
 use crate::sys::{Errno, SysError, socket};
 
@@ -89,14 +90,6 @@ impl<'a> Attendance<'a> {
     }
 }
 
-/// What init depends on after the start gate: the agent that has its listener since `create`.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-pub struct Dependence {
-    pub agent: PathBuf,
-    /// How long the startContainer hooks may take, in seconds; None: at least one takes as long as it takes.
-    pub hooks: Option<u32>,
-}
-
 impl Dependence {
     pub fn new(agent: &Agent, hooks: &[runtime::Hook]) -> Self {
         let seconds: Option<i64> = hooks.iter().map(runtime::Hook::timeout).sum();
@@ -147,7 +140,7 @@ fn hand_over(agent: &Agent, pid: i32, state: &[u8], listener: BorrowedFd) -> Res
         state: serde_json::Value,
     }
     let state = ContainerProcessState {
-        oci_version: super::OCI_VERSION,
+        oci_version: OCI_VERSION,
         fds: ["seccompFd"],
         pid,
         metadata: agent.metadata.as_deref(),

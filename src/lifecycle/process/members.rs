@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::state::State;
+use crate::lifecycle::disk::state::State;
 use crate::sys::{self, Errno, SysError, process};
 
 /// Every process of the container that can be found, in the order of their pids. Without a cgroup and without a pid

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use oci_spec::runtime::{BoxBuilder, Capability, LinuxCapabilities, Process};
 
-use super::Host;
 use crate::container::{bundle, validate};
 use crate::error::{field, io_error};
+use crate::lifecycle::host::Host;
 use crate::sys::tty;
 
 /// What exec's flags and arguments say of the process. What is not given stays as it is.

@@ -12,7 +12,8 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Id, trusted};
+use super::trusted;
+use crate::lifecycle::id::Id;
 use crate::sys::file::{self, kind, magic};
 use crate::sys::{self, Errno, SysError, path};
 

@@ -5,18 +5,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 
-use super::Refusal;
-use super::agent::Attendance;
-use super::exec::{OwnScore, Place};
-use super::exec_wait::Wait;
-use super::inspect::Found;
-use super::reason;
-use super::state::Status;
+use super::place::{OwnScore, Place};
+use super::wait::Wait;
 use crate::container::cgroup::Join;
 use crate::error::field;
 use crate::init::link::{self, Failure, Milestone, Report, RuntimeEnd};
 use crate::init::step::Step;
 use crate::init::{self, Inherited};
+use crate::lifecycle::disk::found::Found;
+use crate::lifecycle::process::agent::Attendance;
+use crate::lifecycle::process::reason;
+use crate::lifecycle::refusal::{ONLY_ROOT_ENTERS, Refusal};
+use crate::lifecycle::status::Status;
 use crate::plan::{Birth, ExecPlan};
 use crate::sys::guard::{Guard, Kept};
 use crate::sys::process::{self, Child, Cloned};
@@ -172,7 +172,7 @@ impl<'a> Watch<'a> {
             // Init still runs our own program, which an ordinary user may execute but not look into, not even in his
             // namespace.
             (Some(Step::JoinInit(_)), Errno::EPERM) if self.found.status == Status::Created => {
-                anyhow::Error::from(plan.word(failure)).context(super::ONLY_ROOT_ENTERS)
+                anyhow::Error::from(plan.word(failure)).context(ONLY_ROOT_ENTERS)
             }
             // A pid namespace without its init takes no process (clone(2)).
             (Some(Step::Birth), Errno::ENOMEM) => {

@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anyhow::{Context, Result, ensure};
 use caps::Capability::{self, *};
 
-use super::inspect::Found;
-use super::state::Status;
 use crate::container::cgroup::Join;
 use crate::container::process::oom::{self, OomScoreAdj};
 use crate::container::process::user::BecomeRoot;
 use crate::container::rootfs::copy_up::copy_up;
 use crate::init::link::{self, Failure, InitEnd, Milestone, Report, RuntimeEnd, StepIndex};
+use crate::lifecycle::disk::found::Found;
+use crate::lifecycle::status::Status;
 use crate::sys::guard::{self, Guard};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::process::{self, Cloned};

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::trusted;
 use crate::container::checkpoint::entries;
 use crate::container::checkpoint::flags::Flags;
 use crate::container::checkpoint::log;
 use crate::container::checkpoint::request::Directories;
 use crate::container::checkpoint::root::Root;
+use crate::lifecycle::disk::trusted;
 use crate::sys::file::{self, Stat, kind};
 use crate::sys::path::open_itself_at;
 use crate::sys::{Errno, ids};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::Host;
 use crate::error::field;
+use crate::lifecycle::host::Host;
 use crate::sys::process::{self, Child, Exit, Ready};
 use crate::sys::signal::{self, Signals};
 use crate::sys::terminal::{self, Flow};
