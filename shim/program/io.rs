@@ -8,14 +8,13 @@ use std::fs::OpenOptions;
 use std::io::{self, Error};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::process::Stdio;
 
 use nix::errno::Errno;
 use nix::fcntl::{SpliceFFlags, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Gid, Uid, fchown};
 
-use crate::sys;
+use crate::{child, sys};
 
 /// What is copied at once, and how often before others have their turn.
 const PIECE: usize = 64 << 10;
@@ -44,9 +43,7 @@ pub enum State {
 /// A process's standard streams, and the pumps behind them.
 #[derive(Debug)]
 pub struct Streams {
-    pub stdin: Stdio,
-    pub stdout: Stdio,
-    pub stderr: Stdio,
+    pub own: child::Streams,
     pub pumps: Vec<Pump>,
 }
 
@@ -60,7 +57,7 @@ pub fn open(paths: [&str; 3], stdin_closed: bool, owner: (u32, u32)) -> io::Resu
     pumps.extend(output);
     let (stderr, errors) = open_output(stderr, owner)?;
     pumps.extend(errors);
-    Ok(Streams { stdin, stdout, stderr, pumps })
+    Ok(Streams { own: [stdin, stdout, stderr], pumps })
 }
 
 fn fifo(path: &str) -> io::Result<&str> {
@@ -87,14 +84,14 @@ fn own(pipe: impl AsFd, (uid, gid): (u32, u32)) -> io::Result<()> {
     Ok(())
 }
 
-fn open_input(path: &str, stdin_closed: bool, owner: (u32, u32)) -> io::Result<(Stdio, Option<Pump>)> {
+fn open_input(path: &str, stdin_closed: bool, owner: (u32, u32)) -> io::Result<(Option<OwnedFd>, Option<Pump>)> {
     if path.is_empty() {
-        return Ok((Stdio::null(), None));
+        return Ok((None, None));
     }
     let (theirs, ours) = io::pipe()?;
     own(&theirs, owner)?;
     sys::set_nonblocking(&ours)?;
-    Ok((theirs.into(), Some(input_to(path, stdin_closed, ours.into())?)))
+    Ok((Some(theirs.into()), Some(input_to(path, stdin_closed, ours.into())?)))
 }
 
 /// From a client's FIFO to `to`.
@@ -109,14 +106,14 @@ pub fn input_to(path: &str, stdin_closed: bool, to: OwnedFd) -> io::Result<Pump>
     Ok(Pump { from, to, own_end, is_output: false })
 }
 
-fn open_output(path: &str, owner: (u32, u32)) -> io::Result<(Stdio, Option<Pump>)> {
+fn open_output(path: &str, owner: (u32, u32)) -> io::Result<(Option<OwnedFd>, Option<Pump>)> {
     if path.is_empty() {
-        return Ok((Stdio::null(), None));
+        return Ok((None, None));
     }
     let (ours, theirs) = io::pipe()?;
     own(&theirs, owner)?;
     sys::set_nonblocking(&ours)?;
-    Ok((theirs.into(), Some(output_from(path, ours.into())?)))
+    Ok((Some(theirs.into()), Some(output_from(path, ours.into())?)))
 }
 
 /// From `from` to a client's FIFO.

@@ -1,5 +1,6 @@
 //! `containerd-shim-ocirt-v2`: which call it is.
 
+mod child;
 mod console;
 mod delete;
 mod io;
@@ -31,13 +32,6 @@ fn main() -> ExitCode {
 /// Does what the command line asks, and returns what goes to standard output.
 fn run(arguments: &[String]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let (program, rest) = arguments.split_first().ok_or("no program name")?;
-    // The shim's own children.
-    match rest.last().map(String::as_str) {
-        Some("serve") => return serve::run(rest).map(|()| Vec::new()),
-        Some("mount") => return mounts::mount_all().map(|()| Vec::new()),
-        Some("unmount") => return mounts::unmount_all(rest).map(|()| Vec::new()),
-        _ => {}
-    }
     match flags::parse(rest.iter().map(String::as_str))? {
         Call::Start(caller) => start::run(program, &caller),
         Call::Delete(caller) => delete::run(&caller),

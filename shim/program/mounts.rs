@@ -5,13 +5,11 @@
     reason = "the paths are containerd's, and no container has run that could have exchanged what they lead to"
 )]
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use containerd_shim_ocirt::api::task::{CreateTaskRequest, Mount};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use prost::Message;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -33,11 +31,8 @@ const FLAGS: [(&str, bool, MsFlags); 14] = [
     ("rbind", true, MsFlags::MS_BIND.union(MsFlags::MS_REC)),
 ];
 
-/// Mounts what the request on standard input has; the shim's child.
-pub fn mount_all() -> Outcome<()> {
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes)?;
-    let request = CreateTaskRequest::decode(bytes.as_slice())?;
+/// Mounts what the request has.
+pub fn mount_all(request: &CreateTaskRequest) -> Outcome<()> {
     let rootfs = Path::new(&request.bundle).join("rootfs");
     std::fs::create_dir_all(&rootfs)?;
     for item in &request.rootfs {
@@ -77,12 +72,6 @@ fn mount_one(item: &Mount, rootfs: &Path) -> Outcome<()> {
         mount(None::<&str>, rootfs, None::<&str>, flags | MsFlags::MS_REMOUNT, None::<&str>)?;
     }
     Ok(())
-}
-
-/// The shim's child: unmounts the bundle's root filesystem.
-pub fn unmount_all(arguments: &[String]) -> Outcome<()> {
-    let bundle = arguments.first().ok_or("no bundle")?;
-    unmount(&PathBuf::from(bundle).join("rootfs"))
 }
 
 /// Unmounts everything on a directory. Busy is what a process is for a moment after its end.

@@ -84,46 +84,46 @@ struct Loop {
     is_over: bool,
 }
 
-/// What `start` says to the process that it begins.
-struct Arguments {
-    namespace: String,
-    socket: PathBuf,
-    score: String,
-}
-
-impl Arguments {
-    fn read(words: &[String]) -> Outcome<Self> {
-        let value = |name: &str| {
-            let at = words.iter().position(|word| word == name).ok_or(format!("no {name}"))?;
-            words.get(at + 1).cloned().ok_or(format!("{name}: no value"))
-        };
-        Ok(Self { namespace: value("-namespace")?, socket: value("-socket")?.into(), score: value("-score")? })
-    }
+/// What `start` hands on to the process that serves.
+#[derive(Debug)]
+pub struct Service {
+    pub namespace: String,
+    pub socket: PathBuf,
+    pub listener: UnixListener,
+    /// containerd's oom_score_adj.
+    pub score: Option<i32>,
+    /// Where the shim says what it does.
+    pub log: Option<OwnedFd>,
 }
 
 /// Serves until nobody needs it.
-pub fn run(words: &[String]) -> Outcome<()> {
-    let arguments = Arguments::read(words)?;
-    let listener = UnixListener::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    let null = std::fs::File::open("/dev/null")?;
+pub fn run(service: Service) -> Outcome<()> {
+    // containerd reads the output of `start` to its end.
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
-    // It was started through /proc/self/exe; this is the name that tools look for.
+    nix::unistd::dup2_stdout(&null)?;
+    match &service.log {
+        Some(log) => nix::unistd::dup2_stderr(log)?,
+        None => nix::unistd::dup2_stderr(&null)?,
+    }
+    // The name that tools look for, whatever the file is called.
     nix::sys::prctl::set_name(c"containerd-shim")?;
     nix::unistd::setsid()?;
     nix::unistd::chdir("/")?;
     sys::become_subreaper()?;
     // The kernel ends a container before its shim, and its shim before containerd.
-    if let Ok(score) = arguments.score.parse::<i32>() {
-        std::fs::write("/proc/self/oom_score_adj", (score + 1).min(1000).to_string())?;
+    if let Some(score) = service.score {
+        std::fs::write("/proc/self/oom_score_adj", score.saturating_add(1).min(1000).to_string())?;
     }
-    let mut this = Loop::new(arguments, listener)?;
+    let mut this = Loop::new(service)?;
     let outputs = this.tasks.begin();
     this.carry_out(outputs);
     this.run()
 }
 
 impl Loop {
-    fn new(arguments: Arguments, listener: UnixListener) -> Outcome<Self> {
+    fn new(service: Service) -> Outcome<Self> {
+        let Service { namespace, socket, listener, .. } = service;
         let mut mask = SigSet::empty();
         [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|signal| mask.add(signal));
         mask.thread_block()?;
@@ -134,9 +134,9 @@ impl Loop {
             sources: BTreeMap::new(),
             last_token: 0,
             listener: None,
-            socket: arguments.socket,
+            socket,
             signals,
-            namespace: arguments.namespace,
+            namespace,
             begun: Instant::now(),
             tasks: Tasks::new(std::process::id()),
             queue: Queue::default(),

@@ -1,9 +1,13 @@
 //! The system calls that no crate has a safe function for, and short forms of others.
 
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
@@ -92,4 +96,121 @@ pub fn become_subreaper() -> io::Result<()> {
     // SAFETY: this option takes a number.
     let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A child, and the descriptor of it.
+#[derive(Debug)]
+pub struct Born {
+    pub pid: u32,
+    pub pidfd: OwnedFd,
+}
+
+/// What a child executes.
+#[derive(Debug)]
+pub struct Execution<'a> {
+    pub path: &'a CStr,
+    pub words: &'a [CString],
+    pub directory: Option<&'a CStr>,
+    pub streams: [Option<BorrowedFd<'a>>; 3],
+}
+
+/// The same, with nothing that would have to be made in the child.
+struct Order {
+    path: *const c_char,
+    words: *const *const c_char,
+    directory: *const c_char,
+    streams: [RawFd; 3],
+    /// What went wrong, an errno.
+    error: Cell<c_int>,
+}
+
+/// Bytes of the stack on which a child comes to execve(2). execvp(3) puts a path of PATH on it.
+const STACK: usize = 64 << 10;
+
+/// Makes a child that executes a program, found like the shell's, with no signal blocked or ignored. What cannot be
+/// executed is an error here, and no child.
+pub fn execute(execution: Execution<'_>) -> io::Result<Born> {
+    let words: Vec<*const c_char> =
+        execution.words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let order = Order {
+        path: execution.path.as_ptr(),
+        words: words.as_ptr(),
+        directory: execution.directory.map_or(std::ptr::null(), CStr::as_ptr),
+        streams: execution.streams.map(|stream| stream.map_or(null.as_raw_fd(), |fd| fd.as_raw_fd())),
+        error: Cell::new(0),
+    };
+    let mut stack: Vec<MaybeUninit<u8>> = Vec::with_capacity(STACK);
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut pidfd: c_int = -1;
+    // The child has this memory: no handler of a signal may run there.
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    // SAFETY: `order` and what it points to, and the stack, outlive the child's use of them, since CLONE_VFORK has this
+    // thread wait until the child has executed a program or has ended. clone(2) aligns the top itself.
+    let pid = unsafe { libc::clone(begin, top.cast(), flags, (&raw const order).cast_mut().cast(), &raw mut pidfd) };
+    let error = io::Error::last_os_error();
+    before.thread_set_mask()?;
+    if pid < 0 {
+        return Err(error);
+    }
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    match order.error.get() {
+        0 => Ok(Born { pid: pid as u32, pidfd }),
+        errno => {
+            // It has ended, since it said so.
+            let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
+            Err(io::Error::from_raw_os_error(errno))
+        }
+    }
+}
+
+/// The child's way to its program. It shares the shim's memory: system calls and nothing else.
+extern "C" fn begin(order: *mut c_void) -> c_int {
+    // SAFETY: `execute` passes an Order, which outlives this.
+    let order = unsafe { &*order.cast::<Order>() };
+    let failed = || {
+        order.error.set(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL));
+        // SAFETY: ends this child only.
+        unsafe { libc::_exit(127) }
+    };
+    for (number, stream) in (0..).zip(order.streams) {
+        // SAFETY: two numbers. None of the streams is one of 0 to 2, which the shim has for itself.
+        if unsafe { libc::dup2(stream, number) } < 0 {
+            failed();
+        }
+    }
+    // SAFETY: the path is NUL-terminated and outlives the call.
+    if !order.directory.is_null() && unsafe { libc::chdir(order.directory) } < 0 {
+        failed();
+    }
+    // SAFETY: what is done at a signal is the child's own, and the default is no function.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    // SAFETY: the set is initialised, and outlives the call.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, SigSet::empty().as_ref(), std::ptr::null_mut()) };
+    // SAFETY: all strings are NUL-terminated, and the list of words ends with a null pointer.
+    unsafe { libc::execvp(order.path, order.words) };
+    failed()
+}
+
+/// Makes a child that has a copy of this process, and ends with what `function` returns.
+pub fn fork(function: impl FnOnce() -> c_int) -> io::Result<Born> {
+    // SAFETY: this process has one thread, so that its copy is whole.
+    match unsafe { libc::fork() } {
+        0 => {
+            let status = function();
+            // SAFETY: ends this child only; what its parent has to do at its own end is not for the child.
+            unsafe { libc::_exit(status) }
+        }
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Born { pid: pid as u32, pidfd: pidfd_open(pid as u32)? }),
+    }
+}
+
+/// Closes every descriptor from `first` on, which a child does whose function needs none. A kernel before 5.9 cannot;
+/// then they stay open for as long as the child lives.
+pub fn close_all_from(first: u32) {
+    // SAFETY: three numbers; nobody uses what is closed.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use containerd_shim_ocirt::api::task::{CreateTaskRequest, ExecProcessRequest};
 use containerd_shim_ocirt::call::config::Config;
@@ -12,12 +12,12 @@ use containerd_shim_ocirt::task::{ContainerKey, Input, JobKey, Outcome as Done, 
 use containerd_shim_ocirt::wire::status::{Code, Status};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use prost::Message;
 
 use super::{Loop, Outcome, Source, Watched};
 use crate::console::Console;
 use crate::runtime::{self, Runtime};
-use crate::{io, sys};
+use crate::sys::Born;
+use crate::{child, io, mounts, sys};
 
 /// The most that is told of a child's error output.
 const TOLD: u64 = 4096;
@@ -51,9 +51,17 @@ impl Job {
     }
 }
 
+/// What a child does.
+enum Body {
+    Program(Command),
+    /// In a copy of the shim.
+    Function(Box<dyn FnOnce() -> Outcome<()>>),
+}
+
 /// A child that is about to be born.
 struct Child {
-    command: Command,
+    body: Body,
+    streams: child::Streams,
     container: ContainerKey,
     makes: Option<(ProcessKey, PathBuf)>,
     may_be_gone: bool,
@@ -69,9 +77,24 @@ struct Streams<'a> {
 }
 
 impl Child {
-    fn new(mut command: Command, container: ContainerKey) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        Self { command, container, makes: None, may_be_gone: false, input: None }
+    fn new(body: Body, container: ContainerKey) -> Self {
+        Self { body, streams: [None, None, None], container, makes: None, may_be_gone: false, input: None }
+    }
+
+    fn program(command: Command, container: ContainerKey) -> Self {
+        Self::new(Body::Program(command), container)
+    }
+
+    fn function(function: impl FnOnce() -> Outcome<()> + 'static, container: ContainerKey) -> Self {
+        Self::new(Body::Function(Box::new(function)), container)
+    }
+
+    fn born(self, errors: &OwnedFd) -> Outcome<Born> {
+        match self.body {
+            Body::Program(command) => Ok(child::execute(&command, &self.streams)
+                .map_err(|error| format!("{}: {error}", command.get_program().display()))?),
+            Body::Function(function) => Ok(child::run(function, errors)?),
+        }
     }
 }
 
@@ -87,7 +110,7 @@ impl Loop {
         match work {
             Work::Mount { container, request } => {
                 self.enter(container, &request)?;
-                mount(container, &request)
+                Ok(Child::function(move || mounts::mount_all(&request), container))
             }
             Work::Create { container, request } => self.create(container, &request),
             Work::Exec { process, request, stdin_closed } => self.exec(process, &request, stdin_closed),
@@ -101,13 +124,12 @@ impl Loop {
                 Ok(child)
             }
             Work::Unmount(container) => {
-                let mut command = Command::new("/proc/self/exe");
-                command.arg(self.container(container)?.runtime.bundle()).arg("unmount");
-                Ok(Child::new(command, container))
+                let rootfs = self.container(container)?.runtime.bundle().join("rootfs");
+                Ok(Child::function(move || mounts::unmount(&rootfs), container))
             }
             Work::Update { container, resources } => {
                 let mut child = self.plain(container, &["update", "--resources", "-"])?;
-                child.command.stdin(memory(&resources.unwrap_or_default().value)?);
+                child.streams[0] = Some(memory(&resources.unwrap_or_default().value)?);
                 Ok(child)
             }
             Work::Restore { .. } | Work::Checkpoint { .. } => Err("not supported by this shim yet".into()),
@@ -123,14 +145,14 @@ impl Loop {
         let container = self.container(key)?;
         let mut command = container.runtime.command(arguments);
         command.arg(&container.id);
-        Ok(Child::new(command, key))
+        Ok(Child::program(command, key))
     }
 
     fn kill(&self, key: ContainerKey, signal: u32, all: bool) -> Outcome<Child> {
         let container = self.container(key)?;
         let mut command = container.runtime.command(if all { &["kill", "--all"] } else { &["kill"] });
         command.arg(&container.id).arg(signal.to_string());
-        Ok(Child::new(command, key))
+        Ok(Child::program(command, key))
     }
 
     /// Reads what the bundle and the options say of a container, and notes for `delete` what that needs.
@@ -161,11 +183,12 @@ impl Loop {
         if runtime.settings.no_new_keyring {
             command.arg("--no-new-keyring");
         }
-        let mut child = Child::new(command, key);
         let paths = [request.stdin.as_str(), &request.stdout, &request.stderr];
         let stdio = Streams { paths, terminal: request.terminal, stdin_closed: false, owner };
-        self.connect(&mut child, ProcessKey::init(key), &stdio)?;
-        child.command.arg(&request.id);
+        let streams = self.connect(&mut command, ProcessKey::init(key), &stdio)?;
+        command.arg(&request.id);
+        let mut child = Child::program(command, key);
+        child.streams = streams;
         child.makes = Some((ProcessKey::init(key), pid_file));
         Ok(child)
     }
@@ -180,44 +203,43 @@ impl Loop {
         let pid_file = container.runtime.bundle().join(format!("{}.pid", request.exec_id));
         let mut command = container.runtime.command(&["exec", "--process", &path, "--detach"]);
         command.arg("--pid-file").arg(&pid_file);
-        let mut child = Child::new(command, process.container);
         let paths = [request.stdin.as_str(), &request.stdout, &request.stderr];
         let stdio = Streams { paths, terminal: request.terminal, stdin_closed, owner };
-        self.connect(&mut child, process, &stdio)?;
-        child.command.arg(&container.id);
+        let streams = self.connect(&mut command, process, &stdio)?;
+        command.arg(&container.id);
+        let mut child = Child::program(command, process.container);
+        child.streams = streams;
         child.makes = Some((process, pid_file));
         child.input = Some(file);
         Ok(child)
     }
 
     /// Gives a child its streams, or a socket for its terminal. What they bring is copied from the process's birth on.
-    fn connect(&mut self, child: &mut Child, process: ProcessKey, stdio: &Streams<'_>) -> Outcome<()> {
+    fn connect(&mut self, command: &mut Command, process: ProcessKey, stdio: &Streams<'_>) -> Outcome<child::Streams> {
         if stdio.terminal {
             let parent = self.socket.parent().ok_or("no directory for sockets")?;
             let name = format!("pty{}.{}.{}", std::process::id(), process.container.0, process.number);
             let console = Console::listen(parent, &name, stdio.paths[0], stdio.paths[1])?;
-            child.command.arg("--console-socket").arg(console.path());
+            command.arg("--console-socket").arg(console.path());
             self.open_console(process, console, stdio.stdin_closed);
-            return Ok(());
+            return Ok([None, None, None]);
         }
         let streams = io::open(stdio.paths, stdio.stdin_closed, stdio.owner)?;
-        child.command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
         self.open(process, streams.pumps);
-        Ok(())
+        Ok(streams.own)
     }
 
     fn spawn(&mut self, job: JobKey, mut child: Child) -> Outcome<()> {
-        let errors = File::from(memory(b"")?);
+        let errors = memory(b"")?;
         if child.makes.is_none() {
-            child.command.stderr(errors.try_clone()?);
+            child.streams[2] = Some(errors.try_clone()?);
         }
         let log_length = self.containers.get(&child.container).map_or(0, |it| it.runtime.log_length());
-        let spawned =
-            child.command.spawn().map_err(|error| format!("{}: {error}", child.command.get_program().display()));
-        let pid = spawned?.id();
-        let fd = sys::pidfd_open(pid)?;
+        let Child { container, may_be_gone, .. } = child;
+        let (makes, input) = (child.makes.take(), child.input.take());
+        let Born { pid, pidfd: fd } = child.born(&errors)?;
+        let errors = File::from(errors);
         let token = self.watch(&fd, EpollFlags::EPOLLIN, Source::Job(job))?;
-        let Child { container, makes, may_be_gone, input, .. } = child;
         let watched = Watched { fd, token };
         self.jobs.insert(job, Job { pid, watched, container, makes, errors, log_length, may_be_gone, _input: input });
         Ok(())
@@ -265,14 +287,6 @@ impl Loop {
         let words = logged.or_else(|| Some(printed.trim().to_owned()).filter(|text| !text.is_empty()));
         Err(Status::new(Code::Unknown, words.unwrap_or_else(|| format!("exit status {status}"))))
     }
-}
-
-fn mount(key: ContainerKey, request: &CreateTaskRequest) -> Outcome<Child> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg("mount");
-    let mut child = Child::new(command, key);
-    child.command.stdin(memory(&request.encode_to_vec())?);
-    Ok(child)
 }
 
 /// A file without a name that has these bytes, to be read from its beginning.
