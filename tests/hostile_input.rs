@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ocirt::container::cgroup::update::Applied;
+use ocirt::container::cgroup::Applied;
 use ocirt::container::cgroup::{self, Manager};
 use ocirt::container::checkpoint::outside::Outside;
 use ocirt::container::checkpoint::request::{Directories, RestoreFlags, Restored};

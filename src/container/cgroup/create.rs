@@ -2,13 +2,18 @@
 //! everything that was made is gone again.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::limit::is_device_rule;
-use super::path::CgroupPath;
-use super::{Cgroup, Group, Join, Layout, Paths, absolute, file, tree};
+use super::host::layout::{Layout, absolute};
+use super::host::path::CgroupPath;
+use super::host::{file, tree};
+use super::join::Join;
+use super::maker::Maker;
+use super::paths::Paths;
+use super::prepared::{Cgroup, Group};
+use super::wanted::resources::is_device_rule;
 use crate::error::field;
 use crate::sys::{self, Errno, SysError, cgroup};
 
@@ -26,8 +31,15 @@ pub struct Created {
     entered: Paths,
 }
 
+impl Cgroup {
+    /// Makes the directories and writes the limits; of a scope of systemd, only what is made before it starts.
+    pub fn create(&self) -> Result<Created> {
+        Created::new(self)
+    }
+}
+
 impl Created {
-    pub(super) fn new(prepared: &Cgroup) -> Result<Self> {
+    fn new(prepared: &Cgroup) -> Result<Self> {
         let paths = prepared.paths.clone();
         let entered = if prepared.takes_process() { paths.without_those_of_systemd() } else { paths.clone() };
         let mut created = Self { made: Vec::new(), paths, started: false, entered };
@@ -174,13 +186,6 @@ fn forbidden(group: &Group, error: &SysError) -> anyhow::Error {
     field!("{field}"; "make cgroup {directory}: {}", file::reason(error.errno)).by(*error).into()
 }
 
-/// One hierarchy's work, relative to the cgroup root.
-pub(super) struct Maker<'a> {
-    pub(super) root: BorrowedFd<'a>,
-    pub(super) group: &'a Group,
-    pub(super) rootless: fn() -> bool,
-}
-
 /// How often to start over when somebody else removes a parent between our two calls.
 const RACES: usize = 16;
 
@@ -237,16 +242,6 @@ impl Maker<'_> {
             Err(error) if error.errno == Errno::EEXIST => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// A file (or, without a name, the directory) of a cgroup in this hierarchy, relative to the cgroup root.
-    pub(super) fn name(&self, path: &CgroupPath, file: &str) -> sys::Result<CString> {
-        let mut name = path.under(&self.group.hierarchy.mount);
-        if !file.is_empty() {
-            name.push('/');
-            name.push_str(file);
-        }
-        CString::new(name).map_err(|_| SysError::new("openat", Errno::EINVAL))
     }
 
     /// A cgroup that is there already must be empty and awake, as runc 1.2 has it: two containers in one cgroup would

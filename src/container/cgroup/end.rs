@@ -6,8 +6,10 @@ use anyhow::{Result, bail};
 
 use super::deadline::Deadline;
 use super::freezer::{read, write};
-use super::tree::{self, Removed};
-use super::{Layout, Paths, file};
+use super::host::file;
+use super::host::layout::Layout;
+use super::host::tree::{self, Removed};
+use super::paths::Paths;
 use crate::sys::signal::KILL;
 
 /// How long to wait for processes that were killed: one in uninterruptible sleep dies late or never.

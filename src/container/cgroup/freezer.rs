@@ -8,8 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::deadline::Deadline;
-use super::paths::path;
-use super::{Layout, Paths, file, tree};
+use super::host::file::{self, path};
+use super::host::layout::Layout;
+use super::host::tree;
+use super::paths::Paths;
 use crate::sys::{self, SysError, cgroup};
 
 /// How long to wait for a freezer; runc's figure for v2.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 use super::deadline::Deadline;
-use super::layout::ROOT;
-use super::{Layout, Paths, file};
+use super::host::file;
+use super::host::layout::{Layout, ROOT};
+use super::paths::Paths;
 use crate::sys::cgroup;
 
 /// How long to wait for processes that a tracer has just let go.

@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::layout::{self, ROOT};
-use super::{Join, Layout, Paths, file, tree};
+use super::host::layout::{self, Layout, ROOT};
+use super::host::{file, tree};
+use super::join::Join;
+use super::paths::Paths;
 use crate::sys::{Errno, SysError, beneath, cgroup};
 
 impl Paths {

@@ -5,11 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 
-use super::create::Maker;
-use super::path::CgroupPath;
-use super::resources::{Author, Missing, Write};
-use super::{Cgroup, Layout, absolute, file};
-use crate::error::{Field, field};
+use super::host::file;
+use super::host::layout::{Layout, absolute};
+use super::host::path::CgroupPath;
+use super::maker::Maker;
+use super::prepared::Cgroup;
+use super::wanted::resources::{Author, Missing, Write, has_word, is_device_rule, refused};
+use crate::error::field;
 use crate::sys::{self, Errno, SysError, bpf, cgroup};
 
 /// What a v2 container gets to see and to be limited by without asking: engines read its statistics.
@@ -181,21 +183,4 @@ impl Maker<'_> {
         let name: &CStr = &self.name(&self.group.path, name)?;
         cgroup::give_to(self.root, name, owner)
     }
-}
-
-/// What is said of a rule that config.json does not ask for.
-pub(super) const RUNTIMES: &str = " (the rule is the runtime's own, for every container; a cgroup above forbids it)";
-
-pub(super) fn is_device_rule(write: &Write) -> bool {
-    write.controller == "devices"
-}
-
-pub(super) fn refused(write: &Write, name: &str, value: &str, error: &SysError) -> Field {
-    let author = if write.author == Author::Runtime { RUNTIMES } else { "" };
-    let what = format!("write {value:?} to {name}: {}{author}", file::reason(error.errno));
-    Field::new(write.field.clone()).is(what).by(*error)
-}
-
-pub(super) fn has_word(text: &str, word: &str) -> bool {
-    text.split_whitespace().any(|found| found == word)
 }

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{Linux, LinuxResources};
 
-use super::layout::{Host, Layout};
-use super::path::Place;
-use super::{Cgroup, v1};
+use super::host::layout::{Host, Layout};
+use super::host::path::Place;
+use super::prepared::{self, Cgroup};
+use super::wanted::v1;
 use crate::error::{Field, field};
 use crate::sys::cgroup;
 
@@ -25,7 +26,7 @@ pub fn compile_none(linux: &Linux, id: &str) -> Result<Cgroup> {
     let root = cgroup::open_location(cgroup::here(), c"/").context("/")?;
     let host = Host { root, layout: Layout::V2, hierarchies: Vec::new() };
     let nothing = serde_json::from_str("{}").context("linux")?;
-    let mut cgroup = super::compile_for(host, &Place::compile(None, id)?, &nothing, || false, None)?;
+    let mut cgroup = prepared::compile_for(host, &Place::compile(None, id)?, &nothing, || false, None)?;
     cgroup.paths.directories = BTreeMap::new();
     if resources.devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
         cgroup.warnings.push("linux.resources.devices: without a cgroup no rule is in force".to_owned());

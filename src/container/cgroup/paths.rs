@@ -8,9 +8,12 @@ use std::os::fd::OwnedFd;
 use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 
-use super::systemd::Unit;
-use super::{Join, Layout, TasksFile, absolute, file, tree};
-use crate::sys::{self, Errno, SysError, cgroup};
+use super::host::file::path;
+use super::host::layout::{Layout, absolute};
+use super::host::{file, tree};
+use super::join::{Join, TasksFile};
+use super::systemd::unit::Unit;
+use crate::sys::cgroup;
 
 /// The directories of a container's cgroup, by the controllers of their hierarchy as /proc/PID/cgroup writes them
 /// (`cpu,cpuacct`, `name=systemd`, and nothing for v2). None of them, if the container has no cgroup of its own.
@@ -106,8 +109,4 @@ impl Paths {
             .find_map(|controller| self.directory_of(controller))
             .or_else(|| self.directories.values().next().map(String::as_str))
     }
-}
-
-pub(super) fn path(directory: &str) -> sys::Result<CString> {
-    CString::new(directory).map_err(|_| SysError::new("openat", Errno::EINVAL))
 }

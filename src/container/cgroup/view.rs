@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 
-use super::{Cgroup, Layout, absolute};
+use super::host::layout::{Layout, absolute};
+use super::prepared::Cgroup;
 
 /// The container's part of the host's cgroup mounts.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,8 +32,15 @@ pub struct HierarchyView {
     pub options: Vec<String>,
 }
 
+impl Cgroup {
+    /// What mounts of type `cgroup` inside the container are made of.
+    pub fn mount_view(&self) -> MountView {
+        MountView::new(self)
+    }
+}
+
 impl MountView {
-    pub(super) fn new(cgroup: &Cgroup) -> Self {
+    fn new(cgroup: &Cgroup) -> Self {
         let (v2, v1): (Vec<_>, Vec<_>) = cgroup.groups.iter().partition(|group| group.hierarchy.is_v2());
         let hierarchies = v1.into_iter().map(|group| {
             let controllers = &group.hierarchy.controllers;

@@ -8,8 +8,7 @@ use oci_spec::runtime;
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
-use crate::container::cgroup::Paths;
-use crate::container::cgroup::update::Applied;
+use crate::container::cgroup::{Applied, Paths};
 use crate::container::checkpoint::outside::Outside;
 use crate::container::hooks::Output;
 use crate::container::rootfs::hot::Added;

@@ -3,10 +3,11 @@
 
 use anyhow::{Context, Result};
 
+use super::bus::Connection;
 use super::properties::{self, Property};
+use super::unit::{Answer, Unit, argument, known, with_connection};
 use super::wire::Value;
-use super::{Answer, Connection, Unit, argument, known, with_connection};
-use crate::container::cgroup::resources::Write;
+use crate::container::cgroup::wanted::resources::Write;
 
 /// The properties of a unit as they were before an update.
 #[derive(Debug)]

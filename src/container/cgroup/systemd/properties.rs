@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::gvariant;
 use super::wire::Value;
-use crate::container::cgroup::device_rules::{Access, Kind, Rule, Rules};
-use crate::container::cgroup::layout::Layout;
-use crate::container::cgroup::resources::{Missing, Write};
+use crate::container::cgroup::host::layout::Layout;
+use crate::container::cgroup::wanted::device_rules::{Access, Kind, Rule, Rules};
+use crate::container::cgroup::wanted::resources::{Missing, Write};
 use crate::error::field;
 
 /// A property of a unit, and the first release of systemd that knows it; 0 for those that all know.
@@ -237,7 +237,7 @@ fn microseconds(seconds: &Value) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::cgroup::v2;
+    use crate::container::cgroup::wanted::v2;
 
     fn limits(resources: serde_json::Value) -> Vec<(String, Value)> {
         let writes = v2::compile(&serde_json::from_value(resources).unwrap()).unwrap();

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::Error;
 use serde_json::{Value, json};
 
-use super::super::*;
+use crate::container::cgroup::host::layout::Layout;
+use crate::container::cgroup::prepared::{self, Cgroup};
+use crate::container::cgroup::{Created, Paths};
 use crate::sys::cgroup::testing::{reap, spawn};
 use crate::sys::process;
 use crate::sys::testing::{heap_free, skip};
@@ -35,7 +37,7 @@ impl Ground {
 
     fn compile(&self, name: &str, resources: Value) -> anyhow::Result<Cgroup> {
         let linux = json!({ "cgroupsPath": format!("{}/{name}", self.parent), "resources": resources });
-        super::super::compile(&serde_json::from_value(linux).unwrap(), name, || false)
+        prepared::compile(&serde_json::from_value(linux).unwrap(), name, || false)
     }
 
     pub fn create(&self, name: &str, resources: Value) -> anyhow::Result<Created> {

@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::Linux;
+use oci_spec::runtime::{Linux, LinuxResources};
 use serde_json::{Value, json};
 
-use super::super::path::Place;
-use super::super::*;
+use crate::container::cgroup::host::layout::{Hierarchy, Layout};
+use crate::container::cgroup::host::path::{CgroupPath, Place};
+use crate::container::cgroup::paths::Paths;
+use crate::container::cgroup::prepared::{compile, group};
+use crate::container::cgroup::wanted::resources::Writes;
+use crate::container::cgroup::wanted::{v1, v2};
 use crate::sys::testing::skip;
 
 #[test]
@@ -226,7 +230,7 @@ fn engines_configurations_compile_on_this_host() {
         }
     }))
     .unwrap();
-    match super::super::compile(&linux, "x", || false) {
+    match compile(&linux, "x", || false) {
         Ok(cgroup) => {
             let view = cgroup.mount_view();
             assert_eq!(view.hierarchies.is_empty(), cgroup.layout == Layout::V2);

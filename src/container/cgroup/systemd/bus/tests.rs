@@ -2,8 +2,8 @@
 
 use std::os::unix::net::UnixListener;
 
-use super::super::{Unit, with_connection};
 use super::*;
+use crate::container::cgroup::systemd::unit::{Unit, with_connection};
 
 #[test]
 fn addresses_are_read_as_the_specification_has_them() {
@@ -137,7 +137,7 @@ fn garbage_is_an_error() {
 #[test]
 fn limits_that_may_have_come_through_are_set_back() {
     let resources = serde_json::from_value(serde_json::json!({ "pids": { "limit": 20 } })).unwrap();
-    let writes = crate::container::cgroup::v2::compile(&resources).unwrap().list;
+    let writes = crate::container::cgroup::wanted::v2::compile(&resources).unwrap().list;
     let tells = |stream| {
         let mut stream = welcome(stream, WELCOME);
         reply(&mut stream, 1, Value::ObjectPath("/unit".into()));

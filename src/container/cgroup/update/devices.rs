@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::device_rules::{Line, Rules};
-use super::limit::RUNTIMES;
-use super::resources::Author;
-use super::update::Devices;
-use super::{Paths, file};
+use super::prepared::Devices;
+use crate::container::cgroup::host::file;
+use crate::container::cgroup::paths::Paths;
+use crate::container::cgroup::wanted::device_rules::{Line, Rules};
+use crate::container::cgroup::wanted::resources::{Author, RUNTIMES};
 use crate::error::{Field, field};
 use crate::sys::{self, Errno, SysError, bpf, cgroup};
 

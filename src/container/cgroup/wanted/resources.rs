@@ -4,7 +4,9 @@
 use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::{LinuxResources, LinuxThrottleDevice, LinuxWeightDevice};
 
+use crate::container::cgroup::host::file;
 use crate::error::{Field, field};
+use crate::sys::SysError;
 
 /// One value for one control file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -192,4 +194,21 @@ pub fn pids_max(limit: i64) -> String {
         0 => "1".to_owned(),
         limit => limit.to_string(),
     }
+}
+
+/// What is said of a rule that config.json does not ask for.
+pub const RUNTIMES: &str = " (the rule is the runtime's own, for every container; a cgroup above forbids it)";
+
+pub fn is_device_rule(write: &Write) -> bool {
+    write.controller == "devices"
+}
+
+pub fn refused(write: &Write, name: &str, value: &str, error: &SysError) -> Field {
+    let author = if write.author == Author::Runtime { RUNTIMES } else { "" };
+    let what = format!("write {value:?} to {name}: {}{author}", file::reason(error.errno));
+    Field::new(write.field.clone()).is(what).by(*error)
+}
+
+pub fn has_word(text: &str, word: &str) -> bool {
+    text.split_whitespace().any(|found| found == word)
 }

@@ -5,8 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
 
-use super::stats::{Files, value_of};
-use super::{Layout, Paths, file};
+use super::files::{Files, value_of};
+use crate::container::cgroup::host::file;
+use crate::container::cgroup::host::layout::Layout;
+use crate::container::cgroup::paths::Paths;
 use crate::sys::{cgroup, notify};
 
 /// A descriptor that becomes readable when there may be news, and how to tell whether there are.

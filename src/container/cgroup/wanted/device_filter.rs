@@ -5,7 +5,10 @@
 //! a matching rule that allows clears its bits, one that denies any bit left refuses. Rules for character and for block
 //! devices never meet, so each kind has its own half.
 
+use anyhow::{Result, bail};
+
 use super::device_rules::{Access, Kind, Rule, Rules};
+use crate::error::field;
 use crate::sys::bpf::Instruction;
 
 /// `struct bpf_cgroup_dev_ctx` at r1: access type (kind in the low half, access in the high), major, minor.
@@ -149,12 +152,23 @@ impl Program {
 }
 
 /// The most rules a program can have so that every jump reaches its end (16 bits, at most five instructions a rule).
-pub const MOST_RULES: usize = 6000;
+const MOST_RULES: usize = 6000;
+
+/// The field that asks for it.
+pub const DEVICES: &str = "linux.resources.devices";
+
+/// The device rules as a program, unless there are more than it can have.
+pub fn limited(rules: &Rules) -> Result<Vec<Instruction>> {
+    if rules.list.len() > MOST_RULES {
+        bail!(field!("{DEVICES}"; "more than {MOST_RULES} rules"));
+    }
+    Ok(compile(rules))
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::cgroup::device_rules::tests::parse;
+    use crate::container::cgroup::wanted::device_rules::tests::parse;
 
     /// What the kernel would do with the program.
     fn run(program: &[Instruction], kind: Kind, access: u8, major: u32, minor: u32) -> bool {

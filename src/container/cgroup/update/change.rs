@@ -1,17 +1,18 @@
 //! Writing other limits into a cgroup that is in use, all or nothing: what a file or a property of systemd had before is
 //! read before it is changed, and is back if a later one fails.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 
 use anyhow::{Result, bail};
 
-use super::device_change::{self, OldDevices};
-use super::layout::ROOT;
-use super::limit::{has_word, refused};
-use super::resources::{Missing, Write};
-use super::systemd::OldLimits;
-use super::update::{Update, keyed};
-use super::{Layout, Paths, file};
+use super::devices::{self, OldDevices};
+use super::prepared::Update;
+use crate::container::cgroup::host::file;
+use crate::container::cgroup::host::layout::{Layout, ROOT};
+use crate::container::cgroup::paths::Paths;
+use crate::container::cgroup::systemd::limits::OldLimits;
+use crate::container::cgroup::wanted::resources::{Missing, Write, has_word, refused};
 use crate::error::field;
 use crate::sys::{self, Errno, SysError, cgroup};
 
@@ -32,8 +33,15 @@ struct Old {
     value: String,
 }
 
+impl Update {
+    /// Writes everything. What was there before is back again once the returned value is dropped, unless it is kept.
+    pub fn apply(&self, paths: &Paths) -> Result<Changed> {
+        Changed::make(self, paths)
+    }
+}
+
 impl Changed {
-    pub(super) fn make(update: &Update, paths: &Paths) -> Result<Self> {
+    fn make(update: &Update, paths: &Paths) -> Result<Self> {
         if let (Some(limit), Layout::V2) = (update.check_before_update, paths.layout) {
             check_usage(paths, limit)?;
         }
@@ -65,8 +73,8 @@ impl Changed {
                 changed.write(directory, write).map_err(|failure| failure.word(directory, write))?;
             }
         }
-        if let Some(devices) = &update.devices {
-            changed.devices = Some(device_change::make(devices, paths)?);
+        if let Some(rules) = &update.devices {
+            changed.devices = Some(devices::make(rules, paths)?);
         }
         Ok(changed)
     }
@@ -166,6 +174,11 @@ fn restoring(name: &str, written: &str, before: &str) -> Option<String> {
         1 => before.lines().next().map(|line| if line.is_empty() { "\n" } else { line }.to_owned()),
         _ => lines.get(key).map(|line| (*line).to_owned()),
     }
+}
+
+/// The lines of a file of `key value` or `key name=value …` by their keys.
+fn keyed(text: &str) -> BTreeMap<&str, &str> {
+    text.lines().filter_map(|line| Some((line.split_whitespace().next()?, line))).collect()
 }
 
 /// What stands for "no limit" in a file that has lines only for those that are limited.

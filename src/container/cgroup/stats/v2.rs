@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use super::Paths;
-use super::stats::{
-    Blkio, BlkioEntry, Cpu, CpuUsage, Files, HugeTlb, Memory, MemoryEntry, Pids, Pressure, Stalls, Stats, Throttling,
-    number, page_sizes, pairs, value_of,
+use super::files::{Files, number, page_sizes, pairs, value_of};
+use super::usage::{
+    Blkio, BlkioEntry, Cpu, CpuUsage, HugeTlb, Memory, MemoryEntry, Pids, Pressure, Stalls, Stats, Throttling,
 };
+use crate::container::cgroup::paths::Paths;
 
 pub fn read(paths: &Paths) -> Result<Stats> {
     let files = Files(paths.directory_of(""));

@@ -1,43 +1,17 @@
-//! `update`: other limits for a container that exists. [`compile`] decides everything from what is asked for and what
-//! holds already; [`Update::apply`] writes it, and undoes it if the rest fails.
-
-use std::collections::BTreeMap;
+//! What an update will write, from what is asked for and what holds already.
 
 use anyhow::Result;
 use oci_spec::runtime::{LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxResources};
-use serde::{Deserialize, Serialize};
 
-use super::change::Changed;
-use super::device_rules::Rules;
-use super::resources::{self, Missing, Write, Writes};
-use super::{Layout, Paths, file, filter, v1, v2};
+use crate::container::cgroup::host::file;
+use crate::container::cgroup::host::layout::Layout;
+use crate::container::cgroup::paths::Paths;
+use crate::container::cgroup::wanted::applied::Applied;
+use crate::container::cgroup::wanted::device_filter;
+use crate::container::cgroup::wanted::device_rules::Rules;
+use crate::container::cgroup::wanted::resources::{self, Missing, Write, Writes};
+use crate::container::cgroup::wanted::{v1, v2};
 use crate::sys::cgroup;
-
-/// What a later update has to know of the limits and cannot read in the cgroup. Kept in the state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Applied {
-    /// `memory.limit` and `memory.swap`: v2 keeps swap alone, and not whether the limit of both was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub swap: Option<i64>,
-    /// [`Rules::digest`] of the device rules; 0 when they are not known. Engines send the whole `linux.resources` again
-    /// when one limit changes: devices are touched only if these rules are others, since somebody else may have added
-    /// to what is in force (the NVIDIA container runtime does).
-    pub devices: u64,
-}
-
-impl Applied {
-    pub(super) fn new(resources: &LinuxResources, rules: &Rules) -> Self {
-        let memory = resources.memory().as_ref();
-        Self {
-            memory: memory.and_then(|memory| resources::set(memory.limit())),
-            swap: memory.and_then(|memory| resources::set(memory.swap())),
-            devices: rules.digest(),
-        }
-    }
-}
 
 /// A prepared update. Nothing is touched before [`Update::apply`].
 #[derive(Debug)]
@@ -89,13 +63,6 @@ pub fn compile(wanted: LinuxResources, paths: &Paths, applied: Applied) -> Resul
     Ok(Update { writes, devices, check_before_update, applied, warnings, resources })
 }
 
-impl Update {
-    /// Writes everything. What was there before is back again once the returned value is dropped, unless it is kept.
-    pub fn apply(&self, paths: &Paths) -> Result<Changed> {
-        Changed::make(self, paths)
-    }
-}
-
 /// The rules, if they are not those that hold already, and their digest.
 fn devices(list: &[LinuxDeviceCgroup], is_v2: bool, old: u64) -> Result<(Option<Devices>, u64)> {
     let rules = Rules::compile(list)?;
@@ -108,7 +75,7 @@ fn devices(list: &[LinuxDeviceCgroup], is_v2: bool, old: u64) -> Result<(Option<
         rules.lines()?;
         return Ok((Some(Devices::V1(rules)), digest));
     }
-    Ok((Some(Devices::V2(filter(&rules)?)), digest))
+    Ok((Some(Devices::V2(device_filter::limited(&rules)?)), digest))
 }
 
 /// What v2 takes only together is completed by what holds: memory and the sum of memory and swap, quota and period.
@@ -146,11 +113,6 @@ fn complete_cpu(cpu: &mut LinuxCpu, text: &str) {
         (None, Some(_)) => drop(cpu.set_quota(quota.and_then(|quota| quota.parse().ok()))),
         _ => {}
     }
-}
-
-/// The lines of a file of `key value` or `key name=value …` by their keys.
-pub(super) fn keyed(text: &str) -> BTreeMap<&str, &str> {
-    text.lines().filter_map(|line| Some((line.split_whitespace().next()?, line))).collect()
 }
 
 #[cfg(test)]

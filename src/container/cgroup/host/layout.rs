@@ -46,6 +46,11 @@ pub enum Layout {
     Hybrid,
 }
 
+/// An absolute path of the host for a directory that is relative to [`ROOT`] or absolute.
+pub fn absolute(directory: &str) -> String {
+    if directory.starts_with('/') { directory.to_owned() } else { format!("{ROOT}/{directory}") }
+}
+
 /// One hierarchy that containers join.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hierarchy {

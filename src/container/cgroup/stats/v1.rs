@@ -2,11 +2,9 @@
 
 use anyhow::Result;
 
-use super::Paths;
-use super::stats::{
-    Blkio, BlkioEntry, Cpu, CpuSet, CpuUsage, Files, HugeTlb, Memory, MemoryEntry, Pids, Stats, Throttling, number,
-    page_sizes, pairs, value_of,
-};
+use super::files::{Files, number, page_sizes, pairs, value_of};
+use super::usage::{Blkio, BlkioEntry, Cpu, CpuSet, CpuUsage, HugeTlb, Memory, MemoryEntry, Pids, Stats, Throttling};
+use crate::container::cgroup::paths::Paths;
 
 /// cpuacct.stat counts ticks of USER_HZ, which is 100 on every architecture of today (times(2)).
 const NANOSECONDS_OF_A_TICK: u64 = 10_000_000;

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::file;
-use super::paths::path;
+use super::file::{self, path};
 use crate::sys::cgroup_tree::{Step, Walk};
 use crate::sys::{self, Errno, SysError, cgroup, process};
 

@@ -1,6 +1,6 @@
 //! Control files: one value in, one value out, and errors that quote both.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::sys::{Errno, Result, SysError, Words, cgroup as sys};
@@ -44,6 +44,11 @@ fn read_until(dir: BorrowedFd<'_>, path: &CStr, enough: usize) -> Result<Vec<u8>
 pub fn write(dir: BorrowedFd<'_>, path: &CStr, value: &str) -> Result<()> {
     let file = sys::open_write(dir, path)?;
     sys::write(file.as_fd(), value.as_bytes())
+}
+
+/// A path as the kernel takes it.
+pub fn path(directory: &str) -> Result<CString> {
+    CString::new(directory).map_err(|_| SysError::new("openat", Errno::EINVAL))
 }
 
 /// The reason alone.
