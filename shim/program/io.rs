@@ -1,18 +1,20 @@
 //! A process's standard input and output: pipes towards the process, FIFOs towards the client, and the kernel copies
-//! (splice(2)): no thread, no buffer.
+//! (splice(2)): no thread, no buffer. To a file is written instead: splice(2) refuses one that is open for appending.
 //!
 //! The process never gets the FIFO itself: a client that goes away would be a broken pipe for it. The shim has both
 //! ends of a FIFO that it writes, so that one without a reader is full and not broken, and a later reader goes on.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Error};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
 
+use containerd_shim_ocirt::call::stdio::{Output, Stdio};
 use nix::errno::Errno;
 use nix::fcntl::{SpliceFFlags, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Gid, Uid, fchown};
+use nix::unistd::{Gid, Uid, fchown, read, write};
 
 use crate::{child, sys};
 
@@ -25,9 +27,18 @@ const TURNS: usize = 16;
 pub struct Pump {
     from: OwnedFd,
     to: OwnedFd,
+    by: Way,
     /// The shim's own end of a FIFO for input, so that it has no end of file while the client has not come.
     own_end: Option<OwnedFd>,
     pub is_output: bool,
+}
+
+/// How bytes get to the other side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Splice,
+    /// To what always has room.
+    Write,
 }
 
 /// What a pump waits for.
@@ -40,41 +51,70 @@ pub enum State {
     Ended,
 }
 
-/// A process's standard streams, and the pumps behind them.
-#[derive(Debug)]
+/// A process's standard streams, and what is behind them.
+#[derive(Default, Debug)]
 pub struct Streams {
     pub own: child::Streams,
     pub pumps: Vec<Pump>,
+    /// What a logger reads: standard output and standard error.
+    pub logged: Vec<OwnedFd>,
 }
 
-/// Opens the FIFOs that a client has made. An empty path is /dev/null. `owner` may open /dev/stdout anew.
-pub fn open(paths: [&str; 3], stdin_closed: bool, owner: (u32, u32)) -> io::Result<Streams> {
-    let [stdin, stdout, stderr] = paths;
-    let mut pumps = Vec::new();
-    let (stdin, input) = open_input(stdin, stdin_closed, owner)?;
-    pumps.extend(input);
-    let (stdout, output) = open_output(stdout, owner)?;
-    pumps.extend(output);
-    let (stderr, errors) = open_output(stderr, owner)?;
-    pumps.extend(errors);
-    Ok(Streams { own: [stdin, stdout, stderr], pumps })
+/// Where an output stream goes.
+enum To<'a> {
+    Fifo(&'a Path),
+    File(&'a OwnedFd),
+    Logger,
 }
 
-fn fifo(path: &str) -> io::Result<&str> {
-    match path.split_once("://") {
-        None => Ok(path),
-        Some(("fifo", path)) => Ok(path),
-        Some((scheme, _)) => Err(Error::other(format!("stdio {scheme}://: not supported yet"))),
+/// Opens what the streams of a process without a terminal go to. `owner` may open /dev/stdout anew.
+pub fn open(stdio: &Stdio, stdin_closed: bool, owner: (u32, u32)) -> io::Result<Streams> {
+    let mut streams = Streams::default();
+    if let Some(path) = &stdio.stdin {
+        let (theirs, ours) = io::pipe()?;
+        own(&theirs, owner)?;
+        streams.pumps.push(input_to(path, stdin_closed, nonblocking(ours.into())?)?);
+        streams.own[0] = Some(theirs.into());
+    }
+    match &stdio.output {
+        Output::Fifos { stdout, stderr } => {
+            if let Some(path) = stdout {
+                streams.own[1] = streams.pipe(&To::Fifo(path), owner)?;
+            }
+            if let Some(path) = stderr {
+                streams.own[2] = streams.pipe(&To::Fifo(path), owner)?;
+            }
+        }
+        Output::File(path) => {
+            let file = appended(path)?;
+            streams.own[1] = streams.pipe(&To::File(&file), owner)?;
+            streams.own[2] = streams.pipe(&To::File(&file), owner)?;
+        }
+        Output::Logger(_) => {
+            streams.own[1] = streams.pipe(&To::Logger, owner)?;
+            streams.own[2] = streams.pipe(&To::Logger, owner)?;
+        }
+    }
+    Ok(streams)
+}
+
+impl Streams {
+    /// The process's end of an output stream.
+    fn pipe(&mut self, to: &To<'_>, owner: (u32, u32)) -> io::Result<Option<OwnedFd>> {
+        let (ours, theirs) = io::pipe()?;
+        own(&theirs, owner)?;
+        match to {
+            To::Fifo(path) => self.pumps.push(output_from(path, nonblocking(ours.into())?)?),
+            To::File(file) => self.pumps.push(append_from(file, nonblocking(ours.into())?)?),
+            To::Logger => self.logged.push(ours.into()),
+        }
+        Ok(Some(theirs.into()))
     }
 }
 
-/// O_RDWR of anything else would be a surprise.
-fn open_fifo(path: &str, options: &OpenOptions) -> io::Result<OwnedFd> {
-    let file = options.open(path).map_err(|error| Error::new(error.kind(), format!("{path}: {error}")))?;
-    if !file.metadata()?.file_type().is_fifo() {
-        return Err(Error::other(format!("{path}: no FIFO")));
-    }
-    Ok(file.into())
+fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
+    sys::set_nonblocking(&fd)?;
+    Ok(fd)
 }
 
 fn own(pipe: impl AsFd, (uid, gid): (u32, u32)) -> io::Result<()> {
@@ -84,47 +124,77 @@ fn own(pipe: impl AsFd, (uid, gid): (u32, u32)) -> io::Result<()> {
     Ok(())
 }
 
-fn open_input(path: &str, stdin_closed: bool, owner: (u32, u32)) -> io::Result<(Option<OwnedFd>, Option<Pump>)> {
-    if path.is_empty() {
-        return Ok((None, None));
+/// O_RDWR of anything else would be a surprise.
+fn open_fifo(path: &Path, options: &OpenOptions) -> io::Result<OwnedFd> {
+    let file = options.open(path).map_err(|error| named(path, &error))?;
+    if !file.metadata()?.file_type().is_fifo() {
+        return Err(Error::other(format!("{}: no FIFO", path.display())));
     }
-    let (theirs, ours) = io::pipe()?;
-    own(&theirs, owner)?;
-    sys::set_nonblocking(&ours)?;
-    Ok((Some(theirs.into()), Some(input_to(path, stdin_closed, ours.into())?)))
+    Ok(file.into())
+}
+
+fn named(path: &Path, error: &Error) -> Error {
+    Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// A file to append to, as `file://` asks for it. What rotates it by truncating finds the next line at its beginning.
+pub fn appended(path: &Path) -> io::Result<OwnedFd> {
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(|error| named(directory, &error))?;
+    }
+    // Of a FIFO, that would wait for a reader.
+    let flags = libc::O_NONBLOCK;
+    let file = OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(flags).open(path);
+    let file = file.map_err(|error| named(path, &error))?;
+    if !file.metadata()?.is_file() {
+        return Err(Error::other(format!("{}: no file", path.display())));
+    }
+    Ok(file.into())
 }
 
 /// From a client's FIFO to `to`.
-pub fn input_to(path: &str, stdin_closed: bool, to: OwnedFd) -> io::Result<Pump> {
-    let path = fifo(path)?;
+pub fn input_to(path: &Path, stdin_closed: bool, to: OwnedFd) -> io::Result<Pump> {
     let from = open_fifo(path, OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK))?;
     let own_end = if stdin_closed {
         None
     } else {
         Some(open_fifo(path, OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK))?)
     };
-    Ok(Pump { from, to, own_end, is_output: false })
-}
-
-fn open_output(path: &str, owner: (u32, u32)) -> io::Result<(Option<OwnedFd>, Option<Pump>)> {
-    if path.is_empty() {
-        return Ok((None, None));
-    }
-    let (ours, theirs) = io::pipe()?;
-    own(&theirs, owner)?;
-    sys::set_nonblocking(&ours)?;
-    Ok((Some(theirs.into()), Some(output_from(path, ours.into())?)))
+    Ok(Pump { from, to, by: Way::Splice, own_end, is_output: false })
 }
 
 /// From `from` to a client's FIFO.
-pub fn output_from(path: &str, from: OwnedFd) -> io::Result<Pump> {
-    let to = open_fifo(fifo(path)?, OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK))?;
-    Ok(Pump { from, to, own_end: None, is_output: true })
+pub fn output_from(path: &Path, from: OwnedFd) -> io::Result<Pump> {
+    let to = open_fifo(path, OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK))?;
+    Ok(Pump { from, to, by: Way::Splice, own_end: None, is_output: true })
+}
+
+/// From a terminal to the pipe of a logger.
+pub fn pipe_from(to: OwnedFd, from: OwnedFd) -> io::Result<Pump> {
+    Ok(Pump { from, to: nonblocking(to)?, by: Way::Splice, own_end: None, is_output: true })
+}
+
+/// From `from` to a file that is open for appending.
+pub fn append_from(file: &OwnedFd, from: OwnedFd) -> io::Result<Pump> {
+    Ok(Pump { from, to: file.try_clone()?, by: Way::Write, own_end: None, is_output: true })
+}
+
+/// From `from` to nobody, so that what writes does not wait.
+pub fn nothing_from(from: OwnedFd) -> io::Result<Pump> {
+    let to = OpenOptions::new().write(true).open("/dev/null")?.into();
+    Ok(Pump { from: nonblocking(from)?, to, by: Way::Write, own_end: None, is_output: true })
 }
 
 impl Pump {
     /// Copies what there is, as far as there is room.
     pub fn copy(&mut self) -> State {
+        match self.by {
+            Way::Splice => self.splice(),
+            Way::Write => self.write(),
+        }
+    }
+
+    fn splice(&mut self) -> State {
         for _ in 0..TURNS {
             let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
             match splice(&self.from, None, &self.to, None, PIECE, flags) {
@@ -136,6 +206,32 @@ impl Pump {
             }
         }
         State::Turn
+    }
+
+    fn write(&mut self) -> State {
+        let mut bytes = [0; PIECE / 4];
+        for _ in 0..TURNS {
+            match read(&self.from, &mut bytes) {
+                Ok(0) => return State::Ended,
+                Ok(count) => self.write_all(bytes.get(..count).unwrap_or_default()),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return State::Input,
+                // EIO: the last one has closed the terminal.
+                Err(_) => return State::Ended,
+            }
+        }
+        State::Turn
+    }
+
+    /// What a full disk does not take is lost: a container that waits for it would be worse.
+    fn write_all(&self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match write(&self.to, bytes) {
+                Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+                Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
     }
 
     fn has_room(&self) -> bool {

@@ -4,6 +4,8 @@ mod child;
 mod console;
 mod delete;
 mod io;
+mod log;
+mod logger;
 mod mounts;
 mod runtime;
 mod serve;
@@ -32,6 +34,9 @@ fn main() -> ExitCode {
 /// Does what the command line asks, and returns what goes to standard output.
 fn run(arguments: &[String]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let (program, rest) = arguments.split_first().ok_or("no program name")?;
+    if let Some((logger::AWAIT, words)) = rest.split_first().map(|(first, words)| (first.as_str(), words)) {
+        return logger::wait_and_execute(words).map(|()| Vec::new());
+    }
     match flags::parse(rest.iter().map(String::as_str))? {
         Call::Start(caller) => start::run(program, &caller),
         Call::Delete(caller) => delete::run(&caller),

@@ -105,7 +105,7 @@ impl Runtime {
         &self.bundle
     }
 
-    fn log(&self) -> PathBuf {
+    pub fn log(&self) -> PathBuf {
         self.bundle.join("log.json")
     }
 

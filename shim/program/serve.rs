@@ -5,6 +5,7 @@ mod connections;
 mod events;
 mod jobs;
 mod kernel;
+mod loggers;
 mod oom;
 mod processes;
 
@@ -27,6 +28,7 @@ use self::connections::Peer;
 use self::events::Containerd;
 use self::jobs::{Container, Job};
 use self::kernel::Cgroup;
+use self::loggers::Logger;
 use self::oom::Watch;
 use self::processes::Process;
 use crate::sys;
@@ -46,6 +48,7 @@ enum Source {
     Memory(ContainerKey),
     Job(JobKey),
     Process(ProcessKey),
+    Logger(u64),
     /// A pump, by its place among those of its process.
     Pump(ProcessKey, usize),
 }
@@ -57,6 +60,8 @@ enum Alarm {
     /// containerd has not taken an event in time.
     Answer,
     Retry,
+    /// A logger has not ended in time.
+    Logger(u64),
 }
 
 struct Loop {
@@ -77,6 +82,8 @@ struct Loop {
     memory: BTreeMap<ContainerKey, Watch>,
     jobs: BTreeMap<JobKey, Job>,
     processes: BTreeMap<ProcessKey, Process>,
+    loggers: BTreeMap<u64, Logger>,
+    last_logger: u64,
     alarms: BTreeMap<Alarm, Instant>,
     /// What has happened, and is not told yet.
     inbox: VecDeque<Input>,
@@ -147,6 +154,8 @@ impl Loop {
             memory: BTreeMap::new(),
             jobs: BTreeMap::new(),
             processes: BTreeMap::new(),
+            loggers: BTreeMap::new(),
+            last_logger: 0,
             alarms: BTreeMap::new(),
             inbox: VecDeque::new(),
             is_telling: false,
@@ -182,6 +191,7 @@ impl Loop {
             self.ring();
         }
         self.flush_peers();
+        self.wait_for_loggers();
         Ok(())
     }
 
@@ -194,6 +204,7 @@ impl Loop {
             Source::Memory(container) => self.memory_changed(container),
             Source::Job(job) => self.job_ended(job),
             Source::Process(process) => self.process_ended(process),
+            Source::Logger(logger) => self.logger_ended(logger),
             Source::Pump(process, place) => self.pump(process, place),
         }
     }
@@ -296,6 +307,7 @@ impl Loop {
             match alarm {
                 Alarm::Task(timer) => self.tell(Input::Timer(timer)),
                 Alarm::Answer => self.containerd_failed(),
+                Alarm::Logger(logger) => self.kill_logger(logger),
                 Alarm::Retry => {
                     let step = self.queue.retry();
                     self.follow(step);

@@ -5,6 +5,8 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow};
@@ -90,6 +92,29 @@ pub fn receive_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         }
     }
     Err(io::Error::other("a message without a descriptor"))
+}
+
+/// The first descriptor that a child gets besides its standard streams.
+const FIRST: i32 = 3;
+
+/// Gives a child that is not born yet three descriptors: 3, 4 and 5.
+pub fn give(command: &mut Command, fds: [OwnedFd; 3]) {
+    let place = move || {
+        // Not one of them may be where another one goes.
+        let mut above = [0; 3];
+        for (above, fd) in above.iter_mut().zip(&fds) {
+            *above = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(FIRST + 3))?;
+        }
+        for (number, above) in (FIRST..).zip(above) {
+            // SAFETY: dup2 takes two numbers; the second one is the child's to choose, which executes a program next.
+            if unsafe { libc::dup2(above, number) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only, which fork(2) leaves to a child.
+    unsafe { command.pre_exec(place) };
 }
 
 pub fn become_subreaper() -> io::Result<()> {

@@ -8,13 +8,14 @@ use std::process::Command;
 
 use containerd_shim_ocirt::api::task::{CreateTaskRequest, ExecProcessRequest};
 use containerd_shim_ocirt::call::config::Config;
+use containerd_shim_ocirt::call::stdio::{Output, Stdio};
 use containerd_shim_ocirt::task::{ContainerKey, Input, JobKey, Outcome as Done, ProcessKey, Work};
 use containerd_shim_ocirt::wire::status::{Code, Status};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::{Loop, Outcome, Source, Watched};
-use crate::console::Console;
+use crate::console::{Console, Sink};
 use crate::runtime::{self, Runtime};
 use crate::sys::Born;
 use crate::{child, io, mounts, sys};
@@ -41,8 +42,8 @@ pub struct Job {
     log_length: u64,
     /// The runtime says so of what has gone already.
     may_be_gone: bool,
-    /// What the child reads by its path in /proc.
-    _input: Option<OwnedFd>,
+    /// What the child reads by their paths in /proc.
+    _inputs: Vec<OwnedFd>,
 }
 
 impl Job {
@@ -65,20 +66,30 @@ struct Child {
     container: ContainerKey,
     makes: Option<(ProcessKey, PathBuf)>,
     may_be_gone: bool,
-    input: Option<OwnedFd>,
+    inputs: Vec<OwnedFd>,
 }
 
 /// What a process's streams are to be.
 struct Streams<'a> {
-    paths: [&'a str; 3],
+    process: ProcessKey,
+    /// What a logger knows it by: the container's id, or that of the exec.
+    id: &'a str,
+    stdio: Stdio,
     terminal: bool,
     stdin_closed: bool,
     owner: (u32, u32),
 }
 
+/// A runtime's command line that makes a process, and what that needs.
+pub struct Making {
+    pub command: Command,
+    pub inputs: Vec<OwnedFd>,
+    pub log: PathBuf,
+}
+
 impl Child {
     fn new(body: Body, container: ContainerKey) -> Self {
-        Self { body, streams: [None, None, None], container, makes: None, may_be_gone: false, input: None }
+        Self { body, streams: [None, None, None], container, makes: None, may_be_gone: false, inputs: Vec::new() }
     }
 
     fn program(command: Command, container: ContainerKey) -> Self {
@@ -183,14 +194,11 @@ impl Loop {
         if runtime.settings.no_new_keyring {
             command.arg("--no-new-keyring");
         }
-        let paths = [request.stdin.as_str(), &request.stdout, &request.stderr];
-        let stdio = Streams { paths, terminal: request.terminal, stdin_closed: false, owner };
-        let streams = self.connect(&mut command, ProcessKey::init(key), &stdio)?;
-        command.arg(&request.id);
-        let mut child = Child::program(command, key);
-        child.streams = streams;
-        child.makes = Some((ProcessKey::init(key), pid_file));
-        Ok(child)
+        let making = Making { command, inputs: Vec::new(), log: runtime.log() };
+        let stdio = Stdio::parse(&request.stdin, &request.stdout, &request.stderr)?;
+        let (process, terminal) = (ProcessKey::init(key), request.terminal);
+        let streams = Streams { process, id: &request.id, stdio, terminal, stdin_closed: false, owner };
+        self.connect(making, &request.id, streams, pid_file)
     }
 
     fn exec(&mut self, process: ProcessKey, request: &ExecProcessRequest, stdin_closed: bool) -> Outcome<Child> {
@@ -203,30 +211,46 @@ impl Loop {
         let pid_file = container.runtime.bundle().join(format!("{}.pid", request.exec_id));
         let mut command = container.runtime.command(&["exec", "--process", &path, "--detach"]);
         command.arg("--pid-file").arg(&pid_file);
-        let paths = [request.stdin.as_str(), &request.stdout, &request.stderr];
-        let stdio = Streams { paths, terminal: request.terminal, stdin_closed, owner };
-        let streams = self.connect(&mut command, process, &stdio)?;
-        command.arg(&container.id);
-        let mut child = Child::program(command, process.container);
-        child.streams = streams;
-        child.makes = Some((process, pid_file));
-        child.input = Some(file);
-        Ok(child)
+        let making = Making { command, inputs: vec![file], log: container.runtime.log() };
+        let stdio = Stdio::parse(&request.stdin, &request.stdout, &request.stderr)?;
+        let (id, terminal) = (request.exec_id.as_str(), request.terminal);
+        let streams = Streams { process, id, stdio, terminal, stdin_closed, owner };
+        self.connect(making, &container.id, streams, pid_file)
     }
 
     /// Gives a child its streams, or a socket for its terminal. What they bring is copied from the process's birth on.
-    fn connect(&mut self, command: &mut Command, process: ProcessKey, stdio: &Streams<'_>) -> Outcome<child::Streams> {
-        if stdio.terminal {
+    fn connect(&mut self, mut making: Making, id: &str, wanted: Streams<'_>, pid_file: PathBuf) -> Outcome<Child> {
+        let process = wanted.process;
+        let mut logged = Vec::new();
+        let mut own = [None, None, None];
+        if wanted.terminal {
+            let sink = match &wanted.stdio.output {
+                Output::Fifos { stdout: Some(path), .. } => Sink::Fifo(path.clone()),
+                Output::Fifos { stdout: None, .. } => Sink::Nobody,
+                Output::File(path) => Sink::File(io::appended(path)?),
+                Output::Logger(_) => {
+                    let (ours, theirs) = std::io::pipe()?;
+                    logged.push(ours.into());
+                    Sink::Logger(theirs.into())
+                }
+            };
             let parent = self.socket.parent().ok_or("no directory for sockets")?;
             let name = format!("pty{}.{}.{}", std::process::id(), process.container.0, process.number);
-            let console = Console::listen(parent, &name, stdio.paths[0], stdio.paths[1])?;
-            command.arg("--console-socket").arg(console.path());
-            self.open_console(process, console, stdio.stdin_closed);
-            return Ok([None, None, None]);
+            let console = Console::listen(parent, &name, wanted.stdio.stdin.clone(), sink)?;
+            making.command.arg("--console-socket").arg(console.path());
+            self.open_console(process, console, wanted.stdin_closed);
+        } else {
+            let streams = io::open(&wanted.stdio, wanted.stdin_closed, wanted.owner)?;
+            (own, logged) = (streams.own, streams.logged);
+            self.open(process, streams.pumps);
         }
-        let streams = io::open(stdio.paths, stdio.stdin_closed, stdio.owner)?;
-        self.open(process, streams.pumps);
-        Ok(streams.own)
+        making.command.arg(id);
+        if let Output::Logger(logger) = &wanted.stdio.output {
+            self.begin_logger(&mut making, process, wanted.id, logger, logged)?;
+        }
+        let mut child = Child::program(making.command, process.container);
+        (child.streams, child.inputs, child.makes) = (own, making.inputs, Some((process, pid_file)));
+        Ok(child)
     }
 
     fn spawn(&mut self, job: JobKey, mut child: Child) -> Outcome<()> {
@@ -236,12 +260,12 @@ impl Loop {
         }
         let log_length = self.containers.get(&child.container).map_or(0, |it| it.runtime.log_length());
         let Child { container, may_be_gone, .. } = child;
-        let (makes, input) = (child.makes.take(), child.input.take());
+        let (makes, inputs) = (child.makes.take(), std::mem::take(&mut child.inputs));
         let Born { pid, pidfd: fd } = child.born(&errors)?;
         let errors = File::from(errors);
         let token = self.watch(&fd, EpollFlags::EPOLLIN, Source::Job(job))?;
         let watched = Watched { fd, token };
-        self.jobs.insert(job, Job { pid, watched, container, makes, errors, log_length, may_be_gone, _input: input });
+        self.jobs.insert(job, Job { pid, watched, container, makes, errors, log_length, may_be_gone, _inputs: inputs });
         Ok(())
     }
 

@@ -19,6 +19,8 @@ pub struct Process {
     console: Option<Console>,
     terminal: Option<OwnedFd>,
     stdin_closed: bool,
+    /// It has not read all of the output yet.
+    pub logger: Option<u64>,
     pumps: Vec<Option<(Pump, State, u64)>>,
 }
 
@@ -33,7 +35,7 @@ impl Loop {
     /// Keeps a process's pumps for its birth. What a runtime that fails has to say is in its log, and not the
     /// program's.
     pub fn open(&mut self, key: ProcessKey, pumps: Vec<Pump>) {
-        self.processes.entry(key).or_default().unborn = pumps;
+        self.processes.entry(key).or_default().unborn.extend(pumps);
     }
 
     /// The same of a process that will have a terminal.
@@ -49,7 +51,7 @@ impl Loop {
         if let Some(console) = process.console.take() {
             let (terminal, pumps) = console.receive(process.stdin_closed)?;
             process.terminal = Some(terminal);
-            process.unborn = pumps;
+            process.unborn.extend(pumps);
         }
         Ok(())
     }
@@ -131,13 +133,27 @@ impl Loop {
             (Some(token), Some(entry)) => *entry = Some((pump, after, token)),
             _ if pump.is_output => {
                 drop(pump);
-                let is_drained = process.pumps.iter().flatten().all(|(pump, ..)| !pump.is_output);
-                if is_drained {
+                if process.logger.is_none() && process.pumps.iter().flatten().all(|(pump, ..)| !pump.is_output) {
                     self.tell(Input::Drained(key));
                 }
             }
             _ => {}
         }
+    }
+
+    /// Copies more of a process's output, whether it is born or not.
+    pub fn add_output(&mut self, key: ProcessKey, pump: Pump) -> std::io::Result<()> {
+        let Some(process) = self.processes.get(&key) else { return Ok(()) };
+        let place = process.pumps.len();
+        if process.pid == 0 {
+            self.open(key, vec![pump]);
+            return Ok(());
+        }
+        let token = self.watch(pump.waits_on(State::Input), EpollFlags::EPOLLIN, Source::Pump(key, place))?;
+        if let Some(process) = self.processes.get_mut(&key) {
+            process.pumps.push(Some((pump, State::Input, token)));
+        }
+        Ok(())
     }
 
     pub fn close_stdin(&mut self, key: ProcessKey) {
@@ -156,9 +172,11 @@ impl Loop {
         process.unborn.clear();
         process.console = None;
         process.terminal = None;
+        let logger = process.logger.take();
         for (pump, state, token) in std::mem::take(&mut process.pumps).into_iter().flatten() {
             self.unwatch(pump.waits_on(state), token);
         }
+        logger.into_iter().for_each(|logger| self.end_logger(logger));
         // An exec is closed when it is forgotten.
         if self.processes.get(&key).is_some_and(|process| !process.is_alive()) {
             self.processes.remove(&key);

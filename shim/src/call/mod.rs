@@ -5,8 +5,10 @@ pub mod address;
 pub mod answer;
 pub mod config;
 pub mod flags;
+pub mod log;
 pub mod options;
 pub mod stdin;
+pub mod stdio;
 
 use std::fmt;
 

@@ -1,0 +1,227 @@
+//! One shim with a runtime of its own, in a directory that goes with it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use containerd_shim_ocirt::api::bootstrap::{BootstrapParams, BootstrapResult, Extension};
+use containerd_shim_ocirt::api::known::Any;
+use containerd_shim_ocirt::api::options::Options;
+use containerd_shim_ocirt::api::task::{
+    ConnectResponse, ContainerRequest, CreateTaskRequest, ProcessRequest, ShutdownRequest, WaitResponse,
+};
+use containerd_shim_ocirt::wire::client::{Call, Client};
+use containerd_shim_ocirt::wire::status::Status;
+use prost::Message;
+
+static LAST: AtomicU32 = AtomicU32::new(0);
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct World {
+    pub directory: PathBuf,
+    options: Options,
+    address: String,
+    log: Option<File>,
+}
+
+impl World {
+    /// A bundle whose init runs this script.
+    pub fn new(script: &str) -> Self {
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("shim{}-{number}", std::process::id()));
+        fs::create_dir_all(directory.join("bundle")).unwrap();
+        let runtime = directory.join("runtime");
+        fs::write(&runtime, include_str!("runtime.sh")).unwrap();
+        fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).unwrap();
+        let options = Options {
+            binary_name: runtime.display().to_string(),
+            root: directory.join("state").display().to_string(),
+            ..Options::default()
+        };
+        let world = Self { directory, options, address: String::new(), log: None };
+        world.write("config.json", r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#);
+        world.write("program", script);
+        world
+    }
+
+    pub fn bundle(&self) -> PathBuf {
+        self.directory.join("bundle")
+    }
+
+    pub fn options(&self) -> Any {
+        Any::pack(&self.options)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.bundle().join(name), text).unwrap();
+    }
+
+    /// A program in the directory, by its whole path.
+    pub fn program(&self, name: &str, script: &str) -> String {
+        let path = self.directory.join(name);
+        fs::write(&path, format!("#!/bin/sh\ncd {}\n{script}\n", self.directory.display())).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.directory.join(name)).unwrap_or_default()
+    }
+
+    /// Runs `start`, which says where the shim listens, or why there is none.
+    pub fn start(&mut self) -> Result<(), String> {
+        let fifo = self.bundle().join("log");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let options = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&fifo);
+        self.log = Some(options.unwrap());
+        let params = BootstrapParams {
+            instance_id: "c".to_owned(),
+            namespace: "n".to_owned(),
+            extensions: vec![Extension { value: Some(self.options()) }],
+            socket_dir: Some(self.directory.join("s").display().to_string()),
+            ..BootstrapParams::default()
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_containerd-shim-ocirt-v2"));
+        command.args(["-namespace", "n", "-id", "c", "-address", "/none", "start"]).current_dir(self.bundle());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&params.encode_to_vec()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        self.address = BootstrapResult::decode(output.stdout.as_slice()).unwrap().address;
+        Ok(())
+    }
+
+    pub fn socket(&self) -> &str {
+        self.address.strip_prefix("unix://").unwrap()
+    }
+
+    /// One call on a connection of its own.
+    pub fn call<M: Message, A: Message + Default>(&self, method: &str, request: &M) -> Result<A, Status> {
+        self.call_service("containerd.task.v3.Task", method, request)
+    }
+
+    pub fn call_service<M: Message, A: Message + Default>(
+        &self,
+        service: &str,
+        method: &str,
+        request: &M,
+    ) -> Result<A, Status> {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut client = Client::default();
+        let call = Call { service, method, namespace: "n", payload: request.encode_to_vec(), timeout: PATIENCE };
+        stream.write_all(&client.call(call).unwrap()).unwrap();
+        loop {
+            let mut bytes = [0; 4096];
+            let count = stream.read(&mut bytes).unwrap_or_else(|error| panic!("{method}: {error}"));
+            assert!(count > 0, "{method}: the shim has gone");
+            if let Some(answer) = client.receive(&mut &bytes[..count]) {
+                return answer.map(|payload| A::decode(payload.as_slice()).unwrap());
+            }
+        }
+    }
+
+    pub fn request(&self) -> CreateTaskRequest {
+        CreateTaskRequest {
+            id: "c".to_owned(),
+            bundle: self.bundle().display().to_string(),
+            options: Some(self.options()),
+            ..CreateTaskRequest::default()
+        }
+    }
+
+    /// Creates the container with its output going there.
+    pub fn create(&self, stdout: &str) -> Result<(), Status> {
+        self.create_as(&CreateTaskRequest { stdout: stdout.to_owned(), stderr: stdout.to_owned(), ..self.request() })
+    }
+
+    pub fn create_as(&self, request: &CreateTaskRequest) -> Result<(), Status> {
+        self.call::<_, containerd_shim_ocirt::api::task::CreateTaskResponse>("Create", request).map(drop)
+    }
+
+    /// `Start`, `Delete` and the like of init.
+    pub fn init(&self, method: &str) -> Result<(), Status> {
+        let request = ProcessRequest { id: "c".to_owned(), exec_id: String::new() };
+        self.call::<_, containerd_shim_ocirt::api::task::DeleteResponse>(method, &request).map(drop)
+    }
+
+    /// The exit status of init.
+    pub fn wait(&self) -> u32 {
+        let request = ProcessRequest { id: "c".to_owned(), exec_id: String::new() };
+        self.call::<_, WaitResponse>("Wait", &request).unwrap().exit_status
+    }
+
+    pub fn shim_pid(&self) -> u32 {
+        let request = ContainerRequest { id: "c".to_owned() };
+        self.call::<_, ConnectResponse>("Connect", &request).unwrap().shim_pid
+    }
+
+    /// Starts init, waits for its end and deletes it.
+    pub fn run(&self) -> u32 {
+        self.init("Start").unwrap();
+        let status = self.wait();
+        self.init("Delete").unwrap();
+        status
+    }
+
+    /// What the shim has written to its log.
+    pub fn log(&self) -> String {
+        let mut text = Vec::new();
+        let mut bytes = [0; 65536];
+        while let Ok(count) = self.log.as_ref().unwrap().read(&mut bytes) {
+            text.extend_from_slice(&bytes[..count]);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Processes whose command lines or environments name the directory, the shim aside.
+    pub fn left(&self) -> Vec<String> {
+        let shim = self.shim_pid().to_string();
+        let name = self.directory.display().to_string();
+        let mut left = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let text = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
+            let line = String::from_utf8_lossy(&text("cmdline")).replace('\0', " ");
+            if line.contains(&name) && entry.file_name() != shim.as_str() {
+                left.push(line);
+            }
+        }
+        left
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !self.address.is_empty() && Path::new(self.socket()).exists() {
+            let shutdown = ShutdownRequest { id: "c".to_owned(), now: true };
+            if std::thread::panicking() {
+                // The test has failed, and its containers may be there.
+                let pid = nix::unistd::Pid::from_raw(self.shim_pid() as i32);
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            } else {
+                self.call::<_, containerd_shim_ocirt::api::known::Empty>("Shutdown", &shutdown).unwrap();
+            }
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Waits until it holds.
+#[track_caller]
+pub fn until(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
