@@ -10,6 +10,7 @@ use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime;
@@ -18,7 +19,7 @@ use crate::error::field;
 use crate::sys::external::{ExternalProgram, NOT_STARTED};
 use crate::sys::process::{Exit, Open};
 use crate::sys::program::Strings;
-use crate::sys::{Errno, Fault, SysError, signal, socket, timed_io};
+use crate::sys::{Fault, SysError, signal, socket, timed_io};
 
 /// The name of a file for the state that a hook reads. A sealed file, and not a pipe: a hook that does not read would
 /// keep the runtime waiting in write(2) once the pipe is full.
@@ -35,7 +36,7 @@ pub struct Hook {
     pub field: String,
     path: CString,
     arguments: Strings,
-    environment: Strings,
+    environment: Rc<Strings>,
     /// Milliseconds; `None`: the hook takes as long as it takes.
     timeout: Option<u32>,
     /// Its file mode creation mask; `None`: that of the process that starts it.
@@ -97,13 +98,22 @@ impl Confinement {
     }
 }
 
-/// Prepares the hooks of one list; `list` is its name in config.json, e.g. `prestart`. `umask` is what they get in place of
-/// the mask of the process that starts them.
-pub fn compile(list: &str, hooks: &[runtime::Hook], umask: Option<u32>) -> Result<Vec<Hook>> {
-    hooks.iter().enumerate().map(|(index, hook)| compile_one(format!("hooks.{list}[{index}]"), hook, umask)).collect()
+/// What a hook gets of those around it where it says nothing itself.
+#[derive(Clone, Debug)]
+pub enum Inherited {
+    /// A program of the host: the runtime's environment, and this umask, which is that of the runtime's caller.
+    OfRuntime { umask: u32 },
+    /// A program of the image: the environment of the container's program, and the umask of the process that starts it.
+    OfProgram(Rc<Strings>),
 }
 
-fn compile_one(field: String, hook: &runtime::Hook, umask: Option<u32>) -> Result<Hook> {
+/// Prepares the hooks of one list; `list` is its name in config.json, e.g. `prestart`.
+pub fn compile(list: &str, hooks: &[runtime::Hook], inherited: &Inherited) -> Result<Vec<Hook>> {
+    let numbered = hooks.iter().enumerate();
+    numbered.map(|(index, hook)| compile_one(format!("hooks.{list}[{index}]"), hook, inherited)).collect()
+}
+
+fn compile_one(field: String, hook: &runtime::Hook, inherited: &Inherited) -> Result<Hook> {
     let c_string = |what: &str, text: &str| {
         CString::new(text).with_context(|| field!("{field}.{what}"; "{text:?} holds a NUL byte"))
     };
@@ -113,13 +123,25 @@ fn compile_one(field: String, hook: &runtime::Hook, umask: Option<u32>) -> Resul
         None | Some([]) => vec![path.clone()],
         Some(args) => args.iter().map(|arg| c_string("args", arg)).collect::<Result<_>>()?,
     };
-    let environment = hook.env().iter().flatten().map(|variable| c_string("env", variable)).collect::<Result<_>>()?;
+    let environment = match (hook.env(), inherited) {
+        // An empty list is one.
+        (Some(env), _) => {
+            let variables = env.iter().map(|variable| c_string("env", variable)).collect::<Result<_>>()?;
+            Rc::new(Strings::new(variables, 0))
+        }
+        (None, Inherited::OfRuntime { .. }) => Rc::new(Strings::of_environment()),
+        (None, Inherited::OfProgram(environment)) => environment.clone(),
+    };
+    let umask = match inherited {
+        Inherited::OfRuntime { umask } => Some(*umask),
+        Inherited::OfProgram(_) => None,
+    };
     let timeout = match hook.timeout() {
         None => None,
         Some(seconds) if seconds > 0 => Some(u32::try_from(seconds.saturating_mul(1000)).unwrap_or(u32::MAX)),
         Some(seconds) => bail!(field!("{field}.timeout"; "{seconds} is not greater than zero")),
     };
-    let (arguments, environment) = (Strings::new(arguments, 0), Strings::new(environment, 0));
+    let arguments = Strings::new(arguments, 0);
     Ok(Hook { field, path, arguments, environment, timeout, umask })
 }
 
@@ -137,7 +159,7 @@ impl Hook {
                 "" => bail!("{self}: {exit}"),
                 said => bail!("{self}: {exit}: {said}"),
             },
-            Ok(None) => bail!("{self}: timed out after {} s", self.timeout.unwrap_or_default() / 1000),
+            Ok(None) => bail!("{self}: {}", TimedOut(self.timeout)),
             Err(error) => Err(anyhow!(error).context(self.to_string())),
         }
     }
@@ -145,8 +167,8 @@ impl Hook {
     /// Runs the hook as a child of init, with the sealed file `state` as its standard input: at its beginning, as what is
     /// kept of hooks is empty.
     ///
-    /// Errors: what kept it from starting; EIO with the status for one that failed; ETIMEDOUT. Where a filter may be the
-    /// reason, they say so.
+    /// Errors: what kept it from starting; in words, how it ended, or that its time was up. Where a filter may be the reason,
+    /// they say so.
     pub fn apply(
         &self,
         state: BorrowedFd,
@@ -161,15 +183,13 @@ impl Hook {
         };
         let exit = self.start_and_wait(state, output, None, open).map_err(|error| confinement.explain(error))?;
         let (exit, hint) = match exit {
-            None => return Err(Fault::new("hook", Errno::ETIMEDOUT, "killed after its timeout")),
+            None => return Err(Fault::in_words(format_args!("{}", TimedOut(self.timeout)))),
             Some(Exit::Status(0)) => return Ok(()),
             Some(exit @ Exit::Status(NOT_STARTED)) => (exit, confinement.hint(", does linux.seccomp let it start?")),
             Some(exit @ Exit::Signal(signal::SYS)) => (exit, confinement.hint(", linux.seccomp forbids what it did")),
             Some(exit) => (exit, ""),
         };
-        let mut fault = Fault::new("hook", Errno::EIO, "");
-        let _ = core::fmt::write(&mut fault.detail, format_args!("{exit}{hint}"));
-        Err(fault)
+        Err(Fault::in_words(format_args!("{exit}{hint}")))
     }
 
     /// How the hook ended; `None`: its time was up, and it was killed. `directory` is where it starts, if not where its
@@ -191,6 +211,15 @@ impl Hook {
             open,
         };
         hook.start()?.wait(self.timeout)
+    }
+}
+
+/// That the milliseconds of a hook were over.
+struct TimedOut(Option<u32>);
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "timed out after {} s", self.0.unwrap_or_default() / 1000)
     }
 }
 

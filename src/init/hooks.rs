@@ -6,7 +6,7 @@ use super::Inside;
 use super::link::{Milestone, Report};
 use super::step::HookState;
 use crate::container::hooks::{Hook, Output};
-use crate::sys::{self, Errno, Fault, socket};
+use crate::sys::{self, Errno, Fault, file, socket};
 
 impl Inside {
     /// Reports that all is mounted, and waits until the runtime has run its hooks; what comes with its word is for ours.
@@ -29,6 +29,10 @@ impl Inside {
         let file = file.as_ref().ok_or(Fault::new("recvmsg", Errno::ENOENT, "no state came for the hook"))?;
         let output = self.inherited.hook_output.as_ref();
         let output = output.ok_or(Fault::new("open", Errno::ENOENT, "nothing is there for the hook to write to"))?;
+        if state == HookState::Creating {
+            // createContainer hooks start in the rootfs, as in runc, to which the engines' hooks were written.
+            file::enter(self.root()?.as_fd())?;
+        }
         hook.apply(file.as_fd(), output, self.confinement)?;
         if state == HookState::Created {
             // Where the filter forbids even that, the runtime sees that we live.

@@ -13,6 +13,7 @@ use super::host::Host;
 use super::id::Id;
 use super::process::announce::{self, Announcement, PidFile, Receiver};
 use super::process::launch::Init;
+use super::process::poststop::Owed;
 use super::process::{protect, user_namespace};
 use super::start;
 use crate::container::bundle::{self, Bundle};
@@ -43,11 +44,12 @@ pub struct CreateOptions {
 }
 
 /// A container whose init is ready. Dropped before [`Created::keep`], it is undone whole.
-pub struct Created {
-    // Dropped in this order: init goes first, then its cgroup, then its state.
+pub struct Created<'a> {
+    // Dropped in this order: init goes first, then its cgroup; then the poststop hooks run, and its state goes.
     pub init: Init,
     cgroup: cgroup::Created,
     intel_rdt: intel_rdt::Created,
+    poststop: Owed<'a>,
     pub directory: Reserved,
     pub state: State,
     pub plan: Plan,
@@ -76,19 +78,20 @@ pub fn create(host: &Host, id: &Id, options: &CreateOptions) -> Result<()> {
 }
 
 /// Everything up to the point at which init waits for the word to start; the caller decides who says it.
-pub fn build(
-    host: &Host,
+pub fn build<'a>(
+    host: &'a Host,
     id: &Id,
     options: &CreateOptions,
     mut bundle: Bundle,
     console: Option<OwnedFd>,
     gate: Gate,
-) -> Result<Created> {
+) -> Result<Created<'a>> {
     check_preserved(options.preserve_fds)?;
     let plan = compile(host, id, options, &mut bundle, gate)?;
     let directory = Directory::reserve(&host.root, id)?;
     let mut state = first_state(id, &bundle, &plan)?;
     directory.save(&state)?;
+    let mut poststop = Owed::nothing(host);
     let mut cgroup = plan.cgroup.create()?;
     let intel_rdt = plan.intel_rdt.as_ref().map(IntelRdt::create).transpose()?.unwrap_or_default();
     let gate = match gate {
@@ -118,7 +121,7 @@ pub fn build(
         init.enter_unit(&plan, &mut cgroup)?;
     }
     cgroup.hand_over(&plan.cgroup)?;
-    init.prepare(&plan, &directory, &mut state)?;
+    init.prepare(&plan, &directory, &mut state, &mut poststop)?;
     state.phase = Phase::Created;
     state.cgroup = cgroup.paths().clone();
     directory.save(&state)?;
@@ -126,7 +129,7 @@ pub fn build(
     let annotated = annotated.map(|path| Receiver { field: "annotations.run.oci.pidfd_receiver:", path });
     let receiver = Receiver::of_flag(options.pidfd_socket.as_deref()).or(annotated);
     let pid_file = Announcement::open(receiver, options.pid_file.as_deref())?.tell(&init.child)?;
-    Ok(Created { init, cgroup, intel_rdt, directory, state, plan, pid_file })
+    Ok(Created { init, cgroup, intel_rdt, poststop, directory, state, plan, pid_file })
 }
 
 /// Whether the caller has passed on what `--preserve-fds` says.
@@ -200,18 +203,20 @@ pub fn first_state(id: &Id, bundle: &Bundle, plan: &Plan) -> Result<State> {
     })
 }
 
-impl Created {
+impl Created<'_> {
     /// Runs the poststart hooks, which may call the runtime for this container.
     pub fn run_poststart(&mut self, host: &Host) -> Result<()> {
         if self.state.poststart.is_empty() {
             return Ok(());
         }
         self.directory.unlock()?;
-        let result = start::run_poststart(host, &self.state);
+        // What is made is undone, with init first.
+        let result = start::run_poststart(host, &self.state).map_err(Into::into);
         if result.is_err() && !self.directory.is_ours_again() {
             // Somebody deletes it, or has: what is left but init is theirs.
             self.cgroup.keep();
             self.intel_rdt.keep();
+            self.poststop.hand_over();
             self.directory.give_up();
         }
         result
@@ -219,11 +224,12 @@ impl Created {
 
     /// The container stays, and others may change it; init is still the caller's to follow.
     pub fn keep(self) -> Result<Kept> {
-        let Self { init, mut cgroup, mut intel_rdt, directory, state, mut pid_file, plan: _ } = self;
+        let Self { init, mut cgroup, mut intel_rdt, mut poststop, directory, state, mut pid_file, plan: _ } = self;
         let directory = directory.keep()?;
         let init = init.keep();
         cgroup.keep();
         intel_rdt.keep();
+        poststop.hand_over();
         pid_file.keep();
         Ok(Kept { init, directory, state })
     }

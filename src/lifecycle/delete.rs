@@ -10,10 +10,10 @@ use super::disk::state::State;
 use super::disk::trusted::is_broken;
 use super::host::Host;
 use super::id::Id;
+use super::process::poststop;
 use super::refusal::Refusal;
 use super::status::Status;
 use crate::container::cgroup;
-use crate::container::hooks::{self, Hook, Output};
 use crate::sys::signal;
 
 /// Deletes a container that is stopped, or created and never started; with `force`, any: a running one is killed
@@ -98,25 +98,7 @@ pub fn destroy(host: &Host, directory: &Locked, state: &State) -> Result<()> {
     if let Some(groups) = &state.intel_rdt {
         groups.remove()?;
     }
-    // The spec wants the resources gone first; a failing hook is a warning, and the rest goes on.
-    let text = state.for_hooks(Status::Stopped, None)?;
-    let hooks = hooks::compile("poststop", &state.poststop, Some(host.umask))?;
-    if !hooks.is_empty() {
-        run_poststop(host, state, &hooks, &text)?;
-    }
+    // The spec wants the resources gone first.
+    poststop::run(host, state)?;
     directory.remove()
-}
-
-fn run_poststop(host: &Host, state: &State, hooks: &[Hook], text: &[u8]) -> Result<()> {
-    // A file that cannot be opened any more keeps no hook from running.
-    let output = state.hook_output().or_else(|error| {
-        host.log.warn(&format!("{error:#}"));
-        Output::open(None, None)
-    })?;
-    for hook in hooks {
-        if let Err(error) = hook.run(text, &state.bundle, &output) {
-            host.log.warn(&format!("{}: {error:#}", hook.field));
-        }
-    }
-    Ok(())
 }

@@ -20,6 +20,7 @@ use super::disk::state::{Phase, State};
 use super::host::Host;
 use super::id::Id;
 use super::process::launch::run_runtime_hooks;
+use super::process::poststop::Owed;
 use super::process::{announce, foreground};
 use super::run::RunOptions;
 use crate::container::checkpoint::deleted::Deleted;
@@ -92,11 +93,12 @@ struct Job<'a> {
 }
 
 /// A container that comes to be. Dropped before [`Made::keep`], it is undone whole.
-struct Made {
-    // Dropped in this order: init goes first, then its cgroup, then its state.
+struct Made<'a> {
+    // Dropped in this order: init goes first, then its cgroup; then the poststop hooks run, and its state goes.
     /// The restored init.
     init: Option<Guard>,
     cgroup: cgroup::Created,
+    poststop: Owed<'a>,
     directory: Reserved,
     state: State,
     plan: Plan,
@@ -121,9 +123,9 @@ struct Prepared {
     staged: BTreeMap<String, PathBuf>,
 }
 
-impl Made {
+impl<'a> Made<'a> {
     fn reserve(
-        host: &Host,
+        host: &'a Host,
         id: &Id,
         options: &RestoreOptions,
         bundle: &mut bundle::Bundle,
@@ -156,7 +158,8 @@ impl Made {
         state.cgroup = cgroup.paths().clone();
         ensure!(state.cgroup.has_freezer(), field!("linux.cgroupsPath"; "{NO_FREEZER}"));
         let outside = state.outside.clone();
-        Ok(Self { init: None, cgroup, directory, state, plan, outside, wanted, deleted })
+        let poststop = Owed::nothing(host);
+        Ok(Self { init: None, cgroup, poststop, directory, state, plan, outside, wanted, deleted })
     }
 
     fn restore(&mut self, job: &Job, console: Option<OwnedFd>) -> Result<()> {
@@ -262,6 +265,7 @@ impl Made {
         match notify.script.as_deref() {
             Some("setup-namespaces") => {
                 inspection.namespaces(pid()?)?;
+                self.poststop.incur(&self.state);
                 run_runtime_hooks(&self.plan, &self.state, pid()?)
             }
             Some("orphan-pts-master") => {
@@ -297,8 +301,9 @@ impl Made {
 
     /// The container stays, and others may change it.
     fn keep(self) -> Result<(Option<Kept>, Directory, State)> {
-        let Self { init, mut cgroup, directory, state, .. } = self;
+        let Self { init, mut cgroup, mut poststop, directory, state, .. } = self;
         let directory = directory.keep()?;
+        poststop.hand_over();
         cgroup.keep();
         Ok((init.map(Guard::keep), directory, state))
     }

@@ -2,15 +2,16 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 
+use super::delete;
 use super::disk::found::Found;
 use super::disk::state::State;
 use super::host::Host;
 use super::id::Id;
 use super::refusal::Refusal;
 use super::status::Status;
-use crate::container::hooks;
+use crate::container::hooks::{self, Inherited};
 use crate::error::Field;
 use crate::init::link::{Failure, Milestone, Report, RuntimeEnd};
 use crate::plan::{Label, StepError};
@@ -23,7 +24,7 @@ const END: u32 = 2000;
 const ANSWER_TIMEOUT: u32 = 10_000;
 
 /// Runs the startContainer hooks and the container's program, then the poststart hooks. The error of a hook or of the
-/// program's execve is start's error; init has ended by then.
+/// program's execve is start's error; init has ended by then, and where it was a hook's, the container is destroyed.
 pub fn start(host: &Host, id: &Id) -> Result<()> {
     let found = Found::open_to_change(host, id, |status| match status {
         Status::Created => Ok(()),
@@ -42,14 +43,36 @@ pub fn start(host: &Host, id: &Id) -> Result<()> {
     };
     found.directory.remove_gate()?;
     // From here on others may change the container: hooks call the runtime, too.
-    drop(found.directory);
+    let directory = found.directory.unlock()?;
     let state = &found.state;
     let started = follow_to_exec(state, &link, |failure| state.word(failure)).and_then(|()| run_poststart(host, state));
-    if started.is_err() {
+    started.map_err(|failed| {
         // Whoever hears of the failure may delete the container at once. The first error is the one to tell.
-        state.end_init().unwrap_or_else(|error| host.log.warn(&format!("start {id}: {error:#}")));
+        let ended = state.end_init().and_then(|()| match failed {
+            Unstarted::Hook(_) => delete::destroy_ended(host, directory, state),
+            Unstarted::Program(_) => Ok(()),
+        });
+        ended.unwrap_or_else(|error| host.log.warn(&format!("start {id}: {error:#}")));
+        failed.into()
+    })
+}
+
+/// What kept a container from being started.
+#[derive(Debug)]
+pub enum Unstarted {
+    /// A startContainer or poststart hook: the container is to be destroyed (runtime-spec 1.3.0, runtime.md "Lifecycle",
+    /// steps 7, 9 and 12).
+    Hook(Error),
+    /// What comes behind the startContainer hooks.
+    Program(Error),
+}
+
+impl From<Unstarted> for Error {
+    fn from(failed: Unstarted) -> Self {
+        match failed {
+            Unstarted::Hook(error) | Unstarted::Program(error) => error,
+        }
     }
-    started
 }
 
 /// Why init does not wait at the gate: it was killed, or a `start` came that far and was killed then.
@@ -65,16 +88,21 @@ fn has_ended(state: &State) -> Result<bool> {
 
 /// Waits until init has become the container's program: an end of file, since its end of the link is close-on-exec.
 /// `word` tells which step a failure is about.
-pub fn follow_to_exec(state: &State, link: &RuntimeEnd, word: impl Fn(&Failure) -> StepError) -> Result<()> {
+pub fn follow_to_exec(
+    state: &State,
+    link: &RuntimeEnd,
+    word: impl Fn(&Failure) -> StepError,
+) -> std::result::Result<(), Unstarted> {
     let mut hooks = state.start_steps.iter().filter(|label| label.is_hook());
     let mut hook = hooks.next();
     loop {
-        wait(state, link)?;
-        match link.report_with_descriptor().context("init on its way to exec")? {
+        let failed = if hook.is_some() { Unstarted::Hook } else { Unstarted::Program };
+        let report = wait(state, link).and_then(|()| link.report_with_descriptor().context("init on its way to exec"));
+        match report.map_err(failed)? {
             Some((Report::Reached(Milestone::Hooked), _)) => hook = hooks.next(),
-            Some((Report::Failed(failure), said)) => return Err(word(&failure).with_said(said).into()),
-            Some((report, _)) => bail!("init says {report:?} on its way to exec"),
-            None => return hook.map_or(Ok(()), |hook| outlived(state, hook)),
+            Some((Report::Failed(failure), said)) => return Err(failed(word(&failure).with_said(said).into())),
+            Some((report, _)) => return Err(failed(anyhow!("init says {report:?} on its way to exec"))),
+            None => return hook.map_or(Ok(()), |hook| outlived(state, hook)).map_err(failed),
         }
     }
 }
@@ -97,18 +125,16 @@ fn wait(state: &State, link: &RuntimeEnd) -> Result<()> {
     dependence.wait(link, init.pid).or_else(|error| state.end_init().and(Err(error)))
 }
 
-/// Runs the poststart hooks. One that fails makes `start` fail and ends the container (runtime-spec 1.3.0, runtime.md
-/// "Lifecycle", step 9).
-pub fn run_poststart(host: &Host, state: &State) -> Result<()> {
-    if state.poststart.is_empty() {
-        return Ok(());
-    }
+/// Runs the poststart hooks.
+pub fn run_poststart(host: &Host, state: &State) -> std::result::Result<(), Unstarted> {
+    if state.poststart.is_empty() { Ok(()) } else { try_poststart(host, state).map_err(Unstarted::Hook) }
+}
+
+fn try_poststart(host: &Host, state: &State) -> Result<()> {
     let text = state.for_hooks(Status::Running, state.init.map(|init| init.pid))?;
     let output = state.hook_output()?;
-    for hook in hooks::compile("poststart", &state.poststart, Some(host.umask))? {
-        if let Err(error) = hook.run(&text, &state.bundle, &output).with_context(|| Field::new(hook.field.clone())) {
-            return state.end_init().and(Err(error));
-        }
+    for hook in hooks::compile("poststart", &state.poststart, &Inherited::OfRuntime { umask: host.umask })? {
+        hook.run(&text, &state.bundle, &output).with_context(|| Field::new(hook.field.clone()))?;
     }
     Ok(())
 }

@@ -115,7 +115,11 @@ impl FailedCall {
         Self::new(fault.call, fault.errno, &fault.detail)
     }
 
+    /// None: no call failed, but a program of others.
     fn new(call: &str, errno: Errno, detail: &Text) -> Option<Self> {
+        if call.is_empty() {
+            return None;
+        }
         let path = detail.is_path().then(|| detail.to_string());
         Some(Self { call: Some(call.to_owned()), errno: Some(errno), path })
     }

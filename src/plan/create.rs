@@ -308,16 +308,20 @@ impl Container<'_> {
     /// Hooks that may see the mounts before the host's root goes away (config.md, "Hooks"); returns the runtime's.
     fn hooks(&self, draft: &mut Draft) -> Result<Vec<Hook>> {
         let Some(lists) = self.spec.hooks() else { return Ok(Vec::new()) };
-        let umask = Some(self.request.umask);
-        let compile = |name, list: &Option<Vec<_>>| hooks::compile(name, list.as_deref().unwrap_or_default(), umask);
+        // Their paths are the host's: so is the environment, also of createContainer hooks.
+        let inherited = hooks::Inherited::OfRuntime { umask: self.request.umask };
+        let compile =
+            |name, list: &Option<Vec<_>>| hooks::compile(name, list.as_deref().unwrap_or_default(), &inherited);
         let mut runtime = compile("prestart", lists.prestart())?;
         runtime.extend(compile("createRuntime", lists.create_runtime())?);
         let container = compile("createContainer", lists.create_container())?;
         // Compiled now so that a mistake in them is create's error.
         compile("poststart", lists.poststart())?;
         compile("poststop", lists.poststop())?;
-        let has_start = !lists.start_container().as_deref().unwrap_or_default().is_empty();
-        if !runtime.is_empty() || !container.is_empty() || has_start {
+        let is_there = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list: &Vec<_>| !list.is_empty());
+        // With poststop hooks alone, too: they are called once a container has come this far.
+        let others = [lists.start_container(), lists.poststop()];
+        if !runtime.is_empty() || !container.is_empty() || others.into_iter().any(is_there) {
             draft.push(Step::RuntimeHooks);
         }
         for hook in container {
@@ -352,8 +356,9 @@ impl Container<'_> {
             Gate::Link => Step::WaitForGo,
         });
         let start = self.spec.hooks().as_ref().and_then(|lists| lists.start_container().as_deref());
-        // With the mask that its process has by now: the container's, as in runc and crun.
-        last.steps(draft, hooks::compile("startContainer", start.unwrap_or_default(), None)?);
+        // With the mask and the environment that its process has by now: the container's, as in runc and crun.
+        let inherited = hooks::Inherited::OfProgram(last.environment().clone());
+        last.steps(draft, hooks::compile("startContainer", start.unwrap_or_default(), &inherited)?);
         Ok(())
     }
 }

@@ -57,6 +57,7 @@ impl fmt::Display for Label {
 pub struct StepError {
     pub field: String,
     pub what: String,
+    /// Empty where no call failed, but a hook.
     pub call: String,
     pub errno: Errno,
     pub detail: Text,
@@ -92,9 +93,10 @@ impl fmt::Display for StepError {
         if !self.field.is_empty() {
             write!(f, "{}: ", self.field)?;
         }
-        write!(f, "{}: {}: {}", self.what, self.call, Words(self.errno))?;
-        if !self.detail.is_empty() {
-            write!(f, " ({})", self.detail)?;
+        match (self.call.as_str(), self.detail.is_empty()) {
+            ("", _) => write!(f, "{}: {}", self.what, self.detail)?,
+            (call, true) => write!(f, "{}: {call}: {}", self.what, Words(self.errno))?,
+            (call, false) => write!(f, "{}: {call}: {} ({})", self.what, Words(self.errno), self.detail)?,
         }
         if self.said.is_empty() { Ok(()) } else { write!(f, ": {}", self.said) }
     }

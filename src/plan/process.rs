@@ -20,6 +20,7 @@ use crate::container::rootfs::mask::LateReadonly;
 use crate::container::seccomp::{Agent, Filter};
 use crate::container::security::{self, NoNewPrivileges};
 use crate::init::step::{HookState, Planned, Step};
+use crate::sys::program::Strings;
 
 /// The steps so far.
 #[derive(Default)]
@@ -76,6 +77,11 @@ pub struct Last {
 }
 
 impl Last {
+    /// The program's environment, HOME included once that is found.
+    pub fn environment(&self) -> &Rc<Strings> {
+        self.environment.strings()
+    }
+
     /// The filter, then everything that the image brings: `hooks`, which are programs of the image, and the program. What
     /// a hook leaves behind is a process of the container's as any other.
     ///

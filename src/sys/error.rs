@@ -52,6 +52,7 @@ pub fn check(call: &'static str, ret: libc::c_long) -> Result<libc::c_long> {
 /// kernel's own words from an fs context.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault {
+    /// Empty where no call failed: `errno` means nothing then, and `detail` is all there is to say.
     pub call: &'static str,
     pub errno: Errno,
     pub detail: Text,
@@ -60,6 +61,14 @@ pub struct Fault {
 impl Fault {
     pub fn new(call: &'static str, errno: Errno, detail: &str) -> Self {
         Self { call, errno, detail: Text::from_bytes(detail.as_bytes()) }
+    }
+
+    /// A failure that no system call reports, but what a program of others did: it is in the words alone.
+    pub fn in_words(words: fmt::Arguments) -> Self {
+        let mut detail = Text::default();
+        // A text takes what fits.
+        let _ = fmt::write(&mut detail, words);
+        Self { call: "", errno: Errno::UnknownErrno, detail }
     }
 
     /// The same with a detail in several parts, some of which are no UTF-8.
@@ -84,6 +93,9 @@ impl From<nix::errno::Errno> for Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.call.is_empty() {
+            return self.detail.fmt(f);
+        }
         write!(f, "{}: {}", self.call, Words(self.errno))?;
         if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
     }

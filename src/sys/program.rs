@@ -4,6 +4,7 @@ use core::cell::Cell;
 use core::ffi::{CStr, c_char};
 use core::ptr;
 use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
 
 use super::error::{Errno, Result, SysError, check};
 
@@ -23,6 +24,18 @@ impl Strings {
         let own = strings.iter().map(|string| string.as_ptr());
         let pointers = own.chain([ptr::null(), ptr::null()]).map(Cell::new).collect();
         Self { strings, pointers, spare: vec![Cell::new(0); spare].into() }
+    }
+
+    /// Those of this process's own environment (environ(7)).
+    pub fn of_environment() -> Self {
+        let variables = std::env::vars_os().map(|(name, value)| {
+            let mut text = name.into_vec();
+            text.push(b'=');
+            text.extend(value.into_vec());
+            // It comes from C: there is no NUL inside.
+            CString::new(text).unwrap_or_default()
+        });
+        Self::new(variables.collect(), 0)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &CStr> {

@@ -21,6 +21,11 @@ tests![
     a_failing_start_container_hook_fails_start,
     what_a_failing_hook_says_is_in_the_error,
     a_failing_poststart_hook_fails_start,
+    poststop_hooks_run_whenever_create_or_run_fails,
+    no_poststop_hook_runs_before_any_other_could,
+    start_destroys_a_container_whose_hook_fails,
+    a_hook_without_env_has_that_of_those_around_it,
+    a_hook_starts_in_the_bundle_or_where_the_container_is,
     a_failing_poststop_hook_is_a_warning,
     a_hook_past_its_timeout_is_killed,
     a_missing_hook_program_is_an_error,
@@ -182,7 +187,7 @@ fn a_failing_hook_before_start_undoes_the_container() {
         );
         host::assert_nothing_left();
         call(["state", &bundle.id]).fails("does not exist");
-        assert_eq!(names(&log).first().map(String::as_str), Some(kind));
+        assert_eq!(names(&log), [kind, "poststop"]);
     }
 }
 
@@ -191,10 +196,95 @@ fn a_failing_start_container_hook_fails_start() {
     let bundle = bundle.hook("startContainer", hook("startContainer", &log, "startContainer", 3, "0"));
     let container = bundle.create(probe!(print "it ran"));
     container.start().fails("hook");
-    container.wait_for("stopped");
     assert_eq!(container.stdout(), "");
-    container.delete().ok();
+    call(["state", container.id()]).fails("does not exist");
     host::assert_nothing_left();
+}
+
+/// What the other hooks of an engine have taken is given back by its poststop hook: addresses, ports.
+fn poststop_hooks_run_whenever_create_or_run_fails() {
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "process.args"] {
+        for command in ["create", "run"] {
+            if command == "create" && ["startContainer", "poststart"].contains(&kind) {
+                continue;
+            }
+            let (bundle, log) = with_log(Bundle::new());
+            let bundle = bundle.hook("poststop", hook("poststop", &log, "poststop", 0, "0"));
+            let (bundle, args) = match kind {
+                "process.args" => (bundle, vec!["/no/such/program".to_owned()]),
+                _ => (bundle.hook(kind, hook(kind, &log, kind, 3, "0")), probe!(sleep 60)),
+            };
+            let bundle = bundle.write(args);
+            let output = bundle.call(command).run();
+            assert_ne!(output.status, 0, "{command}, {kind}: {output:?}");
+            assert_eq!(names(&log).last().map(String::as_str), Some("poststop"), "{command}, {kind}: {output:?}");
+            assert_eq!(of_kind(&log, "poststop")["state"]["status"], "stopped", "{command}, {kind}");
+            call(["delete", "--force", &bundle.id]).ok();
+            assert_eq!(names(&log).iter().filter(|name| *name == "poststop").count(), 1, "{command}, {kind}");
+            host::assert_nothing_left();
+        }
+    }
+}
+
+/// A container that never came as far as its hooks owes nothing.
+fn no_poststop_hook_runs_before_any_other_could() {
+    let (bundle, log) = with_log(Bundle::new());
+    let bundle = bundle.hook("poststop", hook("poststop", &log, "poststop", 0, "0"));
+    let bundle = bundle.mount("bind", "/no/such/source", "/mnt", &["bind"]).write(probe!(print "x"));
+    assert_ne!(bundle.call("create").run().status, 0);
+    assert_eq!(names(&log), [""; 0]);
+}
+
+/// runtime.md, "Lifecycle", steps 7, 9 and 12: it is destroyed, also without `delete`.
+fn start_destroys_a_container_whose_hook_fails() {
+    for kind in ["startContainer", "poststart"] {
+        let (bundle, log) = with_log(Bundle::new());
+        let bundle = bundle
+            .hook(kind, hook(kind, &log, kind, 3, "0"))
+            .hook("poststop", hook("poststop", &log, "poststop", 0, "0"));
+        let container = bundle.create(probe!(sleep 60));
+        container.start().fails("exit status 3");
+        call(["state", container.id()]).fails("does not exist");
+        assert_eq!(names(&log), [kind, "poststop"]);
+        host::assert_nothing_left();
+        // Engines delete it all the same.
+        call(["delete", container.id()]).fails("does not exist");
+        call(["delete", "--force", container.id()]).ok();
+    }
+}
+
+fn a_hook_without_env_has_that_of_those_around_it() {
+    let (mut bundle, log) = with_log(Bundle::new().set("process.env", json!(["PATH=/x", "OF=image"])));
+    for kind in ALL {
+        bundle = bundle.hook(kind, hook(kind, &log, kind, 0, "0"));
+    }
+    let bundle = bundle.write(vec!["/probe".to_owned(), "print".to_owned(), "x".to_owned()]);
+    bundle.call("run").env("OF", "runtime").run().ok();
+    for kind in ALL {
+        let env = &of_kind(&log, kind)["env"];
+        if kind == "startContainer" {
+            assert_eq!(*env, json!({ "HOME": "/", "OF": "image", "PATH": "/x" }), "its program is the image's");
+        } else {
+            assert_eq!(env["OF"], "runtime", "{kind}: {env}");
+        }
+    }
+}
+
+fn a_hook_starts_in_the_bundle_or_where_the_container_is() {
+    let (mut bundle, log) = with_log(Bundle::new().set("process.cwd", json!("/data")));
+    for kind in ALL {
+        bundle = bundle.hook(kind, hook(kind, &log, kind, 0, "0"));
+    }
+    let (dir, rootfs) = (bundle.dir.clone(), bundle.rootfs());
+    bundle.run(probe!(print "x")).ok();
+    for kind in ALL {
+        let expected = match kind {
+            "createContainer" => rootfs.to_str(),
+            "startContainer" => Some("/data"),
+            _ => dir.to_str(),
+        };
+        assert_eq!(of_kind(&log, kind)["cwd"].as_str(), expected, "{kind}");
+    }
 }
 
 /// A hook that says `words` on standard error, and something else on standard output.
@@ -236,8 +326,7 @@ fn a_failing_poststart_hook_fails_start() {
     let bundle = bundle.hook("poststart", hook("poststart", &log, "poststart", 3, "0"));
     let container = bundle.create(probe!(sleep 60));
     container.start().fails("hook");
-    container.wait_for("stopped");
-    container.delete().ok();
+    call(["state", container.id()]).fails("does not exist");
     host::assert_nothing_left();
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 
@@ -20,7 +21,7 @@ const PASSWD_MAX: usize = 1 << 20;
 
 /// The environment, with room for HOME.
 pub struct Environment {
-    strings: Strings,
+    strings: Rc<Strings>,
     path: Option<String>,
     home_of: Option<u32>,
 }
@@ -50,7 +51,7 @@ pub fn compile(env: &[String], uid: u32) -> Result<Environment> {
     let kept = last.iter().filter(|(name, value)| *name != "HOME" || !value.is_empty());
     let strings = kept.map(|(name, value)| Ok(CString::new(format!("{name}={value}"))?)).collect::<Result<_>>()?;
     let spare = if has_home { 0 } else { c"HOME=".count_bytes() + HOME_MAX };
-    Ok(Environment { strings: Strings::new(strings, spare), path, home_of: (!has_home).then_some(uid) })
+    Ok(Environment { strings: Rc::new(Strings::new(strings, spare)), path, home_of: (!has_home).then_some(uid) })
 }
 
 impl Environment {
@@ -60,7 +61,7 @@ impl Environment {
     }
 
     /// What execve(2) takes.
-    pub fn strings(&self) -> &Strings {
+    pub fn strings(&self) -> &Rc<Strings> {
         &self.strings
     }
 

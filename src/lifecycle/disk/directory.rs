@@ -263,6 +263,12 @@ impl Deref for Locked {
 }
 
 impl Locked {
+    /// Lets others change the container.
+    pub fn unlock(self) -> Result<Directory> {
+        self.fd.unlock().with_context(|| self.words())?;
+        Ok(self.0)
+    }
+
     /// Replaces the state file: a reader sees the old one or the new one, never a part.
     pub fn save(&self, state: &State) -> Result<()> {
         self.write(STATE_FILE_NEW, state)?;

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::agent::Attendance;
+use super::poststop::Owed;
 use super::{opener, reason, user_namespace};
 use crate::container::namespaces::Join;
 use crate::container::net_devices::Moved;
@@ -129,19 +130,19 @@ impl Init {
     }
 
     /// Follows init until it is ready to start, running the hooks of the runtime namespace on the way.
-    pub fn prepare(&mut self, plan: &Plan, directory: &Locked, state: &mut State) -> Result<()> {
+    pub fn prepare(&mut self, plan: &Plan, directory: &Locked, state: &mut State, poststop: &mut Owed) -> Result<()> {
         if plan.birth == Birth::Late {
-            let born = self.follow(plan, directory, state).map_err(|error| self.own_words(plan, error))?;
+            let born = self.follow(plan, directory, state, poststop).map_err(|error| self.own_words(plan, error))?;
             let Progress::Born(init) = born else { bail!("init is ready before it is born") };
             self.hand_over(plan, directory, state, init).map_err(|error| self.own_words(plan, error))?;
         }
-        match self.follow(plan, directory, state).map_err(|error| self.own_words(plan, error))? {
+        match self.follow(plan, directory, state, poststop).map_err(|error| self.own_words(plan, error))? {
             Progress::Ready => self.limit(plan).map_err(|error| self.own_words(plan, error)),
             Progress::Born(_) => bail!("init reports a process of its own"),
         }
     }
 
-    fn follow(&self, plan: &Plan, directory: &Locked, state: &mut State) -> Result<Progress> {
+    fn follow(&self, plan: &Plan, directory: &Locked, state: &mut State, poststop: &mut Owed) -> Result<Progress> {
         let mut attendance = Attendance::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         loop {
             if self.is_in_sight && attendance.awaited().is_none() {
@@ -153,6 +154,7 @@ impl Init {
             match attendance.report()? {
                 Some(Report::Reached(Milestone::Mounted)) => {
                     directory.save(state)?;
+                    poststop.incur(state);
                     self.run_hooks(plan, state)?;
                 }
                 Some(Report::Reached(Milestone::Ready)) => return Ok(Progress::Ready),

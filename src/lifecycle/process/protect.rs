@@ -42,13 +42,7 @@ fn enter_after(last: impl FnOnce()) -> Result<()> {
     }
     let read_only = clone_or_copy(own).context("self-protection")?;
     let arguments = std::env::args_os().map(|text| c_string(text.into_vec())).collect();
-    let environment = std::env::vars_os().map(|(name, value)| {
-        let mut text = name.into_vec();
-        text.push(b'=');
-        text.extend(value.into_vec());
-        c_string(text)
-    });
-    let (arguments, environment) = (Strings::new(arguments, 0), Strings::new(environment.collect(), 0));
+    let (arguments, environment) = (Strings::new(arguments, 0), Strings::of_environment());
     last();
     Err(sys::process::exec_descriptor(read_only.as_fd(), &arguments, &environment)).context("self-protection")
 }
@@ -57,7 +51,7 @@ fn clone_or_copy(own: OwnedFd) -> std::result::Result<OwnedFd, sys::Fault> {
     binary::read_only_clone(own.as_fd()).or_else(|_| binary::private_copy())
 }
 
-/// Arguments and environment come from C: there is no NUL inside.
+/// Arguments come from C: there is no NUL inside.
 fn c_string(bytes: Vec<u8>) -> CString {
     CString::new(bytes).unwrap_or_default()
 }
