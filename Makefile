@@ -6,6 +6,7 @@ DESTDIR ?=
 # .cargo/config.toml builds for the host by name, so that its flags stay away from build scripts.
 TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 OCIRT   := $(CURDIR)/target/$(TRIPLE)/release/ocirt
+SHIM    := $(CURDIR)/target/$(TRIPLE)/release/containerd-shim-ocirt-v2
 # The runtime under test: RUNTIME=/usr/sbin/runc make integration
 RUNTIME ?= $(OCIRT)
 ARGS    ?=
@@ -17,7 +18,7 @@ ENGINES := containerd docker.io docker-compose docker-registry podman buildah co
 	busybox-static catatonit iproute2 iptables jq socat uidmap slirp4netns fuse-overlayfs protobuf-compiler libprotobuf-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help demo build test unit integration conformance engines engines-new engines-shim engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
+.PHONY: help demo build shim test unit integration conformance engines engines-new engines-shim engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
 
 help: ## this text
 	@echo 'ocirt, an OCI container runtime'
@@ -36,6 +37,9 @@ demo: ## a container's life, explained; needs root, and installs busybox
 
 build: ## the release binary: target/*/release/ocirt, static
 	$(CARGO) build --release --locked --package ocirt
+
+shim: ## containerd's shim for it: target/*/release/containerd-shim-ocirt-v2, static
+	$(CARGO) build --release --locked --package containerd-shim-ocirt
 
 test: ## unit, integration and conformance tests, and a summary; needs root, and installs what it needs
 	@scripts/test unit integration conformance
@@ -58,14 +62,17 @@ engines: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## Docker, containerd, Podman
 engines-new: ## the same with a newer Debian's engines: Docker 26, containerd 1.7, Podman 5
 	@$(MAKE) --no-print-directory engines ARGS="--root $$(scripts/debian trixie) $(ARGS)"
 
-engines-shim: build ## containerd, CRI and Docker with this project's own shim, as far as it is done
+engines-shim: build shim ## containerd, CRI and Docker with this project's own shim
 	@scripts/needs $(ENGINES)
 	cd integration/engines/cri && $(CARGO) build --locked
-	$(CARGO) build --release --locked --package containerd-shim-ocirt
-	OCIRT_SHIM='$(dir $(OCIRT))containerd-shim-ocirt-v2' $(CARGO) run --locked --quiet --package ocirt-engines -- \
+	OCIRT_CRIU="$$(scripts/criu)" OCIRT_SHIM='$(SHIM)' $(CARGO) run --locked --quiet --package ocirt-engines -- \
 		--walks integration/engines/shim --runtime '$(OCIRT)' $(ARGS)
-	OCIRT_SHIM='$(dir $(OCIRT))containerd-shim-ocirt-v2' $(CARGO) run --locked --quiet --package ocirt-engines -- \
+	OCIRT_SHIM='$(SHIM)' $(CARGO) run --locked --quiet --package ocirt-engines -- \
 		--runtime '$(OCIRT)' $(ARGS) containerd robust cri docker docker-robust
+	OCIRT_SHIM='$(SHIM)' $(CARGO) run --locked --quiet --package ocirt-engines -- \
+		--runtime /usr/sbin/runc $(ARGS) containerd
+	OCIRT_SHIM='$(SHIM)' $(CARGO) run --locked --quiet --package ocirt-engines -- \
+		--walks integration/engines/shim-new --root "$$(scripts/debian trixie)" --runtime '$(OCIRT)' $(ARGS)
 
 engines-vm: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## the same engines in a guest with cgroup v2 and every capability; takes minutes
 	@scripts/needs protobuf-compiler libprotobuf-dev
@@ -77,8 +84,8 @@ engines-load: build ## a hundred containers through containerd, eight at a time,
 	$(CARGO) run --locked --quiet --package ocirt-engines -- --walks integration/engines/load \
 		--jobs 1 --runtime '$(OCIRT)' --runtime /usr/sbin/runc
 
-deb: build ## a Debian package, in .build/deb
-	@packaging/deb '$(OCIRT)'
+deb: build shim ## a Debian package, in .build/deb
+	@packaging/deb '$(OCIRT)' '$(SHIM)'
 
 deb-test: deb ## installs it on a newer Debian, runs a container by it, and removes it
 	DEB="$$(ls $(CURDIR)/.build/deb/*.deb)" $(CARGO) run --locked --quiet --package ocirt-engines -- \
@@ -101,8 +108,9 @@ test-vm-fast: ## the part of test-vm that CI runs: unit and integration on cgrou
 lint: ## formatting, clippy, layers, shellcheck, licenses
 	@scripts/lint $(SCRIPTS)
 
-install: build ## into $(DESTDIR)$(PREFIX)/sbin, beside other runtimes
+install: build shim ## into $(DESTDIR)$(PREFIX)/sbin, beside other runtimes
 	install -D -m 755 '$(OCIRT)' '$(DESTDIR)$(PREFIX)/sbin/ocirt'
+	packaging/install-shim '$(SHIM)' '$(DESTDIR)$(PREFIX)'
 
 clean: ## remove what was built here
 	$(CARGO) clean

@@ -40,7 +40,12 @@ impl Engine {
         image::archive(place)?;
         terminal(place)?;
         link_cri(place)?;
-        let path = format!("{}:{PATH}", place.join("bin").display());
+        let drop_in = shim
+            .map(|_| drop_in_path())
+            .transpose()?
+            .map(|path| format!("{path}:/usr/local/sbin:"))
+            .unwrap_or_default();
+        let path = format!("{drop_in}{}:{PATH}", place.join("bin").display());
         let here = place.display().to_string();
         // Podman 5 warns of cgroup v1 at each call.
         let quiet = ("PODMAN_IGNORE_CGROUPSV1_WARNING", "1".to_owned());
@@ -48,11 +53,13 @@ impl Engine {
         let environment = own.map(|(name, value)| (name.to_owned(), value)).to_vec();
         let mut engine = Self { daemons: Vec::new(), environment };
         match name {
-            "containerd" => engine.containerd(place)?,
-            "docker" => engine.docker(place, &[])?,
+            "containerd" => engine.containerd(place, &readme::snippet("containerd/config.toml")?)?,
+            "containerd-shim" => engine.containerd(place, &readme::snippet("containerd/shim.toml")?)?,
+            "docker" => engine.docker(place, &readme::snippet("daemon.json")?, &[])?,
+            "docker-shim" => engine.docker(place, &readme::snippet("daemon-shim.json")?, &[])?,
             "docker-remap" => {
                 run(&engine, place, REMAP)?;
-                engine.docker(place, &["--userns-remap", "remap"])?;
+                engine.docker(place, &readme::snippet("daemon.json")?, &["--userns-remap", "remap"])?;
             }
             "podman" => podman(&engine, place)?,
             "podman-rootless" => podman_rootless(&engine, place)?,
@@ -63,7 +70,7 @@ impl Engine {
         Ok(engine)
     }
 
-    fn containerd(&mut self, place: &Path) -> Result<(), String> {
+    fn containerd(&mut self, place: &Path, config: &str) -> Result<(), String> {
         let cni = r#"{"cniVersion":"0.4.0","name":"box","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,
             "ipMasq":false,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.88.0.0/16"}]]}},{"type":"portmap",
             "capabilities":{"portMappings":true}}]}"#;
@@ -71,14 +78,14 @@ impl Engine {
         // What a machine without CAP_SYS_RESOURCE and a registry asks for besides.
         let machine = "\n[plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"localhost/pause:latest\"\n  \
             restrict_oom_score_adj = true\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = \"/usr/lib/cni\"\n";
-        write("/etc/containerd/config.toml", &(readme::snippet("containerd/config.toml")? + machine))?;
+        write("/etc/containerd/config.toml", &format!("{config}{machine}"))?;
         write(&place.join("runtimeclass.yaml").display().to_string(), &readme::snippet("runtimeclass.yaml")?)?;
         self.daemon(place, "containerd", &[], &["ctr", "version"])?;
         run(self, place, "ctr images import box.tar && ctr -n k8s.io images import box.tar")
     }
 
-    fn docker(&mut self, place: &Path, more: &[&str]) -> Result<(), String> {
-        write("/etc/docker/daemon.json", &readme::snippet("daemon.json")?)?;
+    fn docker(&mut self, place: &Path, config: &str, more: &[&str]) -> Result<(), String> {
+        write("/etc/docker/daemon.json", config)?;
         let arguments = ["--bip", "172.30.0.1/24", "--default-address-pool", "base=172.31.0.0/16,size=24"];
         self.daemon(place, "dockerd", &[&arguments, more].concat(), &["docker", "version"])?;
         run(self, place, "docker load -i box.tar && docker tag localhost/box:latest box")
@@ -120,12 +127,29 @@ impl Engine {
     }
 }
 
-/// The shim beside the runtime, and in PATH by the name under which containerd looks for runc's.
-fn install_shim(shim: &[u8], place: &Path) -> std::io::Result<()> {
-    let program = place.join("sbin/containerd-shim-ocirt-v2");
-    fs::write(&program, shim)?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-    std::os::unix::fs::symlink("/usr/local/sbin/containerd-shim-ocirt-v2", place.join("bin/containerd-shim-runc-v2"))
+/// The shim as `make install` has it: beside the runtime, and by the name of containerd's in a directory of its own.
+fn install_shim(shim: &[u8], place: &Path) -> Result<(), String> {
+    let (file, prefix) = (place.join("shim"), place.join("prefix"));
+    fs::write(&file, shim).map_err(|error| error.to_string())?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/install-shim");
+    let output = Command::new(script).args([&file, &prefix]).output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    for name in ["containerd-shim-ocirt-v2", "containerd-shim-ocirt-v3"] {
+        let (from, to) = (prefix.join("sbin").join(name), place.join("sbin").join(name));
+        fs::hard_link(from, to).map_err(|error| error.to_string())?;
+    }
+    crate::sandbox::bind(&prefix.join("lib"), Path::new("/usr/local/lib"));
+    Ok(())
+}
+
+/// The part of PATH that README.md gives a service so that it finds the drop-in: the directories of ours.
+fn drop_in_path() -> Result<String, String> {
+    let unit = readme::snippet("containerd.service.d/ocirt.conf")?;
+    let path = unit.lines().find_map(|line| line.strip_prefix("Environment=PATH="));
+    let path = path.ok_or("README.md: no PATH for containerd")?;
+    path.split(':').next().map(str::to_owned).ok_or("README.md: an empty PATH for containerd".to_owned())
 }
 
 /// The runtime as /usr/local/sbin/ocirt, and as the `runc` that BuildKit looks for in PATH; a criu that is newer than the
