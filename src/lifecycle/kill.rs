@@ -26,8 +26,8 @@ pub fn kill(host: &Host, id: &Id, Signal(number): Signal, all: bool) -> Result<(
     match found.status {
         // Its processes are those of a `create` that runs; `delete --force` ends that, too.
         Status::Creating => bail!(Refusal::NotRunning),
-        Status::Stopped if !all && !(is_for_all && found.state.cgroup.exists()) => bail!(Refusal::NotRunning),
-        Status::Created if signal::asks_to_end(number) && end_created(host, id)? => return Ok(()),
+        Status::Stopped if !is_for_all || !all && !found.state.cgroup.exists() => bail!(Refusal::NotRunning),
+        Status::Created if signal::asks_to_end(number) && end_created(host, id)? => Ok(()),
         _ if is_for_all => kill_all(found, number),
         _ => send(&found, number),
     }
