@@ -49,7 +49,7 @@ impl World {
 
 #[test]
 fn a_bind_mount_is_read_only_where_it_is_said() {
-    let Some(world) = world("cat a; touch b; mount | grep $PWD | grep -c nosuid");
+    let Some(world) = world("cat a; touch b; mount | grep $PWD | grep -c nosuid") else { return };
     let layer = world.layer("layer", "a");
     let seen = run(&world, vec![mount("bind", &layer, &["rbind", "ro", "nosuid"])]).unwrap();
     assert_eq!(seen, "layertouch: cannot touch 'b': Read-only file system\n1\n");
@@ -59,7 +59,7 @@ fn a_bind_mount_is_read_only_where_it_is_said() {
 
 #[test]
 fn an_overlay_has_more_layers_than_a_page_of_options() {
-    let Some(world) = world("cat a100 a199; echo; ls | wc -l");
+    let Some(world) = world("cat a100 a199; echo; ls | wc -l") else { return };
     let deep = "snapshots-that-have-a-long-name/and-another-level-below-them";
     let layers: Vec<String> =
         (100..200).map(|number| world.layer(&format!("{deep}/{number}"), &format!("a{number}"))).collect();
@@ -71,7 +71,7 @@ fn an_overlay_has_more_layers_than_a_page_of_options() {
 
 #[test]
 fn lower_directories_have_the_ids_of_the_container() {
-    let Some(world) = world("stat -c '%u %g' a; stat -c %u upper; touch new");
+    let Some(world) = world("stat -c '%u %g' a; stat -c %u upper; touch new") else { return };
     let lower = world.layer("lower", "a");
     let upper = world.layer("upper", "upper");
     let work = world.layer("work", "x");
@@ -84,7 +84,7 @@ fn lower_directories_have_the_ids_of_the_container() {
 
 #[test]
 fn a_bind_mount_has_the_ids_of_the_container() {
-    let Some(world) = world("stat -c '%u %g' a; mount | grep -c ' on '$PWD");
+    let Some(world) = world("stat -c '%u %g' a; mount | grep -c ' on '$PWD") else { return };
     let layer = world.layer("layer", "a");
     let words = ["rbind", "uidmap=0:100000:65536", "gidmap=0:200000:65536"];
     assert_eq!(run(&world, vec![mount("bind", &layer, &words)]).unwrap(), "100000 200000\n1\n");
@@ -92,7 +92,7 @@ fn a_bind_mount_has_the_ids_of_the_container() {
 
 #[test]
 fn a_file_is_mounted_by_a_loop_device_which_goes_with_it() {
-    let Some(world) = world("cat a; touch b; losetup -a | grep -c disk");
+    let Some(world) = world("cat a; touch b; losetup -a | grep -c disk") else { return };
     let layer = world.layer("layer", "a");
     let disk = world.directory.join("disk").display().to_string();
     let made =
@@ -150,8 +150,9 @@ fn mounts_go_below_the_root_and_never_out_of_it() {
 /// Another mount on top of the root filesystem, or below it, which somebody else has made.
 #[test]
 fn what_others_have_mounted_goes_too() {
-    let world =
-        world("mount -t tmpfs t .; cd $PWD; mkdir a b; mount -t tmpfs t a; mkdir a/c; mount -t tmpfs t a/c; echo done");
+    let script =
+        "mount -t tmpfs t .; cd $PWD; mkdir a b; mount -t tmpfs t a; mkdir a/c; mount -t tmpfs t a/c; echo done";
+    let Some(world) = world(script) else { return };
     let layer = world.layer("layer", "a");
     assert_eq!(run(&world, vec![mount("bind", &layer, &["rbind"])]).unwrap(), "done\n");
 }
