@@ -47,7 +47,7 @@ test: ## unit, integration and conformance tests, and a summary; needs root, and
 unit: ## the tests beside the code, and those of the layers
 	scripts/unit $(ARGS)
 
-integration: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## black-box tests of RUNTIME
+integration: $(if $(filter $(OCIRT),$(RUNTIME)),build shim) ## black-box tests of RUNTIME, and of the shim above it
 	RUNTIME='$(RUNTIME)' $(CARGO) test --locked --package ocirt-integration --test suite -- $(ARGS)
 
 conformance: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## runtime-tools' validation suite against RUNTIME; ARGS: programs

@@ -26,6 +26,7 @@ pub mod report;
 pub mod runner;
 pub mod runtime;
 pub mod selection;
+pub mod shim;
 pub mod snapshot;
 pub mod terminal;
 pub mod user;

@@ -33,7 +33,7 @@ pub fn run<F>(function: F, errors: &OwnedFd) -> io::Result<Born>
 where
     F: FnOnce() -> Result<(), Box<dyn std::error::Error>>,
 {
-    sys::fork(|| {
+    sys::fork_bound(|| {
         let told = nix::unistd::dup2_stderr(errors).map_err(Into::into);
         sys::close_all_from(3);
         match told.and_then(|()| function()) {

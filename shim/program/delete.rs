@@ -2,8 +2,6 @@
 //! gone already is an error.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,8 +11,8 @@ use containerd_shim_ocirt::api::task::DeleteResponse;
 use containerd_shim_ocirt::call::flags::Caller;
 use prost::Message;
 
-use crate::mounts;
 use crate::runtime::Runtime;
+use crate::{mounts, socket};
 
 /// That of SIGKILL.
 const KILLED: u32 = 137;
@@ -38,11 +36,9 @@ pub fn run(caller: &Caller) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
 /// The socket of a shim that was killed (containerd #11292).
 fn remove_socket(bundle: &Path) {
     let Ok(url) = fs::read_to_string(bundle.join("address")) else { return };
-    let Some(socket) = url.strip_prefix("unix://") else { return };
-    if UnixStream::connect(socket).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
-        // Another delete of the group may be quicker.
-        let _ = fs::remove_file(socket);
-    }
+    let Some(path) = url.strip_prefix("unix://") else { return };
+    // Its directory may have gone, or never been there.
+    let _ = socket::remove_if_left(Path::new(path));
 }
 
 pub fn now() -> Timestamp {

@@ -9,6 +9,7 @@ mod logger;
 mod mounts;
 mod runtime;
 mod serve;
+mod socket;
 mod start;
 mod sys;
 

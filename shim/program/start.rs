@@ -1,10 +1,10 @@
 //! `start`: find the shim of the container's group, or begin one. And `-info`.
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::parent_id;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,12 +18,9 @@ use prost::Message;
 
 use crate::runtime::{self, Runtime};
 use crate::serve::{self, Service};
-use crate::sys;
+use crate::{socket, sys};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
-
-/// How often a socket is looked at that another `start` may be making or removing.
-const TRIES: usize = 5;
 
 pub fn run(program: &str, caller: &Caller) -> Outcome<Vec<u8>> {
     let input = stdin::of_start(&read_stdin()?, caller)?;
@@ -32,11 +29,12 @@ pub fn run(program: &str, caller: &Caller) -> Outcome<Vec<u8>> {
     if let Some(cgroup) = settings.shim_cgroup {
         return Err(format!("ShimCgroup {}: this shim cannot join one yet", cgroup.display()).into());
     }
-    let socket = address::socket(input.socket_dir(), &caller.address, &caller.namespace, config.group(&caller.id))?;
-    if let Some(listener) = listen(Path::new(&socket))? {
-        daemon(caller, &socket, listener)?;
+    let path = address::socket(input.socket_dir(), &caller.address, &caller.namespace, config.group(&caller.id))?;
+    let listening = socket::listen(Path::new(&path)).map_err(|error| format!("socket {path}: {error}"))?;
+    if let Some(listener) = listening {
+        daemon(caller, &path, listener)?;
     }
-    let url = address::url(&socket);
+    let url = address::url(&path);
     write_address(&url)?;
     let variable = std::env::var("MAX_SHIM_VERSION").ok();
     Ok(Form::choose(variable.as_deref(), &input, program).encode(&url))
@@ -58,32 +56,6 @@ fn read_stdin() -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin().take(stdin::LIMIT as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// The listening socket, or none if somebody listens already.
-fn listen(socket: &Path) -> Outcome<Option<UnixListener>> {
-    if let Some(directory) = socket.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    }
-    for _ in 0..TRIES {
-        match UnixListener::bind(socket) {
-            Ok(listener) => {
-                fs::set_permissions(socket, Permissions::from_mode(0o600))?;
-                return Ok(Some(listener));
-            }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            Err(error) => return Err(format!("socket {}: {error}", socket.display()).into()),
-        }
-        match UnixStream::connect(socket) {
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                // Another start may have removed it too.
-                let _ = fs::remove_file(socket);
-            }
-            Err(_) => {}
-        }
-    }
-    Err(format!("socket {}: in use, and nobody answers", socket.display()).into())
 }
 
 /// Begins the process that serves: a copy of this one, which costs a tenth of what executing the program again would,

@@ -1,7 +1,5 @@
 //! The system calls that no crate has a safe function for, and short forms of others.
 
-pub mod mount;
-
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
@@ -147,6 +145,7 @@ struct Order {
     words: *const *const c_char,
     directory: *const c_char,
     streams: [RawFd; 3],
+    parent: libc::pid_t,
     /// What went wrong, an errno.
     error: Cell<c_int>,
 }
@@ -165,6 +164,7 @@ pub fn execute(execution: Execution<'_>) -> io::Result<Born> {
         words: words.as_ptr(),
         directory: execution.directory.map_or(std::ptr::null(), CStr::as_ptr),
         streams: execution.streams.map(|stream| stream.map_or(null.as_raw_fd(), |fd| fd.as_raw_fd())),
+        parent: std::process::id() as libc::pid_t,
         error: Cell::new(0),
     };
     let mut stack: Vec<MaybeUninit<u8>> = Vec::with_capacity(STACK);
@@ -202,6 +202,9 @@ extern "C" fn begin(order: *mut c_void) -> c_int {
         // SAFETY: ends this child only.
         unsafe { libc::_exit(127) }
     };
+    if !ends_with(order.parent) {
+        failed();
+    }
     for (number, stream) in (0..).zip(order.streams) {
         // SAFETY: two numbers. None of the streams is one of 0 to 2, which the shim has for itself.
         if unsafe { libc::dup2(stream, number) } < 0 {
@@ -219,6 +222,22 @@ extern "C" fn begin(order: *mut c_void) -> c_int {
     // SAFETY: all strings are NUL-terminated, and the list of words ends with a null pointer.
     unsafe { libc::execvp(order.path, order.words) };
     failed()
+}
+
+/// Has the kernel end this child with its parent: what it would go on to make, a container or a mount, nobody would
+/// remove, since `delete` is called at once. False if the parent has ended before. Programs that it executes keep this,
+/// processes that it makes do not.
+fn ends_with(parent: libc::pid_t) -> bool {
+    // SAFETY: this option takes a number.
+    let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    // SAFETY: this call takes nothing, and cannot fail.
+    result == 0 && unsafe { libc::getppid() } == parent
+}
+
+/// Makes a child that has a copy of this process, and ends with what `function` returns, or with this process.
+pub fn fork_bound(function: impl FnOnce() -> c_int) -> io::Result<Born> {
+    let parent = std::process::id() as libc::pid_t;
+    fork(move || if ends_with(parent) { function() } else { 1 })
 }
 
 /// Makes a child that has a copy of this process, and ends with what `function` returns.

@@ -9,7 +9,6 @@
 
 pub mod api;
 pub mod call;
-pub mod mount;
 pub mod stats;
 pub mod task;
 #[cfg(test)]

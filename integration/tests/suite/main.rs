@@ -43,7 +43,6 @@ mod idmap;
 mod inject;
 mod inject_change;
 mod lifecycle;
-mod likeness;
 mod malformed;
 mod messages;
 mod mount_accidents;
@@ -75,6 +74,7 @@ mod rootless;
 mod scale;
 mod seccomp;
 mod security;
+mod shim_kill;
 mod state_files;
 mod states;
 mod systemd;
@@ -91,7 +91,6 @@ fn main() -> std::process::ExitCode {
         annotations::TESTS,
         apparmor::TESTS,
         lifecycle::TESTS,
-        likeness::TESTS,
         mounts::TESTS,
         mounts_rootless::TESTS,
         rootfs::TESTS,
@@ -165,6 +164,7 @@ fn main() -> std::process::ExitCode {
         inject::TESTS,
         inject_change::TESTS,
         engines::TESTS,
+        shim_kill::TESTS,
         deliberate::TESTS,
     ])
 }
