@@ -1,5 +1,7 @@
 //! The system calls that no crate has a safe function for, and short forms of others.
 
+pub mod mount;
+
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod call;
+pub mod mount;
 pub mod stats;
 pub mod task;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The config.json that `ocirt spec` writes: the defaults of `runc spec`, and a cgroup namespace.
+//! The config.json that `ocirt spec` writes: the defaults of `runc spec`.
 
 use crate::sys;
 
@@ -9,7 +9,7 @@ pub fn rootful() -> String {
         sys: SYSFS,
         id_maps: String::new(),
         resources: DEVICES,
-        namespaces: &["pid", "network", "ipc", "uts", "mount", "cgroup"],
+        namespaces: &["pid", "network", "ipc", "uts", "mount"],
     })
 }
 
@@ -25,8 +25,13 @@ fn rootless_for(uid: u32, gid: u32) -> String {
         sys: SYS_OF_HOST,
         id_maps: format!("{}{}", id_map("uidMappings", uid), id_map("gidMappings", gid)),
         resources: "",
-        namespaces: &["pid", "ipc", "uts", "mount", "cgroup", "user"],
+        namespaces: &["pid", "ipc", "uts", "mount", "user"],
     })
+}
+
+/// Whether this host has cgroup v2 alone.
+fn is_cgroup_v2() -> bool {
+    sys::cgroup::filesystem_at(c"/sys/fs/cgroup") == Ok(sys::cgroup::Filesystem::Cgroup2)
 }
 
 struct Choices {
@@ -38,8 +43,14 @@ struct Choices {
 }
 
 fn fill(choices: &Choices) -> String {
-    let namespaces: Vec<String> =
-        choices.namespaces.iter().map(|typ| format!("\t\t\t{{\n\t\t\t\t\"type\": \"{typ}\"\n\t\t\t}}")).collect();
+    // As runc has it: with cgroup v1, scripts add one themselves.
+    let cgroup = is_cgroup_v2().then_some(&"cgroup");
+    let namespaces: Vec<String> = choices
+        .namespaces
+        .iter()
+        .chain(cgroup)
+        .map(|typ| format!("\t\t\t{{\n\t\t\t\t\"type\": \"{typ}\"\n\t\t\t}}"))
+        .collect();
     TEMPLATE
         .replace("@PTS_GROUP@", choices.pts_group)
         .replace("@SYS@", choices.sys)

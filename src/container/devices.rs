@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
@@ -88,7 +88,8 @@ impl Device {
             _ => (number("major", device.major(), 12)?, number("minor", device.minor(), 20)?),
         };
         Ok(Self {
-            path: c_path(path).context("path")?,
+            // Without a trailing slash, which asks for a directory.
+            path: c_path(&path.components().collect::<PathBuf>()).context("path")?,
             kind,
             numbers,
             // Podman writes the type into it as well.

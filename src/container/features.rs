@@ -106,10 +106,15 @@ pub fn of<'a>(names: &Names<'a>) -> Features<'a> {
         hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         mount_options,
         linux: linux(names),
-        annotations: [("org.ocirt.version", names.version), ("org.ocirt.checkpoint.enabled", "true")]
-            .into_iter()
-            .chain(commit)
-            .collect(),
+        annotations: [
+            ("org.ocirt.version", names.version),
+            ("org.ocirt.checkpoint.enabled", "true"),
+            // For callers that look for runc's; the meaning is the same.
+            ("org.opencontainers.runc.checkpoint.enabled", "true"),
+        ]
+        .into_iter()
+        .chain(commit)
+        .collect(),
         potentially_unsafe_config_annotations: &["org.criu.config", "org.systemd.property.", "run.oci."],
     }
 }

@@ -34,12 +34,18 @@ pub struct Sysctl {
 
 /// The prepared parameters in alphabetic order. Each must belong to a namespace that the container does not share with
 /// the runtime, which `private` lists.
-pub fn compile(spec: &HashMap<String, String>, private: Kinds) -> Result<Vec<Sysctl>> {
+///
+/// `domainname` is the field of that name, which the sysctl may not contradict.
+pub fn compile(spec: &HashMap<String, String>, private: Kinds, domainname: Option<&str>) -> Result<Vec<Sysctl>> {
     let mut sysctls: Vec<Sysctl> = Vec::with_capacity(spec.len());
     let mut paths = BTreeSet::new();
     for (key, value) in spec {
         let dotted = dotted(key);
         check(&dotted, private).with_context(|| field!("linux.sysctl.{key}"))?;
+        if dotted == "kernel.domainname" && domainname.is_some_and(|name| name != value) {
+            let words = "is not allowed as it conflicts with the OCI \"domainname\" field";
+            bail!(field!("linux.sysctl.{key}"; "sysctl {dotted:?} {words}"));
+        }
         let path = format!("sys/{}", swapped(&dotted));
         if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
             bail!(field!("linux.sysctl.{key}"; "not the name of a sysctl"));
@@ -123,7 +129,7 @@ mod tests {
 
     fn compiled(pairs: &[(&str, &str)], private: Kinds) -> Result<Vec<Sysctl>> {
         let map = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        compile(&map, private)
+        compile(&map, private, None)
     }
 
     fn error(key: &str, private: Kinds) -> String {

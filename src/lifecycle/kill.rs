@@ -18,20 +18,37 @@ pub struct Signal(pub i32);
 
 /// Sends `number` to init, or with `all` to every process in the container's cgroup.
 ///
-/// A container that has ended is refused, but for `all`: engines clean up with it after init is gone.
+/// A container that has ended is refused, but for `all`: engines clean up with it after init is gone. And but for SIGKILL
+/// without a pid namespace of its own, where nothing ends with init but init.
 pub fn kill(host: &Host, id: &Id, Signal(number): Signal, all: bool) -> Result<()> {
     let found = Found::open(host, id)?;
+    let is_for_all = all || number == signal::KILL && !found.state.own_pid_namespace;
     match found.status {
         // Its processes are those of a `create` that runs; `delete --force` ends that, too.
         Status::Creating => bail!(Refusal::NotRunning),
-        _ if all => return kill_all(found, number),
-        Status::Stopped => bail!(Refusal::NotRunning),
-        _ => {}
+        Status::Stopped if !is_for_all || !all && !found.state.cgroup.exists() => bail!(Refusal::NotRunning),
+        Status::Created if signal::asks_to_end(number) && end_created(host, id)? => Ok(()),
+        _ if is_for_all => kill_all(found, number),
+        _ => send(&found, number),
     }
-    // Without a pid namespace of its own, nothing ends with init but init.
-    if number == signal::KILL && !found.state.own_pid_namespace {
-        return kill_all(found, number);
+}
+
+/// Ends the init of a container that is not started, and has a pid namespace of its own: there the kernel keeps every signal
+/// but SIGKILL from a process that does not handle it (pid_namespaces(7)), and an engine would wait in vain. False: it has
+/// been started meanwhile, or nothing keeps the signal from it.
+fn end_created(host: &Host, id: &Id) -> Result<bool> {
+    // Nobody starts it before this ends.
+    let found = Found::open_to_change(host, id, |_| Ok(()))?;
+    if found.status != Status::Created || !found.state.own_pid_namespace {
+        return Ok(false);
     }
+    let dying = found.state.init.map(|init| init.kill()).transpose()?.flatten();
+    dying.map(|_| found.state.cgroup.thaw_killed()).transpose()?;
+    Ok(true)
+}
+
+/// Sends `number` to init alone.
+fn send(found: &Found, number: i32) -> Result<()> {
     let init = found.state.init.ok_or(Refusal::NotRunning)?;
     let pidfd = init.open()?.ok_or(Refusal::NotRunning)?;
     match process::pidfd_send_signal(pidfd.as_fd(), number) {

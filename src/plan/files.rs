@@ -122,7 +122,9 @@ impl Container<'_> {
             let console = Console::compile(self.process.console_size().as_ref(), node)?;
             draft.add("process.terminal", Step::Console(console));
         }
-        let sysctls = self.linux.sysctl().as_ref().map(|list| sysctl::compile(list, self.private)).transpose()?;
+        let domain = self.spec.domainname().as_deref().filter(|name| !name.is_empty());
+        let sysctls = self.linux.sysctl().as_ref();
+        let sysctls = sysctls.map(|list| sysctl::compile(list, self.private, domain)).transpose()?;
         let sysctls = sysctls.unwrap_or_default();
         if self.program.has_labels() || !sysctls.is_empty() {
             // While the host's procfs is there: a user namespace is given a new one only beside a whole one.

@@ -43,6 +43,7 @@ mod idmap;
 mod inject;
 mod inject_change;
 mod lifecycle;
+mod likeness;
 mod malformed;
 mod messages;
 mod mount_accidents;
@@ -91,6 +92,7 @@ fn main() -> std::process::ExitCode {
         annotations::TESTS,
         apparmor::TESTS,
         lifecycle::TESTS,
+        likeness::TESTS,
         mounts::TESTS,
         mounts_rootless::TESTS,
         rootfs::TESTS,

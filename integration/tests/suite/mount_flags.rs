@@ -62,6 +62,11 @@ fn plain(word: &str) -> Option<&str> {
     word.strip_prefix('r').filter(|plain| WORDS.iter().any(|(name, ..)| name == plain))
 }
 
+/// The access times that a word for one mount takes back, if another such word has asked for them.
+fn taken_back(word: &str) -> Option<&str> {
+    word.strip_prefix("no").filter(|word| ["relatime", "strictatime"].contains(word))
+}
+
 /// Flags of the mount and of the one below, after options in their order.
 fn expected(before: &str, options: &[&str]) -> [Flags; 2] {
     let (mut mount, mut below) = (flags(before), flags(before));
@@ -69,13 +74,27 @@ fn expected(before: &str, options: &[&str]) -> [Flags; 2] {
         mount.insert("relatime".to_owned());
         below.insert("relatime".to_owned());
     }
+    let (original, mut below_is_asked, mut asked) = (mount.clone(), false, None);
+    let times = ["noatime", "relatime"];
     for option in options {
-        match plain(option) {
-            Some(word) => {
+        let word = plain(option).unwrap_or(option);
+        match (plain(option), taken_back(option)) {
+            (Some(word), _) => {
                 change(&mut mount, word);
                 change(&mut below, word);
             }
-            None => change(&mut mount, option),
+            (None, Some(time)) if asked == Some(time) && !below_is_asked => {
+                mount.retain(|flag| !times.contains(&flag.as_str()));
+                mount.extend(original.iter().filter(|flag| times.contains(&flag.as_str())).cloned());
+            }
+            (None, Some(_)) => {}
+            (None, None) => change(&mut mount, option),
+        }
+        if word.ends_with("atime") && !word.ends_with("diratime") {
+            below_is_asked |= plain(option).is_some();
+            // atime asks for relatime, the kernel's way of not being noatime.
+            let word = if word == "atime" { "relatime" } else { word };
+            asked = Some(word).filter(|_| taken_back(option).is_none());
         }
     }
     [mount, below]

@@ -3,5 +3,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "rules of the runtime; a test has threads")]
 
+mod mounts;
 mod stdio;
 mod world;

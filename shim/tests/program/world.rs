@@ -29,6 +29,9 @@ pub struct World {
     options: Options,
     address: String,
     log: Option<File>,
+    /// The shim has a mount namespace of its own.
+    is_private: bool,
+    path: Option<String>,
 }
 
 impl World {
@@ -45,10 +48,22 @@ impl World {
             root: directory.join("state").display().to_string(),
             ..Options::default()
         };
-        let world = Self { directory, options, address: String::new(), log: None };
+        let world = Self { directory, options, address: String::new(), log: None, is_private: false, path: None };
         world.write("config.json", r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#);
         world.write("program", script);
         world
+    }
+
+    /// Its mounts are nobody else's; root is needed for that.
+    pub fn private(mut self) -> Self {
+        self.is_private = true;
+        self
+    }
+
+    /// The shim finds programs of the directory.
+    pub fn own_programs(mut self) -> Self {
+        self.path = Some(format!("{}:{}", self.directory.display(), std::env::var("PATH").unwrap()));
+        self
     }
 
     pub fn bundle(&self) -> PathBuf {
@@ -88,7 +103,12 @@ impl World {
             socket_dir: Some(self.directory.join("s").display().to_string()),
             ..BootstrapParams::default()
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_containerd-shim-ocirt-v2"));
+        let shim = env!("CARGO_BIN_EXE_containerd-shim-ocirt-v2");
+        let mut command = Command::new(if self.is_private { "unshare" } else { shim });
+        if self.is_private {
+            command.args(["--mount", "--propagation", "private", "--", shim]);
+        }
+        command.envs(self.path.iter().map(|path| ("PATH", path)));
         command.args(["-namespace", "n", "-id", "c", "-address", "/none", "start"]).current_dir(self.bundle());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -172,6 +192,17 @@ impl World {
         let status = self.wait();
         self.init("Delete").unwrap();
         status
+    }
+
+    /// The mounts below the bundle, each as type and place.
+    pub fn mounts(&self) -> Vec<String> {
+        let text = fs::read_to_string(format!("/proc/{}/mountinfo", self.shim_pid())).unwrap();
+        let bundle = self.bundle().display().to_string();
+        let line = |line: &str| {
+            let (place, kind) = (line.split(' ').nth(4)?, line.split(" - ").nth(1)?.split(' ').next()?);
+            Some(format!("{kind} {}", place.strip_prefix(&bundle)?))
+        };
+        text.lines().filter_map(line).collect()
     }
 
     /// What the shim has written to its log.

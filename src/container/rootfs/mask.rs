@@ -2,6 +2,7 @@
 //! container's files once its root is the root.
 
 use core::ffi::CStr;
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -37,7 +38,10 @@ impl MaskPath {
     /// `label` is linux.mountLabel, where SELinux is enabled.
     pub fn compile(paths: &[String], label: Option<&str>) -> anyhow::Result<Vec<Self>> {
         let label = label.map(CString::new).transpose().context(field!("linux.mountLabel"))?;
-        let paths = container_paths(paths, "linux.maskedPaths")?;
+        let mut paths = container_paths(paths, "linux.maskedPaths")?;
+        // Each once: a second mask would cover the first.
+        let mut seen = BTreeSet::new();
+        paths.retain(|path| seen.insert(path.clone()));
         Ok(paths.into_iter().map(|path| Self { path, label: label.clone() }).collect())
     }
 

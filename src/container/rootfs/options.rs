@@ -17,6 +17,8 @@ enum Meaning {
     Remount,
     /// A flag of this mount.
     Flag(Attributes),
+    /// Takes back one of the three values of the field of access times, if it was asked for: what the source has stays.
+    NotAtime(u64),
     /// A flag of this mount and of all below it.
     TreeFlag(Attributes),
     Propagation(Sharing, Depth),
@@ -54,7 +56,9 @@ impl Symlinks {
     }
 }
 
-use Meaning::{Bind, CopyUp, Flag, IdMap, Legacy, Links, Nothing, Propagation, Remount, Superblock, TreeFlag};
+use Meaning::{
+    Bind, CopyUp, Flag, IdMap, Legacy, Links, NotAtime, Nothing, Propagation, Remount, Superblock, TreeFlag,
+};
 
 const fn set(flag: u64) -> Attributes {
     Attributes { set: flag, clear: 0 }
@@ -64,7 +68,7 @@ const fn clear(flag: u64) -> Attributes {
     Attributes { set: 0, clear: flag }
 }
 
-/// One of the three values of the field of access times. What turns one off means relatime, the kernel's default.
+/// One of the three values of the field of access times. What turns noatime off means relatime, the kernel's default.
 const fn atime(value: u64) -> Attributes {
     Attributes { set: value, clear: attr::ATIME_FIELD }
 }
@@ -90,8 +94,8 @@ const OPTIONS: &[(&str, Meaning)] = &[
     ("noiversion", Legacy(0, legacy::I_VERSION)),
     ("nolazytime", Superblock(c"nolazytime")),
     ("nomand", Superblock(c"nomand")),
-    ("norelatime", Flag(atime(attr::RELATIME))),
-    ("nostrictatime", Flag(atime(attr::RELATIME))),
+    ("norelatime", NotAtime(attr::RELATIME)),
+    ("nostrictatime", NotAtime(attr::STRICTATIME)),
     ("nosuid", Flag(set(attr::NOSUID))),
     ("nosymfollow", Flag(set(attr::NOSYMFOLLOW))),
     ("private", Propagation(Sharing::Private, Depth::One)),
@@ -173,6 +177,15 @@ impl Flags {
         Self { mount: Attributes { set, clear: 0 }, below: Attributes::default() }
     }
 
+    /// Leaves the field of access times of the mount as it is, where a word for this mount alone has asked for `value`.
+    fn take_back_atime(&mut self, value: u64) {
+        let Attributes { set, clear } = &mut self.mount;
+        if *clear & self.below.clear & attr::ATIME_FIELD == 0 && *set & attr::ATIME_FIELD == value {
+            *set &= !attr::ATIME_FIELD;
+            *clear &= !attr::ATIME_FIELD;
+        }
+    }
+
     /// Gives them to the mount whose root `tree` is open on, and to those below.
     pub fn apply(&self, tree: BorrowedFd) -> sys::Result<()> {
         // mount_setattr(2) reaches what is below only together with the mount, whose own flags come last therefore.
@@ -241,6 +254,7 @@ impl Options {
             Bind(depth) => self.bind = if self.bind == Some(Depth::Tree) { self.bind } else { Some(depth) },
             Remount => self.remount = true,
             Flag(change) => self.flags.mount.add(change),
+            NotAtime(value) => self.flags.take_back_atime(value),
             TreeFlag(change) => {
                 self.flags.mount.add(change);
                 self.flags.below.add(change);
@@ -302,6 +316,9 @@ mod tests {
         assert_eq!(flags(&["rw", "ro"]), set(attr::RDONLY));
         assert_eq!(flags(&["noatime", "strictatime"]), atime(attr::STRICTATIME));
         assert_eq!(flags(&["noatime", "relatime"]), atime(attr::RELATIME));
+        assert_eq!(flags(&["relatime", "norelatime"]), Attributes::default());
+        assert_eq!(flags(&["strictatime", "nostrictatime"]), Attributes::default());
+        assert_eq!(flags(&["noatime", "norelatime", "nostrictatime"]), atime(attr::NOATIME));
         assert_eq!(parse(&["rbind", "bind"]).bind, Some(Depth::Tree));
         assert_eq!(parse(&["silent", "loud"]).legacy, 0);
     }

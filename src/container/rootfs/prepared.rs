@@ -4,9 +4,9 @@ use core::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::copy_up::copy_up;
-use crate::sys::Fault;
 use crate::sys::file::{self, Stat};
 use crate::sys::mount::{Depth, Sharing, attach, set_sharing};
+use crate::sys::{Errno, Fault, SysError};
 
 /// A mount with all its flags, still detached, and the directory or file that it goes onto.
 pub(super) struct Prepared<'a> {
@@ -35,7 +35,21 @@ impl Prepared<'_> {
     }
 
     pub fn attach(&self) -> Result<(), Fault> {
-        attach(self.mount.as_fd(), self.at.as_fd()).map_err(|error| error.about(self.path))
+        attach(self.mount.as_fd(), self.at.as_fd()).map_err(|error| self.explain(error))
+    }
+
+    /// move_mount(2) says EINVAL of a file on a directory. Engines know the words of ENOTDIR.
+    fn explain(&self, error: SysError) -> Fault {
+        match file::stat(self.at.as_fd()) {
+            Ok(at) if error.errno == Errno::EINVAL && at.is_directory() && !self.stat.is_directory() => {
+                Fault::of_parts(
+                    error.call,
+                    Errno::ENOTDIR,
+                    &[self.path.to_bytes(), b" is a directory, and the source is a file"],
+                )
+            }
+            _ => error.about(self.path),
+        }
     }
 }
 

@@ -71,7 +71,13 @@ impl Target {
 
     /// The directory to mount on, made if it is missing.
     pub fn directory(&self, root: &RootFd) -> Result<OwnedFd, Fault> {
-        let fd = root.target_dir(&self.path, self.links).map_err(|error| self.explain(error))?;
+        let fd = root.target_dir(&self.path, self.links).map_err(|error| match error.errno {
+            Errno::ENOTDIR => {
+                let words = b" is a file, or lies below one, where a directory is to be mounted";
+                Fault::of_parts(error.call, error.errno, &[self.path.as_bytes(), words])
+            }
+            _ => self.explain(error),
+        })?;
         self.checked(fd)
     }
 

@@ -124,7 +124,8 @@ impl Changes {
         self.add_capabilities(process)
     }
 
-    /// Never to the inheritable set: programs with inheritable file capabilities would gain them (CVE-2022-29162).
+    /// Never to the inheritable set: programs with inheritable file capabilities would gain them (CVE-2022-29162). To the
+    /// ambient set where it is inheritable already, as in runc: a program of an ordinary user has it then.
     fn add_capabilities(&self, process: &mut Process) -> Result<()> {
         if self.capabilities.is_empty() {
             return Ok(());
@@ -141,6 +142,10 @@ impl Changes {
             };
             let (bounding, effective, permitted) =
                 (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+            if sets.inheritable().as_ref().is_some_and(|set| set.contains(&capability)) {
+                let ambient = with(sets.ambient());
+                sets.set_ambient(ambient);
+            }
             sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
         }
         process.set_capabilities(Some(sets));
