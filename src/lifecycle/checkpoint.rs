@@ -4,6 +4,7 @@ pub mod away;
 pub mod criu;
 pub mod images;
 pub mod inspection;
+pub mod planned;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -144,10 +145,10 @@ impl Job<'_> {
             // Its root is as CRIU says: these images are not forged.
             external.is_none_or(|name| targets::is_writable(name, &self.points, &self.found.state.outside))
         };
-        let deleted = paths::check(images.as_fd(), &self.points, &is_writable)?;
+        let named = paths::check(images.as_fd(), &self.points, &is_writable)?;
         let root = CString::new(format!("/proc/{}/root", self.pid()?))?;
         let root = RootFd::new(file::open_path(&root).context("container root")?);
-        deleted.iter().try_for_each(|file| file.check(&root))
+        named.deleted.iter().try_for_each(|file| file.check(&root))
     }
 
     /// CRIU has ended the processes; the rest goes as in `delete`.

@@ -11,6 +11,7 @@ use super::checkpoint::away::{self, Away};
 use super::checkpoint::criu::{self, Place, Program, Worker};
 use super::checkpoint::images::Files;
 use super::checkpoint::inspection::{Inspection, Progress};
+use super::checkpoint::planned::planned;
 use super::checkpoint::{borrowed, open_namespaces};
 use super::create::{self, CreateOptions};
 use super::delete;
@@ -23,16 +24,18 @@ use super::process::launch::run_runtime_hooks;
 use super::process::poststop::Owed;
 use super::process::{announce, foreground};
 use super::run::RunOptions;
-use crate::container::checkpoint::deleted::Deleted;
 use crate::container::checkpoint::flags::Flags;
 use crate::container::checkpoint::image::{self, Point};
+use crate::container::checkpoint::leftovers::Leftovers;
 use crate::container::checkpoint::outside::Outside;
+use crate::container::checkpoint::paths::Named;
 use crate::container::checkpoint::request::{self, RestoreFlags, Restored};
 use crate::container::checkpoint::root::{self, Root};
 use crate::container::checkpoint::rpc::{Features, Notify, Request};
 use crate::container::checkpoint::targets::Source;
 use crate::container::checkpoint::{ids, paths, targets};
 use crate::container::verify::Wanted;
+use crate::container::verify::copies::Planned;
 use crate::container::{bundle, cgroup};
 use crate::error::field;
 use crate::plan::{Gate, Plan, Saved};
@@ -94,17 +97,20 @@ struct Job<'a> {
 
 /// A container that comes to be. Dropped before [`Made::keep`], it is undone whole.
 struct Made<'a> {
-    // Dropped in this order: init goes first, then its cgroup; then the poststop hooks run, and its state goes.
+    // Dropped in this order: init goes first, then its cgroup, then what CRIU left; then the poststop hooks run, and its state
+    // goes.
     /// The restored init.
     init: Option<Guard>,
     cgroup: cgroup::Created,
+    /// In the container's files: when no process is there any more.
+    left: Leftovers,
     poststop: Owed<'a>,
     directory: Reserved,
     state: State,
     plan: Plan,
     outside: Outside,
     wanted: Wanted,
-    deleted: Vec<Deleted>,
+    named: Named,
 }
 
 /// A CRIU that waits for its request.
@@ -113,6 +119,8 @@ struct Started {
     root: root::Made,
     files: Files,
     request: Request,
+    /// The mounts that it is to make.
+    planned: Vec<Planned>,
 }
 
 /// What CRIU begins with.
@@ -148,7 +156,7 @@ impl<'a> Made<'a> {
             Some(name) => targets::is_writable(name, points, &state.outside),
             None => !wanted.read_only_root && !targets::is_read_only(&plan.rootfs),
         };
-        let deleted = paths::check(files.images(), points, &is_writable)?;
+        let named = paths::check(files.images(), points, &is_writable)?;
         // Nobody starts it any more.
         state.start_steps.clear();
         request::check(&state.outside)?;
@@ -158,12 +166,12 @@ impl<'a> Made<'a> {
         state.cgroup = cgroup.paths().clone();
         ensure!(state.cgroup.has_freezer(), field!("linux.cgroupsPath"; "{NO_FREEZER}"));
         let outside = state.outside.clone();
-        let poststop = Owed::nothing(host);
-        Ok(Self { init: None, cgroup, poststop, directory, state, plan, outside, wanted, deleted })
+        let (left, poststop) = (Leftovers::default(), Owed::nothing(host));
+        Ok(Self { init: None, cgroup, left, poststop, directory, state, plan, outside, wanted, named })
     }
 
     fn restore(&mut self, job: &Job, console: Option<OwnedFd>) -> Result<()> {
-        let Started { worker, root, files, request } = &self.start(job)?;
+        let Started { worker, root, files, request, planned } = &self.start(job)?;
         let mut inspection = Inspection::new(self.wanted.clone(), self.state.cgroup.clone(), worker.pid())?;
         let (mut progress, paths) = (Progress::default(), self.state.cgroup.clone());
         let mut first = None;
@@ -175,6 +183,7 @@ impl<'a> Made<'a> {
                     // All mounts are there, and nothing has been made in them.
                     Some("post-setup-namespaces") => {
                         let init = first.context("criu tells no pid")?;
+                        inspection.copies(init, planned)?;
                         away::follow_no_links(*root, worker.pid(), init).context("criu's mounts")?;
                     }
                     Some("post-restore") => away::follow_links(*root, worker.pid()).context("criu's /proc")?,
@@ -193,6 +202,7 @@ impl<'a> Made<'a> {
 
     fn start(&mut self, job: &Job) -> Result<Started> {
         let sources = self.sources(job.points)?;
+        let planned = planned(&self.named.mounts, job.points, &sources, &self.plan.rootfs).context("--image-path")?;
         let namespaces = open_namespaces(&self.outside)?;
         let place = Place {
             join: self.cgroup.join()?,
@@ -204,7 +214,8 @@ impl<'a> Made<'a> {
         let program = job.program.file()?;
         // CRIU's namespace, not ours: hooks and files are the host's.
         let away = Away::go()?;
-        let prepared = self.prepare(job, &away, &sources, &program, configuration.as_deref())?;
+        let (prepared, left) = self.prepare(job, &away, &sources, &program, configuration.as_deref())?;
+        self.left = left;
         let Prepared { root, files, staged } = prepared;
         let worker = job.program.start_in(&program, &place, &borrowed(&namespaces), |pid| {
             away.back()?;
@@ -220,7 +231,7 @@ impl<'a> Made<'a> {
             descriptors: job.descriptors,
         };
         let request = request::restore(&job.options.flags, &job.options.restore, files.directories(), &restored)?;
-        Ok(Started { worker, root, files, request })
+        Ok(Started { worker, root, files, request, planned })
     }
 
     /// Makes the root directory that CRIU has, and is in it then.
@@ -231,9 +242,9 @@ impl<'a> Made<'a> {
         sources: &BTreeMap<String, Source>,
         program: &Path,
         configuration: Option<&Path>,
-    ) -> Result<Prepared> {
+    ) -> Result<(Prepared, Leftovers)> {
         let rootfs = std::fs::canonicalize(&self.plan.rootfs).context(field!("root.path"))?;
-        away.prepare(&rootfs, job.points, sources, &self.deleted)?;
+        let left = away.prepare(&rootfs, job.points, sources, &self.named.deleted)?;
         let root = Root::begin(&self.directory.path(), program).context("criu's root directory")?;
         let files = Files::show(&job.options.flags, &root)?;
         root.rootfs(&rootfs).context(field!("root.path"))?;
@@ -243,7 +254,8 @@ impl<'a> Made<'a> {
         let (place, path) = root.sources()?;
         let staged = targets::stage(place.as_fd(), &path, job.points, sources).context(field!("mounts"))?;
         targets::hide_cgroups(root.own()?.as_fd(), files.images()).context("--image-path: cgroup.img")?;
-        Ok(Prepared { root: root.finish().context("criu's root directory")?, files, staged })
+        let root = root.finish().context("criu's root directory")?;
+        Ok((Prepared { root, files, staged }, left))
     }
 
     /// What of the host all external mounts show, by their names.
@@ -301,7 +313,8 @@ impl<'a> Made<'a> {
 
     /// The container stays, and others may change it.
     fn keep(self) -> Result<(Option<Kept>, Directory, State)> {
-        let Self { init, mut cgroup, mut poststop, directory, state, .. } = self;
+        let Self { init, mut cgroup, mut left, mut poststop, directory, state, .. } = self;
+        left.keep();
         let directory = directory.keep()?;
         poststop.hand_over();
         cgroup.keep();

@@ -68,6 +68,7 @@ mod restore_deleted;
 mod restore_directories;
 mod restore_forged;
 mod restore_links;
+mod restore_names;
 mod restore_paths;
 mod restore_root;
 mod rootfs;
@@ -148,6 +149,7 @@ fn main() -> std::process::ExitCode {
         restore_directories::TESTS,
         restore_forged::TESTS,
         restore_links::TESTS,
+        restore_names::TESTS,
         restore_paths::TESTS,
         restore_root::TESTS,
         update::TESTS,

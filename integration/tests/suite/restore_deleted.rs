@@ -20,6 +20,7 @@ tests![
     no_link_in_a_tmpfs_leads_a_deleted_file_astray,
     no_deleted_file_is_made_on_a_read_only_mount,
     no_other_file_is_removed_as_the_name_of_a_deleted_one,
+    a_failed_restore_leaves_nothing_of_a_deleted_file,
 ];
 
 /// What only ocirt promises.
@@ -326,4 +327,37 @@ fn no_other_file_is_removed_as_the_name_of_a_deleted_one() {
     copy(&host::place().join("good"), &images());
     restore(&container.bundle).ok();
     assert_reads_on(&container, before);
+}
+
+/// CRIU makes the deleted file, then misses another one: it can be tried again when that is there.
+fn a_failed_restore_leaves_nothing_of_a_deleted_file() {
+    required();
+    for path in ["/held/file", "/mnt/volume/file", "/held/gone/file"] {
+        let bundle = Bundle::new().directory("/held/gone");
+        let volume = bundle.host_dir("volume");
+        let bundle = bundle.mount("bind", volume.to_str().expect("UTF-8"), "/mnt/volume", &["bind", "rw"]);
+        let container = holding(bundle, path);
+        remove(&container, path);
+        if path.contains("gone") {
+            fs::remove_dir(container.bundle.inside("/held/gone")).expect("its directory");
+        }
+        let before = save(&container, &[]);
+        let (count, kept) = (container.bundle.inside("/count"), container.bundle.inside("/kept"));
+        fs::rename(&count, &kept).expect("rename");
+        // What a runtime that was killed has left.
+        let left = if path.contains("volume") { volume.clone() } else { container.bundle.inside("/held") };
+        fs::write(left.join("file.cr.1.ghost"), "left").expect("file");
+        for _ in 0..2 {
+            restore(&container.bundle).fails("Can't open file count");
+            host::assert_nothing_left();
+            let found = [names(&volume), names(&container.bundle.inside("/held"))].concat();
+            let expected = if path.contains("gone") { vec![] } else { vec!["gone".to_owned()] };
+            assert_eq!(found, expected, "{path}");
+        }
+        fs::rename(&kept, &count).expect("rename");
+        restore(&container.bundle).ok();
+        assert_reads_on(&container, before);
+        call(["delete", "--force", container.id()]).ok();
+        fs::remove_dir_all(images()).expect("images");
+    }
 }

@@ -5,13 +5,15 @@
 //!
 //! Field numbers of images/remap-file-path.proto, images/ghost-file.proto and images/regfile.proto.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 
 use super::entries::{first, names, of};
-use super::paths::{Mount, Regular, is_root};
+use super::names::Regular;
+use super::paths::{Mount, is_root};
 use crate::sys::path::RootFd;
 use crate::sys::{Errno, file};
 
@@ -20,6 +22,8 @@ const LINKED: u32 = 0;
 const GHOST: u32 = 1;
 const IS_GHOST: u32 = 1 << 31;
 
+const REMAPS: &str = "remap-fpath.img";
+
 /// `fstype` of images/mnt.proto.
 const TMPFS: u32 = 5;
 
@@ -27,7 +31,8 @@ const TMPFS: u32 = 5;
 const READ_ONLY: u32 = 1;
 
 /// Of stat(2): regular files, directories, FIFOs, and the bits that give a program other rights.
-const KINDS: [u32; 3] = [0o100_000, 0o040_000, 0o010_000];
+const KINDS: [u32; 3] = [0o100_000, DIRECTORY, 0o010_000];
+const DIRECTORY: u32 = 0o040_000;
 const KIND: u32 = 0o170_000;
 const OTHER_RIGHTS: u32 = 0o6000;
 
@@ -53,9 +58,20 @@ struct Ghost {
 /// A deleted file, by its path in the container.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Deleted {
-    path: Vec<u8>,
+    pub(super) path: Vec<u8>,
     /// Whether CRIU makes the file system anew, so that the files in it are not there yet.
-    on_new: bool,
+    pub(super) on_new: bool,
+    /// What CRIU makes in its place.
+    pub(super) made: Option<Made>,
+}
+
+/// What CRIU makes in the place of a deleted file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Made {
+    /// A file by a name of its own with this number in it, which is linked to the path for a moment.
+    File(u32),
+    /// A directory at the path.
+    Directory,
 }
 
 /// All deleted files of the images; fails where one cannot be made anew. `files` and `mounts` are those of the images;
@@ -66,17 +82,19 @@ pub(super) fn check(
     mounts: &[Mount],
     is_writable: &dyn Fn(Option<&str>) -> bool,
 ) -> Result<Vec<Deleted>> {
-    let mut deleted = Vec::new();
-    for name in names(images)? {
-        match name.as_str() {
-            _ if name.starts_with("ghost-file-") => ghost(&first(images, &name)?).with_context(|| image(&name))?,
-            "remap-fpath.img" => {
-                for remap in of::<Remap>(images, &name)? {
-                    let all = Images { files, mounts, is_writable };
-                    deleted.extend(all.deleted(&remap).with_context(|| image(&name))?);
-                }
-            }
-            _ => {}
+    let (mut deleted, mut directories) = (Vec::new(), BTreeSet::new());
+    let names = names(images)?;
+    for name in names.iter().filter(|name| name.starts_with("ghost-file-")) {
+        let found: Ghost = first(images, name)?;
+        ghost(&found).with_context(|| image(name))?;
+        if found.mode & KIND == DIRECTORY {
+            directories.insert(name.as_str());
+        }
+    }
+    if names.iter().any(|name| name == REMAPS) {
+        let all = Images { files, mounts, is_writable, directories };
+        for remap in of::<Remap>(images, REMAPS)? {
+            deleted.extend(all.deleted(&remap).with_context(|| image(REMAPS))?);
         }
     }
     Ok(deleted)
@@ -98,6 +116,8 @@ struct Images<'a> {
     files: &'a [Regular],
     mounts: &'a [Mount],
     is_writable: &'a dyn Fn(Option<&str>) -> bool,
+    /// The images of deleted directories.
+    directories: BTreeSet<&'a str>,
 }
 
 impl Images<'_> {
@@ -107,26 +127,34 @@ impl Images<'_> {
         let mut found = Vec::new();
         for file in same(remap.file) {
             let on_new = self.on_new(file).with_context(|| format!("deleted file {}", show(&file.name)))?;
-            found.push(Deleted { path: file.name.clone(), on_new });
+            found.push(Deleted { path: file.name.clone(), on_new, made: None });
         }
         let on_new = found.iter().any(|file| file.on_new);
         let is_one = found.iter().all(|file| file.on_new == on_new);
         ensure!(is_one && !found.is_empty(), "file {} is not known", remap.file);
         match remap.kind {
-            None if remap.by & IS_GHOST != 0 => {}
-            Some(GHOST) => {}
+            None if remap.by & IS_GHOST != 0 => self.set_made(&mut found, remap.by & !IS_GHOST),
+            Some(GHOST) => self.set_made(&mut found, remap.by),
             None | Some(LINKED) => {
                 ensure!(same(remap.by).next().is_some(), "file {} is not known", remap.by);
                 for other in same(remap.by) {
                     let name = other.name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
                     ensure!(name.starts_with(b"link_remap."), "{}: not a name of criu's", show(&other.name));
                     // CRIU looks for it on the mount of the file.
-                    found.push(Deleted { path: other.name.clone(), on_new });
+                    found.push(Deleted { path: other.name.clone(), on_new, made: None });
                 }
             }
             Some(kind) => bail!("a file that is gone (kind {kind}) cannot be restored"),
         }
         Ok(found)
+    }
+
+    fn set_made(&self, files: &mut [Deleted], number: u32) {
+        // In hexadecimal digits, or decimal ones.
+        let names = [format!("ghost-file-{number:x}.img"), format!("ghost-file-{number}.img")];
+        let is_directory = names.iter().any(|name| self.directories.contains(name.as_str()));
+        let made = if is_directory { Made::Directory } else { Made::File(number) };
+        files.iter_mut().for_each(|file| file.made = Some(made));
     }
 
     /// Whether the file is on a file system that CRIU makes; fails where the container could not write to.

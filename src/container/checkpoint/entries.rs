@@ -53,6 +53,11 @@ pub fn with_data<T: Message + Default>(images: BorrowedFd, name: &str, length: i
     read().with_context(|| format!("--image-path: {name}"))
 }
 
+/// An image that is a text of another program.
+pub fn raw(images: BorrowedFd, name: &str) -> Result<Vec<u8>> {
+    Ok(regular::read(images, &CString::new(name)?, LIMIT)?.0)
+}
+
 fn body<'b>(name: &str, bytes: &'b [u8]) -> &'b [u8] {
     // That one has only the second number.
     let head = if name == "inventory.img" { 4 } else { 8 };

@@ -8,11 +8,14 @@
 pub mod deleted;
 pub mod descriptors;
 pub mod entries;
+pub mod firewall;
 pub mod flags;
 pub mod ids;
 pub mod image;
+pub mod leftovers;
 pub mod log;
 pub mod mounts;
+pub mod names;
 pub mod outside;
 pub mod paths;
 pub mod request;

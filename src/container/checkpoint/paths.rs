@@ -1,24 +1,34 @@
 //! What CRIU's images say of mounts and files, before it acts on them: as root, it mounts, makes and removes what they
 //! name. What a look at the restored processes finds comes too late for that.
 //!
-//! Field numbers of images/mnt.proto, images/fdinfo.proto, images/regfile.proto and images/apparmor.proto.
+//! Field numbers of images/mnt.proto, images/apparmor.proto and images/sk-packet.proto.
 
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use prost::Message;
 
 use super::deleted::{self, Deleted};
-use super::entries::{names, of, with_data};
+use super::entries::{names, of, raw, with_data};
+use super::firewall;
 use super::image::Point;
+use super::names::{Fanotify, File, Inotify, Mapping, Mark, Memory, Regular, Socket, Terminal, Watch, leaves};
 
-/// `fstype` of images/mnt.proto: proc, sysfs, tmpfs, devpts, cgroup, mqueue, cgroup2. Their options name nothing of the
-/// host; those of others do.
-const KINDS: [u32; 7] = [1, 2, 5, 6, 12, 14, 23];
+/// `fstype` of images/mnt.proto: proc, sysfs, tmpfs, devpts, mqueue. Their options name nothing of the host; those of others
+/// do, and those of cgroups are the host's own.
+const KINDS: [(u32, &str); 5] = [(PROC, "proc"), (2, "sysfs"), (5, "tmpfs"), (6, "devpts"), (14, "mqueue")];
+const PROC: u32 = 1;
+
+/// The kernel's name for a kind of file system that CRIU may make.
+pub fn kind_name(kind: u32) -> Option<&'static str> {
+    KINDS.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
+}
 
 /// `mnt_entry`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Mount {
+pub struct Mount {
     #[prost(uint32, tag = "1")]
     pub kind: u32,
     #[prost(uint32, tag = "2")]
@@ -33,7 +43,7 @@ pub(super) struct Mount {
     #[prost(string, tag = "6")]
     pub root: String,
     #[prost(string, tag = "7")]
-    at: String,
+    pub at: String,
     #[prost(bool, tag = "12")]
     with_plugin: bool,
     #[prost(string, optional, tag = "14")]
@@ -43,25 +53,6 @@ pub(super) struct Mount {
     deleted: bool,
     #[prost(string, optional, tag = "18")]
     pub ext_key: Option<String>,
-}
-
-/// `file_entry`.
-#[derive(Clone, PartialEq, Message)]
-struct File {
-    #[prost(message, optional, tag = "3")]
-    regular: Option<Regular>,
-}
-
-/// `reg_file_entry`.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Regular {
-    #[prost(uint32, tag = "1")]
-    pub id: u32,
-    /// Any bytes.
-    #[prost(bytes = "vec", tag = "6")]
-    pub name: Vec<u8>,
-    #[prost(sint32, optional, tag = "7")]
-    pub mount: Option<i32>,
 }
 
 /// `apparmor_entry`.
@@ -81,61 +72,94 @@ struct Packet {
     rights: Vec<Vec<u8>>,
 }
 
-/// Fails where the images have CRIU mount or make something outside of the container, or where it could not write; the
-/// files that it makes although they were deleted. `points`: ocirt's own of the mounts; `is_writable`: see `deleted::check`.
-pub fn check(images: BorrowedFd, points: &[Point], is_writable: &dyn Fn(Option<&str>) -> bool) -> Result<Vec<Deleted>> {
+/// What the images name.
+pub struct Named {
+    /// Files that CRIU makes although they were deleted.
+    pub deleted: Vec<Deleted>,
+    pub mounts: Vec<Mount>,
+}
+
+/// Fails where the images have CRIU mount, make or run something outside of the container, or where it could not write.
+/// `points`: ocirt's own of the mounts; `is_writable`: see `deleted::check`.
+pub fn check(images: BorrowedFd, points: &[Point], is_writable: &dyn Fn(Option<&str>) -> bool) -> Result<Named> {
     let (mut files, mut all_mounts) = (Vec::new(), Vec::new());
     for name in names(images)? {
         let image = || format!("--image-path: {name}");
-        match name.as_str() {
-            "files.img" | "reg-files.img" => {
-                let found = match name.as_str() {
-                    "files.img" => of::<File>(images, &name)?.into_iter().filter_map(|file| file.regular).collect(),
-                    _ => of::<Regular>(images, &name)?,
-                };
-                found.iter().try_for_each(regular).with_context(image)?;
-                files.extend(found);
-            }
-            // Nobody could look at them before the container receives them.
-            "sk-queues.img" => {
-                let packets = with_data::<Packet>(images, &name, |packet| packet.length as usize)?;
-                let has_none = packets.iter().all(|packet| packet.rights.is_empty());
-                ensure!(has_none, "{}: descriptors in the queue of a socket cannot be restored", image());
-            }
-            "apparmor.img" => {
-                let has_none = of::<AppArmor>(images, &name)?.iter().all(|entry| entry.namespaces.is_empty());
-                ensure!(has_none, "{}: namespaces of AppArmor cannot be restored", image());
-            }
-            _ if name.starts_with("mountpoints-") => {
-                let found = of(images, &name)?;
-                mounts(&found, points).with_context(image)?;
-                all_mounts.extend(found);
-            }
-            _ => {}
+        if name.starts_with("mountpoints-") {
+            let found = of(images, &name)?;
+            mounts(&found, points).with_context(image)?;
+            all_mounts.extend(found);
+        } else {
+            files.extend(regular_files(images, &name).with_context(image)?);
+            other(images, &name).with_context(image)?;
         }
     }
-    deleted::check(images, &files, &all_mounts, is_writable)
+    let deleted = deleted::check(images, &files, &all_mounts, is_writable)?;
+    Ok(Named { deleted, mounts: all_mounts })
 }
 
-fn regular(file: &Regular) -> Result<()> {
-    ensure!(!leaves(&file.name), "{:?}: a path with \"..\" or a NUL byte", String::from_utf8_lossy(&file.name));
-    Ok(())
+/// The regular files of an image of open files.
+fn regular_files(images: BorrowedFd, name: &str) -> Result<Vec<Regular>> {
+    match name {
+        "files.img" => {
+            let files = of::<File>(images, name)?;
+            files.iter().try_for_each(File::check)?;
+            Ok(files.into_iter().filter_map(|file| file.regular).collect())
+        }
+        "reg-files.img" => {
+            let files = of::<Regular>(images, name)?;
+            files.iter().try_for_each(Regular::check)?;
+            Ok(files)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// An image that is about something else. CRIU takes those of older versions, too, of which each has one kind of files.
+fn other(images: BorrowedFd, name: &str) -> Result<()> {
+    match name.split('-').next().unwrap_or_default() {
+        "unixsk.img" => of::<Socket>(images, name)?.iter().try_for_each(Socket::check),
+        "tty.img" => of::<Terminal>(images, name)?.iter().try_for_each(Terminal::check),
+        "inotify.img" => of::<Inotify>(images, name)?.iter().try_for_each(Inotify::check),
+        "fanotify.img" => of::<Fanotify>(images, name)?.iter().try_for_each(Fanotify::check),
+        "inotify" if name == "inotify-wd.img" => of::<Watch>(images, name)?.iter().try_for_each(Watch::check),
+        "fanotify" if name == "fanotify-mark.img" => of::<Mark>(images, name)?.iter().try_for_each(Mark::check),
+        "mm" => of::<Memory>(images, name)?.iter().flat_map(|memory| &memory.mappings).try_for_each(Mapping::check),
+        "vmas" => of::<Mapping>(images, name)?.iter().try_for_each(Mapping::check),
+        "iptables" | "ip6tables" => firewall::iptables(&raw(images, name)?),
+        "nftables" => firewall::nftables(&raw(images, name)?),
+        // Nobody could look at them before the container receives them.
+        "sk" if name == "sk-queues.img" => {
+            let packets = with_data::<Packet>(images, name, |packet| packet.length as usize)?;
+            let has_none = packets.iter().all(|packet| packet.rights.is_empty());
+            ensure!(has_none, "descriptors in the queue of a socket cannot be restored");
+            Ok(())
+        }
+        "apparmor.img" => {
+            let has_none = of::<AppArmor>(images, name)?.iter().all(|entry| entry.namespaces.is_empty());
+            ensure!(has_none, "namespaces of AppArmor cannot be restored");
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn mounts(mounts: &[Mount], points: &[Point]) -> Result<()> {
     ensure!(mounts.iter().filter(|mount| is_root(mount, mounts)).count() == 1, "not one root");
+    let ids: BTreeSet<u32> = mounts.iter().map(|mount| mount.id).collect();
+    ensure!(ids.len() == mounts.len(), "two mounts of one number");
     for mount in mounts {
-        check_mount(mount, is_root(mount, mounts), points).with_context(|| format!("mount {:?}", mount.at))?;
+        check_mount(mount, mounts, points).with_context(|| format!("mount {:?}", mount.at))?;
     }
     Ok(())
 }
 
 /// Whether none of `mounts` is the one that it is mounted on.
-pub(super) fn is_root(mount: &Mount, mounts: &[Mount]) -> bool {
+pub fn is_root(mount: &Mount, mounts: &[Mount]) -> bool {
     mounts.iter().all(|parent| parent.id != mount.parent)
 }
 
-fn check_mount(mount: &Mount, is_root: bool, points: &[Point]) -> Result<()> {
+fn check_mount(mount: &Mount, mounts: &[Mount], points: &[Point]) -> Result<()> {
     for path in [&mount.root, &mount.at] {
         ensure!(path.starts_with('/') && !leaves(path.as_bytes()), "{path:?} is not an absolute path without \"..\"");
     }
@@ -148,12 +172,31 @@ fn check_mount(mount: &Mount, is_root: bool, points: &[Point]) -> Result<()> {
         return Ok(());
     }
     // CRIU makes a file system where it shows the root of it; else a bind mount of one that it has. The root is ours.
-    let is_made = !is_root && mount.root == "/";
-    ensure!(!is_made || KINDS.contains(&mount.kind), "a file system of kind {} cannot be restored", mount.kind);
+    if is_root(mount, mounts) {
+        return Ok(());
+    }
+    if mount.root == "/" {
+        ensure!(kind_name(mount.kind).is_some(), "a file system of kind {} cannot be restored", mount.kind);
+        return Ok(());
+    }
+    let base = mounts.iter().find(|base| mount.is_part_of(base, mounts));
+    let base = base.with_context(|| format!("{:?} is no part of a file system of the container", mount.root))?;
+    let first = mount.root.split('/').nth(1).unwrap_or_default();
+    let is_process = first.parse::<u32>().is_ok() || ["self", "thread-self"].contains(&first);
+    ensure!(base.kind != PROC || !is_process, "{:?} of a procfs may lead anywhere, and cannot be restored", mount.root);
     Ok(())
 }
 
-/// Whether a path leads out of what it is looked up in. For CRIU, it ends at a NUL byte.
-fn leaves(path: &[u8]) -> bool {
-    path.contains(&0) || path.split(|byte| *byte == b'/').any(|part| part == b"..")
+impl Mount {
+    /// Whether it shows a part of what `base` shows, which CRIU does not take from another mount.
+    pub fn is_part_of(&self, base: &Mount, mounts: &[Mount]) -> bool {
+        let is_first =
+            base.ext_key.is_some() || is_root(base, mounts) || base.root == "/" && kind_name(base.kind).is_some();
+        is_first && base.id != self.id && base.device == self.device && self.below(base).is_some()
+    }
+
+    /// Where in `base` it begins, if it is of the same file system.
+    pub fn below(&self, base: &Mount) -> Option<&Path> {
+        Path::new(&self.root).strip_prefix(&base.root).ok()
+    }
 }

@@ -4,6 +4,7 @@
 //! `restore` looks with it at what CRIU has made of images that may be forged, before a process runs. A container that
 //! runs can change what is looked at; its processes are to be frozen meanwhile, or a row may tell of two moments.
 
+pub mod copies;
 pub mod files;
 pub mod mounts;
 pub mod processes;

@@ -19,7 +19,7 @@ use crate::sys::{Errno, SysError};
 const SYS_ADMIN: u64 = 1 << 21;
 
 /// Filesystems of which a namespace has one: it is the host's where the namespace is.
-const ONE_FOR_A_NAMESPACE: [(&str, &str); 3] = [("proc", "pid"), ("sysfs", "net"), ("mqueue", "ipc")];
+pub(super) const ONE_FOR_A_NAMESPACE: [(&str, &str); 3] = [("proc", "pid"), ("sysfs", "net"), ("mqueue", "ipc")];
 
 /// What is not as it is wanted among the mounts of `view`, the container's; the host's are those of the caller.
 ///
@@ -213,9 +213,7 @@ impl Look<'_> {
     }
 
     fn is_own_cgroup(&self, line: &Line) -> bool {
-        let is_cgroup = matches!(line.kind.as_str(), "cgroup" | "cgroup2");
-        let mut own = self.cgroups.values().filter(|path| path.len() > 1);
-        is_cgroup && own.any(|path| line.shown.root.starts_with(path)) && !has_dots(&line.shown.root)
+        is_cgroup_of(line, self.cgroups)
     }
 
     /// What config.json forbids on the mount is forbidden, and nothing that is mounted inside reaches the host.
@@ -311,6 +309,13 @@ impl Look<'_> {
             || self.is_own_cgroup(line)
             || (0..self.lines.len()).any(is_inside) && !has_dots(&line.shown.root)
     }
+}
+
+/// Whether it shows one of these cgroups, as /proc/PID/cgroup writes them, or one below.
+pub(super) fn is_cgroup_of(line: &Line, cgroups: &BTreeMap<String, String>) -> bool {
+    let is_cgroup = matches!(line.kind.as_str(), "cgroup" | "cgroup2");
+    let mut own = cgroups.values().filter(|path| path.len() > 1);
+    is_cgroup && own.any(|path| line.shown.root.starts_with(path)) && !has_dots(&line.shown.root)
 }
 
 /// Whether a filesystem was made for the container. By its options, one of another kind can show anything of the host, on a

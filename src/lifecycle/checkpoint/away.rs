@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::container::checkpoint::deleted::Deleted;
 use crate::container::checkpoint::image::Point;
+use crate::container::checkpoint::leftovers::Leftovers;
 use crate::container::checkpoint::root::Made;
 use crate::container::checkpoint::targets::{self, Source};
 use crate::error::field;
@@ -38,21 +39,24 @@ impl Away {
         Ok(Self { own: namespace::open(c"/proc/self/ns/mnt")?, directory: file::open_path(c".")? })
     }
 
-    /// Makes everything that CRIU mounts on. The mounts that show whether it is there are gone again afterwards.
+    /// Makes everything that CRIU mounts on; what it may leave there. The mounts that show whether it is there are gone again
+    /// afterwards.
     pub fn prepare(
         &self,
         root: &Path,
         points: &[Point],
         sources: &BTreeMap<String, Source>,
         deleted: &[Deleted],
-    ) -> Result<()> {
+    ) -> Result<Leftovers> {
         let path = CString::new(root.as_os_str().as_bytes())?;
         let tree = mount::copy_path(&path, Depth::Tree).context(field!("root.path"))?;
         mount::attach(tree.as_fd(), file::open_directory(&path)?.as_fd()).context(field!("root.path"))?;
         let inside = RootFd::new(tree);
         targets::prepare(&inside, points, sources)?;
         deleted.iter().try_for_each(|file| file.check(&inside))?;
-        Ok(mount::detach(&path)?)
+        let left = Leftovers::before(&inside, deleted)?;
+        mount::detach(&path)?;
+        Ok(left)
     }
 
     pub fn back(self) -> Result<()> {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::criu::Worker;
 use crate::container::cgroup::Paths;
+use crate::container::verify::copies::{self, Planned};
 use crate::container::verify::files::Files;
 use crate::container::verify::processes::{self, Processes, namespaces};
 use crate::container::verify::status::{Status, threads};
@@ -54,6 +55,11 @@ impl Inspection {
     /// Before hooks configure the namespaces of init.
     pub fn namespaces(&self, init: i32) -> Result<()> {
         refuse(namespaces(&self.wanted, init, init)?)
+    }
+
+    /// Before anything is opened or made in the mounts that CRIU has made: what they show. Init is where CRIU makes them.
+    pub fn copies(&self, init: i32, planned: &[Planned]) -> Result<()> {
+        refuse(copies::compare(&self.wanted, &View::of(init)?.lines, planned, &self.cgroups)?)
     }
 
     /// Where init is, and its mounts: an error here is one of CRIU's, too.

@@ -1,0 +1,42 @@
+//! What each mount of an image is to show when CRIU has made it, by config.json where it is of the host.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::container::checkpoint::image::{Origin, Point};
+use crate::container::checkpoint::paths::{Mount, is_root, kind_name};
+use crate::container::checkpoint::targets::Source;
+use crate::container::verify::copies::{Planned, Shows};
+
+/// `mounts` are those of the images, `points` ocirt's own of them, `sources` the paths of external ones by their names.
+pub fn planned(
+    mounts: &[Mount],
+    points: &[Point],
+    sources: &BTreeMap<String, Source>,
+    rootfs: &Path,
+) -> Result<Vec<Planned>> {
+    let one = |mount: &Mount| -> Result<Planned> {
+        let shows = match &mount.ext_key {
+            Some(key) => external(key, points, sources)?,
+            None if is_root(mount, mounts) => Shows::Host(rootfs.to_owned()),
+            None if mount.root == "/" => Shows::New(kind_name(mount.kind).context("kind of a mount")?),
+            None => {
+                let bases = mounts.iter().filter(|base| mount.is_part_of(base, mounts));
+                Shows::Part(bases.filter_map(|base| Some((base.id, mount.below(base)?.to_owned()))).collect())
+            }
+        };
+        Ok(Planned { id: mount.id, at: PathBuf::from(&mount.at), shows })
+    };
+    mounts.iter().map(|mount| one(mount).with_context(|| format!("mount {:?}", mount.at))).collect()
+}
+
+fn external(key: &str, points: &[Point], sources: &BTreeMap<String, Source>) -> Result<Shows> {
+    let mut all = points.iter().filter_map(|point| point.external.as_ref());
+    let external = all.find(|external| external.name == key).context("no such external mount")?;
+    match external.origin {
+        Origin::Cgroup(_) => Ok(Shows::Cgroup),
+        Origin::Mount(_) | Origin::Device(_) => Ok(Shows::Host(sources.get(key).context("no source")?.path.clone())),
+    }
+}
