@@ -1,6 +1,7 @@
 //! The process that serves a group: one thread, one loop. What has happened is told to the state machines of `task`,
 //! and what they say is done here.
 
+mod checkpoint;
 mod connections;
 mod events;
 mod jobs;

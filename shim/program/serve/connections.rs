@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use containerd_shim_ocirt::api::service::Request;
 use containerd_shim_ocirt::task::{Input, Ticket};
 use containerd_shim_ocirt::wire::server::{self, Call, Connection, Incoming};
-use containerd_shim_ocirt::wire::status::{Code, Status};
+use containerd_shim_ocirt::wire::status::Status;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{getegid, geteuid};
@@ -76,8 +76,7 @@ impl Loop {
     }
 
     fn called(&mut self, key: u64, call: Call) {
-        let request = Request::decode(&call.service, &call.method, &call.payload);
-        match request.and_then(supported) {
+        match Request::decode(&call.service, &call.method, &call.payload) {
             Ok(request) => {
                 let ticket = Ticket { connection: key, stream: call.stream };
                 self.tell(Input::Request { ticket, request });
@@ -130,14 +129,4 @@ impl Loop {
             }
         }
     }
-}
-
-/// What this shim cannot do yet, it says.
-fn supported(request: Request) -> Result<Request, Status> {
-    let what = match &request {
-        Request::Create(request) if !request.checkpoint.is_empty() => "restore",
-        Request::Checkpoint(_) => "checkpoint",
-        _ => return Ok(request),
-    };
-    Err(Status::new(Code::Unimplemented, format!("{what}: not supported by this shim yet")))
 }

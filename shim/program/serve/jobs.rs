@@ -14,6 +14,7 @@ use containerd_shim_ocirt::wire::status::{Code, Status};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use super::checkpoint::Scratch;
 use super::{Loop, Outcome, Source, Watched};
 use crate::console::{Console, Sink};
 use crate::runtime::{self, Runtime};
@@ -44,6 +45,7 @@ pub struct Job {
     may_be_gone: bool,
     /// What the child reads by their paths in /proc.
     _inputs: Vec<OwnedFd>,
+    scratch: Option<Scratch>,
 }
 
 impl Job {
@@ -60,13 +62,15 @@ enum Body {
 }
 
 /// A child that is about to be born.
-struct Child {
+pub struct Child {
     body: Body,
     streams: child::Streams,
     container: ContainerKey,
     makes: Option<(ProcessKey, PathBuf)>,
     may_be_gone: bool,
     inputs: Vec<OwnedFd>,
+    /// A checkpoint's.
+    pub scratch: Option<Scratch>,
 }
 
 /// What a process's streams are to be.
@@ -89,10 +93,18 @@ pub struct Making {
 
 impl Child {
     fn new(body: Body, container: ContainerKey) -> Self {
-        Self { body, streams: [None, None, None], container, makes: None, may_be_gone: false, inputs: Vec::new() }
+        Self {
+            body,
+            streams: [None, None, None],
+            container,
+            makes: None,
+            may_be_gone: false,
+            inputs: Vec::new(),
+            scratch: None,
+        }
     }
 
-    fn program(command: Command, container: ContainerKey) -> Self {
+    pub fn program(command: Command, container: ContainerKey) -> Self {
         Self::new(Body::Program(command), container)
     }
 
@@ -111,6 +123,10 @@ impl Child {
 
 impl Loop {
     pub fn begin(&mut self, job: JobKey, work: Work) {
+        if matches!(&work, Work::Delete { container, .. } if !self.containers.contains_key(container)) {
+            // It was to be restored, and never was: the runtime has not heard of it.
+            return self.tell(Input::Done { job, outcome: Ok(Done::Done) });
+        }
         if let Err(error) = self.prepare(work).and_then(|child| self.spawn(job, child)) {
             let outcome = Err(Status::new(Code::Unknown, error.to_string()));
             self.tell(Input::Done { job, outcome });
@@ -143,11 +159,12 @@ impl Loop {
                 child.streams[0] = Some(memory(&resources.unwrap_or_default().value)?);
                 Ok(child)
             }
-            Work::Restore { .. } | Work::Checkpoint { .. } => Err("not supported by this shim yet".into()),
+            Work::Restore { container, request } => self.restore(container, &request),
+            Work::Checkpoint { container, request } => self.checkpoint(container, &request),
         }
     }
 
-    fn container(&self, key: ContainerKey) -> Outcome<&Container> {
+    pub fn container(&self, key: ContainerKey) -> Outcome<&Container> {
         self.containers.get(&key).ok_or_else(|| "the container has gone".into())
     }
 
@@ -180,11 +197,8 @@ impl Loop {
     }
 
     fn create(&mut self, key: ContainerKey, request: &CreateTaskRequest) -> Outcome<Child> {
-        if !self.containers.contains_key(&key) {
-            self.enter(key, request)?;
-        }
+        self.known(key, request)?;
         let runtime = &self.container(key)?.runtime;
-        let owner = runtime.settings.io_owner;
         let pid_file = runtime.bundle().join("init.pid");
         let mut command = runtime.command(&["create", "--bundle", &request.bundle]);
         command.arg("--pid-file").arg(&pid_file);
@@ -195,8 +209,25 @@ impl Loop {
             command.arg("--no-new-keyring");
         }
         let making = Making { command, inputs: Vec::new(), log: runtime.log() };
+        self.make_init(ProcessKey::init(key), making, request, pid_file)
+    }
+
+    /// Enters a container that has had nothing to mount.
+    pub fn known(&mut self, key: ContainerKey, request: &CreateTaskRequest) -> Outcome<()> {
+        if self.containers.contains_key(&key) { Ok(()) } else { self.enter(key, request) }
+    }
+
+    /// Init by `create` or `restore`.
+    pub fn make_init(
+        &mut self,
+        process: ProcessKey,
+        making: Making,
+        request: &CreateTaskRequest,
+        pid_file: PathBuf,
+    ) -> Outcome<Child> {
+        let owner = self.container(process.container)?.runtime.settings.io_owner;
         let stdio = Stdio::parse(&request.stdin, &request.stdout, &request.stderr)?;
-        let (process, terminal) = (ProcessKey::init(key), request.terminal);
+        let terminal = request.terminal;
         let streams = Streams { process, id: &request.id, stdio, terminal, stdin_closed: false, owner };
         self.connect(making, &request.id, streams, pid_file)
     }
@@ -260,12 +291,15 @@ impl Loop {
         }
         let log_length = self.containers.get(&child.container).map_or(0, |it| it.runtime.log_length());
         let Child { container, may_be_gone, .. } = child;
-        let (makes, inputs) = (child.makes.take(), std::mem::take(&mut child.inputs));
+        let (makes, inputs, scratch) = (child.makes.take(), std::mem::take(&mut child.inputs), child.scratch.take());
         let Born { pid, pidfd: fd } = child.born(&errors)?;
         let errors = File::from(errors);
         let token = self.watch(&fd, EpollFlags::EPOLLIN, Source::Job(job))?;
         let watched = Watched { fd, token };
-        self.jobs.insert(job, Job { pid, watched, container, makes, errors, log_length, may_be_gone, _inputs: inputs });
+        self.jobs.insert(
+            job,
+            Job { pid, watched, container, makes, errors, log_length, may_be_gone, _inputs: inputs, scratch },
+        );
         Ok(())
     }
 
@@ -280,7 +314,11 @@ impl Loop {
         let Some(status) = self.jobs.get(&key).and_then(|job| sys::wait(job.watched.fd.as_fd())) else { return };
         let Some(mut job) = self.jobs.remove(&key) else { return };
         self.unwatch(&job.watched.fd, job.watched.token);
-        let outcome = if status == 0 { self.outcome(&job) } else { self.failure(&mut job, status) };
+        let mut outcome = if status == 0 { self.outcome(&job) } else { self.failure(&mut job, status) };
+        let log = job.scratch.take().and_then(|scratch| scratch.end(outcome.is_err()));
+        if let (Err(error), Some(log)) = (&mut outcome, log) {
+            error.message += &log;
+        }
         self.tell(Input::Done { job: key, outcome });
     }
 

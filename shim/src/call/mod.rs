@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod answer;
+pub mod checkpoint;
 pub mod config;
 pub mod flags;
 pub mod log;

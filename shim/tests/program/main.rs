@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "rules of the runtime; a test has threads")]
 
+mod checkpoint;
 mod mounts;
 mod stdio;
 mod world;

@@ -35,7 +35,8 @@ case $command in
         mkdir -p "$state"
         sh "$bundle/program" <&6 6<&- &
         printf %s $! >"$state/pid"
-        cp "$state/pid" "$pid_file"
+        # Without a wait for anybody's end.
+        exec cp "$state/pid" "$pid_file"
         ;;
     start) : >"$state/started" ;;
     exec)

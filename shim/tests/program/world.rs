@@ -13,7 +13,7 @@ use containerd_shim_ocirt::api::bootstrap::{BootstrapParams, BootstrapResult, Ex
 use containerd_shim_ocirt::api::known::Any;
 use containerd_shim_ocirt::api::options::Options;
 use containerd_shim_ocirt::api::task::{
-    ConnectResponse, ContainerRequest, CreateTaskRequest, ProcessRequest, ShutdownRequest, WaitResponse,
+    ConnectResponse, ContainerRequest, CreateTaskRequest, KillRequest, ProcessRequest, ShutdownRequest, WaitResponse,
 };
 use containerd_shim_ocirt::wire::client::{Call, Client};
 use containerd_shim_ocirt::wire::status::Status;
@@ -173,6 +173,11 @@ impl World {
     pub fn init(&self, method: &str) -> Result<(), Status> {
         let request = ProcessRequest { id: "c".to_owned(), exec_id: String::new() };
         self.call::<_, containerd_shim_ocirt::api::task::DeleteResponse>(method, &request).map(drop)
+    }
+
+    pub fn init_kill(&self) {
+        let request = KillRequest { id: "c".to_owned(), signal: 9, ..KillRequest::default() };
+        self.call::<_, containerd_shim_ocirt::api::known::Empty>("Kill", &request).unwrap();
     }
 
     /// The exit status of init.

@@ -1,0 +1,69 @@
+//! Checkpoint and restore: the jobs, and CRIU's log of one that failed.
+
+use std::fs;
+use std::path::PathBuf;
+
+use containerd_shim_ocirt::api::task::{CheckpointTaskRequest, CreateTaskRequest};
+use containerd_shim_ocirt::call::checkpoint;
+use containerd_shim_ocirt::task::{ContainerKey, ProcessKey};
+
+use super::jobs::{Child, Making};
+use super::{Loop, Outcome};
+
+/// In the bundle: CRIU's log of a checkpoint that failed.
+const LOG: &str = "criu-dump.log";
+
+/// The directory of CRIU's working files.
+#[derive(Debug)]
+pub struct Scratch {
+    work: PathBuf,
+    bundle: PathBuf,
+    is_own: bool,
+}
+
+impl Scratch {
+    /// Keeps the log of a failure, and says where; removes the rest.
+    pub fn end(self, failed: bool) -> Option<String> {
+        let log = self.work.join("dump.log");
+        let kept = self.bundle.join(LOG);
+        // Of a directory that is not the shim's, nothing is taken away.
+        let told = match (failed, self.is_own) {
+            (false, _) => None,
+            (true, true) => fs::rename(&log, &kept).ok().map(|()| kept),
+            (true, false) => log.exists().then_some(log),
+        };
+        if self.is_own {
+            // There may be none yet.
+            let _ = fs::remove_dir_all(&self.work);
+        }
+        told.map(|path| format!("; CRIU's log is {}", path.display()))
+    }
+}
+
+impl Loop {
+    pub fn checkpoint(&self, key: ContainerKey, request: &CheckpointTaskRequest) -> Outcome<Child> {
+        let container = self.container(key)?;
+        let bundle = container.runtime.bundle();
+        let checkpoint = checkpoint::of_checkpoint(request, &container.runtime.settings, bundle)?;
+        let mut command = container.runtime.command(&[]);
+        command.args(&checkpoint.arguments).arg(&container.id);
+        let mut child = Child::program(command, key);
+        let (work, is_own) = (checkpoint.work, checkpoint.is_scratch);
+        child.scratch = Some(Scratch { work, bundle: bundle.to_owned(), is_own });
+        Ok(child)
+    }
+
+    pub fn restore(&mut self, key: ContainerKey, request: &CreateTaskRequest) -> Outcome<Child> {
+        self.known(key, request)?;
+        let runtime = &self.container(key)?.runtime;
+        let pid_file = runtime.bundle().join("init.pid");
+        let mut command = runtime.command(&[]);
+        // containerd has a link in the bundle for that, and ocirt follows none.
+        let work = runtime.bundle().join("work");
+        let work = work.canonicalize().unwrap_or(work);
+        command.args(checkpoint::of_restore(request, &runtime.settings, work));
+        command.arg("--pid-file").arg(&pid_file);
+        let making = Making { command, inputs: Vec::new(), log: runtime.log() };
+        self.make_init(ProcessKey::init(key), making, request, pid_file)
+    }
+}
