@@ -179,6 +179,8 @@ fn planned(text: &[u8], place: &Path) -> Result<(oci_spec::runtime::Spec, Plan)>
         gate: Gate::Socket,
         rootless: || false,
         umask: 0o022,
+        listening: None,
+        notify: false,
     };
     let plan = plan::create(&spec, &request)?;
     Ok((spec, plan))

@@ -97,7 +97,8 @@ impl Runtime {
         if self.settings.systemd_cgroup {
             command.arg("--systemd-cgroup");
         }
-        command.args(arguments).current_dir(&self.bundle);
+        // containerd's own: with it, each container would have to tell the service manager that it is ready.
+        command.env_remove("NOTIFY_SOCKET").args(arguments).current_dir(&self.bundle);
         command
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::select;
-use crate::lifecycle::{self, CreateOptions, Host};
+use crate::lifecycle::{self, CreateOptions, Host, Supervision};
 
 /// Create a container
 ///
@@ -66,21 +66,24 @@ pub struct Options {
 impl Create {
     pub fn execute(self, host: &Host) -> Result<()> {
         let id = select::id("create", &self.id)?;
-        lifecycle::create(host, &id, &self.options.into()).with_context(|| format!("create {id}"))
+        let options = self.options.supervised().with_context(|| format!("create {id}"))?;
+        lifecycle::create(host, &id, &options).with_context(|| format!("create {id}"))
     }
 }
 
-impl From<Options> for CreateOptions {
-    fn from(options: Options) -> Self {
-        Self {
-            bundle: options.bundle,
-            config: options.config,
-            console_socket: options.console_socket,
-            pidfd_socket: options.pidfd_socket,
-            pid_file: options.pid_file,
-            no_pivot: options.no_pivot,
-            no_new_keyring: options.no_new_keyring,
-            preserve_fds: options.preserve_fds,
-        }
+impl Options {
+    /// The flags, and what a supervisor of the runtime has for the container.
+    pub fn supervised(self) -> Result<CreateOptions> {
+        Ok(CreateOptions {
+            bundle: self.bundle,
+            config: self.config,
+            console_socket: self.console_socket,
+            pidfd_socket: self.pidfd_socket,
+            pid_file: self.pid_file,
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+            supervision: Supervision::of_environment()?,
+        })
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use super::create::Options;
 use super::output::print;
 use super::select;
-use crate::lifecycle::{self, CreateOptions, Host};
+use crate::lifecycle::{self, Host};
 
 /// Print what create would do, step by step
 ///
@@ -37,7 +37,7 @@ pub struct Plan {
 impl Plan {
     pub fn execute(self, host: &Host) -> Result<()> {
         let id = select::id("plan", &self.id)?;
-        let mut options = CreateOptions::from(self.options);
+        let mut options = self.options.supervised().context("plan")?;
         options.bundle = self.directory.unwrap_or(options.bundle);
         print(&lifecycle::plan(host, &id, &options).context("plan")?)
     }

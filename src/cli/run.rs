@@ -37,7 +37,7 @@ pub struct Run {
 impl Run {
     pub fn execute(self, host: &Host) -> Result<i32> {
         let id = select::id("run", &self.id)?;
-        let options = self.options.into();
+        let options = self.options.supervised().with_context(|| format!("run {id}"))?;
         let run = RunOptions { detach: self.detach, keep: self.keep, no_subreaper: self.no_subreaper };
         lifecycle::run(host, &id, &options, &run).with_context(|| format!("run {id}"))
     }

@@ -127,7 +127,7 @@ fn compile_one(field: String, hook: &runtime::Hook, inherited: &Inherited) -> Re
         // An empty list is one.
         (Some(env), _) => {
             let variables = env.iter().map(|variable| c_string("env", variable)).collect::<Result<_>>()?;
-            Rc::new(Strings::new(variables, 0))
+            Rc::new(Strings::new(variables))
         }
         (None, Inherited::OfRuntime { .. }) => Rc::new(Strings::of_environment()),
         (None, Inherited::OfProgram(environment)) => environment.clone(),
@@ -141,7 +141,7 @@ fn compile_one(field: String, hook: &runtime::Hook, inherited: &Inherited) -> Re
         Some(seconds) if seconds > 0 => Some(u32::try_from(seconds.saturating_mul(1000)).unwrap_or(u32::MAX)),
         Some(seconds) => bail!(field!("{field}.timeout"; "{seconds} is not greater than zero")),
     };
-    let arguments = Strings::new(arguments, 0);
+    let arguments = Strings::new(arguments);
     Ok(Hook { field, path, arguments, environment, timeout, umask })
 }
 

@@ -11,6 +11,7 @@
 //!          'N' step:u32                                          (little endian)
 //!          'B' pid:u32, with a pidfd: of init, by whoever made it in place of the runtime
 //!          'M' item:u32 number:u64 unique:u64 major:u32 minor:u32 inode:u64, unique being 0 where there is none
+//!          'S', with the socket on which the container tells that it is ready
 //!          'P', with what was made in the pid namespace that is joined, to init
 //!          'F' step:u32 errno:i32 is_path:u8 call_len:u8 call… detail…      (little endian)
 //!             of a hook with a file of what it said, as a descriptor
@@ -95,6 +96,8 @@ pub enum Report {
     Mounted(StepIndex, MountId),
     /// What was made in the pid namespace that init is to be born in, which came with the report.
     Made,
+    /// The container's NOTIFY_SOCKET, which came with the report.
+    NotifySocket,
     Failed(Failure),
 }
 
@@ -225,6 +228,11 @@ impl InitEnd {
         socket::send(self.0.as_fd(), b"P", &[made])
     }
 
+    /// Reports the socket on which the container tells that it is ready: [`Report::NotifySocket`].
+    pub fn report_notify_socket(&self, socket: BorrowedFd) -> sys::Result<()> {
+        socket::send(self.0.as_fd(), b"S", &[socket])
+    }
+
     /// Reports that the process `pid` was made: [`Report::Born`].
     pub fn report_born(&self, pid: u32, pidfd: BorrowedFd) -> sys::Result<()> {
         let mut bytes = Message::default();
@@ -309,6 +317,7 @@ fn encode(report: &Report, message: &mut Message) {
         Report::Reached(milestone) => message.push(&[b'R', *milestone as u8]),
         Report::Listener => message.push(b"L"),
         Report::Made => message.push(b"P"),
+        Report::NotifySocket => message.push(b"S"),
         Report::ListenerAt(number) => {
             message.push(b"L");
             message.push(&number.to_le_bytes());
@@ -351,6 +360,7 @@ fn parse(bytes: &[u8]) -> Option<Report> {
         }
         [b'L'] => Some(Report::Listener),
         [b'P'] => Some(Report::Made),
+        [b'S'] => Some(Report::NotifySocket),
         [b'L', number @ ..] => Some(Report::ListenerAt(u32::from_le_bytes(number.try_into().ok()?))),
         [b'N', step @ ..] => Some(Report::Needs(StepIndex::from_bytes(step.try_into().ok()?))),
         [b'B', pid @ ..] => Some(Report::Born(u32::from_le_bytes(pid.try_into().ok()?))),

@@ -45,6 +45,8 @@ pub struct Inside {
     pub inherited: Inherited,
     pub root: Option<RootFd>,
     pub proc: Option<ProcFd>,
+    /// The socket on which the container tells that it is ready, until somebody listens to it.
+    pub notify_socket: Option<OwnedFd>,
     /// The container's state for createContainer and startContainer hooks.
     pub hook_states: [Option<OwnedFd>; 2],
     /// Whether a hook has used the files of hooks.
@@ -116,6 +118,7 @@ impl Inside {
             inherited,
             root: None,
             proc: None,
+            notify_socket: None,
             hook_states: [None, None],
             is_hook_behind: false,
             masks: Masks::default(),

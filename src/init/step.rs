@@ -31,6 +31,7 @@ use crate::container::rootfs::held::Held;
 use crate::container::rootfs::idmap::UserNamespaces;
 use crate::container::rootfs::mask::{LateReadonly, MaskPath, ReadonlyPath, ReadonlyRoot};
 use crate::container::rootfs::mount::Mount;
+use crate::container::rootfs::notify::NotifySocket;
 use crate::container::rootfs::pivot::PivotRoot;
 use crate::container::rootfs::propagation::{Propagation, RootPropagation};
 use crate::container::seccomp::{Filter, Handover};
@@ -86,6 +87,8 @@ pub enum Step {
     Procfs(Mount, Rc<Held>, Rc<Join>),
     Device(Device),
     DevLinks(DevLinks),
+    /// Makes the socket on which the container tells that it is ready.
+    NotifySocket(NotifySocket),
     /// Reports that all is mounted, and waits until the runtime has run its hooks.
     RuntimeHooks,
     /// A createContainer or startContainer hook, and which of the two states it reads.
@@ -125,6 +128,8 @@ pub enum Step {
     EnterDirectoryEarly(Rc<WorkingDirectory>),
     EnterDirectory(Rc<WorkingDirectory>),
     FindHome(Rc<Environment>),
+    /// The pid for LISTEN_PID, where only the process itself knows it.
+    OwnPid(Rc<Environment>),
     FindExecutable(Rc<Executable>),
     Descriptors(Descriptors),
     /// Default actions and an empty mask: what this program ignores, its successor must not.
@@ -135,6 +140,8 @@ pub enum Step {
     WaitAtGate,
     /// Waits for the runtime's Go.
     WaitForGo,
+    /// Gives that socket to whoever has started the container, and listens to it from then on.
+    SendNotifySocket,
     Exec(Rc<Executable>, Rc<Environment>),
 }
 
@@ -191,6 +198,10 @@ impl Step {
             }
             Step::Device(device) => device.apply(inside.root()?),
             Step::DevLinks(links) => links.apply(inside.root()?),
+            Step::NotifySocket(socket) => {
+                inside.notify_socket = Some(socket.apply()?);
+                Ok(())
+            }
             Step::RuntimeHooks => inside.wait_for_hooks(),
             Step::Hook(hook, state) => inside.run_hook(hook, *state),
             Step::Console(console) => inside.make_console(console),
@@ -232,11 +243,13 @@ impl Step {
             Step::EnterDirectoryEarly(directory) => directory.enter_early(),
             Step::EnterDirectory(directory) => directory.enter(),
             Step::FindHome(environment) => environment.find_home(),
+            Step::OwnPid(environment) => environment.set_listen_pid(proc_self::own_pid()),
             Step::FindExecutable(executable) => executable.find(),
             Step::Descriptors(descriptors) => descriptors.apply(inside.still_needed()),
             Step::ResetSignals => Ok(proc_self::reset_signals()?),
             Step::ReportReady => Ok(inside.link.report(&Report::Reached(Milestone::Ready))?),
             Step::WaitAtGate => inside.wait_at_gate(),
+            Step::SendNotifySocket => inside.send_notify_socket(),
             Step::Exec(executable, environment) => Err(executable.exec(environment.strings())),
         }
     }
@@ -281,7 +294,7 @@ impl Inside {
     }
 
     /// The descriptors that the last steps use: all are close-on-exec.
-    fn still_needed(&self) -> [Option<BorrowedFd<'_>>; 6] {
+    fn still_needed(&self) -> [Option<BorrowedFd<'_>>; 7] {
         let [creating, created] = self.hook_states.each_ref().map(|state| state.as_ref().map(AsFd::as_fd));
         let Inherited { gate, hook_output, .. } = &self.inherited;
         let gate = gate.as_ref().map(AsFd::as_fd);
@@ -289,7 +302,8 @@ impl Inside {
             Some(output) => [&output.stdout, &output.stderr].map(|fd| Some(fd.as_fd())),
             None => [None, None],
         };
-        [Some(self.link.as_fd()), gate, creating, created, stdout, stderr]
+        let notify_socket = self.notify_socket.as_ref().map(AsFd::as_fd);
+        [Some(self.link.as_fd()), gate, creating, created, stdout, stderr, notify_socket]
     }
 
     fn enter_cgroup(&self) -> Result<(), Fault> {
@@ -344,6 +358,12 @@ impl Inside {
         path.apply(root, &mut self.masks)
     }
 
+    fn send_notify_socket(&mut self) -> Result<(), Fault> {
+        let socket = self.notify_socket.take();
+        let socket = socket.ok_or(Fault::new("sendmsg", Errno::ENOTCONN, "no NOTIFY_SOCKET"))?;
+        Ok(self.link.report_notify_socket(socket.as_fd())?)
+    }
+
     fn wait_at_gate(&mut self) -> Result<(), Fault> {
         let gate = self.inherited.gate.take();
         let gate = gate.ok_or(Fault::new("accept4", Errno::ENOTCONN, "no start gate"))?;
@@ -388,6 +408,7 @@ impl fmt::Display for Step {
             Step::Procfs(it, ..) => write!(f, "{it}, of the joined pid namespace"),
             Step::Device(it) => it.fmt(f),
             Step::DevLinks(it) => it.fmt(f),
+            Step::NotifySocket(it) => it.fmt(f),
             Step::RuntimeHooks => f.write_str("report mounted, wait for the runtime's hooks"),
             Step::Hook(it, _) => it.fmt(f),
             Step::Console(it) => it.fmt(f),
@@ -420,12 +441,14 @@ impl fmt::Display for Step {
             Step::EnterDirectoryEarly(it) => write!(f, "as root: {it}"),
             Step::EnterDirectory(it) => it.fmt(f),
             Step::FindHome(it) => it.fmt(f),
+            Step::OwnPid(_) => f.write_str("set LISTEN_PID"),
             Step::FindExecutable(it) => it.fmt(f),
             Step::Descriptors(it) => it.fmt(f),
             Step::ResetSignals => f.write_str("reset signals"),
             Step::ReportReady => f.write_str("report ready"),
             Step::WaitAtGate => f.write_str("wait for start at the gate"),
             Step::WaitForGo => f.write_str("wait for the runtime's word to start"),
+            Step::SendNotifySocket => f.write_str("send the runtime NOTIFY_SOCKET"),
             Step::Exec(it, _) => it.fmt(f),
         }
     }

@@ -14,6 +14,7 @@ use super::id::Id;
 use super::process::announce::{self, Announcement, PidFile, Receiver};
 use super::process::launch::Init;
 use super::process::poststop::Owed;
+use super::process::supervisor::Supervision;
 use super::process::{protect, user_namespace};
 use super::start;
 use crate::container::bundle::{self, Bundle};
@@ -39,8 +40,9 @@ pub struct CreateOptions {
     /// chroot instead of pivot_root, for a host that runs from an initramfs.
     pub no_pivot: bool,
     pub no_new_keyring: bool,
-    /// How many descriptors from 3 on the container's program gets.
+    /// How many descriptors the container's program gets, from 3 on or behind those of a supervisor.
     pub preserve_fds: u32,
+    pub supervision: Supervision,
 }
 
 /// A container whose init is ready. Dropped before [`Created::keep`], it is undone whole.
@@ -86,7 +88,10 @@ pub fn build<'a>(
     console: Option<OwnedFd>,
     gate: Gate,
 ) -> Result<Created<'a>> {
-    check_preserved(options.preserve_fds)?;
+    check_preserved(
+        options.supervision.listening.as_ref().map_or(0, |listening| listening.count),
+        options.preserve_fds,
+    )?;
     let plan = compile(host, id, options, &mut bundle, gate)?;
     let directory = Directory::reserve(&host.root, id)?;
     let mut state = first_state(id, &bundle, &plan)?;
@@ -132,9 +137,10 @@ pub fn build<'a>(
     Ok(Created { init, cgroup, intel_rdt, poststop, directory, state, plan, pid_file })
 }
 
-/// Whether the caller has passed on what `--preserve-fds` says.
-pub fn check_preserved(count: u32) -> Result<()> {
-    for fd in 3..count.saturating_add(3) {
+/// Whether the caller has passed on what `--preserve-fds` says, behind what a supervisor has.
+pub fn check_preserved(listening: u32, count: u32) -> Result<()> {
+    let first = listening.saturating_add(3);
+    for fd in first..first.saturating_add(count) {
         ensure!(sys::proc_self::is_passed_on(fd), "--preserve-fds: descriptor {fd} is not open");
     }
     Ok(())
@@ -157,6 +163,8 @@ pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &mut Bundl
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         preserve_fds: options.preserve_fds,
+        listening: options.supervision.listening.as_ref(),
+        notify: options.supervision.notify,
         gate,
         rootless: host.rootless.for_cgroups(),
         umask: host.umask,

@@ -54,7 +54,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
         process::take_our_size(&mut process);
     }
     let (console, relay) = announce::consoles(terminal, options.console_socket.as_deref(), options.detach)?;
-    check_preserved(options.preserve_fds)?;
+    check_preserved(0, options.preserve_fds)?;
     let announcement = Announcement::prepare(options.pidfd_socket.as_deref(), options.pid_file.as_deref())?;
     let place = Place::find(&found, &options.cgroups)?;
     let own_score = process.oom_score_adj().map_or(Ok(None), |_| OwnScore::open())?;
@@ -86,7 +86,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     let Some(signals) = signals else { return Ok(0) };
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
     foreground::forward_early(host, &child, &early, terminal.as_ref())?;
-    Ok(foreground::follow(host, &child, &signals, terminal)?.code())
+    Ok(foreground::follow(host, &child, &signals, terminal, None)?.code())
 }
 
 /// The container's first process, if one more may be put beside it.

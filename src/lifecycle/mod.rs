@@ -40,6 +40,7 @@ pub use inspect::{StateView, ids, list, ps, state};
 pub use kill::{Signal, kill};
 pub use pause::{pause, resume};
 pub use process::protect::enter as protect;
+pub use process::supervisor::Supervision;
 pub use restore::{RestoreOptions, restore};
 pub use run::{RunOptions, run};
 pub use start::start;

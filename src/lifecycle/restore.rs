@@ -81,7 +81,7 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     let (init, directory, state) = made.keep()?;
     pid_file.into_iter().for_each(|mut file| file.keep());
     let (Some(signals), Some(init)) = (signals, init) else { return Ok(0) };
-    let exit = foreground::follow(host, &init, &signals, terminal);
+    let exit = foreground::follow(host, &init, &signals, terminal, None);
     let destroyed = delete::destroy_ended(host, directory, &state);
     let code = exit?.code();
     destroyed.map(|()| code)

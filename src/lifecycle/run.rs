@@ -1,13 +1,17 @@
 //! run: create, start, and, unless detached, stay with the container to its end.
 
+use std::os::fd::OwnedFd;
+
 use anyhow::{Context, Result};
 
 use super::create::{CreateOptions, Created, build};
 use super::host::Host;
 use super::id::Id;
+use super::process::supervisor::{self, Relay};
 use super::process::{announce, foreground, protect};
 use super::{delete, start};
 use crate::container::bundle;
+use crate::init::link::Failure;
 use crate::plan::Gate;
 use crate::sys::{process, signal};
 
@@ -27,8 +31,9 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
     let (console, relay) = announce::consoles(bundle.has_terminal(), options.console_socket.as_deref(), run.detach)?;
     if run.detach {
         let mut created = build(host, id, options, bundle, console, Gate::Link)?;
-        begin(host, &mut created)?;
-        return created.keep().map(|_| 0);
+        let (notify_socket, init) = (begin(host, &mut created)?, created.state.init);
+        created.keep()?;
+        return init.map_or(Ok(()), |init| supervisor::follow(host, notify_socket, init)).map(|()| 0);
     }
     if !run.no_subreaper {
         process::set_child_subreaper().context("--no-subreaper")?;
@@ -37,17 +42,20 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
     let signals = signal::listen()?;
     let mut created = build(host, id, options, bundle, console, Gate::Link)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
-    begin(host, &mut created)?;
+    let supervised = Relay::new(host, begin(host, &mut created)?, std::process::id())?;
     let kept = created.keep()?;
-    let exit = foreground::follow(host, &kept.init, &signals, terminal);
+    let exit = foreground::follow(host, &kept.init, &signals, terminal, supervised);
     let destroyed = if run.keep { Ok(()) } else { delete::destroy_ended(host, kept.directory, &kept.state) };
     let code = exit?.code();
     destroyed.map(|()| code)
 }
 
-/// Gives init the word, and follows it until it has become its program.
-fn begin(host: &Host, created: &mut Created) -> Result<()> {
+/// Gives init the word, and follows it until it has become its program. Returns the socket on which that tells that it
+/// is ready, if somebody waits for that.
+fn begin(host: &Host, created: &mut Created) -> Result<Option<OwnedFd>> {
     created.init.link.go(&[]).context("init")?;
-    start::follow_to_exec(&created.state, &created.init.link, |failure| created.plan.word(failure))?;
-    created.run_poststart(host)
+    let word = |failure: &Failure| created.plan.word(failure);
+    let notify_socket = start::follow_to_exec(&created.state, &created.init.link, word)?;
+    created.run_poststart(host)?;
+    Ok(notify_socket)
 }

@@ -1,6 +1,6 @@
 //! start: lets a created container's init go on to its program.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 
@@ -9,6 +9,7 @@ use super::disk::found::Found;
 use super::disk::state::State;
 use super::host::Host;
 use super::id::Id;
+use super::process::supervisor;
 use super::refusal::Refusal;
 use super::status::Status;
 use crate::container::hooks::{self, Inherited};
@@ -45,16 +46,18 @@ pub fn start(host: &Host, id: &Id) -> Result<()> {
     // From here on others may change the container: hooks call the runtime, too.
     let directory = found.directory.unlock()?;
     let state = &found.state;
-    let started = follow_to_exec(state, &link, |failure| state.word(failure)).and_then(|()| run_poststart(host, state));
-    started.map_err(|failed| {
+    let started = follow_to_exec(state, &link, |failure| state.word(failure))
+        .and_then(|notify_socket| run_poststart(host, state).map(|()| notify_socket));
+    let notify_socket = started.map_err(|failed| {
         // Whoever hears of the failure may delete the container at once. The first error is the one to tell.
         let ended = state.end_init().and_then(|()| match failed {
             Unstarted::Hook(_) => delete::destroy_ended(host, directory, state),
             Unstarted::Program(_) => Ok(()),
         });
         ended.unwrap_or_else(|error| host.log.warn(&format!("start {id}: {error:#}")));
-        failed.into()
-    })
+        Error::from(failed)
+    })?;
+    state.init.map_or(Ok(()), |init| supervisor::follow(host, notify_socket, init))
 }
 
 /// What kept a container from being started.
@@ -87,12 +90,14 @@ fn has_ended(state: &State) -> Result<bool> {
 }
 
 /// Waits until init has become the container's program: an end of file, since its end of the link is close-on-exec.
-/// `word` tells which step a failure is about.
+/// `word` tells which step a failure is about. Returns the socket on which the container tells that it is ready, if
+/// somebody waits for that.
 pub fn follow_to_exec(
     state: &State,
     link: &RuntimeEnd,
     word: impl Fn(&Failure) -> StepError,
-) -> std::result::Result<(), Unstarted> {
+) -> std::result::Result<Option<OwnedFd>, Unstarted> {
+    let mut notify_socket = None;
     let mut hooks = state.start_steps.iter().filter(|label| label.is_hook());
     let mut hook = hooks.next();
     loop {
@@ -100,9 +105,13 @@ pub fn follow_to_exec(
         let report = wait(state, link).and_then(|()| link.report_with_descriptor().context("init on its way to exec"));
         match report.map_err(failed)? {
             Some((Report::Reached(Milestone::Hooked), _)) => hook = hooks.next(),
+            Some((Report::NotifySocket, socket)) => notify_socket = socket,
             Some((Report::Failed(failure), said)) => return Err(failed(word(&failure).with_said(said).into())),
             Some((report, _)) => return Err(failed(anyhow!("init says {report:?} on its way to exec"))),
-            None => return hook.map_or(Ok(()), |hook| outlived(state, hook)).map_err(failed),
+            None => {
+                let outlived = hook.map_or(Ok(()), |hook| outlived(state, hook));
+                return outlived.map(|()| notify_socket).map_err(failed);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use super::birth::{self, Split};
 use super::decided::{Entrance, Outside, Plan};
 use super::process::{Birth, Draft, Program};
 use super::request::{Gate, Request};
+use super::supplied::Supplied;
 use crate::container::annotations::{self, Annotations};
 use crate::container::cgroup::{self, Cgroup, Manager};
 use crate::container::hooks::{self, Hook};
@@ -43,11 +44,12 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     let cgroup = cgroup(spec, linux, request)?;
     let namespaces = namespaces::compile(linux.namespaces().as_deref().unwrap_or_default())?;
     let (new, private, shared) = (namespaces.new, namespaces.private, namespaces.shared);
+    let supplied = Supplied::of(request, process, new, private);
     let container = Container {
         spec,
         linux,
         process,
-        program: program(linux, process, request, private, &annotations)?,
+        program: program(linux, process, request, private, &annotations, supplied)?,
         annotations,
         request,
         new,
@@ -142,6 +144,7 @@ fn program<'a>(
     request: &Request,
     private: Kinds,
     annotations: &Annotations,
+    supplied: Supplied,
 ) -> Result<Program<'a>> {
     let maps = Maps {
         uids: linux.uid_mappings().as_deref().unwrap_or_default(),
@@ -154,6 +157,7 @@ fn program<'a>(
         filter: filter(linux.seccomp().as_ref(), annotations)?,
         in_user_namespace: private.contains(Kind::User),
         maps: private.contains(Kind::User).then_some(maps),
+        supplied,
         preserve_fds: request.preserve_fds,
         keep_groups: annotations.keep_original_groups,
     })
@@ -355,6 +359,9 @@ impl Container<'_> {
             Gate::Socket => Step::WaitAtGate,
             Gate::Link => Step::WaitForGo,
         });
+        if self.program.supplied.notifies {
+            draft.push(Step::SendNotifySocket);
+        }
         let start = self.spec.hooks().as_ref().and_then(|lists| lists.start_container().as_deref());
         // With the mask and the environment that its process has by now: the container's, as in runc and crun.
         let inherited = hooks::Inherited::OfProgram(last.environment().clone());

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::decided::Plan;
 use super::label::{StepError, list, word};
 use super::process::{Birth, Draft, Program};
+use super::supplied::Supplied;
 use crate::container::console::{Console, Node};
 use crate::container::keyring;
 use crate::container::namespaces::JoinInit;
@@ -126,6 +127,7 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
         filter: saved.seccomp.as_deref().cloned(),
         in_user_namespace: saved.namespaces().contains(Kind::User),
         maps: saved.maps(),
+        supplied: Supplied::default(),
         preserve_fds: request.preserve_fds,
         keep_groups: saved.keep_groups,
     };

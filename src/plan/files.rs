@@ -15,6 +15,7 @@ use crate::container::rootfs::context::{Context, Label};
 use crate::container::rootfs::enter::{EnterRootfs, Place};
 use crate::container::rootfs::mask::{MaskPath, ReadonlyPath, ReadonlyRoot};
 use crate::container::rootfs::mount::{self, Mount};
+use crate::container::rootfs::notify::NotifySocket;
 use crate::container::rootfs::pivot::PivotRoot;
 use crate::container::rootfs::propagation::Propagation;
 use crate::container::{id_map, sysctl};
@@ -72,6 +73,11 @@ impl Container<'_> {
                 },
             );
         }
+        if self.program.supplied.notifies {
+            let (compiled, socket) = NotifySocket::compile(&context)?;
+            draft.push(Step::Mount(compiled.mount, compiled.held));
+            draft.push(Step::NotifySocket(socket));
+        }
         if mount::makes_devices(mounts) {
             let nodes = if self.private.contains(Kind::User) { Nodes::Bound } else { Nodes::Made };
             for device in Device::compile(self.linux.devices().as_deref().unwrap_or_default(), nodes)? {
@@ -100,6 +106,9 @@ impl Container<'_> {
         const NEEDS: &str = "needs a mount namespace in linux.namespaces";
         ensure!(self.linux.rootfs_propagation().is_none(), field!("linux.rootfsPropagation"; "{NEEDS}"));
         ensure!(!self.is_readonly(), field!("root.readonly"; "{NEEDS}"));
+        if self.request.notify {
+            draft.warnings.push(format!("NOTIFY_SOCKET: {NEEDS}, the container gets none"));
+        }
         let lists = [
             ("mounts", self.spec.mounts().as_deref().unwrap_or_default().is_empty()),
             ("linux.devices", self.linux.devices().as_deref().unwrap_or_default().is_empty()),

@@ -12,6 +12,7 @@ mod label;
 pub mod mounts;
 mod process;
 mod request;
+mod supplied;
 #[cfg(test)]
 mod tests;
 mod wanted;
@@ -21,4 +22,4 @@ pub use decided::{Entrance, Outside, Plan};
 pub use exec::{ExecPlan, ExecRequest, Saved, exec};
 pub use label::{Label, StepError};
 pub use process::Birth;
-pub use request::{Gate, Request};
+pub use request::{Gate, Listening, Request};

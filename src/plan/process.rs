@@ -6,6 +6,7 @@ use std::rc::Rc;
 use anyhow::Result;
 use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Process};
 
+use super::supplied::Supplied;
 use crate::container::console::ControllingTerminal;
 use crate::container::hooks::Hook;
 use crate::container::id_map::IdMaps;
@@ -55,6 +56,8 @@ pub struct Program<'a> {
     pub in_user_namespace: bool,
     /// The ids of that namespace, where they are known.
     pub maps: Option<Maps<'a>>,
+    /// What a supervisor of the runtime has for it, besides process.env.
+    pub supplied: Supplied,
     pub preserve_fds: u32,
     /// Whether the supplementary groups stay as they are.
     pub keep_groups: bool,
@@ -137,7 +140,8 @@ impl Program<'_> {
     /// The process as others see it: with nothing open but what is the program's and the link to the runtime. Nothing is
     /// opened from here on (CVE-2024-21626). `birth`: whether it has yet to be born, where others see it.
     pub fn appear(&self, draft: &mut Draft, birth: Birth) {
-        draft.push(Step::Descriptors(Descriptors { preserved: self.preserve_fds }));
+        let preserved = self.preserve_fds.saturating_add(self.supplied.descriptors);
+        draft.push(Step::Descriptors(Descriptors { preserved }));
         if birth == Birth::Late {
             draft.add("linux.namespaces", Step::Birth);
         }
@@ -205,10 +209,14 @@ impl Program<'_> {
         draft.warnings.extend(left_out);
         let user = user::compile(self.process.user(), self.maps)?;
         let user = if self.keep_groups { user.with_original_groups() } else { user };
-        let environment = env::compile(self.process.env().as_deref().unwrap_or_default(), user.uid())?;
+        let environment = self.supplied.environment(self.process.env().as_deref().unwrap_or_default());
+        let environment = env::compile(&environment, user.uid())?;
         let args = self.process.args().as_deref().unwrap_or_default();
         let program = Rc::new(executable::compile(args, environment.path())?);
         let environment = Rc::new(environment);
+        if self.supplied.needs_own_pid {
+            draft.push(Step::OwnPid(environment.clone()));
+        }
         if environment.needs_home() {
             draft.add("process.env", Step::FindHome(environment.clone()));
         }

@@ -13,6 +13,14 @@ pub enum Gate {
     Link,
 }
 
+/// Descriptors that a supervisor has for the program, from 3 on: sd_listen_fds(3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listening {
+    pub count: u32,
+    /// LISTEN_FDNAMES.
+    pub names: Option<String>,
+}
+
 /// What the caller decides, besides config.json.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -22,7 +30,11 @@ pub struct Request<'a> {
     pub bundle: &'a Path,
     pub no_pivot: bool,
     pub no_new_keyring: bool,
+    /// How many descriptors the program gets behind stdio and those of `listening`.
     pub preserve_fds: u32,
+    pub listening: Option<&'a Listening>,
+    /// Whether somebody waits for READY=1 at the runtime's NOTIFY_SOCKET.
+    pub notify: bool,
     pub gate: Gate,
     /// Whether the runtime may lack the right to make cgroups; asked when it does.
     pub rootless: fn() -> bool,

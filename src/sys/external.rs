@@ -157,7 +157,7 @@ mod tests {
     use std::time::Instant;
 
     fn strings(words: &[&str]) -> Strings {
-        Strings::new(words.iter().map(|word| CString::new(*word).unwrap()).collect(), 0)
+        Strings::new(words.iter().map(|word| CString::new(*word).unwrap()).collect())
     }
 
     fn start(path: &CStr, words: &[&str], directory: Option<&CStr>) -> Running {

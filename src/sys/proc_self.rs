@@ -138,6 +138,12 @@ pub fn write_whole(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
     if usize::try_from(written) == Ok(bytes.len()) { Ok(()) } else { Err(SysError::new("write", Errno::EIO)) }
 }
 
+/// The caller's pid in its own pid namespace.
+pub fn own_pid() -> u32 {
+    // SAFETY: takes nothing, and cannot fail.
+    (unsafe { libc::syscall(libc::SYS_getpid) }) as u32
+}
+
 /// Takes over the descriptor number `fd` that the caller of the runtime passed on; EBADF if there is none, or it is not
 /// open for writing.
 pub fn take_writable(fd: u32) -> Result<OwnedFd> {

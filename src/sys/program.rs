@@ -8,22 +8,29 @@ use std::os::unix::ffi::OsStringExt;
 
 use super::error::{Errno, Result, SysError, check};
 
-/// The strings that execve(2) takes, argv or envp, laid out before the clone. One more, of up to a fixed size, can be
+/// How many strings can be added later.
+const SPARE: usize = 2;
+
+/// The strings that execve(2) takes, argv or envp, laid out before the clone. Two more, of up to a fixed size, can be
 /// added later without the heap.
 #[derive(Debug)]
 pub struct Strings {
     strings: Vec<CString>,
-    /// One pointer a string, then the spare one's or null, then null.
+    /// One pointer a string, then those of the spare ones that are set, then null.
     pointers: Vec<Cell<*const c_char>>,
-    spare: Box<[Cell<u8>]>,
+    spare: [Box<[Cell<u8>]>; SPARE],
 }
 
 impl Strings {
-    /// The strings, with room for one more of `spare` bytes, its NUL included; 0 for none.
-    pub fn new(strings: Vec<CString>, spare: usize) -> Self {
+    pub fn new(strings: Vec<CString>) -> Self {
+        Self::with_room(strings, [0; SPARE])
+    }
+
+    /// The strings, with room for two more of so many bytes, the NUL included; 0 for none.
+    pub fn with_room(strings: Vec<CString>, spare: [usize; SPARE]) -> Self {
         let own = strings.iter().map(|string| string.as_ptr());
-        let pointers = own.chain([ptr::null(), ptr::null()]).map(Cell::new).collect();
-        Self { strings, pointers, spare: vec![Cell::new(0); spare].into() }
+        let pointers = own.chain([ptr::null(); SPARE + 1]).map(Cell::new).collect();
+        Self { strings, pointers, spare: spare.map(|size| vec![Cell::new(0); size].into()) }
     }
 
     /// Those of this process's own environment (environ(7)).
@@ -35,31 +42,32 @@ impl Strings {
             // It comes from C: there is no NUL inside.
             CString::new(text).unwrap_or_default()
         });
-        Self::new(variables.collect(), 0)
+        Self::new(variables.collect())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &CStr> {
         self.strings.iter().map(CString::as_c_str)
     }
 
-    /// Sets the spare string to the `parts` in a row; `ENAMETOOLONG` if they do not fit.
-    pub fn set_spare(&self, parts: &[&[u8]]) -> Result<()> {
+    /// Sets a spare string to the `parts` in a row; `ENAMETOOLONG` if they do not fit.
+    pub fn set_spare(&self, which: usize, parts: &[&[u8]]) -> Result<()> {
         let bytes = || parts.iter().flat_map(|part| part.iter());
-        if bytes().count() >= self.spare.len() {
-            return Err(SysError::new("execve", Errno::ENAMETOOLONG));
-        }
-        for (slot, byte) in self.spare.iter().zip(bytes().chain(&[0])) {
+        let room = self.spare.get(which).filter(|room| bytes().count() < room.len());
+        let room = room.ok_or(SysError::new("execve", Errno::ENAMETOOLONG))?;
+        for (slot, byte) in room.iter().zip(bytes().chain(&[0])) {
             slot.set(*byte);
         }
-        if let Some(pointer) = self.pointers.get(self.strings.len()) {
-            pointer.set(self.spare.as_ptr().cast());
+        let start = room.as_ptr().cast();
+        let mut places = self.pointers.iter().skip(self.strings.len()).take(SPARE);
+        if let Some(place) = places.find(|place| place.get().is_null() || place.get() == start) {
+            place.set(start);
         }
         Ok(())
     }
 
-    /// The spare string, once it is set.
-    pub fn spare(&self) -> impl Iterator<Item = u8> {
-        self.spare.iter().map(Cell::get).take_while(|byte| *byte != 0)
+    /// A spare string, once it is set.
+    pub fn spare(&self, which: usize) -> impl Iterator<Item = u8> {
+        self.spare.get(which).into_iter().flatten().map(Cell::get).take_while(|byte| *byte != 0)
     }
 
     pub(super) fn as_ptr(&self) -> *const *const c_char {

@@ -48,6 +48,19 @@ pub fn listen_in(directory: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Binds a datagram socket to the new name `name` in `directory`, to which everybody may send.
+pub fn bind_datagram_in(directory: BorrowedFd, name: &CStr) -> Result<OwnedFd> {
+    let socket = unconnected(libc::SOCK_DGRAM)?;
+    let (address, len) = address_in(directory, name)?;
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::fchmod(socket.as_raw_fd(), 0o666) };
+    check("fchmod", ret.into())?;
+    // SAFETY: `address` is a sockaddr_un of which `len` bytes count.
+    let ret = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };
+    check("bind", ret.into())?;
+    Ok(socket)
+}
+
 /// Connects to the socket `name` in `directory`, as [`connect_stream`] does. ENOENT: no such socket; ECONNREFUSED: nobody
 /// listens any more.
 pub fn connect_in(directory: BorrowedFd, name: &CStr) -> core::result::Result<OwnedFd, Fault> {

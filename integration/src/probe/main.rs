@@ -77,6 +77,8 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "clocks" => process::clocks(),
         "session" => process::session(),
         "tty" => process::terminal(),
+        "notify" => network::notify(at(0)),
+        "serve" => network::serve(),
         "netdevs" => network::devices(),
         "forks" => process::forks(at(0)),
         "eat" => process::eat(at(0)),

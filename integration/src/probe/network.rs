@@ -1,10 +1,13 @@
-//! The network devices that the guest sees.
+//! The network devices that the guest sees, and the sockets that a service manager has for it.
 
 use crate::Answer;
 use crate::files::check;
 use serde_json::{Map, Value, json};
 use std::ffi::CStr;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::FromRawFd;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 
 /// `{name: {up, addresses}}`, each address with the length of its prefix, in the kernel's order.
 pub fn devices() -> Answer {
@@ -33,6 +36,19 @@ pub fn devices() -> Answer {
     // SAFETY: the list came from getifaddrs, and nothing of it is used any more.
     unsafe { libc::freeifaddrs(first) };
     Ok(all.into())
+}
+
+/// Tells the service manager, as sd_notify(3) does; `\n` in the text is a new line.
+pub fn notify(text: &str) -> Answer {
+    let name = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
+    UnixDatagram::unbound()?.send_to(text.replace("\\n", "\n").as_bytes(), name).map(|_| json!("ok"))
+}
+
+/// Answers one connection to descriptor 3, a listening socket as systemd passes it.
+pub fn serve() -> Answer {
+    // SAFETY: it is nobody else's in this process.
+    let listener = unsafe { UnixListener::from_raw_fd(3) };
+    listener.accept()?.0.write_all(b"served").map(|()| json!("ok"))
 }
 
 fn ip(address: *const libc::sockaddr) -> Option<IpAddr> {

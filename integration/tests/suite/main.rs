@@ -79,6 +79,7 @@ mod security;
 mod shim_kill;
 mod state_files;
 mod states;
+mod supervisor;
 mod systemd;
 mod systemd_rootless;
 mod systemd_trouble;
@@ -104,6 +105,7 @@ fn main() -> std::process::ExitCode {
         helpers::TESTS,
         hooks::TESTS,
         callers::TESTS,
+        supervisor::TESTS,
         waits::TESTS,
         process::TESTS,
         namespaces::TESTS,

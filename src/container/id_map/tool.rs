@@ -53,7 +53,7 @@ impl Tool {
         let words = std::iter::once(path.clone().into_bytes());
         let words = words.chain([pid.to_string().into_bytes()]).chain(map.split_whitespace().map(Into::into));
         let words = words.map(|word| Ok(CString::new(word)?)).collect::<Result<_>>()?;
-        let (arguments, environment) = (Strings::new(words, 0), Strings::new(Vec::new(), 0));
+        let (arguments, environment) = (Strings::new(words), Strings::new(Vec::new()));
         let streams = [null.as_fd(), null.as_fd(), errors.as_fd()];
         let tool = ExternalProgram {
             path: &path,

@@ -55,7 +55,7 @@ mod tests {
             let args = ["sh", "-c", script].map(ToOwned::to_owned);
             let program = executable::compile(&args, Some("/bin:/usr/bin"))?;
             heap_free(|| program.find())?;
-            Err(program.exec(&Strings::new(Vec::new(), 0)).into())
+            Err(program.exec(&Strings::new(Vec::new())).into())
         });
     }
 

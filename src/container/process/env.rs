@@ -1,4 +1,5 @@
-//! `process.env`, and HOME from the container's /etc/passwd where config.json sets none.
+//! `process.env`, HOME from the container's /etc/passwd where config.json sets none, and what a supervisor of the runtime
+//! has for the program.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::error::field;
 use crate::sys::program::Strings;
-use crate::sys::{Errno, Fault, SysError, beneath};
+use crate::sys::{Errno, Fault, SysError, Text, beneath};
 
 /// The most bytes of a home directory's path, its NUL included.
 const HOME_MAX: usize = 4096;
@@ -19,7 +20,11 @@ const HOME_MAX: usize = 4096;
 /// (CVE-2026-135844, CVE-2026-61801). A user whose line comes later has HOME=/, as one without a line.
 const PASSWD_MAX: usize = 1 << 20;
 
-/// The environment, with room for HOME.
+/// The places of what is added later: [`Strings::set_spare`].
+const HOME: usize = 0;
+const LISTEN_PID: usize = 1;
+
+/// The environment, with room for HOME and LISTEN_PID.
 pub struct Environment {
     strings: Rc<Strings>,
     path: Option<String>,
@@ -50,8 +55,10 @@ pub fn compile(env: &[String], uid: u32) -> Result<Environment> {
     let has_home = last.iter().any(|(name, value)| *name == "HOME" && !value.is_empty());
     let kept = last.iter().filter(|(name, value)| *name != "HOME" || !value.is_empty());
     let strings = kept.map(|(name, value)| Ok(CString::new(format!("{name}={value}"))?)).collect::<Result<_>>()?;
-    let spare = if has_home { 0 } else { c"HOME=".count_bytes() + HOME_MAX };
-    Ok(Environment { strings: Rc::new(Strings::new(strings, spare)), path, home_of: (!has_home).then_some(uid) })
+    let home = if has_home { 0 } else { c"HOME=".count_bytes() + HOME_MAX };
+    let room = [home, c"LISTEN_PID=4294967295".count_bytes() + 1];
+    let strings = Rc::new(Strings::with_room(strings, room));
+    Ok(Environment { strings, path, home_of: (!has_home).then_some(uid) })
 }
 
 impl Environment {
@@ -77,7 +84,16 @@ impl Environment {
         let mut home = Home::of(uid);
         // A container without a readable passwd file is none the worse for it.
         let _ = read_passwd(&mut home);
-        Ok(self.strings.set_spare(&[b"HOME=", home.path()])?)
+        Ok(self.strings.set_spare(HOME, &[b"HOME=", home.path()])?)
+    }
+
+    /// Says that the descriptors of LISTEN_FDS are for the process `pid`: the caller (sd_listen_fds(3)). Where the pid is
+    /// known before, it is among the strings.
+    pub fn set_listen_pid(&self, pid: u32) -> Result<(), Fault> {
+        let mut digits = Text::default();
+        // Ten digits fit.
+        let _ = fmt::write(&mut digits, format_args!("{pid}"));
+        Ok(self.strings.set_spare(LISTEN_PID, &[b"LISTEN_PID=", digits.as_bytes()])?)
     }
 }
 
@@ -239,7 +255,7 @@ mod tests {
                 std::os::unix::fs::chroot(&root)?;
                 let env = compile(&[], uid)?;
                 heap_free(|| env.find_home())?;
-                let home: Vec<u8> = env.strings.spare().collect();
+                let home: Vec<u8> = env.strings.spare(HOME).collect();
                 Ok(std::fs::write("/home", home)?)
             });
             std::fs::read_to_string(root.join("home")).expect("the answer")
@@ -274,9 +290,12 @@ mod tests {
             let env = compile(&["A=1".into(), "HOME=".into()], 0)?;
             assert!(env.needs_home());
             heap_free(|| env.find_home())?;
-            let spare: Vec<u8> = env.strings.spare().collect();
+            let spare: Vec<u8> = env.strings.spare(HOME).collect();
             assert_eq!(String::from_utf8_lossy(&spare), "HOME=/root");
             assert!(!compile(&["HOME=/x".into()], 0)?.needs_home());
+            heap_free(|| env.set_listen_pid(4_294_967_295))?;
+            let spare: Vec<u8> = env.strings.spare(LISTEN_PID).collect();
+            assert_eq!(String::from_utf8_lossy(&spare), "LISTEN_PID=4294967295");
             Ok(())
         });
     }

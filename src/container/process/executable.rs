@@ -49,7 +49,7 @@ pub fn compile(args: &[String], path: Option<&str>) -> Result<Executable> {
             (Lookup::Search, paths.collect::<Result<_>>()?)
         }
     };
-    Ok(Executable { name: name.clone(), args: Strings::new(strings, 0), candidates, kind, found: Cell::new(None) })
+    Ok(Executable { name: name.clone(), args: Strings::new(strings), candidates, kind, found: Cell::new(None) })
 }
 
 impl Executable {
@@ -179,8 +179,8 @@ mod tests {
         in_a_child(|| {
             let script = r#"[ "$HOME" = /h ] && [ "$A" = 1 ] && [ "$1" = x ]"#;
             let args = ["sh", "-c", script, "sh", "x"].map(ToOwned::to_owned);
-            let env = Strings::new(vec![c"A=1".to_owned()], 64);
-            env.set_spare(&[b"HOME=", b"/h"])?;
+            let env = Strings::with_room(vec![c"A=1".to_owned()], [64, 64]);
+            env.set_spare(1, &[b"HOME=", b"/h"])?;
             let program = compile(&args, Some("/bin"))?;
             heap_free(|| program.find())?;
             Err(program.exec(&env).into())

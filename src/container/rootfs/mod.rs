@@ -17,6 +17,7 @@ pub mod hot;
 pub mod idmap;
 pub mod mask;
 pub mod mount;
+pub mod notify;
 pub mod options;
 pub mod pivot;
 mod prepared;

@@ -205,7 +205,7 @@ impl Place {
 fn strings() -> (Strings, Strings) {
     let arguments = [c"criu", NO_DEFAULT_CONFIG, c"swrk", c"3"].map(CString::from);
     let environment = std::env::vars_os().filter_map(|(name, value)| variable(&name, value.into_vec()));
-    (Strings::new(arguments.into(), 0), Strings::new(environment.collect(), 0))
+    (Strings::new(arguments.into()), Strings::new(environment.collect()))
 }
 
 fn variable(name: &OsStr, value: Vec<u8>) -> Option<CString> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::supervisor::Relay;
 use crate::error::field;
 use crate::lifecycle::host::Host;
 use crate::sys::process::{self, Child, Exit, Ready};
@@ -92,8 +93,15 @@ impl Terminal {
 
 /// Stays until `child` ends: forwards signals, relays the terminal, and reaps orphans that are given to us. After an error
 /// it has been ended as well: nobody would be there for it.
-pub fn follow(host: &Host, child: &Child, signals: &Signals, terminal: Option<Terminal>) -> Result<Exit> {
-    let exit = stay(host, child, signals, terminal);
+/// `relay` tells a supervisor what the container says.
+pub fn follow(
+    host: &Host,
+    child: &Child,
+    signals: &Signals,
+    terminal: Option<Terminal>,
+    relay: Option<Relay>,
+) -> Result<Exit> {
+    let exit = stay(host, child, signals, terminal, relay);
     if exit.is_err() {
         let pidfd = child.pidfd.as_fd();
         // All fail only if it has ended and is reaped; and the first error is the one to tell.
@@ -105,14 +113,24 @@ pub fn follow(host: &Host, child: &Child, signals: &Signals, terminal: Option<Te
     exit
 }
 
-fn stay(host: &Host, child: &Child, signals: &Signals, mut terminal: Option<Terminal>) -> Result<Exit> {
+fn stay(
+    host: &Host,
+    child: &Child,
+    signals: &Signals,
+    mut terminal: Option<Terminal>,
+    mut supervised: Option<Relay>,
+) -> Result<Exit> {
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     loop {
         let wants = terminal.as_ref().map_or([None, None], |relay| relay.wants(stdin.as_fd(), stdout.as_fd()));
         let [input_wants, output_wants] = wants;
         let [child_wants, signals_want] = [child.pidfd.as_fd(), signals.as_fd()].map(|fd| Some((fd, Ready::Read)));
-        let [ended, _, input, output] =
-            process::poll_for([child_wants, signals_want, input_wants, output_wants], None)?;
+        let told = supervised.as_ref().map(|relay| (relay.as_fd(), Ready::Read));
+        let [ended, _, input, output, tells] =
+            process::poll_for([child_wants, signals_want, input_wants, output_wants, told], None)?;
+        if let Some(relay) = supervised.as_mut().filter(|_| tells) {
+            relay.pass();
+        }
         if let Some(relay) = &mut terminal
             && !relay.pump(input, output)
         {

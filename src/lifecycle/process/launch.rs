@@ -165,7 +165,9 @@ impl Init {
                     let pidfd = attendance.descriptor().context("init: no pidfd came")?;
                     return Ok(Progress::Born(Child { pid: pid.cast_signed(), pidfd }));
                 }
-                Some(Report::Made | Report::Mounted(..)) => bail!("init reports what is not its own"),
+                Some(Report::Made | Report::Mounted(..) | Report::NotifySocket) => {
+                    bail!("init reports what is not its own")
+                }
                 Some(report @ (Report::Listener | Report::ListenerAt(_))) => {
                     attendance.serve(report, &state.for_hooks(Status::Creating, Some(self.child.pid))?)?;
                 }

@@ -42,7 +42,7 @@ fn enter_after(last: impl FnOnce()) -> Result<()> {
     }
     let read_only = clone_or_copy(own).context("self-protection")?;
     let arguments = std::env::args_os().map(|text| c_string(text.into_vec())).collect();
-    let (arguments, environment) = (Strings::new(arguments, 0), Strings::of_environment());
+    let (arguments, environment) = (Strings::new(arguments), Strings::of_environment());
     last();
     Err(sys::process::exec_descriptor(read_only.as_fd(), &arguments, &environment)).context("self-protection")
 }

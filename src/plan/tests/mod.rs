@@ -63,19 +63,23 @@ fn planned(config: &Value, gate: Gate) -> Plan {
 
 fn tried(config: &Value, gate: Gate) -> Result<Plan> {
     let spec: Spec = serde_json::from_value(config.clone()).unwrap();
-    let bundle = Path::new("/bundle");
-    let request = Request {
+    create(&spec, &request(gate))
+}
+
+fn request(gate: Gate) -> Request<'static> {
+    Request {
         id: "test",
         cgroup_manager: Manager::Cgroupfs,
-        bundle,
+        bundle: Path::new("/bundle"),
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
+        listening: None,
+        notify: false,
         gate,
         rootless: || false,
         umask: 0o022,
-    };
-    create(&spec, &request)
+    }
 }
 
 /// The steps a line each, without what differs between hosts: the version of cgroups, a /proc/kcore to link to, and the

@@ -7,11 +7,32 @@ use serde_json::json;
 use super::{assert_order, default_config, in_user_namespace, place, planned, rich_config, steps, tried};
 use crate::container::namespaces::Join;
 use crate::init::link::{Failure, StepIndex};
-use crate::plan::{Birth, Gate, Label, StepError};
+use crate::plan::{Birth, Gate, Label, Listening, StepError, create};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
 use crate::sys::testing::in_a_child;
 use crate::sys::{Errno, Fault};
+
+/// It is made while the host's procfs is in sight, and survives the descriptors' end.
+#[test]
+fn what_a_supervisor_has_is_in_the_plan() {
+    let listening = Listening { count: 2, names: Some("a:b".to_owned()) };
+    let mut config = rich_config();
+    let spec = |config: &serde_json::Value| serde_json::from_value(config.clone()).unwrap();
+    let mut request = super::request(Gate::Socket);
+    (request.preserve_fds, request.listening, request.notify) = (1, Some(&listening), true);
+    let text = create(&spec(&config), &request).unwrap().to_string();
+    assert_order(&text, "mount tmpfs on /run/notify (nosuid", "NOTIFY_SOCKET at ");
+    assert_order(&text, "NOTIFY_SOCKET at ", "pivot");
+    assert_order(&text, "close descriptors from 6 on", "send the runtime NOTIFY_SOCKET");
+    assert_order(&text, "wait for start", "send the runtime NOTIFY_SOCKET");
+    assert!(!text.contains("LISTEN_PID"), "its pid is 1:\n{text}");
+    config["process"]["env"].as_array_mut().unwrap().push(json!("NOTIFY_SOCKET=/own"));
+    let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+    list.retain(|namespace| namespace["type"] != "pid");
+    let text = create(&spec(&config), &request).unwrap().to_string();
+    assert!(!text.contains("NOTIFY_SOCKET") && text.contains("set LISTEN_PID"), "{text}");
+}
 
 /// Sysctls of a device can be set only once it is there.
 #[test]
