@@ -179,7 +179,7 @@ pub fn append_from(file: &OwnedFd, from: OwnedFd) -> io::Result<Pump> {
     Ok(Pump { from, to: file.try_clone()?, by: Way::Write, own_end: None, is_output: true })
 }
 
-/// From `from` to nobody, so that what writes does not wait.
+/// From `from` to nobody, so that the process does not wait.
 pub fn nothing_from(from: OwnedFd) -> io::Result<Pump> {
     let to = OpenOptions::new().write(true).open("/dev/null")?.into();
     Ok(Pump { from: nonblocking(from)?, to, by: Way::Write, own_end: None, is_output: true })

@@ -6,6 +6,11 @@ use std::io::Write;
 use containerd_shim_ocirt::api::known::Timestamp;
 use containerd_shim_ocirt::call::log;
 
+/// Writes a line that somebody has asked for.
+pub fn info(words: &str) {
+    write(log::Level::Info, words);
+}
+
 /// Writes a warning to standard error, which is the FIFO.
 pub fn warn(words: &str) {
     write(log::Level::Warning, words);

@@ -1,5 +1,6 @@
 //! `containerd-shim-ocirt-v2`: which call it is.
 
+mod cgroup;
 mod child;
 mod console;
 mod delete;

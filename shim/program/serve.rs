@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod connections;
+mod dump;
 mod events;
 mod jobs;
 mod kernel;
@@ -133,7 +134,8 @@ impl Loop {
     fn new(service: Service) -> Outcome<Self> {
         let Service { namespace, socket, listener, .. } = service;
         let mut mask = SigSet::empty();
-        [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|signal| mask.add(signal));
+        let taken = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1];
+        taken.into_iter().for_each(|signal| mask.add(signal));
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         listener.set_nonblocking(true)?;
@@ -319,9 +321,13 @@ impl Loop {
 
     fn signalled(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            if signal.ssi_signo != libc::SIGCHLD as u32 {
-                self.unlink();
-                self.is_over = true;
+            match signal.ssi_signo as i32 {
+                libc::SIGCHLD => {}
+                libc::SIGUSR1 => self.dump(),
+                _ => {
+                    self.unlink();
+                    self.is_over = true;
+                }
             }
         }
         self.reap();

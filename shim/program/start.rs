@@ -18,7 +18,7 @@ use prost::Message;
 
 use crate::runtime::{self, Runtime};
 use crate::serve::{self, Service};
-use crate::{socket, sys};
+use crate::{cgroup, socket, sys};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -26,8 +26,12 @@ pub fn run(program: &str, caller: &Caller) -> Outcome<Vec<u8>> {
     let input = stdin::of_start(&read_stdin()?, caller)?;
     let config = Config::parse(&fs::read("config.json").map_err(|error| format!("config.json: {error}"))?)?;
     let settings = runtime::settle(input.options(), &caller.namespace, &config)?;
-    if let Some(cgroup) = settings.shim_cgroup {
-        return Err(format!("ShimCgroup {}: this shim cannot join one yet", cgroup.display()).into());
+    // What the process that serves inherits; an error must leave no socket.
+    if let Some(cgroup) = &settings.shim_cgroup {
+        cgroup::join(cgroup)?;
+    }
+    if std::env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()) {
+        sys::schedule_as_group().map_err(|error| format!("core scheduling: {error}"))?;
     }
     let path = address::socket(input.socket_dir(), &caller.address, &caller.namespace, config.group(&caller.id))?;
     let listening = socket::listen(Path::new(&path)).map_err(|error| format!("socket {path}: {error}"))?;

@@ -119,6 +119,18 @@ pub fn give(command: &mut Command, fds: [OwnedFd; 3]) {
     unsafe { command.pre_exec(place) };
 }
 
+/// Gives this process's group, and so its later children, a core that only they use at a time: what another group does on
+/// the core's other thread could be observed (Documentation/admin-guide/hw-vuln/core-scheduling.rst).
+pub fn schedule_as_group() -> io::Result<()> {
+    let group = libc::c_ulong::from(PIDTYPE_PGID);
+    // SAFETY: this option takes numbers.
+    let result = unsafe { libc::prctl(libc::PR_SCHED_CORE, libc::PR_SCHED_CORE_CREATE, 0, group, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The scope of a cookie: `enum pid_type` of linux/pid.h, which linux/prctl.h repeats.
+const PIDTYPE_PGID: u8 = 2;
+
 pub fn become_subreaper() -> io::Result<()> {
     // SAFETY: this option takes a number.
     let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };

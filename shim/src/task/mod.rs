@@ -12,6 +12,7 @@
 pub mod container;
 mod create;
 mod delete;
+mod dump;
 mod exec;
 mod exit;
 mod freezer;

@@ -76,6 +76,11 @@ impl Queue {
         Some(Step::RetryAfter(delay))
     }
 
+    /// How many have not been delivered.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub fn retry(&mut self) -> Option<Step> {
         if self.state == State::Delayed { self.send() } else { None }
     }

@@ -190,6 +190,20 @@ impl Tasks {
     }
 
     /// What follows from where the step has led.
+    /// The first line of a dump.
+    pub(super) fn summary(&self) -> String {
+        let (containers, connections, jobs) = (self.containers.len(), self.connections, self.jobs.len());
+        let unsent = if self.is_unsent { ", events on their way" } else { "" };
+        let mut line = format!("{containers} containers, {connections} connections, {jobs} jobs{unsent}");
+        if self.end != End::No {
+            line += &format!(", shutdown: {:?}", self.end);
+        }
+        for purpose in self.jobs.values() {
+            line += &format!("; {purpose:?}");
+        }
+        line
+    }
+
     fn settle(&mut self) {
         if self.end == End::Wanted && self.containers.is_empty() {
             self.end = End::Flushing;

@@ -6,4 +6,5 @@
 mod checkpoint;
 mod mounts;
 mod stdio;
+mod surroundings;
 mod world;

@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct World {
     pub directory: PathBuf,
     options: Options,
+    environment: Vec<(String, String)>,
     address: String,
     log: Option<File>,
     /// The shim has a mount namespace of its own.
@@ -48,10 +49,28 @@ impl World {
             root: directory.join("state").display().to_string(),
             ..Options::default()
         };
-        let world = Self { directory, options, address: String::new(), log: None, is_private: false, path: None };
+        let world = Self {
+            directory,
+            options,
+            environment: Vec::new(),
+            address: String::new(),
+            log: None,
+            is_private: false,
+            path: None,
+        };
         world.write("config.json", r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#);
         world.write("program", script);
         world
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(&mut self.options);
+        self
+    }
+
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Its mounts are nobody else's; root is needed for that.
@@ -108,6 +127,7 @@ impl World {
         if self.is_private {
             command.args(["--mount", "--propagation", "private", "--", shim]);
         }
+        command.envs(self.environment.iter().cloned());
         command.envs(self.path.iter().map(|path| ("PATH", path)));
         command.args(["-namespace", "n", "-id", "c", "-address", "/none", "start"]).current_dir(self.bundle());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -177,3 +177,19 @@ fn a_container_that_was_never_restored_can_be_deleted() {
     shim.ask(wait("c", ""));
     assert_eq!(shim.ask(delete("c", "")), ["#2: waited 255", "run J1 delete 1"]);
 }
+
+#[test]
+fn the_state_can_be_told_in_words() {
+    let mut shim = Shim::with_exec();
+    shim.ask(wait("c", ""));
+    shim.ask(Request::Pause(of_container("c")));
+    let dump = shim.tasks.dump();
+    assert_eq!(dump.len(), 2, "{dump:?}");
+    assert!(dump[0].starts_with("1 containers, 1 connections, 1 jobs, events on their way; Pause("), "{}", dump[0]);
+    let expected = "container c: Pausing, Pausing, init 100, output open, 1 wait; exec e: Started, 200, output open";
+    assert_eq!(dump[1], expected);
+    shim.exited(init(1), 137);
+    shim.ask(shutdown());
+    let dump = shim.tasks.dump();
+    assert!(dump[1].contains("init 100 exited 137 (not told), output open, 1 wait"), "{}", dump[1]);
+}

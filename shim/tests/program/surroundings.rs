@@ -1,0 +1,135 @@
+//! What the process that serves has around it: a cgroup, a score for the OOM killer, a log, and signals.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::world::{World, until};
+
+/// A cgroup in each hierarchy that can have one, or the one of v2.
+struct Cgroup(Vec<PathBuf>);
+
+impl Cgroup {
+    fn make(name: &str) -> Self {
+        let root = Path::new("/sys/fs/cgroup");
+        let hierarchies = if root.join("cgroup.procs").exists() {
+            vec![root.to_owned()]
+        } else {
+            ["memory", "pids"].map(|hierarchy| root.join(hierarchy)).to_vec()
+        };
+        let cgroups: Vec<PathBuf> = hierarchies.into_iter().map(|hierarchy| hierarchy.join(name)).collect();
+        cgroups.iter().for_each(|cgroup| fs::create_dir(cgroup).unwrap());
+        Self(cgroups)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        for cgroup in &self.0 {
+            until("the cgroup is empty", || fs::remove_dir(cgroup).is_ok());
+        }
+    }
+}
+
+#[test]
+fn the_shim_is_in_the_cgroup_that_its_options_name() {
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: only root makes cgroups");
+    }
+    let name = format!("shim-test-{}", std::process::id());
+    let cgroup = Cgroup::make(&name);
+    let mut world = World::new("true").with(|options| options.shim_cgroup = format!("/../{name}"));
+    world.start().unwrap();
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", world.shim_pid())).unwrap();
+    assert_eq!(text.lines().filter(|line| line.ends_with(&name)).count(), cgroup.0.len(), "{text}");
+    drop(world);
+    drop(cgroup);
+}
+
+#[test]
+fn a_cgroup_that_does_not_exist_is_an_error_that_leaves_no_socket() {
+    let mut world = World::new("true").with(|options| options.shim_cgroup = "/no/such/cgroup".to_owned());
+    assert_eq!(world.start().unwrap_err(), "ShimCgroup /no/such/cgroup: no such cgroup\n");
+    assert_eq!(fs::read_dir(world.directory.join("s")).map_or(0, Iterator::count), 0);
+}
+
+/// containerd's TestShimOOMScore.
+#[test]
+fn the_kernel_ends_a_shim_before_containerd() {
+    let mut world = World::new("true");
+    world.start().unwrap();
+    let score = |process: &str| -> i32 {
+        fs::read_to_string(format!("/proc/{process}/oom_score_adj")).unwrap().trim().parse().unwrap()
+    };
+    assert_eq!(score(&world.shim_pid().to_string()), (score("self") + 1).min(1000));
+}
+
+/// Where the kernel has core scheduling, the shim has it; elsewhere it is an error, as with Go's shim.
+#[test]
+fn core_scheduling_is_had_or_is_an_error() {
+    let mut world = World::new("true").variable("SCHED_CORE", "1");
+    if let Err(error) = world.start() {
+        assert!(error.starts_with("core scheduling: "), "{error}");
+        assert_eq!(fs::read_dir(world.directory.join("s")).map_or(0, Iterator::count), 0);
+    }
+    let mut world = World::new("true").variable("SCHED_CORE", "");
+    world.start().unwrap();
+}
+
+#[test]
+fn sigusr1_writes_the_state_to_the_log() {
+    let mut world = World::new("sleep 1000.5");
+    world.start().unwrap();
+    world.create("").unwrap();
+    world.init("Start").unwrap();
+    assert_eq!(world.log(), "");
+    kill(Pid::from_raw(world.shim_pid() as i32), Signal::SIGUSR1).unwrap();
+    let mut log = String::new();
+    let started = std::time::Instant::now();
+    while !log.contains("loop: ") && started.elapsed().as_secs() < 10 {
+        log += &world.log();
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(log.contains("level=info msg=\"1 containers, "), "{log}");
+    assert!(log.contains("msg=\"container c: Running, Thawed, init "), "{log}");
+    assert!(log.contains(" events to deliver; alarms: "), "{log}");
+    world.init_kill();
+    assert_eq!(world.wait(), 137, "it goes on");
+}
+
+/// A log that nobody reads (containerd #4906).
+#[test]
+fn a_full_log_holds_nobody_up() {
+    let mut world = World::new("exit 3");
+    world.start().unwrap();
+    let pid = Pid::from_raw(world.shim_pid() as i32);
+    for _ in 0..400 {
+        kill(pid, Signal::SIGUSR1).unwrap();
+        world.shim_pid();
+    }
+    world.create("").unwrap();
+    assert_eq!(world.run(), 3);
+    let log = world.log();
+    assert!(log.len() > 60_000 && log.lines().all(|line| line.ends_with("runtime=io.containerd.ocirt.v2")), "{log}");
+}
+
+/// As Go's shim: the containers are containerd's `delete`'s to end.
+#[test]
+fn sigterm_ends_the_shim_and_not_its_containers() {
+    let mut world = World::new("sleep 1000.25");
+    world.start().unwrap();
+    world.create("").unwrap();
+    world.init("Start").unwrap();
+    let pid = world.shim_pid();
+    let init: i32 = world.read("bundle/init.pid").parse().unwrap();
+    kill(Pid::from_raw(pid as i32), Signal::SIGTERM).unwrap();
+    until("the socket is gone", || !Path::new(world.socket()).exists());
+    until("the shim is gone", || {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.is_empty())
+            || !Path::new(&format!("/proc/{pid}")).exists()
+    });
+    kill(Pid::from_raw(init), None).unwrap();
+    kill(Pid::from_raw(init), Signal::SIGKILL).unwrap();
+}
