@@ -8,6 +8,7 @@ use std::process::Command;
 use containerd_shim_ocirt::api::known::Any;
 use containerd_shim_ocirt::call::Refused;
 use containerd_shim_ocirt::call::config::Config;
+use containerd_shim_ocirt::call::log;
 use containerd_shim_ocirt::call::options::{self, Given, Settings};
 use serde::{Deserialize, Serialize};
 
@@ -25,12 +26,6 @@ struct Note {
     binary: Option<PathBuf>,
     root: PathBuf,
     systemd: bool,
-}
-
-#[derive(Deserialize)]
-struct Line {
-    level: String,
-    msg: String,
 }
 
 /// What options mean for a container, their file read.
@@ -120,7 +115,6 @@ impl Runtime {
         file.seek(SeekFrom::Start(from)).ok()?;
         let mut text = String::new();
         file.take(1 << 20).read_to_string(&mut text).ok()?;
-        let lines = text.lines().rev().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-        lines.into_iter().find(|line| line.level == "error").map(|line| line.msg)
+        log::last_error(&text)
     }
 }

@@ -1,11 +1,28 @@
-//! A line of the log: what logrus, and so containerd and its shims, write.
+//! Logs: a line of the shim's own, as logrus, and so containerd and its shims, write it; and what a runtime's says.
 
 use std::fmt::Write;
+
+use serde::Deserialize;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
     Info,
     Warning,
+}
+
+/// An entry of a runtime's log.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    level: String,
+    msg: String,
+}
+
+/// The last error in the text of a runtime's log, which is one JSON object after the other: runc and ocirt have each on a
+/// line, crun spreads them.
+pub fn last_error(text: &str) -> Option<String> {
+    let entries = serde_json::Deserializer::from_str(text).into_iter::<Entry>().map_while(Result::ok);
+    entries.filter(|entry| entry.level == "error").last().map(|entry| entry.msg.trim().to_owned())
 }
 
 /// The longest that is written: PIPE_BUF (pipe(7)), so that lines of several writers are not mixed.
@@ -63,6 +80,18 @@ mod tests {
                         runtime=io.containerd.ocirt.v2\n";
         // date -u -d @1796056927
         assert_eq!(line(1_796_056_927, 5, Level::Warning, "a \"b\"\n\\\u{1}"), expected);
+    }
+
+    #[test]
+    fn the_last_error_of_a_runtime_is_found() {
+        let lines = "{\"level\":\"error\",\"msg\":\"first\"}\n{\"level\":\"error\",\"msg\":\"second \",\"time\":\"x\"}\n\
+                     {\"level\":\"warning\",\"msg\":\"third\"}\n{\"level\":\"err";
+        assert_eq!(last_error(lines).as_deref(), Some("second"));
+        // crun 1.28
+        let spread = "{\n  \"msg\": \"no such\",\n  \"level\": \"error\",\n  \"time\": \"x\"\n}{\"level\":\"debug\"}";
+        assert_eq!(last_error(spread).as_deref(), Some("no such"));
+        assert_eq!(last_error(""), None);
+        assert_eq!(last_error("no json"), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "rules of the runtime; a test has threads")]
 
 mod checkpoint;
+mod contract;
 mod mounts;
 mod stdio;
 mod surroundings;
