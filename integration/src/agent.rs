@@ -1,6 +1,7 @@
 //! A seccomp agent: takes the listeners that a runtime hands over, and answers what the kernel notifies
 //! (seccomp_unotify(2); config-linux.md, "The Container Process State").
 
+use crate::runtime::eventually;
 use crate::{host, user};
 use serde_json::Value;
 use std::io::Read;
@@ -60,9 +61,11 @@ impl Agent {
         agent
     }
 
-    /// The container process states that came.
-    pub fn states(&self) -> Vec<Value> {
-        self.states.lock().expect("states").clone()
+    /// The container process states that came, once there are `count`: a runtime does not wait until the agent has read one.
+    pub fn states(&self, count: usize) -> Vec<Value> {
+        let states = || self.states.lock().expect("states").clone();
+        eventually(&format!("the agent has {count} states"), || states().len() >= count);
+        states()
     }
 
     /// How many connections ended after their state, and nothing more.

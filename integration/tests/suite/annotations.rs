@@ -167,7 +167,7 @@ fn a_receiver_is_the_agent_of_a_profile_without_one() {
     let bundle = Bundle::new().set("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] }));
     let bundle = annotated(bundle, "run.oci.seccomp.receiver", agent.path.to_str().expect("UTF-8"));
     assert_eq!(bundle.run(probe!(call GETSID, 0)).ok().answer(), json!(77));
-    assert_eq!(agent.states()[0]["fds"], json!(["seccompFd"]));
+    assert_eq!(agent.states(1)[0]["fds"], json!(["seccompFd"]));
 }
 
 fn a_pidfd_receiver_gets_the_pidfd() {

@@ -72,8 +72,7 @@ fn the_agent_gets_the_container_process_state() {
     let directory = bundle.dir.clone();
     let container = bundle.create(probe!(call GETSID, 0));
     // The agent serves it from create on.
-    eventually("the agent has its state", || agent.states().len() == 1);
-    let states = agent.states();
+    let states = agent.states(1);
     let [state] = states.as_slice() else { panic!("{states:?}") };
     assert_eq!(state["fds"], json!(["seccompFd"]));
     assert_eq!(state["pid"], json!(container.pid()));
@@ -88,7 +87,7 @@ fn the_agent_gets_the_container_process_state() {
     assert!(inner["ociVersion"].is_string());
     container.start().ok();
     assert_eq!(container.answers(1), [json!(7)]);
-    assert_eq!(agent.states().len(), 1);
+    assert_eq!(agent.states(1).len(), 1);
     eventually("one connection, and closed", || agent.closed() == 1);
 }
 
@@ -138,7 +137,7 @@ fn an_exec_process_has_a_listener_of_its_own() {
         let bundle = notify(&agent, &["getsid", also]).set("process.noNewPrivileges", json!(no_new_privileges));
         let container = running(bundle);
         assert_eq!(exec(&container, &[], probe!(call GETSID, 0)).run().ok().answer(), json!(9));
-        let states = agent.states();
+        let states = agent.states(2);
         let [_, state] = states.as_slice() else { panic!("{states:?}") };
         assert_eq!((&state["fds"], &state["metadata"]), (&json!(["seccompFd"]), &json!("the=metadata")));
         assert_eq!((&state["state"]["pid"], &state["state"]["status"]), (&json!(container.pid()), &json!("running")));
@@ -188,7 +187,7 @@ fn a_profile_that_would_hang_is_refused() {
         bundle().set("linux.seccomp.listenerPath", Value::Null).refused("linux.seccomp.listenerMetadata");
         bundle().set("linux.seccomp.listenerPath", json!("agent.sock")).refused("linux.seccomp.listenerPath");
     }
-    assert_eq!(agent.states(), [] as [Value; 0]);
+    assert_eq!(agent.states(0), [] as [Value; 0]);
 }
 
 fn an_agent_that_is_not_there_is_an_error() {
