@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::container::default_spec;
+use crate::container::default_spec::{self, CgroupNamespace};
 use crate::error::{About, io_error};
 
 /// Write a config.json to start from
@@ -39,7 +39,8 @@ pub struct Spec {
 
 impl Spec {
     pub fn execute(self) -> Result<()> {
-        let text = if self.rootless { default_spec::rootless() } else { default_spec::rootful() };
+        let cgroup = CgroupNamespace::usual();
+        let text = if self.rootless { default_spec::rootless(cgroup) } else { default_spec::rootful(cgroup) };
         write(&self.bundle.join(&self.file), &self.file, &text).context("spec")
     }
 }

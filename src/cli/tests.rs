@@ -133,10 +133,12 @@ fn the_parser_is_sound() {
 
 #[test]
 fn the_default_configuration_is_one_that_create_takes() {
-    use crate::container::{bundle, default_spec, validate};
+    use crate::container::default_spec::{self, CgroupNamespace};
+    use crate::container::{bundle, validate};
     let directory = std::env::temp_dir().join(format!("ocirt-default-{}", std::process::id()));
     std::fs::create_dir_all(directory.join("rootfs")).unwrap();
-    let verdicts = [default_spec::rootful(), default_spec::rootless()].map(|text| {
+    let cgroup = CgroupNamespace::usual();
+    let verdicts = [default_spec::rootful(cgroup), default_spec::rootless(cgroup)].map(|text| {
         std::fs::write(directory.join("config.json"), text).unwrap();
         let bundle = bundle::load(&directory, None)?;
         assert!(bundle.warnings.is_empty());

@@ -3,8 +3,9 @@
 use crate::sys;
 
 /// For root: every namespace but a user namespace.
-pub fn rootful() -> String {
+pub fn rootful(cgroup: CgroupNamespace) -> String {
     fill(&Choices {
+        cgroup,
         pts_group: PTS_GROUP,
         sys: SYSFS,
         id_maps: String::new(),
@@ -15,12 +16,13 @@ pub fn rootful() -> String {
 
 /// For other users: a user namespace in which the caller is root, the host's network, and nothing that takes a right
 /// or an id that the caller does not have.
-pub fn rootless() -> String {
-    rootless_for(sys::ids::effective_uid(), sys::ids::effective_gid())
+pub fn rootless(cgroup: CgroupNamespace) -> String {
+    rootless_for(sys::ids::effective_uid(), sys::ids::effective_gid(), cgroup)
 }
 
-fn rootless_for(uid: u32, gid: u32) -> String {
+fn rootless_for(uid: u32, gid: u32, cgroup: CgroupNamespace) -> String {
     fill(&Choices {
+        cgroup,
         pts_group: "",
         sys: SYS_OF_HOST,
         id_maps: format!("{}{}", id_map("uidMappings", uid), id_map("gidMappings", gid)),
@@ -29,12 +31,25 @@ fn rootless_for(uid: u32, gid: u32) -> String {
     })
 }
 
-/// Whether this host has cgroup v2 alone.
-fn is_cgroup_v2() -> bool {
-    sys::cgroup::filesystem_at(c"/sys/fs/cgroup") == Ok(sys::cgroup::Filesystem::Cgroup2)
+/// Whether the container gets a cgroup namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CgroupNamespace {
+    New,
+    Hosts,
+}
+
+impl CgroupNamespace {
+    /// As runc has it: a new one where the host has cgroup v2 alone. With v1, scripts add one themselves.
+    pub fn usual() -> Self {
+        match sys::cgroup::filesystem_at(c"/sys/fs/cgroup") {
+            Ok(sys::cgroup::Filesystem::Cgroup2) => Self::New,
+            _ => Self::Hosts,
+        }
+    }
 }
 
 struct Choices {
+    cgroup: CgroupNamespace,
     pts_group: &'static str,
     sys: &'static str,
     id_maps: String,
@@ -43,8 +58,7 @@ struct Choices {
 }
 
 fn fill(choices: &Choices) -> String {
-    // As runc has it: with cgroup v1, scripts add one themselves.
-    let cgroup = is_cgroup_v2().then_some(&"cgroup");
+    let cgroup = (choices.cgroup == CgroupNamespace::New).then_some(&"cgroup");
     let namespaces: Vec<String> = choices
         .namespaces
         .iter()
@@ -253,7 +267,7 @@ mod tests {
 
     #[test]
     fn both_are_configurations() {
-        for text in [rootful(), rootless_for(1000, 1001)] {
+        for text in [rootful(CgroupNamespace::New), rootless_for(1000, 1001, CgroupNamespace::New)] {
             assert!(!text.contains('@'), "{text}");
             let spec: Spec = serde_json::from_str(&text).unwrap();
             assert_eq!(spec.version(), "1.3.0");
@@ -262,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_rootless_one_maps_the_caller_and_keeps_the_network() {
-        let config: Value = serde_json::from_str(&rootless_for(1000, 1001)).unwrap();
+        let config: Value = serde_json::from_str(&rootless_for(1000, 1001, CgroupNamespace::New)).unwrap();
         let linux = &config["linux"];
         assert_eq!(linux["uidMappings"], json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]));
         assert_eq!(linux["gidMappings"], json!([{ "containerID": 0, "hostID": 1001, "size": 1 }]));
@@ -276,7 +290,8 @@ mod tests {
 
     #[test]
     fn no_default_hands_capabilities_to_programs_of_other_users() {
-        let capabilities = serde_json::from_str::<Value>(&rootful()).unwrap()["process"]["capabilities"].clone();
+        let capabilities =
+            serde_json::from_str::<Value>(&rootful(CgroupNamespace::New)).unwrap()["process"]["capabilities"].clone();
         // CVE-2022-24769: a set of inheritable ones was once a default.
         assert_eq!(capabilities["inheritable"], Value::Null);
         assert_eq!(capabilities["bounding"].as_array().unwrap().len(), 3);

@@ -15,7 +15,7 @@ use crate::container::process::descriptors::Descriptors;
 use crate::container::process::env::Environment;
 use crate::container::process::executable::Executable;
 use crate::container::process::rlimits::{self, Rlimit};
-use crate::container::process::user::{self, Maps};
+use crate::container::process::user::{self, Maps, User};
 use crate::container::process::{cwd, env, executable, io_priority, memory_policy, personality, scheduler};
 use crate::container::rootfs::mask::LateReadonly;
 use crate::container::seccomp::{Agent, Filter};
@@ -185,10 +185,20 @@ impl Program<'_> {
         // Before an early filter, which may know no getcwd.
         let directory = Rc::new(cwd::compile(self.process.cwd())?);
         draft.add("process.cwd", Step::EnterDirectoryEarly(directory.clone()));
+        let user = user::compile(self.process.user(), self.maps)?;
+        let environment = self.supplied.environment(self.process.env().as_deref().unwrap_or_default());
+        let environment = Rc::new(env::compile(&environment, user.uid())?);
+        if self.supplied.needs_own_pid {
+            draft.push(Step::OwnPid(environment.clone()));
+        }
+        if environment.needs_home() {
+            // Which may know no openat2 either.
+            draft.add("process.env", Step::FindHome(environment.clone()));
+        }
         if let Some(filter) = early {
             draft.add("linux.seccomp", Step::Seccomp(filter));
         }
-        let (program, environment) = self.become_user(draft, directory)?;
+        let program = self.become_user(draft, user, environment.path(), directory)?;
         if let Some(filter) = served {
             draft.add("linux.seccomp", Step::Seccomp(filter));
         }
@@ -199,27 +209,19 @@ impl Program<'_> {
     fn become_user(
         &self,
         draft: &mut Draft,
+        user: User,
+        path: Option<&str>,
         directory: Rc<cwd::WorkingDirectory>,
-    ) -> Result<(Rc<Executable>, Rc<Environment>)> {
+    ) -> Result<Rc<Executable>> {
         let held = match self.in_user_namespace {
             true => Held::in_a_user_namespace(),
             false => Held::by_the_runtime()?,
         };
         let (capabilities, left_out) = capabilities::compile(self.process.capabilities().as_ref(), held)?;
         draft.warnings.extend(left_out);
-        let user = user::compile(self.process.user(), self.maps)?;
         let user = if self.keep_groups { user.with_original_groups() } else { user };
-        let environment = self.supplied.environment(self.process.env().as_deref().unwrap_or_default());
-        let environment = env::compile(&environment, user.uid())?;
         let args = self.process.args().as_deref().unwrap_or_default();
-        let program = Rc::new(executable::compile(args, environment.path())?);
-        let environment = Rc::new(environment);
-        if self.supplied.needs_own_pid {
-            draft.push(Step::OwnPid(environment.clone()));
-        }
-        if environment.needs_home() {
-            draft.add("process.env", Step::FindHome(environment.clone()));
-        }
+        let program = Rc::new(executable::compile(args, path)?);
         if !self.in_user_namespace {
             // Behind everything that opens files, before the right to raise limits goes.
             for limit in self.rlimits()? {
@@ -232,6 +234,6 @@ impl Program<'_> {
         draft.add("process.capabilities", Step::Capabilities(capabilities));
         draft.add("process.cwd", Step::EnterDirectory(directory));
         draft.add("process.args[0]", Step::FindExecutable(program.clone()));
-        Ok((program, environment))
+        Ok(program)
     }
 }

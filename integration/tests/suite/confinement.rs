@@ -3,7 +3,7 @@
 
 use super::exec::{exec, exec_json, minimal, running};
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::needs::need_root;
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{self, call};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ tests![
     a_start_container_hook_is_confined_as_the_program_is,
     a_process_of_exec_is_confined_as_the_program_is,
     a_start_container_hook_runs_under_the_profiles_of_engines,
+    engines_profiles_let_through_all_that_init_calls_under_them,
     a_profile_that_lets_no_hook_run_is_named,
     a_profile_that_kills_for_hooks_is_named,
     a_hook_that_its_profile_kills_is_named,
@@ -174,6 +175,104 @@ fn a_start_container_hook_runs_under_the_profiles_of_engines() {
     let bundle = bundle.hook("createContainer", before).hook("startContainer", nothing());
     assert_eq!(bundle.run(probe!(print "it ran")).ok().answer(), "it ran");
     host::assert_nothing_left();
+}
+
+/// The names of all calls that the compiler knows, as its table has them.
+fn all_calls() -> Vec<&'static str> {
+    let table = include_str!("../../../src/container/seccomp/table.rs").lines();
+    let names = table.filter_map(|line| line.trim().strip_prefix("(\"")?.split_once("\",").map(|(name, _)| name));
+    names.collect()
+}
+
+/// The default profiles of engines; see the unit tests of the compiler.
+fn defaults() -> Vec<(String, Value)> {
+    let fixtures: Value = serde_json::from_str(include_str!("../../../tests/fixtures/seccomp.json")).expect("JSON");
+    let list = |value: &Value| value.as_array().expect("a list").clone();
+    let expand = |(name, fixture): (&String, &Value)| {
+        let rules = list(&fixture["rules"]);
+        let named: Vec<_> =
+            rules.iter().flat_map(|rule| list(&rule["names"])).chain(list(&fixture["denied"])).collect();
+        let allowed: Vec<_> = all_calls().into_iter().filter(|name| !named.iter().any(|other| other == name)).collect();
+        let mut syscalls = vec![json!({ "names": allowed, "action": "SCMP_ACT_ALLOW" })];
+        syscalls.extend(rules);
+        let errno = &fixture["defaultErrnoRet"];
+        let value = json!({ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": errno, "syscalls": syscalls,
+                            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"] });
+        (name.clone(), value)
+    };
+    fixtures.as_object().expect("an object").iter().map(expand).collect()
+}
+
+/// The calls that the table of the fixtures allows: name, and whether one that is refused is none the worse.
+fn calls_under_a_filter() -> Vec<(&'static str, bool)> {
+    let lines = include_str!("../../../tests/fixtures/calls-under-a-filter.txt").lines();
+    let lines = lines.filter(|line| !line.starts_with('#')).filter_map(|line| line.split(' ').next());
+    lines.map(|name| (name.trim_matches(['(', ')']), name.starts_with('('))).collect()
+}
+
+/// The calls of a process between the load of its filter and its execve, by the file that strace wrote of it; with what was
+/// answered. A child of such a process is under the filter from its birth.
+fn under_the_filter(trace: &str, is_child: bool) -> Vec<(String, String)> {
+    let behind = match trace.split_once("seccomp(SECCOMP_SET_MODE_FILTER") {
+        Some((_, behind)) => behind.split_once('\n').map_or("", |(_, behind)| behind),
+        None if is_child => trace,
+        None => return Vec::new(),
+    };
+    let calls = behind.lines().filter_map(|line| {
+        let (name, rest) = line.split_once('(')?;
+        let answer = rest.rsplit_once(" = ").map_or("", |(_, answer)| answer);
+        Some((name.to_owned(), answer.to_owned()))
+    });
+    let mut calls: Vec<_> = calls.filter(|(name, _)| !name.starts_with(['-', '+', ' '])).collect();
+    let end = calls.iter().position(|(name, answer)| name == "execve" && answer == "0").unwrap_or(calls.len());
+    calls.truncate(end);
+    calls
+}
+
+/// What `no_profile_of_an_engine_refuses_what_init_calls_under_it` says of its table, of what is really called: nothing is
+/// missing there, and no profile is in the way of a container with hooks, of `start`, or of `exec`.
+fn engines_profiles_let_through_all_that_init_calls_under_them() {
+    need(Need::Strace, std::process::Command::new("strace").arg("-V").output().is_ok());
+    need_root();
+    need_ocirt();
+    let table = calls_under_a_filter();
+    for (engine, profile) in defaults() {
+        for no_new_privileges in [true, false] {
+            let directory = host::place().join(format!("{engine}-{no_new_privileges}"));
+            std::fs::create_dir_all(&directory).expect("directory");
+            let script = directory.join("traced");
+            let runtime = runtime::path();
+            let text =
+                format!("#!/bin/sh\nexec strace -ff -qq -o {}/t {} \"$@\"\n", directory.display(), runtime.display());
+            std::fs::write(&script, text).expect("script");
+            std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
+            let (bundle, _) = confined(no_new_privileges);
+            let bundle = bundle
+                .file("etc/passwd", "u:x:1000:1000::/data:/x\n")
+                .set("linux.seccomp", profile.clone())
+                .hook("startContainer", nothing())
+                .hook("startContainer", nothing())
+                .write(probe!(env));
+            let output = bundle.call("run").traced(&script).run().ok();
+            assert_eq!(output.answer()["HOME"], "/data", "{engine} {no_new_privileges}");
+            let (mut seen, mut loads) = (0, 0);
+            for entry in std::fs::read_dir(&directory).expect("traces").map(|entry| entry.expect("entry").path()) {
+                let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let trace = String::from_utf8_lossy(&std::fs::read(&entry).expect("trace")).into_owned();
+                // The children of init that become hooks begin with what prepares that.
+                let is_child = name.starts_with("t.") && trace.starts_with("dup3(");
+                loads += usize::from(trace.contains("seccomp(SECCOMP_SET_MODE_FILTER"));
+                for (call, answer) in under_the_filter(&trace, is_child) {
+                    let row = table.iter().find(|(name, _)| *name == call);
+                    let row = row.unwrap_or_else(|| panic!("{engine} {no_new_privileges}: {call} is not in the table"));
+                    let is_refused = ["EPERM", "ENOSYS"].iter().any(|errno| answer.contains(errno));
+                    assert!(!is_refused || row.1, "{engine} {no_new_privileges}: {call} = {answer}");
+                    seen += 1;
+                }
+            }
+            assert!(loads == 1 && seen > 200, "{engine}: {loads} filters, {seen} calls");
+        }
+    }
 }
 
 /// `names` with `action`, for a container with two startContainer hooks, of which the second is the one that counts.

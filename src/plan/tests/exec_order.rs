@@ -98,8 +98,8 @@ be born in the pid namespace    # linux.namespaces
 new session
 controlling terminal    # process.terminal
 as root: enter /srv    # process.cwd
-seccomp 2 syscalls, 9 instructions    # linux.seccomp
 set HOME of user 1000 from /etc/passwd    # process.env
+seccomp 2 syscalls, 9 instructions    # linux.seccomp
 cut the bounding set, keep capabilities    # process.capabilities
 become user 1000:1000, groups 27, umask 0022    # process.user
 still undumpable

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::{Gate, Plan, Request, create};
 use crate::container::cgroup::Manager;
-use crate::container::default_spec;
+use crate::container::default_spec::{self, CgroupNamespace};
 
 fn default_config() -> Value {
-    serde_json::from_str(&default_spec::rootful()).unwrap()
+    serde_json::from_str(&default_spec::rootful(CgroupNamespace::New)).unwrap()
 }
 
 /// All that Docker asks for, and more: hooks of every kind, a terminal, a user, a filter, sysctls, a read-only mount.
@@ -298,8 +298,8 @@ close descriptors from 3 on
 new session
 controlling terminal    # process.terminal
 as root: enter /srv    # process.cwd
-seccomp 2 syscalls, 9 instructions    # linux.seccomp
 set HOME of user 1000 from /etc/passwd    # process.env
+seccomp 2 syscalls, 9 instructions    # linux.seccomp
 cut the bounding set, keep capabilities    # process.capabilities
 become user 1000:1000, groups 27, umask 0022    # process.user
 still undumpable

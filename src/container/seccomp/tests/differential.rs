@@ -193,6 +193,7 @@ fn the_profiles_of_engines_have_libseccomps_verdicts() {
         }
     }
     assert!(profiles.len() > 5, "{} of the fixtures have a profile", profiles.len());
+    profiles.extend(super::engines::defaults().into_iter().map(|(name, value)| (name, profile(value))));
     for (name, full) in profiles {
         let spec = known_to(&mut oracle, &full);
         let theirs = oracle.program(&spec, 1).unwrap();

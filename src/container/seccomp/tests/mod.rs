@@ -1,6 +1,7 @@
 //! What programs do, against what profiles say.
 
 mod differential;
+mod engines;
 mod interpreter;
 mod kernel;
 mod overlap;
