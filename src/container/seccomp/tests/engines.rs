@@ -51,7 +51,7 @@ fn no_profile_of_an_engine_refuses_what_init_calls_under_it() {
         let number = table::find(needed.unwrap_or(name)).unwrap().number(table::Column::X86_64).unwrap();
         let args = [if name == "clone" { FLAGS_OF_CLONE } else { 0 }, 0, 0, 0, 0, 0];
         for (engine, value) in &profiles {
-            let verdict = verdict_of(&profile(value.clone()), Arch::ScmpArchX86_64, number.into(), args);
+            let verdict = verdict_of(&profile(value.clone()), Arch::ScmpArchX86_64, number, args);
             let is_refused = verdict & 0xffff_0000 == RET_ERRNO && needed.is_some();
             assert!(verdict == RET_ALLOW || is_refused, "{engine}: {name}: {verdict:#x}");
             count += 1;
@@ -64,7 +64,7 @@ fn no_profile_of_an_engine_refuses_what_init_calls_under_it() {
 #[test]
 fn socket_families_are_ranges_and_clone3_does_not_exist() {
     let docker = profile(defaults()["docker-29"].clone());
-    let number = |name| u32::from(table::find(name).unwrap().number(table::Column::X86_64).unwrap());
+    let number = |name| table::find(name).unwrap().number(table::Column::X86_64).unwrap();
     let verdict = |name, first| verdict_of(&docker, Arch::ScmpArchX86_64, number(name), [first, 0, 0, 0, 0, 0]);
     let families: Vec<u64> = (0..60).filter(|family| verdict("socket", *family) == RET_ALLOW).collect();
     // Neither those without a use any more nor AF_ALG (38) and AF_VSOCK (40).
