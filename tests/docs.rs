@@ -12,7 +12,7 @@ const PAGES: [&str; 5] =
     ["docs/security.md", "docs/coverage.md", "docs/runc-behavior.md", "docs/kernel.md", "docs/testing.md"];
 
 /// Where tests are.
-const SOURCES: [&str; 4] = ["src", "tests", "integration/src", "integration/tests/suite"];
+const SOURCES: [&str; 6] = ["src", "tests", "integration/src", "integration/tests/suite", "shim/src", "shim/tests"];
 
 /// Every CVE and advisory of runc, crun and youki up to November 2026, as GitHub's advisory pages and the release notes
 /// of the three list them.
