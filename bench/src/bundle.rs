@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use crate::host::Host;
 use crate::profile;
 
+/// What the container prints, so that a run is known to have happened.
+pub const GREETING: &str = "hello-from-the-container";
 /// As many files to bind onto exist in the rootfs.
 pub const MOST_BINDS: usize = 100;
 pub const ROOMY: u64 = 512 << 20;
@@ -44,7 +46,7 @@ pub struct Shape<'a> {
 
 impl Default for Shape<'_> {
     fn default() -> Self {
-        Shape { name: "", args: &["/bin/echo", super::GREETING], seccomp: false, binds: 0, memory: ROOMY }
+        Shape { name: "", args: &["/bin/echo", GREETING], seccomp: false, binds: 0, memory: ROOMY }
     }
 }
 

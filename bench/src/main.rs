@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod bundle;
 mod extras;
 mod host;
@@ -23,56 +24,14 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
+use crate::arguments::Arguments;
 use crate::host::Host;
 use crate::peer::Peer;
 use crate::results::Results;
-use crate::table::Bases;
+use crate::table::{Bases, OPERATIONS};
 
-/// What the container prints, so that a run is known to have happened.
-pub const GREETING: &str = "hello-from-the-container";
-/// In the table's order.
-pub const OPERATIONS: [&str; 12] =
-    ["run", "create", "start", "exec", "state", "update", "pause", "resume", "kill", "delete", "list", "version"];
 const EXTRAS: [&str; 4] = ["memory", "binds", "throughput", "syscalls"];
 const FLOOR: &str = "floor";
-
-/// Compares container runtimes: time, memory, page faults, system calls.
-#[derive(Parser)]
-#[command(after_help = "PEERS=\"crun=/path runc=/path\" replaces the runtimes found in PATH; \
-                        OCIRT=/path replaces target/*/release/ocirt.")]
-struct Arguments {
-    /// Rounds; each runs every operation of every runtime once
-    #[arg(long, default_value_t = 40)]
-    runs: usize,
-    /// Ten rounds, and no memory limits
-    #[arg(long)]
-    quick: bool,
-    /// Only these: run create start state kill delete list version, memory binds throughput syscalls
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
-    /// Writes every sample to this file
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Counts the instructions of state and --version with callgrind (slow)
-    #[arg(long)]
-    callgrind: bool,
-    /// Leaves ocirt out
-    #[arg(long)]
-    no_ocirt: bool,
-}
-
-impl Arguments {
-    fn rounds(&self) -> usize {
-        if self.quick { self.runs.min(10) } else { self.runs }
-    }
-
-    fn wants(&self, name: &str) -> bool {
-        match self.only.is_empty() {
-            true => !(self.quick && name == "memory"),
-            false => self.only.iter().any(|only| only == name),
-        }
-    }
-}
 
 fn main() -> ExitCode {
     match bench(&Arguments::parse()) {

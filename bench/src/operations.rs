@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
-use crate::GREETING;
+use crate::bundle::GREETING;
 use crate::host::Host;
 use crate::peer::{Cost, Peer, adopted, cpu_of, reap, wait_for_end};
 

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::arguments::Arguments;
 use crate::bundle::{self, Shape};
+use crate::extras;
 use crate::host::Host;
 use crate::operations::{self, LIFECYCLE};
 use crate::peer::{Cost, Peer};
 use crate::results::{Fact, Results};
-use crate::{Arguments, extras};
 
 const SLEEP: &[&str] = &["/bin/sleep", "1000"];
 

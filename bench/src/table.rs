@@ -2,6 +2,10 @@
 
 use crate::results::{Results, Series};
 
+/// In this order.
+pub const OPERATIONS: [&str; 12] =
+    ["run", "create", "start", "exec", "state", "update", "pause", "resume", "kill", "delete", "list", "version"];
+
 /// What ratios are to.
 pub struct Bases<'a> {
     pub peer: &'a str,
@@ -12,8 +16,7 @@ pub struct Bases<'a> {
 pub fn print(results: &Results, peers: &[String], bases: &Bases) {
     let measured = results.series.iter().filter(|series| !series.costs.is_empty() || !series.failures.is_empty());
     let mut operations: Vec<(&str, bool)> = measured.map(|s| (s.operation.as_str(), s.seccomp)).collect();
-    operations
-        .sort_by_key(|(operation, seccomp)| (*seccomp, crate::OPERATIONS.iter().position(|name| name == operation)));
+    operations.sort_by_key(|(operation, seccomp)| (*seccomp, OPERATIONS.iter().position(|name| name == operation)));
     operations.dedup();
     let widest = peers.iter().map(String::len).max().unwrap_or(0).max(7);
     println!(

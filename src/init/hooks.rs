@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::Inside;
+use super::inside::Inside;
 use super::link::{Milestone, Report};
 use super::step::HookState;
 use crate::container::hooks::{Hook, Output};

@@ -7,58 +7,20 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod hooks;
+mod inside;
 pub mod link;
 mod procfs;
 pub mod step;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::container::cgroup::Join;
-use crate::container::hooks::{Confinement, Output};
-use crate::container::rootfs::mask::Masks;
-use crate::sys::path::{ProcFd, RootFd};
 use crate::sys::process::Child;
-use crate::sys::{self, Errno, Fault, sibling};
+use crate::sys::{self, sibling};
 
-use link::{Failure, InitEnd, Opened, StepIndex};
+pub use inside::Inherited;
+use inside::Inside;
+use link::{Failure, InitEnd, StepIndex};
 use step::{Planned, Step};
-
-/// The descriptors that init brings from the runtime.
-#[derive(Default, Debug)]
-pub struct Inherited {
-    pub join: Join,
-    /// User namespaces by which mounts are mapped, where init does that itself.
-    pub mount_namespaces: Vec<OwnedFd>,
-    /// Whether the runtime opens what init may not.
-    pub opener: bool,
-    /// Where `start` connects; none when the runtime itself says Go.
-    pub gate: Option<OwnedFd>,
-    /// Where the master of the container's terminal is sent.
-    pub console: Option<OwnedFd>,
-    /// Where createContainer and startContainer hooks write, if there are any.
-    pub hook_output: Option<Output>,
-}
-
-/// What one step leaves to later ones.
-pub struct Inside {
-    pub link: InitEnd,
-    pub inherited: Inherited,
-    pub root: Option<RootFd>,
-    pub proc: Option<ProcFd>,
-    /// The socket on which the container tells that it is ready, until somebody listens to it.
-    pub notify_socket: Option<OwnedFd>,
-    /// The container's state for createContainer and startContainer hooks.
-    pub hook_states: [Option<OwnedFd>; 2],
-    /// Whether a hook has used the files of hooks.
-    pub is_hook_behind: bool,
-    pub masks: Masks,
-    /// Whether the container's seccomp filter is loaded.
-    pub confinement: Confinement,
-    /// What the runtime opened for steps to come.
-    pub opened: Opened,
-    /// The number of the step that is taken.
-    pub step: StepIndex,
-}
 
 /// The life of init: every step in order, or one report of the step that failed.
 pub fn run_all(steps: &[Planned], link: InitEnd, inherited: Inherited) -> ! {
@@ -87,7 +49,7 @@ fn run(rest: &mut Rest) {
         };
         if let Err(fault) = done {
             // The runtime may be gone; then there is nobody left to tell.
-            let _ = rest.inside.link.report_failure(Failure::new(index, &fault), rest.inside.said(&planned.step));
+            let _ = rest.inside.link.report_failure(Failure::new(index, &fault), said(rest.inside, &planned.step));
             return;
         }
     }
@@ -110,36 +72,7 @@ fn begin(rest: &mut Rest) -> ! {
     sys::process::exit_now(1)
 }
 
-impl Inside {
-    /// Before the first step.
-    pub fn new(link: InitEnd, inherited: Inherited) -> Self {
-        Self {
-            link,
-            inherited,
-            root: None,
-            proc: None,
-            notify_socket: None,
-            hook_states: [None, None],
-            is_hook_behind: false,
-            masks: Masks::default(),
-            confinement: Confinement::None,
-            opened: Opened::default(),
-            step: StepIndex::FIRST,
-        }
-    }
-
-    /// What is kept of a hook that fails.
-    fn said(&self, step: &Step) -> Option<BorrowedFd<'_>> {
-        matches!(step, Step::Hook(..)).then(|| self.inherited.hook_output.as_ref()?.kept()).flatten()
-    }
-
-    /// The container's root; there is one from EnterRootfs on.
-    pub fn root(&self) -> Result<&RootFd, Fault> {
-        self.root.as_ref().ok_or(Fault::new("openat2", Errno::ENOENT, "no rootfs entered yet"))
-    }
-
-    /// The private procfs; there is one from OpenProc on.
-    pub fn proc(&self) -> Result<&ProcFd, Fault> {
-        self.proc.as_ref().ok_or(Fault::new("fsopen", Errno::ENOENT, "no private procfs yet"))
-    }
+/// What is kept of a hook that fails.
+fn said<'a>(inside: &'a Inside, step: &Step) -> Option<BorrowedFd<'a>> {
+    matches!(step, Step::Hook(..)).then(|| inside.inherited.hook_output.as_ref()?.kept()).flatten()
 }

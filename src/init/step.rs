@@ -6,8 +6,9 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use super::inside::{Inherited, Inside};
 use super::link::{InitEnd, Milestone, Report};
-use super::{Inherited, Inside, procfs};
+use super::procfs;
 use crate::container::console::{Console, ControllingTerminal};
 use crate::container::devices::{DevLinks, Device};
 use crate::container::hooks::{Confinement, Hook};
@@ -39,7 +40,8 @@ use crate::container::security::{Apparmor, NoNewPrivileges, Selinux};
 use crate::container::sysctl::Sysctl;
 use crate::container::time_namespace::TimeNamespace;
 use crate::container::uts;
-use crate::sys::path::{ProcFd, RootFd};
+use crate::sys::path::RootFd;
+use crate::sys::procfs::ProcFd;
 use crate::sys::{Errno, Fault, beneath, command_line, file, proc_self, socket};
 
 /// A step, and the place in config.json that asks for it: `mounts[3]`; empty for what every container gets.

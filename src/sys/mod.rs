@@ -29,6 +29,7 @@ pub mod notify;
 pub mod path;
 pub mod proc_self;
 pub mod process;
+pub mod procfs;
 pub mod program;
 pub mod ptrace;
 pub mod regular;
@@ -41,6 +42,7 @@ pub mod security;
 pub mod sibling;
 pub mod signal;
 pub mod socket;
+mod stack_path;
 pub mod start;
 pub mod terminal;
 #[cfg(test)]

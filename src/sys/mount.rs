@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::error::{Fault, Result, SysError, check};
 use super::file::owned;
+use super::stack_path::StackPath;
 
 /// Attributes of a mount, as in mount_setattr(2).
 pub mod attr {
@@ -257,7 +258,7 @@ pub fn detach(path: &CStr) -> Result<()> {
 pub fn detach_descriptor(mount: BorrowedFd, own: BorrowedFd) -> Result<()> {
     let mut name = super::Text::default();
     let _ = core::fmt::write(&mut name, format_args!("fd/{}", mount.as_raw_fd()));
-    let name = super::path::Path::new(name.as_bytes())?;
+    let name = StackPath::new(name.as_bytes())?;
     super::file::enter(own)?;
     // SAFETY: `name` is NUL-terminated and outlives the call.
     let ret = unsafe { libc::umount2(name.as_cstr().as_ptr(), libc::MNT_DETACH) };

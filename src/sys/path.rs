@@ -1,14 +1,14 @@
-//! The only ways to touch the container's files and kernel files: [`RootFd`] resolves every path inside the rootfs,
-//! [`ProcFd`] is a procfs that nobody else can reach. Most of this field's CVEs are paths that were resolved twice, or
-//! by the wrong process, inside a tree that the attacker controls.
+//! The only way to touch the container's files: [`RootFd`] resolves every path inside the rootfs. Most of this field's
+//! CVEs are paths that were resolved twice, or by the wrong process, inside a tree that the attacker controls. Kernel files
+//! have a procfs of their own: `procfs.rs`.
 
 use core::ffi::CStr;
 use core::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::error::{Errno, Result, SysError};
-use super::file::{self, magic, owned};
-use super::mount::{self, Depth, FsContext, attr};
+use super::file::{self, owned};
+use super::stack_path::StackPath;
 
 /// How often openat2(2) is asked again after EAGAIN: somebody renames directories on the way.
 const RACES: u32 = 64;
@@ -69,7 +69,7 @@ impl RootFd {
             };
             let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS;
             let from = at.as_ref().map_or(self.as_fd(), |fd| fd.as_fd());
-            let found = openat2(from, Path::new(part)?.as_cstr(), libc::O_PATH | libc::O_NOFOLLOW, resolve)?;
+            let found = openat2(from, StackPath::new(part)?.as_cstr(), libc::O_PATH | libc::O_NOFOLLOW, resolve)?;
             match after.strip_prefix(b"/") {
                 Some(after) => (at, rest) = (Some(found), after),
                 None => return Ok(found),
@@ -105,7 +105,7 @@ impl RootFd {
         let slash = bytes.iter().rposition(|byte| *byte == b'/');
         let (above, name) = bytes.split_at(slash.map_or(0, |at| at + 1));
         let name = CStr::from_bytes_with_nul(name).map_err(|_| SysError::new("openat2", Errno::EINVAL))?;
-        let above = Path::new(if above.is_empty() { b"/" } else { above })?;
+        let above = StackPath::new(if above.is_empty() { b"/" } else { above })?;
         Ok((self.target_dir(above.as_cstr(), links)?, name))
     }
 
@@ -121,7 +121,7 @@ impl RootFd {
     /// is there (CVE-2024-45310). A symlink that leads nowhere is followed inside the root, and its target made: images
     /// bring `/etc/resolv.conf -> ../run/…/stub-resolv.conf`.
     fn make(&self, path: &CStr, leaf: Leaf, links: Links) -> Result<OwnedFd> {
-        let mut whole = Path::new(path.to_bytes())?;
+        let mut whole = StackPath::new(path.to_bytes())?;
         for _ in 0..MAX_LINKS {
             match self.make_until_link(&whole, leaf, links)? {
                 Made::Done(fd) => return Ok(fd),
@@ -131,16 +131,16 @@ impl RootFd {
         Err(SysError::new("openat2", Errno::ELOOP))
     }
 
-    fn make_until_link(&self, whole: &Path, leaf: Leaf, links: Links) -> Result<Made> {
+    fn make_until_link(&self, whole: &StackPath, leaf: Leaf, links: Links) -> Result<Made> {
         let bytes = whole.as_bytes();
         let mut parent: Option<OwnedFd> = None;
         let mut start = 0;
         while let Some((from, to)) = component(bytes, start) {
             let last = component(bytes, to).is_none();
             let want = if last { leaf } else { Leaf::Directory };
-            let name = Path::new(bytes.get(from..to).unwrap_or_default())?;
+            let name = StackPath::new(bytes.get(from..to).unwrap_or_default())?;
             let above = parent.as_ref().map_or(self.as_fd(), |fd| fd.as_fd());
-            let prefix = Path::new(bytes.get(..to).unwrap_or_default())?;
+            let prefix = StackPath::new(bytes.get(..to).unwrap_or_default())?;
             // The whole path was missing a moment ago, so the last component is not looked for again.
             let there = if last { None } else { Some(self.resolve(prefix.as_cstr(), want.open_flags(), links)) };
             let found = match there {
@@ -150,7 +150,7 @@ impl RootFd {
                     Err(error) if error.errno == Errno::EEXIST => {
                         match self.resolve(prefix.as_cstr(), want.open_flags(), links) {
                             Err(error) if error.errno == Errno::ENOENT && links == Links::Follow => {
-                                return whole.with_link(above, name.as_cstr(), from, to).map(Made::Link);
+                                return with_link(whole, above, name.as_cstr(), from, to).map(Made::Link);
                             }
                             // Somebody made it meanwhile.
                             found => found?,
@@ -179,7 +179,7 @@ impl AsFd for RootFd {
 enum Made {
     Done(OwnedFd),
     /// The path to try instead, because a symlink without a target was on the way.
-    Link(Path),
+    Link(StackPath),
 }
 
 impl Leaf {
@@ -222,6 +222,17 @@ pub fn directory_without_links(path: &CStr) -> Result<OwnedFd> {
     openat2(super::cgroup::here(), path, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)
 }
 
+/// `path` with the symlink `name` in `dir`, its component at `from..to`, replaced by where it leads.
+fn with_link(path: &StackPath, dir: BorrowedFd, name: &CStr, from: usize, to: usize) -> Result<StackPath> {
+    let mut buffer = [0u8; libc::PATH_MAX as usize];
+    let target = file::readlink_at(dir, name, &mut buffer)?;
+    let above = if target.first() == Some(&b'/') { 0 } else { from };
+    let mut instead = StackPath::new(path.as_bytes().get(..above).unwrap_or_default())?;
+    instead.push(target)?;
+    instead.push(path.as_bytes().get(to..).unwrap_or_default())?;
+    Ok(instead)
+}
+
 /// openat2(2), close-on-exec, tried again while somebody renames directories on the way.
 pub(super) fn openat2(dir: BorrowedFd, path: &CStr, flags: libc::c_int, resolve: u64) -> Result<OwnedFd> {
     // SAFETY: `open_how` is plain integers, for which zero is valid, and must be zeroed: openat2(2).
@@ -239,94 +250,6 @@ pub(super) fn openat2(dir: BorrowedFd, path: &CStr, flags: libc::c_int, resolve:
         }
     }
 }
-
-/// A path on the stack, NUL-terminated.
-pub(super) struct Path {
-    len: usize,
-    bytes: [u8; libc::PATH_MAX as usize],
-}
-
-impl Path {
-    pub(super) fn new(bytes: &[u8]) -> Result<Self> {
-        let mut path = Self { len: 0, bytes: [0; libc::PATH_MAX as usize] };
-        path.push(bytes)?;
-        Ok(path)
-    }
-
-    /// Appends `bytes` up to the first NUL; ENAMETOOLONG if there is no room.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-        let end = self.len + bytes.len();
-        match self.bytes.get_mut(self.len..end) {
-            Some(room) if end < libc::PATH_MAX as usize => room.copy_from_slice(bytes),
-            _ => return Err(SysError::new("openat2", Errno::ENAMETOOLONG)),
-        }
-        self.len = end;
-        Ok(())
-    }
-
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-
-    pub(super) fn as_cstr(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
-    }
-
-    /// This path with the symlink `name` in `dir`, its component at `from..to`, replaced by where it leads.
-    fn with_link(&self, dir: BorrowedFd, name: &CStr, from: usize, to: usize) -> Result<Self> {
-        let mut buffer = [0u8; libc::PATH_MAX as usize];
-        let target = file::readlink_at(dir, name, &mut buffer)?;
-        let above = if target.first() == Some(&b'/') { 0 } else { from };
-        let mut path = Self::new(self.as_bytes().get(..above).unwrap_or_default())?;
-        path.push(target)?;
-        path.push(self.as_bytes().get(to..).unwrap_or_default())?;
-        Ok(path)
-    }
-}
-
-/// A procfs of our own that is mounted nowhere: what the container mounts over its `/proc` does not lead writes of
-/// sysctls and labels astray (CVE-2019-16884, CVE-2025-52881). To be opened in the container's namespaces, before
-/// pivot_root.
-pub struct ProcFd(OwnedFd);
-
-impl AsFd for ProcFd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl ProcFd {
-    /// A detached procfs of the caller's pid namespace, else, where a user namespace may not have one, a copy of the
-    /// `/proc` that the host has.
-    pub fn open() -> Result<Self> {
-        let proc = Self::mounted().or_else(|error| match error.errno {
-            Errno::EPERM | Errno::EACCES => mount::copy_path(c"/proc", Depth::One)
-                .or_else(|_| mount::copy_path(c"/proc", Depth::Tree))
-                .or_else(|_| file::open_directory(c"/proc")),
-            _ => Err(error),
-        })?;
-        Self::from_fd(proc)
-    }
-
-    /// Takes `proc` if it is open on the root of a procfs, else ENOTSUP.
-    pub fn from_fd(proc: OwnedFd) -> Result<Self> {
-        let is_root = file::stat(proc.as_fd())?.inode == PROC_ROOT_INODE;
-        if file::fs_type(proc.as_fd())? != magic::PROC || !is_root {
-            return Err(SysError::new("fstatfs", Errno::ENOTSUP));
-        }
-        Ok(Self(proc))
-    }
-
-    fn mounted() -> Result<OwnedFd> {
-        let context = FsContext::open(c"proc")?;
-        context.create()?;
-        context.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)
-    }
-}
-
-/// PROC_ROOT_INO of linux/proc_fs.h.
-const PROC_ROOT_INODE: u64 = 1;
 
 #[cfg(test)]
 #[path = "path_tests.rs"]

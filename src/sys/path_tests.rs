@@ -1,8 +1,7 @@
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 
-use super::super::beneath;
-use super::super::scratch::{Directory, c_path, in_mount_namespace};
+use super::super::scratch::{Directory, c_path};
 use super::*;
 
 #[test]
@@ -81,7 +80,7 @@ fn what_is_opened_exactly_has_no_link_on_the_way_and_any_length() {
     let mut at = root.open_exactly(b"/a/b").unwrap();
     let mut path = b"/a/b".to_vec();
     while path.len() < 3 * libc::PATH_MAX as usize {
-        let next = Path::new(name.as_bytes()).unwrap();
+        let next = StackPath::new(name.as_bytes()).unwrap();
         file::mkdir_at(at.as_fd(), next.as_cstr(), 0o755).unwrap();
         at = open_itself_at(at.as_fd(), next.as_cstr()).unwrap();
         path.extend([b"/", name.as_bytes()].concat());
@@ -100,46 +99,4 @@ fn the_parent_of_a_path_comes_with_its_last_component() {
         file::stat(dir.root().open(c"dev/net", Links::Refuse).unwrap().as_fd()).unwrap()
     );
     assert_eq!(dir.root().parent(c"x", Links::Follow).unwrap().1, c"x");
-}
-
-#[test]
-fn a_private_procfs_writes_past_what_is_mounted_over_proc() {
-    in_mount_namespace(|| {
-        let proc = ProcFd::open().unwrap();
-        let fake = Directory::new();
-        fs::create_dir_all(fake.join("sys/kernel")).unwrap();
-        fs::write(fake.join("sys/kernel/domainname"), "fake").unwrap();
-        let copy = mount::copy_path(&c_path(fake.path()), Depth::One).unwrap();
-        mount::attach(copy.as_fd(), file::open_path(c"/proc").unwrap().as_fd()).unwrap();
-        assert_eq!(fs::read_to_string("/proc/sys/kernel/domainname").unwrap(), "fake");
-        beneath::write_beneath(proc.as_fd(), c"sys/kernel/domainname", b"renamed").unwrap();
-        assert_eq!(fs::read_to_string("/proc/sys/kernel/domainname").unwrap(), "fake");
-        beneath::write_own(proc.as_fd(), c"comm", b"renamed").unwrap();
-        mount::detach(c"/proc").unwrap();
-        assert_eq!(fs::read_to_string("/proc/sys/kernel/domainname").unwrap(), "renamed\n");
-        assert_eq!(fs::read_to_string("/proc/self/comm").unwrap(), "renamed\n");
-    });
-}
-
-#[test]
-fn procfs_symlinks_and_fakes_are_refused() {
-    let proc = ProcFd::open().unwrap();
-    let write = |path| beneath::write_beneath(proc.as_fd(), path, b"x").unwrap_err().errno;
-    assert_eq!((write(c"self/comm"), write(c"../etc/hostname")), (Errno::ELOOP, Errno::EXDEV));
-    let dir = Directory::new();
-    let fake = file::open_directory(&c_path(dir.path())).unwrap();
-    assert_eq!(ProcFd::from_fd(fake).err().unwrap().errno, Errno::ENOTSUP);
-}
-
-#[test]
-fn where_no_procfs_may_be_mounted_a_copy_of_the_hosts_serves() {
-    // A new user namespace may not mount the procfs of a pid namespace that is not its own.
-    super::super::scratch::in_user_namespace(|| {
-        assert_eq!(ProcFd::mounted().unwrap_err().errno, Errno::EPERM);
-        let proc = ProcFd::open().unwrap();
-        let own = fs::File::from(beneath::open_own_namespace(proc.as_fd(), c"mnt").unwrap());
-        assert_eq!(own.metadata().unwrap().ino(), fs::metadata("/proc/self/ns/mnt").unwrap().ino());
-        let error = beneath::write_beneath(proc.as_fd(), c"sys/kernel/hostname", b"x").unwrap_err();
-        assert!(matches!(error.errno, Errno::EACCES | Errno::EPERM), "{error}");
-    });
 }

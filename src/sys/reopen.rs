@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::error::Result;
-use super::path::{Path, ProcFd};
+use super::procfs::ProcFd;
+use super::stack_path::StackPath;
 use super::{Text, beneath, file};
 
 /// The caller's own descriptors, as a procfs has them. Their links lead to what is open, and read no name of it.
@@ -24,7 +25,7 @@ impl OwnDescriptors {
         let mut number = Text::default();
         // Room for any number.
         let _ = core::fmt::write(&mut number, format_args!("{}", named.as_raw_fd()));
-        file::reopen_to_read(self.0.as_fd(), Path::new(number.as_bytes())?.as_cstr())
+        file::reopen_to_read(self.0.as_fd(), StackPath::new(number.as_bytes())?.as_cstr())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Verbs about cgroups: what a container does with those below its own.
 
-use crate::Answer;
+use crate::answer::Answer;
 use serde_json::json;
 use std::io;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Verbs about paths: what is there, what may be read, written, made or mounted.
 
-use crate::Answer;
+use crate::answer::Answer;
 use serde_json::{Value, json};
 use std::ffi::CString;
 use std::io::{self, Read, Write};

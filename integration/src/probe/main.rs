@@ -8,6 +8,7 @@
     reason = "rules of the runtime; a test process and its guest exit and spawn as they like"
 )]
 
+mod answer;
 mod cgroups;
 mod files;
 mod network;
@@ -15,11 +16,9 @@ mod process;
 mod table;
 mod watch;
 
-use serde_json::{Value, json};
+use answer::Answer;
+use serde_json::json;
 use std::io::{self, Write};
-
-/// The value to print, or the errno of the call that was refused.
-pub type Answer = Result<Value, io::Error>;
 
 fn main() {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();

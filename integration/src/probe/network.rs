@@ -1,6 +1,6 @@
 //! The network devices that the guest sees, and the sockets that a service manager has for it.
 
-use crate::Answer;
+use crate::answer::Answer;
 use crate::files::check;
 use serde_json::{Map, Value, json};
 use std::ffi::CStr;

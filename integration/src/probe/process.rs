@@ -1,6 +1,6 @@
 //! Verbs about the process: identity, limits, namespaces, and what the kernel lets it do.
 
-use crate::Answer;
+use crate::answer::Answer;
 use crate::files::check;
 use crate::table::CAPABILITIES;
 use serde_json::{Map, Value, json};

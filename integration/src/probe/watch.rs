@@ -1,6 +1,6 @@
 //! What a process of a container sees of those that are born in its pid namespace, from the first moment on.
 
-use crate::Answer;
+use crate::answer::Answer;
 use serde_json::{Value, json};
 use std::fs::read_to_string;
 use std::io::{self, Write};

@@ -5,13 +5,14 @@ mod table;
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::criu;
 use ocirt_integration::needs::need_ocirt;
-use ocirt_integration::runtime::{Call, Output, Running, call, eventually, kind};
+use ocirt_integration::runtime::{Call, Output, Running, call, kind};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
-use table::{Row, STATUSES, TABLE};
+use table::{Cell, Row, STATUSES, TABLE};
 
 tests![
     every_command_is_a_row,
@@ -22,21 +23,6 @@ tests![
     what_a_paused_container_may_be_told,
     what_a_stopped_container_may_be_told,
 ];
-
-/// What a command does in a status.
-#[derive(Clone, Copy, Debug)]
-enum Cell {
-    /// Fails with exit status 1 and a message with these words, and changes nothing.
-    No(&'static str),
-    /// Succeeds, and the status is this one soon after; `absent` where nothing is left of the container.
-    To(&'static str),
-    /// Succeeds, and changes nothing.
-    Same,
-    /// Goes on until it is ended, and the status stays.
-    Follows,
-    /// Not asked: it has nothing to do with containers.
-    Skip,
-}
 
 use Cell::{Follows, No, Same, Skip, To};
 

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 
 use super::entries::{first, names, of};
+use super::mount_entry::{Mount, is_root};
 use super::names::Regular;
-use super::paths::{Mount, is_root};
 use crate::sys::path::RootFd;
 use crate::sys::{Errno, file};
 

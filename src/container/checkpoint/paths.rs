@@ -14,6 +14,7 @@ use super::deleted::{self, Deleted};
 use super::entries::{names, of, raw, with_data};
 use super::firewall;
 use super::image::Point;
+use super::mount_entry::{Mount, is_root};
 use super::names::{Fanotify, File, Inotify, Mapping, Mark, Memory, Regular, Socket, Terminal, Watch, leaves};
 
 /// `fstype` of images/mnt.proto: proc, sysfs, tmpfs, devpts, mqueue. Their options name nothing of the host; those of others
@@ -24,35 +25,6 @@ const PROC: u32 = 1;
 /// The kernel's name for a kind of file system that CRIU may make.
 pub fn kind_name(kind: u32) -> Option<&'static str> {
     KINDS.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
-}
-
-/// `mnt_entry`.
-#[derive(Clone, PartialEq, Message)]
-pub struct Mount {
-    #[prost(uint32, tag = "1")]
-    pub kind: u32,
-    #[prost(uint32, tag = "2")]
-    pub id: u32,
-    #[prost(uint32, tag = "3")]
-    pub device: u32,
-    #[prost(uint32, tag = "4")]
-    parent: u32,
-    /// Of mount(2).
-    #[prost(uint32, tag = "5")]
-    pub flags: u32,
-    #[prost(string, tag = "6")]
-    pub root: String,
-    #[prost(string, tag = "7")]
-    pub at: String,
-    #[prost(bool, tag = "12")]
-    with_plugin: bool,
-    #[prost(string, optional, tag = "14")]
-    fsname: Option<String>,
-    /// Whether its mount point was removed: CRIU would make it anew by its path.
-    #[prost(bool, tag = "16")]
-    deleted: bool,
-    #[prost(string, optional, tag = "18")]
-    pub ext_key: Option<String>,
 }
 
 /// `apparmor_entry`.
@@ -152,11 +124,6 @@ fn mounts(mounts: &[Mount], points: &[Point]) -> Result<()> {
         check_mount(mount, mounts, points).with_context(|| format!("mount {:?}", mount.at))?;
     }
     Ok(())
-}
-
-/// Whether none of `mounts` is the one that it is mounted on.
-pub fn is_root(mount: &Mount, mounts: &[Mount]) -> bool {
-    mounts.iter().all(|parent| parent.id != mount.parent)
 }
 
 fn check_mount(mount: &Mount, mounts: &[Mount], points: &[Point]) -> Result<()> {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::container::checkpoint::image::{Origin, Point};
-use crate::container::checkpoint::paths::{Mount, is_root, kind_name};
+use crate::container::checkpoint::mount_entry::{Mount, is_root};
+use crate::container::checkpoint::paths::kind_name;
 use crate::container::checkpoint::targets::Source;
 use crate::container::verify::copies::{Planned, Shows};
 

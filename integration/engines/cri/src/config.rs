@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use k8s_cri::v1::*;
 
-use crate::Error;
+use crate::error::Error;
 
 #[derive(Default)]
 pub struct Flags {

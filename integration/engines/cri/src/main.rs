@@ -12,6 +12,7 @@
 //! The flags are in `config.rs`.
 
 mod config;
+mod error;
 mod stream;
 
 use std::process::ExitCode;
@@ -23,11 +24,11 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use config::Flags;
+use error::Error;
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 
 type Client = RuntimeServiceClient<Channel>;
-type Error = Box<dyn std::error::Error>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

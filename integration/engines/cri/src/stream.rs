@@ -8,7 +8,7 @@ use tungstenite::Message;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
 
-use crate::Error;
+use crate::error::Error;
 
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;

@@ -1,6 +1,21 @@
 //! The table itself: a row for each command, and for each flag that makes another command of it.
 
-use super::Cell::{self, Follows, No, Same, Skip, To};
+use Cell::{Follows, No, Same, Skip, To};
+
+/// What a command does in a status.
+#[derive(Clone, Copy, Debug)]
+pub enum Cell {
+    /// Fails with exit status 1 and a message with these words, and changes nothing.
+    No(&'static str),
+    /// Succeeds, and the status is this one soon after; `absent` where nothing is left of the container.
+    To(&'static str),
+    /// Succeeds, and changes nothing.
+    Same,
+    /// Goes on until it is ended, and the status stays.
+    Follows,
+    /// Not asked: it has nothing to do with containers.
+    Skip,
+}
 
 /// The columns of the table, in this order.
 pub const STATUSES: [&str; 6] = ["absent", "creating", "created", "running", "paused", "stopped"];

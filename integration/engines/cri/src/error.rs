@@ -1,0 +1,3 @@
+//! Why a call failed.
+
+pub type Error = Box<dyn std::error::Error>;

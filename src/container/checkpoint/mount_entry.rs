@@ -1,0 +1,39 @@
+//! Mounts as CRIU's images have them.
+//!
+//! Field numbers of images/mnt.proto.
+
+use prost::Message;
+
+/// `mnt_entry`.
+#[derive(Clone, PartialEq, Message)]
+pub struct Mount {
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    #[prost(uint32, tag = "2")]
+    pub id: u32,
+    #[prost(uint32, tag = "3")]
+    pub device: u32,
+    #[prost(uint32, tag = "4")]
+    pub parent: u32,
+    /// Of mount(2).
+    #[prost(uint32, tag = "5")]
+    pub flags: u32,
+    #[prost(string, tag = "6")]
+    pub root: String,
+    #[prost(string, tag = "7")]
+    pub at: String,
+    #[prost(bool, tag = "12")]
+    pub with_plugin: bool,
+    #[prost(string, optional, tag = "14")]
+    pub fsname: Option<String>,
+    /// Whether its mount point was removed: CRIU would make it anew by its path.
+    #[prost(bool, tag = "16")]
+    pub deleted: bool,
+    #[prost(string, optional, tag = "18")]
+    pub ext_key: Option<String>,
+}
+
+/// Whether none of `mounts` is the one that it is mounted on.
+pub fn is_root(mount: &Mount, mounts: &[Mount]) -> bool {
+    mounts.iter().all(|parent| parent.id != mount.parent)
+}
