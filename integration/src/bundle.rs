@@ -1,7 +1,8 @@
 //! A bundle in the test's directory, and the container made from it.
 
 use crate::needs::{Need, need};
-use crate::runtime::{Call, Output, Running, eventually};
+use crate::runtime::{Call, Output, Running};
+use crate::wait::eventually;
 use crate::{host, user};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

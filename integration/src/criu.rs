@@ -2,7 +2,8 @@
 
 use crate::bundle::{Bundle, Container};
 use crate::needs::{Need, need, need_root};
-use crate::runtime::{Call, Output, call, eventually};
+use crate::runtime::{Call, Output, call};
+use crate::wait::eventually;
 use crate::{host, probe};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

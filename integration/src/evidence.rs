@@ -20,7 +20,7 @@ pub fn print() {
         eprintln!("-- {}", config.display());
         eprintln!("{}", excerpt(&compact(config)));
     }
-    let calls = std::fs::read_to_string(calls_file()).unwrap_or_default();
+    let calls = std::fs::read_to_string(host::calls_file()).unwrap_or_default();
     let calls: Vec<&str> = calls.lines().collect();
     for line in &calls[calls.len().saturating_sub(CALLS)..] {
         let (log, words) = line.split_once(' ').unwrap_or((line, ""));
@@ -31,11 +31,6 @@ pub fn print() {
         }
     }
     eprintln!("-- again: {}", again());
-}
-
-/// Where each call of this test is noted, with the name of its outputs.
-pub fn calls_file() -> PathBuf {
-    host::place().join("calls")
 }
 
 /// The command that runs just this test.

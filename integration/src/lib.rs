@@ -1,7 +1,7 @@
 //! The harness of the black-box tests: bundles in, answers and host facts out.
 //!
 //! Every test is a process of its own in a mount namespace of its own ([`runner`]); it builds a [`bundle::Bundle`], drives the
-//! runtime under test with [`runtime`] (each call has a deadline), and [`host`] proves afterwards that nothing is left.
+//! runtime under test with [`runtime`] (each call has a deadline), and [`corner`] proves afterwards that nothing is left.
 //!
 //! The runtime is a parameter: `RUNTIME` or `OCIRT` in the environment, else the `ocirt` that this workspace built.
 
@@ -12,6 +12,7 @@
 
 pub mod agent;
 pub mod bundle;
+pub mod corner;
 pub mod criu;
 pub mod evidence;
 pub mod expected;
@@ -30,6 +31,7 @@ pub mod shim;
 pub mod snapshot;
 pub mod terminal;
 pub mod user;
+pub mod wait;
 
 /// Names the tests of a module. A test that is not named here is dead code, which
 /// `make lint` refuses.

@@ -4,7 +4,7 @@
 //! failure instead: a machine that is known to have strace cannot lose the tests that use it in silence. The words are
 //! those of `needs.txt`, which the unit tests share.
 
-use crate::{host, runtime, user};
+use crate::{corner, runtime, user};
 
 /// What a test may need. Each has one word in `needs.txt`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub const SKIPPED: i32 = 77;
 pub fn need(what: Need, met: bool) {
     if !met {
         eprintln!("skipped: {}", what.word());
-        host::finish();
+        corner::finish();
         std::process::exit(SKIPPED);
     }
 }

@@ -1,7 +1,7 @@
 //! Which file a process of a container runs, as the host sees it: the runtime's own must be out of the container's reach
 //! (CVE-2019-5736).
 
-use crate::{host, runtime};
+use crate::{host, runtime, wait};
 use std::io::{PipeReader, PipeWriter, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -20,7 +20,7 @@ pub fn full_pipe() -> (PipeReader, PipeWriter) {
 pub fn stands_still(pid: u32, name: &str) -> bool {
     let runs = || std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().contains(name);
     let has_ended = || host::process_state(pid).is_none_or(|letter| letter == 'Z');
-    runtime::eventually("the container's program runs", || has_ended() || runs());
+    wait::eventually("the container's program runs", || has_ended() || runs());
     has_ended()
 }
 

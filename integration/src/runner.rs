@@ -5,7 +5,7 @@
 use crate::report::{Report, Verdict};
 use crate::selection::Selection;
 use crate::snapshot::Snapshot;
-use crate::{evidence, host, needs, runtime};
+use crate::{corner, evidence, host, needs, runtime};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -54,16 +54,16 @@ fn short(name: &'static str) -> &'static str {
 
 /// The life of one test process: isolate, run the body, undo, prove that nothing is left. A panic anywhere is the verdict.
 fn run_here(name: &str, body: fn()) -> ! {
-    host::isolate(name);
+    corner::isolate(name);
     std::panic::set_hook(Box::new(|info| {
         eprintln!("{info}");
         evidence::print();
-        host::undo();
-        host::sweep();
+        corner::undo();
+        corner::sweep();
         std::process::exit(FAILED);
     }));
     body();
-    host::finish();
+    corner::finish();
     std::process::exit(0)
 }
 
@@ -145,7 +145,7 @@ impl Suite {
     }
 
     fn leave(&self, report: &Report) {
-        if host::keeps() {
+        if corner::keeps() {
             println!("kept: {}", self.place.display());
             return;
         }

@@ -1,10 +1,11 @@
 //! Calls of the runtime under test, each with a deadline.
 
-use crate::{evidence, host, user};
+use crate::{host, user};
 use serde_json::Value;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -29,7 +30,22 @@ pub fn path() -> PathBuf {
 
 /// The program as whoever calls it in this suite can reach it.
 pub fn reachable() -> PathBuf {
-    if user::has_suite() { user::program() } else { path() }
+    if user::has_suite() { program_of_user() } else { path() }
+}
+
+/// The runtime under test where the ordinary user can reach it, owned by root: the checkout may lie in a home directory.
+pub fn program_of_user() -> PathBuf {
+    let program = host::suite().join("runtime").join(path().file_name().expect("a file"));
+    if !program.exists() {
+        let directory = program.parent().expect("a directory");
+        std::fs::create_dir_all(directory).expect("directory");
+        // Tests run side by side.
+        let new = directory.join(host::tag());
+        std::fs::copy(path(), &new).expect("copy of the runtime");
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        std::fs::rename(new, &program).expect("rename");
+    }
+    program
 }
 
 /// In the user's suite root traces what the user runs: only so do programs with a set-user-ID bit work.
@@ -61,15 +77,6 @@ pub fn wait(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));
-    }
-}
-
-/// Polls `condition` until it holds; panics with `what` past ten seconds.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(Instant::now() < end, "not within 10 s: {what}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -194,7 +201,7 @@ impl Call {
     /// Whether the call is the ordinary user's, or root's.
     pub fn as_user(mut self, is_his: bool) -> Self {
         self.as_user = is_his;
-        if is_his { self.program(&user::program()) } else { self }
+        if is_his { self.program(&program_of_user()) } else { self }
     }
 
     /// More global flags, before the command.
@@ -333,7 +340,7 @@ impl Call {
         self.command.stdin(self.stdin.take().unwrap_or_else(Stdio::null)).stdout(stdout).stderr(output("err"));
         let mut line = format!("{} {:?}", self.log.display(), self.command);
         line.truncate(line.find('\n').unwrap_or(line.len()));
-        let calls = File::options().create(true).append(true).open(evidence::calls_file());
+        let calls = File::options().create(true).append(true).open(host::calls_file());
         writeln!(calls.expect("list of calls"), "{line}").expect("list of calls");
         let child = self.command.spawn().expect("runtime");
         Running { child, call: self.words.join(" "), log: self.log }

@@ -1,7 +1,7 @@
 //! Terminals: a pty of the test's own, and the console socket that receives one.
 
-use crate::runtime::eventually;
 use crate::user;
+use crate::wait::eventually;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

@@ -4,10 +4,11 @@
 //! `OCIRT_SUITE_USER=1` every call of the suite is his, every bundle has his user namespace, and on cgroup v2 he has a
 //! cgroup that was delegated to him.
 
-use crate::{host, runtime};
+use crate::host;
+use crate::wait::eventually;
 use serde_json::{Value, json};
 use std::ffi::CString;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -53,21 +54,6 @@ pub fn introduce(place: &Path) {
 /// His `XDG_RUNTIME_DIR`.
 pub fn runtime_directory(place: &Path) -> PathBuf {
     place.join("xdg")
-}
-
-/// The runtime under test where he can reach it, owned by root: the checkout may lie in a home directory.
-pub fn program() -> PathBuf {
-    let program = host::suite().join("runtime").join(runtime::path().file_name().expect("a file"));
-    if !program.exists() {
-        let directory = program.parent().expect("a directory");
-        std::fs::create_dir_all(directory).expect("directory");
-        // Tests run side by side.
-        let new = directory.join(host::tag());
-        std::fs::copy(runtime::path(), &new).expect("copy of the runtime");
-        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-        std::fs::rename(new, &program).expect("rename");
-    }
-    program
 }
 
 /// His own id as the only one.
@@ -161,7 +147,7 @@ pub fn undelegate() {
     let Some(Delegated { base, before }) = DELEGATED.lock().expect("delegated").take() else { return };
     enter(&before);
     // What was killed there needs a moment to leave.
-    runtime::eventually("the delegated cgroup is empty", || std::fs::remove_dir(base.join("calls")).is_ok());
+    eventually("the delegated cgroup is empty", || std::fs::remove_dir(base.join("calls")).is_ok());
     for directory in base.ancestors().take(2) {
         std::fs::remove_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     }

@@ -7,8 +7,9 @@ use ocirt_integration::criu::{
     with_criu,
 };
 use ocirt_integration::needs::{Need, need, need_ocirt};
-use ocirt_integration::runtime::{Call, call, eventually};
+use ocirt_integration::runtime::{Call, call};
 use ocirt_integration::terminal::{Receiver, read_until};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 use std::fs::{self, File};

@@ -5,7 +5,8 @@ use ocirt_integration::criu::{
     assert_counts_on, checkpoint, count, counting, images, required, restore, restore_call, save, with_criu,
 };
 use ocirt_integration::needs::need_ocirt;
-use ocirt_integration::runtime::{Call, call, eventually};
+use ocirt_integration::runtime::{Call, call};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use std::fs;
 use std::path::Path;

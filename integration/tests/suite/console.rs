@@ -2,8 +2,8 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::host;
-use ocirt_integration::runtime::eventually;
 use ocirt_integration::terminal::{Receiver, pty, read_until};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};
 use std::fs::File;

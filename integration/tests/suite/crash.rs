@@ -2,7 +2,8 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::need_ocirt;
-use ocirt_integration::runtime::{call, eventually};
+use ocirt_integration::runtime::call;
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 use std::time::{Duration, Instant};

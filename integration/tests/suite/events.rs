@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::needs::need_ocirt;
-use ocirt_integration::runtime::{Call, call, eventually, kind};
+use ocirt_integration::runtime::{Call, call, kind};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 

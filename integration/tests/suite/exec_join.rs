@@ -6,6 +6,7 @@ use ocirt_integration::bundle::Bundle;
 use ocirt_integration::host;
 use ocirt_integration::needs::{Need, need};
 use ocirt_integration::runtime::call;
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{probe, tests, user};
 use serde_json::{Value, json};
 
@@ -41,7 +42,7 @@ fn the_process_is_in_every_namespace_of_the_container() {
 fn the_process_is_in_the_cgroups_of_the_container() {
     let container = running(Bundle::new());
     let mut running = exec(&container, &[], probe!(print "x"; sleep 5)).spawn();
-    ocirt_integration::runtime::eventually("the process runs", || running.stdout().contains('x'));
+    eventually("the process runs", || running.stdout().contains('x'));
     let pids: Vec<u32> = call(["ps", "--format", "json", container.id()])
         .ok()
         .json()

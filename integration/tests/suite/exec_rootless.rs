@@ -6,6 +6,7 @@ use ocirt_integration::host::{self, reap};
 use ocirt_integration::runtime::{Call, call};
 use ocirt_integration::terminal::{Receiver, read_until};
 use ocirt_integration::user::{self, RANGE, USER};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{has, probe, tests};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -58,7 +59,7 @@ fn one_with_several_ids_is_entered_as_each_of_them() {
     let container = running(Bundle::new().rootless(user::range()));
     let flags = ["--user", "1000:1001", "--additional-gids", "7"];
     let mut process = exec(&container, &flags, probe!(id; sigwait)).spawn();
-    ocirt_integration::runtime::eventually("the process runs", || process.stdout().contains("ready"));
+    eventually("the process runs", || process.stdout().contains("ready"));
     let status = host_status(&container, &format!("Uid:\t{}", RANGE + 999));
     assert!(status.contains(&format!("Gid:\t{}", RANGE + 1000)), "{status}");
     // The user's signal reaches a process of another id, since it is of his user namespace.
@@ -121,9 +122,9 @@ fn a_process_is_born_with_its_oom_score() {
     let container = running(one().set("process.oomScoreAdj", json!(own.max(0) + 77)));
     let args = probe!(read "/proc/self/oom_score_adj"; sigwait);
     let mut process = exec(&container, &[], args).spawn();
-    ocirt_integration::runtime::eventually("the process runs", || process.stdout().contains("ready"));
+    eventually("the process runs", || process.stdout().contains("ready"));
     let back = || score(process.child.id()).trim() == own.to_string();
-    ocirt_integration::runtime::eventually("the runtime has its own score", back);
+    eventually("the runtime has its own score", back);
     // SAFETY: no memory is passed; the runtime is our child.
     unsafe { libc::kill(process.child.id() as i32, libc::SIGUSR1) };
     assert_eq!(process.finish().ok().answers()[0], format!("{}\n", own.max(0) + 77));

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::needs::need_ocirt;
-use ocirt_integration::runtime::{Call, Output, call, eventually};
+use ocirt_integration::runtime::{Call, Output, call};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 

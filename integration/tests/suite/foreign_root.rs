@@ -5,7 +5,7 @@
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, Output, call};
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::{corner, host, probe, tests};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
@@ -96,7 +96,7 @@ fn links_in_place_of_the_state_lead_nowhere() {
         ended.store(true, Ordering::Relaxed);
     });
     assert!(loot.metadata().expect("loot").is_file());
-    host::sweep();
+    corner::sweep();
 }
 
 fn a_container_that_was_exchanged_for_another_is_refused() {

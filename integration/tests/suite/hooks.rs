@@ -3,7 +3,8 @@
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::host;
 use ocirt_integration::needs::need_root;
-use ocirt_integration::runtime::{self, call, eventually};
+use ocirt_integration::runtime::{self, call};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};
 use std::fs::File;

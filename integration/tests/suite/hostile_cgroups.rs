@@ -5,8 +5,9 @@
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host;
 use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
-use ocirt_integration::runtime::{Call, call, eventually, reachable};
-use ocirt_integration::{probe, tests, user};
+use ocirt_integration::runtime::{Call, call, reachable};
+use ocirt_integration::wait::eventually;
+use ocirt_integration::{corner, probe, tests, user};
 use serde_json::json;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -337,7 +338,7 @@ fn kill_all_that_leaves_somebody_alive_is_an_error() {
     eventually("the end of init", || !lives(init));
     call(["kill", "--all", container.id(), "KILL"]).ok();
     call(["delete", "--force", container.id()]).ok();
-    host::sweep();
+    corner::sweep();
     host::assert_nothing_left();
 }
 

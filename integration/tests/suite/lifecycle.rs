@@ -2,7 +2,8 @@
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host::{self, reap};
-use ocirt_integration::runtime::{Call, call, eventually};
+use ocirt_integration::runtime::{Call, call};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{probe, tests};
 use serde_json::json;
 

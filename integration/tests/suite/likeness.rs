@@ -36,7 +36,7 @@ fn what_is_left_of_a_container_is_killed_with_its_signal() {
     container.kill("TERM").fails("not running");
     assert!(is_there());
     container.kill("KILL").ok();
-    ocirt_integration::runtime::eventually("what was left is gone", || !is_there());
+    ocirt_integration::wait::eventually("what was left is gone", || !is_there());
     container.delete().ok();
 }
 

@@ -1,7 +1,7 @@
 //! Other runs of the suite on the same machine at the same time: what they have is theirs, and what this one leaves is found.
 
 use ocirt_integration::snapshot::Snapshot;
-use ocirt_integration::{host, needs, runtime, tests};
+use ocirt_integration::{host, needs, tests, wait};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,7 +50,7 @@ fn only_the_processes_of_a_run_are_its_own() {
     let start = || {
         let mut child = Command::new(host::probe()).args(["sleep", "60"]).spawn().expect("probe");
         // Its program is the probe once the fork is over.
-        runtime::eventually("the probe runs", || {
+        wait::eventually("the probe runs", || {
             let program = std::fs::read_link(format!("/proc/{}/exe", child.id())).unwrap_or_default();
             program == host::probe() || child.try_wait().expect("wait").is_some()
         });

@@ -3,7 +3,8 @@
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::needs::need_ocirt;
-use ocirt_integration::runtime::{Call, call, eventually};
+use ocirt_integration::runtime::{Call, call};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 

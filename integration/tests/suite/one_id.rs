@@ -3,8 +3,9 @@
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
-use ocirt_integration::runtime::{Call, Output, call, eventually, path};
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::runtime::{Call, Output, call, path};
+use ocirt_integration::wait::eventually;
+use ocirt_integration::{corner, host, probe, tests};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -90,7 +91,7 @@ fn spares_the_next(prepare: impl Fn() -> (Bundle, Call)) {
             assert_eq!(pids_limit(&next.id), "70", "{what}: {slow:?}");
         }
         call(["delete", "--force", &next.id]).ok();
-        host::undo();
+        corner::undo();
         host::assert_nothing_left();
     });
     assert!(held > 0, "held at {held} of {} places only", places.len());
@@ -188,7 +189,7 @@ fn the_end_of_a_slow_run_spares_the_next_container() {
     let state = call(["state", &next.id]).ok().json();
     assert_eq!((&state["status"], pids_limit(&next.id)), (&json!("running"), "70".to_owned()), "{ran:?}");
     call(["delete", "--force", &next.id]).ok();
-    host::undo();
+    corner::undo();
     host::assert_nothing_left();
 }
 

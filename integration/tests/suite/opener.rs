@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::need_ocirt;
-use ocirt_integration::{has, host, probe, tests, user};
+use ocirt_integration::{corner, has, host, probe, tests, user};
 use serde_json::json;
 
 tests![
@@ -186,7 +186,7 @@ fn an_opener_that_is_not_answered_ends_with_the_container() {
         let mut running = bundle.call("create").spawn();
         std::thread::sleep(std::time::Duration::from_millis(4));
         drop(running.finish());
-        host::undo();
+        corner::undo();
         host::assert_nothing_left();
     }
 }

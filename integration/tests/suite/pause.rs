@@ -7,7 +7,8 @@ use super::exec::{exec, minimal};
 use super::waits::fifo;
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::needs::{need_ocirt, need_root};
-use ocirt_integration::runtime::{Call, Output, Running, call, eventually, path};
+use ocirt_integration::runtime::{Call, Output, Running, call, path};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 

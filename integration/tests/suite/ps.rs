@@ -1,7 +1,8 @@
 //! `ps`: the container's processes, all of them and no others, in each status.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runtime::{Call, call, eventually};
+use ocirt_integration::runtime::{Call, call};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 

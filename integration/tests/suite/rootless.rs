@@ -6,7 +6,7 @@ use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::{Need, need, need_ocirt};
 use ocirt_integration::runtime::{Call, Output, kind};
 use ocirt_integration::user::{self, RANGE, USER};
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::{host, probe, runtime, tests};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -350,7 +350,7 @@ fn masked_and_readonly_paths_hold() {
 /// As rootless Podman calls the runtime: uid 0 in a user namespace with several ids, no other one in config.json.
 fn root_of_a_user_namespace_runs_containers() {
     let script = host::place().join("inside");
-    let program = user::program();
+    let program = runtime::program_of_user();
     let text =
         format!("#!/bin/sh\nexec unshare --user --mount --map-root-user --map-auto {} \"$@\"\n", program.display());
     std::fs::write(&script, text).expect("script");

@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::{need_ocirt, need_root};
-use ocirt_integration::runtime::{Call, call, eventually};
+use ocirt_integration::runtime::{Call, call};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Map, Value, json};
 

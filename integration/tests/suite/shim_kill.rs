@@ -2,8 +2,8 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::{Need, need};
-use ocirt_integration::runtime::eventually;
 use ocirt_integration::shim::{Events, Link, Shim};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

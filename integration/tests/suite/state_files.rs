@@ -4,7 +4,8 @@
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::criu;
 use ocirt_integration::needs::need_ocirt;
-use ocirt_integration::runtime::{Call, Output, call, eventually};
+use ocirt_integration::runtime::{Call, Output, call};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 use std::ffi::CString;

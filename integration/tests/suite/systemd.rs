@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::{Need, need, need_ocirt};
-use ocirt_integration::runtime::{call, eventually, kind};
+use ocirt_integration::runtime::{call, kind};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 

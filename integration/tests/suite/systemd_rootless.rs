@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use super::exec::{exec, refused};
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::needs::{Need, need};
-use ocirt_integration::runtime::eventually;
 use ocirt_integration::user::{self, USER};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::{Need, need, need_ocirt};
-use ocirt_integration::runtime::{Call, call, eventually, kind};
+use ocirt_integration::runtime::{Call, call, kind};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 
 use super::systemd::{bundle, show, shows};

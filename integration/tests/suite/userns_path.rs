@@ -10,7 +10,8 @@ use std::process::{Child, Command};
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host::{self, reap};
 use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
-use ocirt_integration::runtime::{eventually, kind};
+use ocirt_integration::runtime::kind;
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{has, probe, tests, user};
 use serde_json::{Value, json};
 

@@ -3,7 +3,8 @@
 use super::exec::{exec, running};
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::{need_ocirt, need_root};
-use ocirt_integration::runtime::{Call, Running, eventually};
+use ocirt_integration::runtime::{Call, Running};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 use std::fs::{self, File};

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::needs::need_ocirt;
-use ocirt_integration::runtime::{Call, Output, eventually};
+use ocirt_integration::runtime::{Call, Output};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 
 tests![
