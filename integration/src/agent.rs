@@ -1,7 +1,7 @@
 //! A seccomp agent: takes the listeners that a runtime hands over, and answers what the kernel notifies
 //! (seccomp_unotify(2); config-linux.md, "The Container Process State").
 
-use crate::runtime::eventually;
+use crate::wait::eventually;
 use crate::{host, user};
 use serde_json::Value;
 use std::io::Read;

@@ -7,7 +7,7 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod hooks;
-mod inside;
+pub mod inside;
 pub mod link;
 mod procfs;
 pub mod step;

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use super::systemd::{show, systemctl, systemd};
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::{Need, need};
-use ocirt_integration::runtime::{Call, Output, eventually, path};
+use ocirt_integration::runtime::{Call, Output, path};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 
