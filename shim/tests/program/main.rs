@@ -8,4 +8,5 @@ mod contract;
 mod mounts;
 mod stdio;
 mod surroundings;
+mod terminal;
 mod world;

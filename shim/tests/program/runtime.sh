@@ -17,9 +17,11 @@ shift
 [ "$command" = kill ] || for id; do :; done
 [ "$command" != kill ] || { [ "$1" != --all ] || shift; id=$1; }
 pid_file=
+console=
 previous=
 for word; do
     [ "$previous" != --pid-file ] || pid_file=$word
+    [ "$previous" != --console-socket ] || console=$word
     previous=$word
 done
 state=$root/$id
@@ -29,6 +31,8 @@ case $command in
         mkdir -p "$state"
         sh -c 'while [ ! -e "$0/started" ]; do sleep 0.02; done; exec sh "$1" <&6 6<&-' "$state" "$bundle/program" &
         printf %s $! >"$state/pid"
+        # The test sends the terminal.
+        while [ -n "$console" ] && [ ! -e "$bundle/sent" ]; do sleep 0.02; done
         cp "$state/pid" "$pid_file"
         ;;
     restore)

@@ -1,0 +1,106 @@
+//! Terminals. The test takes the runtime's part: it sends the master to the socket that the shim gives the runtime.
+
+use std::fs;
+use std::io::IoSlice;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use containerd_shim_ocirt::api::known::Empty;
+use containerd_shim_ocirt::api::task::{CreateTaskRequest, ResizePtyRequest};
+use containerd_shim_ocirt::wire::status::Status;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::{OpenptyResult, openpty};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+use crate::world::{World, until};
+
+/// A container whose init runs this script on a terminal.
+struct Terminal {
+    world: World,
+    pty: OpenptyResult,
+}
+
+impl Terminal {
+    fn new(script: &str) -> Self {
+        let pty = openpty(None, None).unwrap();
+        for fd in [&pty.master, &pty.slave] {
+            // The shim would have the terminal, and it no end.
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
+        let slave = nix::unistd::ttyname(&pty.slave).unwrap();
+        let mut world = World::new(&format!("exec <{0} >{0} 2>&1; : >\"$0.opened\"; {script}", slave.display()));
+        world.start().unwrap();
+        Self { world, pty }
+    }
+
+    fn console_socket(&self) -> Option<PathBuf> {
+        let entries = fs::read_dir(self.world.directory.join("s")).ok()?;
+        entries.flatten().map(|entry| entry.path().join("s")).find(|path| path.exists())
+    }
+
+    fn send_master(&self) {
+        until("the shim waits for a terminal", || self.console_socket().is_some());
+        let stream = UnixStream::connect(self.console_socket().unwrap()).unwrap();
+        let fds = [self.pty.master.as_raw_fd()];
+        let (words, rights) = ([IoSlice::new(b"/dev/ptmx")], [ControlMessage::ScmRights(&fds)]);
+        sendmsg::<()>(stream.as_raw_fd(), &words, &rights, MsgFlags::empty(), None).unwrap();
+        self.world.write("sent", "");
+    }
+
+    fn create(&self, stdout: &str) -> Result<(), Status> {
+        let request = CreateTaskRequest { terminal: true, stdout: stdout.to_owned(), ..self.world.request() };
+        std::thread::scope(|scope| {
+            let create = scope.spawn(|| self.world.create_as(&request));
+            self.send_master();
+            create.join().unwrap()
+        })
+    }
+
+    /// Runs to the end, of which the terminal learns when nobody has it.
+    fn run(self) -> (u32, World) {
+        let Self { world, pty } = self;
+        world.init("Start").unwrap();
+        until("init has the terminal", || world.bundle().join("program.opened").exists());
+        drop(pty);
+        let status = world.wait();
+        world.init("Delete").unwrap();
+        let left = fs::read_dir(world.directory.join("s")).unwrap().count();
+        assert_eq!(left, 1, "the shim's own socket");
+        (status, world)
+    }
+}
+
+#[test]
+fn a_logger_reads_the_output_of_a_terminal() {
+    let terminal = Terminal::new("test -t 1 && echo terminal; exit 7");
+    let logger = terminal.world.program("logger", "exec 5>&-; cat <&4 >err; cat <&3 >out; sleep 0.2; echo end >>out");
+    terminal.create(&format!("binary://{logger}")).unwrap();
+    let (status, world) = terminal.run();
+    assert_eq!((status, world.read("out").as_str(), world.read("err").as_str()), (7, "terminal\r\nend\n", ""));
+}
+
+#[test]
+fn a_file_gets_the_output_of_a_terminal() {
+    let terminal = Terminal::new("echo terminal");
+    let path = terminal.world.directory.join("log");
+    terminal.create(&format!("file://{}", path.display())).unwrap();
+    assert_eq!(terminal.run().1.read("log"), "terminal\r\n");
+}
+
+#[test]
+fn a_terminal_that_nobody_reads_holds_nobody_up() {
+    let terminal = Terminal::new("i=0; while [ $i -lt 200 ]; do printf '%01000d' $i; i=$((i + 1)); done; exit 5");
+    terminal.create("").unwrap();
+    assert_eq!(terminal.run().0, 5);
+}
+
+#[test]
+fn a_terminal_is_resized() {
+    let terminal = Terminal::new("while [ \"$(stty size)\" != '33 99' ]; do sleep 0.02; done; exit 8");
+    terminal.create("").unwrap();
+    terminal.world.init("Start").unwrap();
+    let request = ResizePtyRequest { id: "c".to_owned(), width: 99, height: 33, ..ResizePtyRequest::default() };
+    terminal.world.call::<_, Empty>("ResizePty", &request).unwrap();
+    assert_eq!(terminal.world.wait(), 8);
+}
