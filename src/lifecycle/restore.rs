@@ -73,7 +73,7 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     // From here on no signal ends us before the container is cleaned up.
     let signals = if options.run.detach { None } else { Some(signal::listen()?) };
     let mut made = Made::reserve(host, id, options, &mut bundle, &files, &points)?;
-    let job = Job { program: &program, options, points: &points, descriptors: &descriptors };
+    let job = Job { host, program: &program, options, points: &points, descriptors: &descriptors };
     made.restore(&job, console)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
     let init = made.init.as_deref();
@@ -89,6 +89,7 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
 
 /// What is restored, and how.
 struct Job<'a> {
+    host: &'a Host<'a>,
     program: &'a Program,
     options: &'a RestoreOptions,
     points: &'a [Point],
@@ -133,7 +134,7 @@ struct Prepared {
 
 impl<'a> Made<'a> {
     fn reserve(
-        host: &'a Host,
+        host: &'a Host<'a>,
         id: &Id,
         options: &RestoreOptions,
         bundle: &mut bundle::Bundle,
@@ -193,7 +194,11 @@ impl<'a> Made<'a> {
             },
             || progress.look(worker, &paths),
         );
-        if let Err(error) = answer.and_then(|_| worker.finish()) {
+        let answer = answer.and_then(|_| worker.finish());
+        if let Err(error) = files.hand_back() {
+            job.host.log.warn(&format!("{error:#}"));
+        }
+        if let Err(error) = answer {
             return Err(criu::explain(error, || files.log_words(request::RESTORE_LOG)));
         }
         let init = self.init.as_ref().context("criu restored no process")?;

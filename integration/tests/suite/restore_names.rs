@@ -2,7 +2,7 @@
 //! root, before anybody could look at it.
 
 use crate::restore_forged::{Saved, confined, copy, one_more};
-use ocirt_integration::criu::{counting, images, required, save};
+use ocirt_integration::criu::{assert_counts_on, count, counting, images, required, restore_call, save};
 use ocirt_integration::forge::{self, Entry, Value, edit, edit_all};
 use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::{host, tests};
@@ -16,6 +16,7 @@ tests![
     a_firewall_that_would_run_a_program_is_refused,
     a_part_of_a_strange_file_system_is_refused,
     a_mount_through_a_link_is_found_before_files_are_opened,
+    no_name_of_an_image_writes_to_the_images,
 ];
 
 /// What only ocirt promises.
@@ -210,4 +211,39 @@ fn a_mount_through_a_link_is_found_before_files_are_opened() {
     let log = fs::read_to_string(images().join("restore.log")).expect("log");
     assert!(log.contains("mnt-0000099999") && !log.contains("Opening"), "{log}");
     saved.is_sound();
+}
+
+/// The processes that CRIU makes have its descriptors when they open files and bind sockets: that of its images, too, by which a
+/// container could bind its socket there. Nothing of the host's is written by them.
+fn no_name_of_an_image_writes_to_the_images() {
+    ocirt();
+    let saved = Saved::new(confined());
+    let work = host::place().join("work");
+    for flags in [&["--detach"][..], &["--detach", "--work-path", work.to_str().expect("UTF-8")]] {
+        // That of CRIU 4.1 is 126, where nothing else is open.
+        let found = (120..140).chain(3..120).chain(140..400).find_map(|descriptor| {
+            saved.renew();
+            counter(&images(), |file| {
+                file.set_text(6, &format!("/proc/self/fd/{descriptor}/pstree.img"));
+                // O_WRONLY; size, checksum and mode are what they are.
+                file.set_number(2, 1);
+                file.0.retain(|(field, _)| ![8, 10, 11].contains(field));
+            });
+            let output = restore_call(&saved.container.bundle, flags).run();
+            assert_ne!(output.status, 0, "{descriptor}");
+            let words = output.stderr;
+            let is_there = !words.contains("No such file") && !words.contains("Not a directory");
+            (is_there && words.contains("pstree.img")).then_some(words)
+        });
+        let words = found.expect("a descriptor that leads to the images");
+        assert!(words.contains("Read-only file system"), "{words}");
+        let log = if flags.len() > 1 { work.join("restore.log") } else { images().join("restore.log") };
+        assert!(log.exists(), "{}", log.display());
+    }
+    saved.renew();
+    let before = count(&saved.container.bundle);
+    restore_call(&saved.container.bundle, &["--detach"]).run().ok();
+    assert_counts_on(&saved.container.bundle, before);
+    // What CRIU writes is where it was asked for.
+    assert!(images().join("restore.log").exists() && images().join("stats-restore").exists());
 }

@@ -8,8 +8,8 @@
 //! /proc                     the runtime's: CRIU works on processes by the runtime's numbers
 //! /sys                      read-only
 //! /run /tmp                 its own
-//! /.ocirt                   the rootfs, the sources of external mounts, a configuration file
-//! the path of --image-path  the images, and those that they are the difference to; --work-path
+//! /.ocirt                   the rootfs, the sources of external mounts, a configuration file, a directory to work in
+//! the path of --image-path  the images, and those that they are the difference to, read-only
 //! ```
 //!
 //! `/proc/PID/root` still leads to the host from there: so while CRIU makes what images name, nobody follows a link in that
@@ -47,6 +47,13 @@ const DEVICES: [&str; 7] = ["dev/null", "dev/zero", "dev/full", "dev/random", "d
 const KERNEL_DATA: (&CStr, &CStr) = (c"/run", c"criu.kdat");
 const KERNEL_DATA_LIMIT: u64 = 1 << 16;
 
+/// What CRIU may do with a directory of the host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    Read,
+    Write,
+}
+
 /// A root directory that comes to be, mounted somewhere in a mount namespace of the caller's own.
 pub struct Root {
     top: RootFd,
@@ -57,6 +64,7 @@ impl Root {
     /// The path of the rootfs, and of CRIU's configuration file if there is one.
     pub const ROOTFS: &str = "/.ocirt/rootfs";
     pub const CONFIGURATION: &str = "/.ocirt/criu.conf";
+    const WORK: &str = "/.ocirt/work";
 
     /// Begins one at `place`, with what CRIU needs of the host; `program` is the criu.
     pub fn begin(place: &Path, program: &Path) -> Result<Self> {
@@ -164,12 +172,27 @@ impl Root {
     }
 
     /// Shows the directory that `fd` is open on at `path`, where the host has it: links in one directory of images lead
-    /// to another. It, open there.
-    pub fn directory(&self, path: &Path, fd: BorrowedFd) -> Result<OwnedFd> {
+    /// to another. It, open there. The processes that CRIU makes have it open still when they bind sockets by names that may
+    /// lead there.
+    pub fn directory(&self, path: &Path, fd: BorrowedFd, access: Access) -> Result<OwnedFd> {
         ensure!(path != Path::new("/"), "is the host's root directory");
         let tree = mount::copy_tree(fd, Depth::One)?;
+        if access == Access::Read {
+            mount::set_attributes(tree.as_fd(), Attributes { set: attr::RDONLY, clear: 0 }, Depth::One)?;
+        }
         self.show(&text(path)?, tree.as_fd())?;
         Ok(file::directory_at(tree.as_fd(), c".")?)
+    }
+
+    /// A directory for CRIU to work in, of which nothing is the host's but what `files` are open on: they have these names there.
+    pub fn work(&self, files: &[(&CStr, BorrowedFd)]) -> Result<OwnedFd> {
+        let directory = self.top.target_dir(&CString::new(Self::WORK)?, Links::Refuse)?;
+        for (name, file) in files {
+            let tree = mount::copy_tree(*file, Depth::One)?;
+            drop(file::create_at(directory.as_fd(), name, 0o600)?);
+            mount::attach(tree.as_fd(), open_itself_at(directory.as_fd(), name)?.as_fd())?;
+        }
+        Ok(file::directory_at(directory.as_fd(), c".")?)
     }
 
     /// An empty directory for what is the container's.
@@ -230,7 +253,7 @@ impl Made {
     /// To be called in every mount namespace that CRIU has, before links of its `/proc` are refused.
     pub fn withdraw(&self) -> Result<()> {
         self.ensure_is_here()?;
-        let kept = [Root::ROOTFS, Root::CONFIGURATION];
+        let kept = [Root::ROOTFS, Root::CONFIGURATION, Root::WORK];
         let is_source =
             |at: &[u8]| at.starts_with(b"/.ocirt/") && !kept.iter().any(|own| at.starts_with(own.as_bytes()));
         let text = mountinfo::of_self()?;

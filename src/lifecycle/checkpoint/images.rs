@@ -3,8 +3,8 @@
 //! and of what lies in it only regular files.
 
 use std::ffi::{CStr, CString};
-use std::fs::DirBuilder;
-use std::io::ErrorKind;
+use std::fs::{DirBuilder, File};
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -15,12 +15,12 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::container::checkpoint::entries;
 use crate::container::checkpoint::flags::Flags;
 use crate::container::checkpoint::log;
-use crate::container::checkpoint::request::Directories;
-use crate::container::checkpoint::root::Root;
+use crate::container::checkpoint::request::{Directories, RESTORE_LOG};
+use crate::container::checkpoint::root::{Access, Root};
 use crate::lifecycle::disk::trusted;
 use crate::sys::file::{self, Stat, kind};
 use crate::sys::path::open_itself_at;
-use crate::sys::{Errno, ids};
+use crate::sys::{Errno, ids, regular};
 
 /// Whether an image of an earlier checkpoint could be taken for one of the next, which may have none of its name.
 fn is_old(name: &str) -> bool {
@@ -42,6 +42,9 @@ const OF_CHECKPOINT: [&CStr; 6] =
     [c"irmap-cache", PARENT, c"dump.log", c"stats-dump", c"mounts.json", c"descriptors.json"];
 const OF_RESTORE: [&CStr; 3] = [c"irmap-cache", c"restore.log", c"stats-restore"];
 
+/// What CRIU may have written besides its log, in bytes: statistics, and a log by another name.
+const LARGEST: u64 = 64 << 20;
+
 /// How many images may be differences to others, one to the next.
 const MOST_PARENTS: usize = 64;
 
@@ -49,6 +52,14 @@ const MOST_PARENTS: usize = 64;
 pub struct Files {
     images: Directory,
     work: Option<Directory>,
+    /// What CRIU works in, in its own root directory.
+    inside: Option<Inside>,
+}
+
+/// A directory of CRIU's, and the one of the caller's that it stands for.
+struct Inside {
+    directory: OwnedFd,
+    caller: OwnedFd,
 }
 
 /// What CRIU does with the files that are there.
@@ -97,18 +108,41 @@ impl Files {
     }
 
     /// The same once more, in a mount namespace that the caller has gone to, below the root directory that comes to be
-    /// there: CRIU mounts things below its working directory, which must be one of its namespace's for that.
+    /// there: CRIU mounts things below its working directory, which must be one of its namespace's for that. CRIU writes to
+    /// nothing of the caller's but its log, and the images that it is to make smaller.
     pub fn show(flags: &Flags, root: &Root) -> Result<Self> {
         let mut files = Self::open(flags)?;
-        let show = |directory: &Directory| root.directory(&directory.path, directory.fd.as_fd());
+        let access = if flags.auto_dedup { Access::Write } else { Access::Read };
+        let show = |directory: &Directory| root.directory(&directory.path, directory.fd.as_fd(), access);
         for parent in parents(files.images.fd.as_fd()).context("--image-path")? {
             show(&Directory::of(parent)?).context("--image-path: parent")?;
         }
+        let caller = files.work.as_ref().unwrap_or(&files.images);
+        let log = file::create_at(caller.fd.as_fd(), RESTORE_LOG, 0o600).context("--work-path: restore.log")?;
+        let lazy_pages = match open_itself_at(caller.fd.as_fd(), LAZY_PAGES) {
+            Ok(socket) if flags.lazy_pages => Some(socket),
+            _ => None,
+        };
+        let socket = lazy_pages.as_ref().map(|socket| (LAZY_PAGES, socket.as_fd()));
+        let shown: Vec<_> = [(RESTORE_LOG, log.as_fd())].into_iter().chain(socket).collect();
+        let directory = root.work(&shown).context("--work-path")?;
+        files.inside = Some(Inside { directory, caller: caller.fd.try_clone().context("--work-path")? });
         files.images.fd = show(&files.images).context("--image-path")?;
-        if let Some(work) = &mut files.work {
-            work.fd = show(work).context("--work-path")?;
-        }
         Ok(files)
+    }
+
+    /// Gives the caller what CRIU has written besides its log, and is gone with it otherwise.
+    pub fn hand_back(&self) -> Result<()> {
+        let Some(Inside { directory, caller }) = &self.inside else { return Ok(()) };
+        let own = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        for entry in std::fs::read_dir(&own).context(own)? {
+            let name = CString::new(entry?.file_name().as_bytes())?;
+            if ![RESTORE_LOG, LAZY_PAGES].contains(&name.as_c_str()) {
+                hand_back(directory.as_fd(), caller.as_fd(), &name)
+                    .with_context(|| format!("--work-path: {}", name.to_string_lossy()))?;
+            }
+        }
+        Ok(())
     }
 
     fn open(flags: &Flags) -> Result<Self> {
@@ -118,7 +152,7 @@ impl Files {
             let work = make_directory(path).and_then(|()| Directory::open(path));
             work.with_context(|| format!("--work-path {}", path.display()))
         });
-        Ok(Self { images, work: work.transpose()? })
+        Ok(Self { images, work: work.transpose()?, inside: None })
     }
 
     fn directories_by_field(&self) -> impl Iterator<Item = (&'static str, &Directory)> {
@@ -147,7 +181,8 @@ impl Files {
 
     pub fn directories(&self) -> Directories {
         let number = |directory: &Directory| directory.fd.as_raw_fd();
-        Directories { images: number(&self.images), work: self.work.as_ref().map(number) }
+        let inside = self.inside.as_ref().map(|inside| inside.directory.as_raw_fd());
+        Directories { images: number(&self.images), work: inside.or_else(|| self.work.as_ref().map(number)) }
     }
 
     /// What CRIU's log `name` says of a failure.
@@ -155,6 +190,19 @@ impl Files {
         let directory = self.work.as_ref().unwrap_or(&self.images);
         log::excerpt(directory.fd.as_fd(), &directory.path, name)
     }
+}
+
+/// Only files: what else is there was bound by a name of the container's.
+fn hand_back(from: BorrowedFd, to: BorrowedFd, name: &CStr) -> Result<()> {
+    if file::stat_at(from, name)?.kind() != kind::REGULAR {
+        return Ok(());
+    }
+    let (bytes, _) = regular::read(from, name, LARGEST)?;
+    match file::unlink_at(to, name) {
+        Err(error) if error.errno != Errno::ENOENT => return Err(error.into()),
+        _ => {}
+    }
+    Ok(File::from(file::create_at(to, name, 0o600)?).write_all(&bytes)?)
 }
 
 fn images(flags: &Flags) -> PathBuf {
