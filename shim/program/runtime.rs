@@ -1,5 +1,6 @@
 //! The runtime's command lines, and what it says of its errors.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ const NOTE: &str = "ocirt-shim.json";
 pub struct Runtime {
     pub settings: Settings,
     bundle: PathBuf,
+    program: OnceCell<PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,11 +44,11 @@ pub fn settle(any: Option<&Any>, namespace: &str, config: &Config) -> Result<Set
 
 impl Runtime {
     pub fn new(settings: Settings) -> Self {
-        Self { settings, bundle: PathBuf::new() }
+        Self::of_bundle(settings, Path::new(""))
     }
 
     pub fn of_bundle(settings: Settings, bundle: &Path) -> Self {
-        Self { settings, bundle: bundle.to_owned() }
+        Self { settings, bundle: bundle.to_owned(), program: OnceCell::new() }
     }
 
     /// The runtime as the shim noted it, or with the defaults.
@@ -71,13 +73,15 @@ impl Runtime {
         fs::write(self.bundle.join(NOTE), serde_json::to_vec(&note)?)
     }
 
-    /// The program: as given, else ocirt beside the shim, else of PATH.
-    pub fn binary(&self) -> PathBuf {
-        if let Some(binary) = &self.settings.binary {
-            return binary.clone();
-        }
-        let beside = std::env::current_exe().map(|exe| exe.with_file_name("ocirt")).unwrap_or_default();
-        if beside.is_file() { beside } else { "ocirt".into() }
+    /// The program: as given, else ocirt beside the shim, else of PATH. It is looked for once.
+    pub fn binary(&self) -> &Path {
+        self.program.get_or_init(|| {
+            if let Some(binary) = &self.settings.binary {
+                return binary.clone();
+            }
+            let beside = std::env::current_exe().map(|exe| exe.with_file_name("ocirt")).unwrap_or_default();
+            if beside.is_file() { beside } else { "ocirt".into() }
+        })
     }
 
     /// True if the runtime knows a container with this id.

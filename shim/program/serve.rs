@@ -40,6 +40,10 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 /// Orphans that are reaped before others have their turn.
 const ORPHANS: usize = 256;
 
+/// The first tokens.
+const LISTENER: u64 = 1;
+const SIGNALS: u64 = 2;
+
 /// What an event of epoll(7) is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Source {
@@ -62,6 +66,8 @@ enum Alarm {
     /// containerd has not taken an event in time.
     Answer,
     Retry,
+    /// There may be descriptors again for connections.
+    Accept,
     /// A logger has not ended in time.
     Logger(u64),
 }
@@ -164,11 +170,11 @@ impl Loop {
             is_telling: false,
             is_over: false,
         };
-        this.last_token += 2;
-        this.sources.insert(1, Source::Listener);
-        this.sources.insert(2, Source::Signals);
-        this.epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
-        this.epoll.add(&this.signals, EpollEvent::new(EpollFlags::EPOLLIN, 2))?;
+        this.last_token = SIGNALS;
+        this.sources.insert(LISTENER, Source::Listener);
+        this.sources.insert(SIGNALS, Source::Signals);
+        this.epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        this.epoll.add(&this.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
         this.listener = Some(listener);
         Ok(this)
     }
@@ -285,7 +291,7 @@ impl Loop {
         // Another `start` may have removed it.
         let _ = std::fs::remove_file(&self.socket);
         if let Some(listener) = self.listener.take() {
-            self.unwatch(&listener, 1);
+            self.unwatch(&listener, LISTENER);
         }
     }
 
@@ -310,6 +316,7 @@ impl Loop {
             match alarm {
                 Alarm::Task(timer) => self.tell(Input::Timer(timer)),
                 Alarm::Answer => self.containerd_failed(),
+                Alarm::Accept => self.heed(EpollFlags::EPOLLIN),
                 Alarm::Logger(logger) => self.kill_logger(logger),
                 Alarm::Retry => {
                     let step = self.queue.retry();

@@ -12,6 +12,7 @@ mod answer;
 mod cgroups;
 mod files;
 mod network;
+mod output;
 mod process;
 mod table;
 mod watch;
@@ -80,6 +81,8 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "serve" => network::serve(),
         "netdevs" => network::devices(),
         "forks" => process::forks(at(0)),
+        "flood" => output::flood(at(0)),
+        "orphans" => output::orphans(at(0)),
         "eat" => process::eat(at(0)),
         "eatchild" => process::child_eats(at(0)),
         "burn" => process::burn(at(0)),

@@ -76,6 +76,7 @@ mod rootless;
 mod scale;
 mod seccomp;
 mod security;
+mod shim_input;
 mod shim_kill;
 mod state_files;
 mod states;
@@ -170,6 +171,7 @@ fn main() -> std::process::ExitCode {
         inject::TESTS,
         inject_change::TESTS,
         engines::TESTS,
+        shim_input::TESTS,
         shim_kill::TESTS,
         deliberate::TESTS,
     ])

@@ -1,7 +1,8 @@
 //! containerd's connections to the shim.
 
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use containerd_shim_ocirt::api::service::Request;
 use containerd_shim_ocirt::task::{Input, Ticket};
@@ -11,10 +12,12 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{getegid, geteuid};
 
-use super::{Loop, Source};
+use super::{Alarm, LISTENER, Loop, Source};
 
 /// What is read at once.
 const PIECE: usize = 16 << 10;
+/// When a connection is tried again for which there was no descriptor.
+const AGAIN: Duration = Duration::from_millis(100);
 
 pub struct Peer {
     stream: UnixStream,
@@ -28,7 +31,16 @@ pub struct Peer {
 
 impl Loop {
     pub fn accept(&mut self) {
-        while let Some(Ok((stream, _))) = self.listener.as_ref().map(std::os::unix::net::UnixListener::accept) {
+        while let Some(accepted) = self.listener.as_ref().map(UnixListener::accept) {
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // Without a descriptor for it the connection stays where it is, and epoll would tell of it for ever.
+                Err(_) => {
+                    self.heed(EpollFlags::empty());
+                    return self.arm(Alarm::Accept, AGAIN);
+                }
+            };
             // Only the user as whom this shim runs.
             let is_ours = getsockopt(&stream, sockopt::PeerCredentials)
                 .is_ok_and(|peer| peer.uid() == geteuid().as_raw() && peer.gid() == getegid().as_raw());
@@ -41,6 +53,14 @@ impl Loop {
                 Peer { stream, token, connection: Connection::default(), out: Vec::new(), waits_for_room: false };
             self.peers.insert(key, peer);
             self.tell(Input::Connected);
+        }
+    }
+
+    /// What epoll is to tell of the socket.
+    pub fn heed(&mut self, flags: EpollFlags) {
+        if let Some(listener) = &self.listener {
+            // It is watched since the beginning.
+            let _ = self.epoll.modify(listener, &mut EpollEvent::new(flags, LISTENER));
         }
     }
 
@@ -124,7 +144,7 @@ impl Loop {
         for peer in self.peers.values_mut() {
             if !peer.out.is_empty() && peer.stream.set_nonblocking(false).is_ok() {
                 // Nobody is left to tell.
-                let _ = peer.stream.set_write_timeout(Some(std::time::Duration::from_secs(1)));
+                let _ = peer.stream.set_write_timeout(Some(Duration::from_secs(1)));
                 let _ = peer.stream.write_all(&peer.out);
             }
         }

@@ -12,7 +12,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use prost::Message;
 
-use super::{Alarm, Loop, Source, Watched};
+use super::{Alarm, Loop, Source};
 
 /// How long containerd may take for an event.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -24,7 +24,8 @@ pub struct Containerd {
 }
 
 struct Link {
-    watched: Watched,
+    stream: UnixStream,
+    token: u64,
     client: Client,
 }
 
@@ -60,8 +61,7 @@ impl Loop {
         let link = self.containerd.link.as_mut()?;
         let call = Call { service: SERVICE, method: METHOD, namespace: &self.namespace, payload, timeout: ANSWER };
         let bytes = link.client.call(call)?;
-        let mut stream = UnixStream::from(link.watched.fd.try_clone().ok()?);
-        stream.write_all(&bytes).ok()?;
+        (&link.stream).write_all(&bytes).ok()?;
         self.arm(Alarm::Answer, ANSWER);
         Some(())
     }
@@ -72,15 +72,14 @@ impl Loop {
         let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
         connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(self.containerd.path.as_str()).ok()?).ok()?;
         let token = self.watch(&fd, EpollFlags::EPOLLIN, Source::Containerd).ok()?;
-        self.containerd.link = Some(Link { watched: Watched { fd, token }, client: Client::default() });
+        self.containerd.link = Some(Link { stream: fd.into(), token, client: Client::default() });
         Some(())
     }
 
     pub fn containerd_ready(&mut self) {
         let Some(link) = self.containerd.link.as_mut() else { return };
-        let Ok(fd) = link.watched.fd.try_clone() else { return };
         let mut bytes = [0; 4096];
-        match UnixStream::from(fd).read(&mut bytes) {
+        match (&link.stream).read(&mut bytes) {
             Ok(length) if length > 0 => {
                 let answer = link.client.receive(&mut bytes.get(..length).unwrap_or_default());
                 if let Some(answer) = answer {
@@ -100,7 +99,7 @@ impl Loop {
     /// A new connection for the next try.
     pub fn containerd_failed(&mut self) {
         if let Some(link) = self.containerd.link.take() {
-            self.unwatch(&link.watched.fd, link.watched.token);
+            self.unwatch(&link.stream, link.token);
         }
         self.alarms.remove(&Alarm::Answer);
         let step = self.queue.failed();

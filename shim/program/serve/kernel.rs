@@ -64,8 +64,9 @@ impl Cgroup {
             let mut parts = line.splitn(3, ':').skip(1);
             let (controllers, path) = (parts.next()?.trim_start_matches("name="), parts.next()?);
             let directory = Path::new("/sys/fs/cgroup").join(controllers).join(path.trim_start_matches('/'));
-            // The root has no container.
-            (path != "/" && directory.join("cgroup.procs").exists()).then(|| (controllers.to_owned(), directory))
+            // The root has no container; and beside v1's hierarchies v2's is mounted elsewhere, or not at all.
+            let is_there = path != "/" && (!controllers.is_empty() || directory.join("cgroup.procs").exists());
+            is_there.then(|| (controllers.to_owned(), directory))
         };
         Self { directories: text.lines().filter_map(line).collect() }
     }
@@ -112,7 +113,8 @@ impl Cgroup {
 
     fn pids(&self) -> Vec<u32> {
         let mut pids = Vec::new();
-        if let Some((_, directory)) = self.directories.first() {
+        let is_mounted = |directory: &Path| directory.join("cgroup.procs").exists();
+        if let Some((_, directory)) = self.directories.iter().find(|(_, directory)| is_mounted(directory)) {
             collect(directory, &mut pids);
         }
         pids
