@@ -8,11 +8,18 @@ use std::fs;
 use std::path::Path;
 
 /// The pages whose tables name tests.
-const PAGES: [&str; 5] =
-    ["docs/security.md", "docs/coverage.md", "docs/runc-behavior.md", "docs/kernel.md", "docs/testing.md"];
+const PAGES: [&str; 6] = [
+    "docs/security.md",
+    "docs/coverage.md",
+    "docs/runc-behavior.md",
+    "docs/kernel.md",
+    "docs/testing.md",
+    "docs/shim-faults.md",
+];
 
 /// Where tests are.
-const SOURCES: [&str; 6] = ["src", "tests", "integration/src", "integration/tests/suite", "shim/src", "shim/tests"];
+const SOURCES: [&str; 7] =
+    ["src", "tests", "shim/src", "shim/program", "shim/tests", "integration/src", "integration/tests/suite"];
 
 /// Every CVE and advisory of runc, crun and youki up to November 2026, as GitHub's advisory pages and the release notes
 /// of the three list them.
@@ -158,6 +165,27 @@ fn every_advisory_has_a_row_and_an_attack_of_the_suite() {
             .flat_map(names)
             .any(is_of_the_suite);
         assert!(tried, "docs/security.md: no row of {id} names a test of the suite");
+    }
+}
+
+/// The faults of other shims that docs/shim-faults.md has a row for: reports of containerd, moby, Kubernetes and others.
+const SHIM_FAULTS: usize = 34;
+
+#[test]
+fn every_fault_of_another_shim_has_a_test_or_a_walk() {
+    let page = read("docs/shim-faults.md");
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what ")).collect();
+    assert_eq!(rows.len(), SHIM_FAULTS);
+    let walks = ["shim/shim.walk", "shim-new/cri.walk", "walks/robust.walk", "bench/shim.walk"];
+    let walks: String = walks.iter().map(|walk| read(&format!("integration/engines/{walk}"))).collect();
+    for row in rows {
+        let proof = row.split('|').nth(3).unwrap_or_else(|| panic!("three columns: {row}"));
+        let steps: Vec<_> = proof.split('"').skip(1).step_by(2).collect();
+        for step in &steps {
+            assert!(walks.contains(&format!("# {step}\n")), "no walk has the step {step:?}");
+        }
+        // That the tests exist is checked as on the other pages.
+        assert!(!steps.is_empty() || !names(proof).is_empty(), "nothing tests {row}");
     }
 }
 

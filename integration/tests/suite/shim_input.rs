@@ -22,6 +22,8 @@ tests![
     others_are_served_while_a_create_hangs,
     a_fifo_that_nobody_reads_holds_up_nobody_else,
     a_slow_reader_gets_everything,
+    a_reader_that_goes_breaks_nothing_and_the_next_one_goes_on,
+    a_runtime_that_prints_much_is_an_error_and_no_hang,
     orphans_by_the_thousand_are_reaped,
     without_descriptors_it_refuses_and_goes_on,
     a_full_disk_is_an_error_and_leaves_nothing,
@@ -210,6 +212,47 @@ fn a_slow_reader_gets_everything() {
     assert!(memory() < before + 512, "what is not read stays in the kernel");
     assert_eq!(link.wait(&shim, "slow"), 0);
     link.call::<DeleteResponse>("Delete", &shim.of_process("slow"));
+    link.finish(&shim);
+    shim.assert_nothing_left();
+}
+
+/// rust-extensions #276: there the container has the FIFO itself, and its output is a broken pipe when containerd ends.
+fn a_reader_that_goes_breaks_nothing_and_the_next_one_goes_on() {
+    let _containerd = Events::listen();
+    let shim = shim(probe!(sleep 60));
+    let mut link = shim.start();
+    link.run(&shim);
+    let path = fifo("changes");
+    let mut request = shim.exec_request("changes", probe!(flood 1000000));
+    request.stdout = path.display().to_string();
+    let mut seen = 0;
+    let mut read = |file: std::fs::File, enough: usize| {
+        let (mut bytes, end) = (vec![0; 16 << 10], Instant::now() + Duration::from_secs(10));
+        while seen < enough && Instant::now() < end {
+            seen += (&file).read(&mut bytes).unwrap_or(0);
+        }
+        seen
+    };
+    let first = reader(&path);
+    link.exec(&request);
+    assert!(read(first, 300_000) >= 300_000);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(read(reader(&path), 1_000_000), 1_000_000, "nothing is lost");
+    assert_eq!(link.wait(&shim, "changes"), 0, "and nothing broke");
+    link.call::<DeleteResponse>("Delete", &shim.of_process("changes"));
+    link.finish(&shim);
+    shim.assert_nothing_left();
+}
+
+/// containerd #4434: with Go's shim, a runtime that prints more than a pipe holds waited for ever.
+fn a_runtime_that_prints_much_is_an_error_and_no_hang() {
+    let _containerd = Events::listen();
+    let shim = shim(probe!(sleep 60))
+        .with_runtime("case \" $* \" in *' start '*) head -c 300000 /dev/zero | tr '\\0' x >&2; exit 1;; esac");
+    let mut link = shim.start();
+    link.create(&shim);
+    let status = link.refused("Start", &shim.of_process(""));
+    assert!(status.message.len() < 10_000 && status.message.contains("xxx"), "{} bytes", status.message.len());
     link.finish(&shim);
     shim.assert_nothing_left();
 }
