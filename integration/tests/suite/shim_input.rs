@@ -1,8 +1,8 @@
 //! What clients and the machine do wrong: the shim answers with an error, serves the others, and goes on.
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::runtime::eventually;
 use ocirt_integration::shim::{Events, Link, Shim};
+use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
