@@ -18,7 +18,8 @@ const LAYERS: [(&str, &[&str]); 8] = [
 ];
 
 /// The same of the shim (`shim/src`), whose parts are pure.
-const SHIM: [(&str, &[&str]); 6] = [
+const SHIM: [(&str, &[&str]); 7] = [
+    ("mount", &["api", "call"]),
     ("call", &["api", "wire"]),
     ("stats", &["api"]),
     ("task", &["api", "wire"]),
@@ -190,10 +191,12 @@ fn the_shims_arrows_only_go_right_and_it_asks_the_kernel_nothing() {
     let sources = sources_of("shim/src");
     assert!(sources.len() > 15, "the sources are here");
     for source in &sources {
+        // A path is bytes, which is all that it has of std::os.
+        let text = source.text.replace("std::os::unix::ffi", "");
         for word in
             ["unsafe ", "std::fs", "std::os", "std::process", "std::net", "std::env", "std::thread", "std::time::I"]
         {
-            assert!(!source.text.contains(word), "{}: {word}", source.path.display());
+            assert!(!text.contains(word), "{}: {word}", source.path.display());
         }
     }
     // Tests that have a file of their own.
@@ -205,7 +208,7 @@ fn the_shims_arrows_only_go_right_and_it_asks_the_kernel_nothing() {
 fn the_shims_loop_has_its_unsafe_code_at_one_address() {
     let sources = sources_of("shim/program");
     assert!(sources.iter().any(|source| source.path == Path::new("sys.rs") && source.text.contains("unsafe {")));
-    for source in sources.iter().filter(|source| source.path != Path::new("sys.rs")) {
+    for source in sources.iter().filter(|source| source.module != "sys") {
         assert!(!source.text.contains("unsafe"), "{}: unsafe outside sys", source.path.display());
     }
 }
