@@ -180,6 +180,7 @@ fn planned(text: &[u8], place: &Path) -> Result<(oci_spec::runtime::Spec, Plan)>
         rootless: || false,
         umask: 0o022,
         listening: None,
+        relays_terminal: false,
         notify: false,
     };
     let plan = plan::create(&spec, &request)?;
@@ -238,6 +239,7 @@ fn exec(process: &oci_spec::runtime::Process, saved: &Saved) -> Result<()> {
         rootfs,
         init,
         preserve_fds: 0,
+        relays_terminal: false,
         is_placed_when_ready: false,
         is_scored_by_runtime: false,
     };

@@ -3,6 +3,7 @@
 //! The file is parsed straight into its types. Only if that fails, it is parsed as plain JSON, freed of what the
 //! specification tells to ignore ([`repair`]) and converted again, now naming the field that is wrong.
 
+pub mod capabilities;
 mod document;
 mod place;
 mod required;
@@ -10,7 +11,7 @@ mod required;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
-use oci_spec::runtime::{Capability, LinuxResources, Mount, Process, Spec};
+use oci_spec::runtime::{LinuxResources, Mount, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -75,7 +76,7 @@ fn unreadable(name: &str, error: Fault) -> Error {
 pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     let mut warnings = Vec::new();
     let mut spec = match serde_json::from_slice::<Spec>(text) {
-        Ok(spec) if says_it_all(&spec) => spec,
+        Ok(spec) if says_it_all(&spec) && capabilities::are_exact(text, spec.process().as_ref()) => spec,
         _ => parse_slowly(text, &mut warnings)?,
     };
     check_version(spec.version(), &mut warnings)?;
@@ -100,6 +101,7 @@ pub fn parse_resources(text: &[u8]) -> Result<LinuxResources> {
 pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>)> {
     if let Ok(mut process) = serde_json::from_slice::<Process>(text)
         && has_limits(&process)
+        && capabilities::are_exact(text, Some(&process))
     {
         drop_empty_labels(&mut process);
         return Ok((process, Vec::new()));
@@ -257,7 +259,7 @@ fn major(version: &str) -> Option<u64> {
 
 /// Makes what runtime-spec 1.3.0 allows acceptable to the types.
 mod repair {
-    use super::{Capability, OTHER_PLATFORMS, Value};
+    use super::{OTHER_PLATFORMS, Value, capabilities};
 
     pub fn all(config: &mut Value, warnings: &mut Vec<String>) {
         if let Some(config) = config.as_object_mut() {
@@ -266,7 +268,7 @@ mod repair {
         if let Some(process) = config.get_mut("process").and_then(Value::as_object_mut) {
             process.entry("user").or_insert_with(|| Value::Object(serde_json::Map::new()));
         }
-        capabilities(config, warnings);
+        capabilities::drop_unknown(config, warnings);
         scheduler_flags(config);
         if let Some(all) = config.pointer_mut("/linux/resources") {
             resources(all);
@@ -282,22 +284,6 @@ mod repair {
             }
             Value::Array(array) => array.iter_mut().for_each(drop_nulls),
             _ => {}
-        }
-    }
-
-    /// config.md, "Linux process": a capability that cannot be mapped to the kernel's is a warning.
-    fn capabilities(config: &mut Value, warnings: &mut Vec<String>) {
-        let Some(sets) = config.pointer_mut("/process/capabilities").and_then(Value::as_object_mut) else { return };
-        for (set, names) in sets {
-            let Some(names) = names.as_array_mut() else { continue };
-            names.retain(|name| {
-                let Some(text) = name.as_str() else { return true };
-                let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
-                if !known {
-                    warnings.push(format!("process.capabilities.{set}: ignoring unknown capability {text:?}"));
-                }
-                known
-            });
         }
     }
 

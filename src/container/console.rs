@@ -17,6 +17,22 @@ use crate::sys::{Errno, Fault, socket, tty};
 pub struct Console {
     size: Option<tty::Size>,
     node: Node,
+    output: Output,
+}
+
+/// What becomes of the program's newlines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Whoever has the console socket shows them as they come: with carriage returns, as on any terminal.
+    Shown,
+    /// They come out of the runtime, whose own terminal, if it is one, adds the carriage returns: runc's way.
+    Relayed,
+}
+
+impl Output {
+    pub fn of(relayed: bool) -> Self {
+        if relayed { Self::Relayed } else { Self::Shown }
+    }
 }
 
 /// Whether `/dev/console` is that terminal too.
@@ -32,7 +48,7 @@ const NAME: &[u8] = b"/dev/ptmx";
 
 impl Console {
     /// `size` is process.consoleSize.
-    pub fn compile(size: Option<&oci_spec::runtime::Box>, node: Node) -> anyhow::Result<Self> {
+    pub fn compile(size: Option<&oci_spec::runtime::Box>, node: Node, output: Output) -> anyhow::Result<Self> {
         let dimension = |field: &str, value: u64| {
             u16::try_from(value).with_context(|| field!("process.consoleSize.{field}"; "{value}: out of range"))
         };
@@ -42,7 +58,7 @@ impl Console {
                 columns: dimension("width", size.width())?,
             })
         };
-        Ok(Self { size: size.map(compile).transpose()?, node })
+        Ok(Self { size: size.map(compile).transpose()?, node, output })
     }
 
     /// Opens a terminal of the devpts at `/dev/pts` below `root` and sends its master over `socket`. It becomes the
@@ -54,6 +70,9 @@ impl Console {
         check_terminal(terminal.as_fd())?;
         if let Some(size) = self.size {
             tty::set_size(master.as_fd(), size)?;
+        }
+        if self.output == Output::Relayed {
+            tty::keep_newlines(master.as_fd())?;
         }
         if self.node == Node::Bound {
             bind_console(root, terminal.as_fd())?;

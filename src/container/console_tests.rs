@@ -20,7 +20,7 @@ fn with_devpts() -> Directory {
 
 fn console(node: Node) -> Console {
     let size: oci_spec::runtime::Box = serde_json::from_str(r#"{ "height": 30, "width": 100 }"#).unwrap();
-    Console::compile(Some(&size), node).unwrap()
+    Console::compile(Some(&size), node, Output::Shown).unwrap()
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_console_that_is_a_symlink_is_refused_and_its_target_untouched() {
 #[test]
 fn a_size_that_no_terminal_has_is_refused() {
     let size: oci_spec::runtime::Box = serde_json::from_str(r#"{ "height": 65536, "width": 1 }"#).unwrap();
-    let error = Console::compile(Some(&size), Node::Untouched).unwrap_err();
+    let error = Console::compile(Some(&size), Node::Untouched, Output::Shown).unwrap_err();
     assert_eq!(error.to_string(), "process.consoleSize.height: 65536: out of range");
     assert_eq!(console(Node::Bound).to_string(), "console on /dev/console (100x30)");
 }

@@ -165,6 +165,7 @@ pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &mut Bundl
         preserve_fds: options.preserve_fds,
         listening: options.supervision.listening.as_ref(),
         notify: options.supervision.notify,
+        relays_terminal: options.console_socket.is_none(),
         gate,
         rootless: host.rootless.for_cgroups(),
         umask: host.umask,

@@ -66,6 +66,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
         init: init.try_clone().context("pidfd of init")?,
         is_scored_by_runtime: own_score.is_some(),
         preserve_fds: options.preserve_fds,
+        relays_terminal: options.console_socket.is_none(),
         is_placed_when_ready: found.state.intel_rdt.is_some(),
     };
     let plan = plan::exec(&process, &saved, request)?;
@@ -86,7 +87,9 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     let Some(signals) = signals else { return Ok(0) };
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
     foreground::forward_early(host, &child, &early, terminal.as_ref())?;
-    Ok(foreground::follow(host, &child, &signals, terminal, None)?.code())
+    let exit = foreground::follow(host, &child, &signals, terminal, None)?;
+    foreground::explain(host, &exit, plan.has_filter());
+    Ok(exit.code())
 }
 
 /// The container's first process, if one more may be put beside it.

@@ -43,10 +43,13 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
     let mut created = build(host, id, options, bundle, console, Gate::Link)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
     let supervised = Relay::new(host, begin(host, &mut created)?, std::process::id())?;
+    let has_filter = created.plan.filter().is_some();
     let kept = created.keep()?;
     let exit = foreground::follow(host, &kept.init, &signals, terminal, supervised);
     let destroyed = if run.keep { Ok(()) } else { delete::destroy_ended(host, kept.directory, &kept.state) };
-    let code = exit?.code();
+    let exit = exit?;
+    foreground::explain(host, &exit, has_filter);
+    let code = exit.code();
     destroyed.map(|()| code)
 }
 

@@ -78,6 +78,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     }
     draft.warnings.extend(cgroup.warnings().iter().cloned());
     draft.warnings.extend(linux.seccomp().iter().flat_map(seccomp::warnings));
+    draft.warnings.extend(container.program.filter.iter().flat_map(|filter| filter.warnings().iter().cloned()));
     let intel_rdt = container.intel_rdt()?;
     let waits =
         Waits { id_maps: outside.is_some(), net_devices: !net_devices.is_empty(), unit: cgroup.takes_process() };

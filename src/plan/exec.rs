@@ -14,7 +14,7 @@ use super::decided::Plan;
 use super::label::{StepError, list, word};
 use super::process::{Birth, Draft, Program};
 use super::supplied::Supplied;
-use crate::container::console::{Console, Node};
+use crate::container::console::{Console, Node, Output};
 use crate::container::keyring;
 use crate::container::namespaces::JoinInit;
 use crate::container::process::cpu_affinity::{self, AllCpus, CpuList, ExecAffinity};
@@ -96,6 +96,8 @@ pub struct ExecRequest<'a> {
     /// Whether the process cannot adjust its OOM score, and is born with it.
     pub is_scored_by_runtime: bool,
     pub preserve_fds: u32,
+    /// Whether the runtime itself passes on what comes out of its terminal.
+    pub relays_terminal: bool,
     /// Whether the runtime has to put the ready process somewhere, say into groups of resctrl.
     pub is_placed_when_ready: bool,
 }
@@ -216,7 +218,11 @@ fn root(draft: &mut Draft, program: &Program, saved: &Saved, request: &ExecReque
         draft.push(Step::OpenRoot);
     }
     if program.has_terminal() {
-        let console = Console::compile(program.process.console_size().as_ref(), Node::Untouched)?;
+        let console = Console::compile(
+            program.process.console_size().as_ref(),
+            Node::Untouched,
+            Output::of(request.relays_terminal),
+        )?;
         draft.add("process.terminal", Step::Console(console));
     }
     Ok(())

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::create::Container;
 use super::process::Draft;
-use crate::container::console::{Console, Node};
+use crate::container::console::{Console, Node, Output};
 use crate::container::devices::{DevLinks, Device, Nodes};
 use crate::container::namespaces::Join;
 use crate::container::process::cwd;
@@ -128,7 +128,8 @@ impl Container<'_> {
         if self.program.has_terminal() {
             // Its devpts is mounted, and the console's place can still be bound.
             let node = if self.place == Place::OwnNamespace { Node::Bound } else { Node::Untouched };
-            let console = Console::compile(self.process.console_size().as_ref(), node)?;
+            let console =
+                Console::compile(self.process.console_size().as_ref(), node, Output::of(self.request.relays_terminal))?;
             draft.add("process.terminal", Step::Console(console));
         }
         let domain = self.spec.domainname().as_deref().filter(|name| !name.is_empty());

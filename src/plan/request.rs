@@ -36,6 +36,8 @@ pub struct Request<'a> {
     /// Whether somebody waits for READY=1 at the runtime's NOTIFY_SOCKET.
     pub notify: bool,
     pub gate: Gate,
+    /// Whether the runtime itself passes on what comes out of the container's terminal.
+    pub relays_terminal: bool,
     /// Whether the runtime may lack the right to make cgroups; asked when it does.
     pub rootless: fn() -> bool,
     /// The file mode creation mask of the runtime's caller, for hooks.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::error::{Errno, Result, SysError, check};
 
@@ -23,6 +23,8 @@ pub fn make_raw(fd: BorrowedFd) -> Result<Option<Raw>> {
     let fd = fd.try_clone_to_owned().map_err(|_| SysError::last("fcntl"))?;
     let mut raw = old.clone();
     cfmakeraw(&mut raw);
+    // What a container's terminal leaves of newlines gets its carriage returns here.
+    raw.output_flags |= OutputFlags::OPOST | OutputFlags::ONLCR;
     tcsetattr(&fd, SetArg::TCSANOW, &raw).map_err(|errno| SysError::new("tcsetattr", errno))?;
     Ok(Some(Raw { fd, old }))
 }
@@ -50,6 +52,11 @@ pub fn set_nonblocking(fd: BorrowedFd) -> Result<()> {
     let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| SysError::new("fcntl", errno))?;
     let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
     fcntl(fd, FcntlArg::F_SETFL(flags)).map(drop).map_err(|errno| SysError::new("fcntl", errno))
+}
+
+/// Writes as much as `to` takes at once.
+pub fn write_some(to: BorrowedFd, bytes: &[u8]) -> Result<usize> {
+    nix::unistd::write(to, bytes).map_err(|errno| SysError::new("write", errno))
 }
 
 /// Bytes on their way from one descriptor to another, so that neither is waited for while the other one could go on.

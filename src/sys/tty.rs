@@ -29,6 +29,30 @@ pub fn peer(master: BorrowedFd) -> Result<OwnedFd> {
     owned("ioctl TIOCGPTPEER", ret.into())
 }
 
+/// Lets a newline that is written to the other end of `master` come out as it is: without ONLCR of termios(3).
+pub fn keep_newlines(master: BorrowedFd) -> Result<()> {
+    let mut modes = modes(master)?;
+    modes.c_oflag &= !libc::ONLCR;
+    // SAFETY: reads one struct termios, which outlives the call.
+    let ret = unsafe { libc::tcsetattr(master.as_raw_fd(), libc::TCSANOW, &raw const modes) };
+    check("tcsetattr", ret.into()).map(drop)
+}
+
+/// The character that ends the input at the other end of `master`; None: it has none.
+pub fn end_character(master: BorrowedFd) -> Result<Option<u8>> {
+    let modes = modes(master)?;
+    Ok(modes.c_cc.get(libc::VEOF).copied().filter(|end| *end != libc::_POSIX_VDISABLE))
+}
+
+fn modes(terminal: BorrowedFd) -> Result<libc::termios> {
+    // SAFETY: termios is plain data, for which all zeroes is a valid value.
+    let mut modes: libc::termios = unsafe { core::mem::zeroed() };
+    // SAFETY: writes one struct termios, which outlives the call.
+    let ret = unsafe { libc::tcgetattr(terminal.as_raw_fd(), &raw mut modes) };
+    check("tcgetattr", ret.into())?;
+    Ok(modes)
+}
+
 /// Tells `terminal` how large its window is.
 pub fn set_size(terminal: BorrowedFd, size: Size) -> Result<()> {
     let size = libc::winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };

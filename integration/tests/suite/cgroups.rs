@@ -1,12 +1,13 @@
 //! `linux.cgroupsPath` and `linux.resources`: the limits as the host sees them, and as the container feels them.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::needs::{Need, need, need_root};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::call;
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 
 tests![
+    a_path_in_the_form_of_a_unit_is_a_warning,
     each_v1_limit_is_written,
     cpu_idle_is_written_on_v1,
     each_v2_limit_is_written,
@@ -186,6 +187,24 @@ fn devices_that_every_container_needs_work_under_deny_all() {
         assert_eq!(answer, "ok", "/dev/{name}");
     }
     assert_eq!((&answers[names.len()], &answers[names.len() + 1]["error"]), (&json!("ok"), &json!("EPERM")));
+}
+
+/// Engines that are told of systemd, in front of a runtime that is not.
+fn a_path_in_the_form_of_a_unit_is_a_warning() {
+    need_ocirt();
+    need(Need::Cgroupfs, !host::all_with_systemd());
+    let bundle = Bundle::new();
+    let path = json!(format!("{}.slice:suite:{}", host::tag(), bundle.id));
+    let output = bundle.config(|spec| spec["linux"]["cgroupsPath"] = path).run(probe!(print "x")).ok();
+    assert!(
+        output.stderr.contains("linux.cgroupsPath: ") && output.stderr.contains("--systemd-cgroup"),
+        "{}",
+        output.stderr
+    );
+    let bundle = Bundle::new();
+    let path = json!(format!("/{}:x:{}", host::tag(), bundle.id));
+    let output = bundle.config(|spec| spec["linux"]["cgroupsPath"] = path).run(probe!(print "x")).ok();
+    assert_eq!(output.stderr, "");
 }
 
 /// An absolute cgroupsPath of this test's own.

@@ -2,6 +2,7 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::host;
+use ocirt_integration::runtime::Call;
 use ocirt_integration::terminal::{Receiver, pty, read_until};
 use ocirt_integration::wait::eventually;
 use ocirt_integration::{probe, tests};
@@ -18,6 +19,8 @@ tests![
     a_foreground_terminal_is_restored,
     a_paste_that_nobody_reads_does_not_hold_up_signals,
     output_that_cannot_be_written_is_a_hangup,
+    an_input_that_ends_is_an_end_of_file_inside,
+    a_relayed_terminal_shows_newlines_as_they_are,
     a_terminal_without_a_console_socket_is_refused_by_create,
     a_console_socket_without_a_terminal_is_refused,
     a_console_socket_that_is_not_there_is_named,
@@ -137,6 +140,43 @@ fn output_that_cannot_be_written_is_a_hangup() {
     let status = command.status().expect("runtime");
     assert_eq!(status.code(), Some(5));
     host::assert_nothing_left();
+}
+
+/// Each time that it is read; a line that has no newline comes before.
+fn an_input_that_ends_is_an_end_of_file_inside() {
+    let output = with_terminal().run(probe!(stdin; stdin)).ok();
+    assert_eq!(output.stdout.replace('\r', "").lines().collect::<Vec<_>>(), ["\"\"", "\"\""]);
+    let file = host::place().join("typed");
+    std::fs::write(&file, "typed").expect("file");
+    let bundle = with_terminal().write(probe!(stdin; stdin));
+    let output = bundle.call("run").stdin(File::open(&file).expect("file")).run().ok();
+    assert!(output.stdout.contains("\"typed\"") && output.stdout.contains("\"\""), "{:?}", output.stdout);
+    // A program that does not read is none the wiser.
+    assert_eq!(with_terminal().run(probe!(sleep 1.5; exit 5)).status, 5);
+    let container = Bundle::new().start(probe!(sleep 60));
+    let exec = Call::new(["exec", "--tty", container.id(), "/probe", "stdin"]).as_user(container.bundle.as_user());
+    let output = exec.stdin(File::open(&file).expect("file")).run().ok();
+    assert!(output.stdout.contains("\"typed\""), "{:?}", output.stdout);
+}
+
+/// Where standard output is a file. On a terminal of the caller's, carriage returns are its own.
+fn a_relayed_terminal_shows_newlines_as_they_are() {
+    let (mut master, slave) = pty(24, 80);
+    let output = with_terminal().write(probe!(print "a"; print "b")).call("run").stdin(slave).run().ok();
+    assert_eq!(output.stdout, "\"a\"\n\"b\"\n");
+    let (_master, slave) = pty(24, 80);
+    let container = Bundle::new().start(probe!(sleep 60));
+    let exec = Call::new(["exec", "--tty", container.id(), "/probe", "print", "a"]).as_user(container.bundle.as_user());
+    assert_eq!(exec.stdin(slave).run().ok().stdout, "\"a\"\n");
+    drop(container);
+    read_until(&mut master, |_| true);
+    let (mut master, slave) = pty(24, 80);
+    let bundle = with_terminal().write(probe!(print "a"));
+    let mut running = bundle.call("run").terminal(&slave).spawn();
+    running.finish().ok();
+    let mut shown = [0; 64];
+    let length = std::io::Read::read(&mut master, &mut shown).expect("terminal");
+    assert_eq!(String::from_utf8_lossy(&shown[..length]), "\"a\"\r\n");
 }
 
 fn a_terminal_without_a_console_socket_is_refused_by_create() {

@@ -20,6 +20,7 @@ tests![
     no_capabilities_means_none,
     ambient_capabilities_reach_a_user,
     an_unknown_capability_is_a_warning,
+    only_the_exact_name_of_a_capability_grants_it,
     rlimits_are_set,
     no_new_privileges_is_set_and_unset,
     oom_score_adj_is_set,
@@ -169,6 +170,30 @@ fn an_unknown_capability_is_a_warning() {
     let output = Bundle::new().set("process.capabilities", sets).run(probe!(caps)).ok();
     assert_eq!(output.answer()["effective"], json!(["CAP_CHOWN"]));
     assert!(output.stderr.contains("CAP_OF_THE_FUTURE"), "no warning in {:?}", output.stderr);
+}
+
+/// What runc and crun know nothing of is not granted: `create`, a process.json, and `--cap`.
+fn only_the_exact_name_of_a_capability_grants_it() {
+    let set = json!(["CAP_CHOWN", "NET_ADMIN", "net_admin", "CAP_net_raw", "cap_sys_admin", "CAP_SYS_ADMIN "]);
+    let sets = json!({ "bounding": set, "effective": set, "permitted": set });
+    let output = Bundle::new().set("process.capabilities", sets.clone()).run(probe!(caps)).ok();
+    assert_eq!(output.answer()["bounding"], json!(["CAP_CHOWN"]));
+    assert!(output.stderr.contains("net_admin"), "no warning in {:?}", output.stderr);
+    let container = Bundle::new().start(probe!(sleep 60));
+    let file = container.bundle.dir.join("process.json");
+    let process = json!({
+        "cwd": "/", "user": { "uid": 0, "gid": 0 }, "args": probe!(caps), "env": ["PATH=/"], "capabilities": sets
+    });
+    std::fs::write(&file, process.to_string()).expect("process.json");
+    user::give_in_suite(&file);
+    let output = container.call(["exec", "--process", file.to_str().expect("UTF-8"), container.id()]).ok();
+    assert_eq!(output.answer()["bounding"], json!(["CAP_CHOWN"]));
+    let output = container.call(["exec", "--cap", "net_admin", container.id(), "/probe", "caps"]);
+    if output.status == 0 {
+        assert!(!output.stdout.contains("CAP_NET_ADMIN"), "{}", output.stdout);
+    } else {
+        assert!(output.stderr.contains("net_admin"), "{}", output.stderr);
+    }
 }
 
 fn rlimits_are_set() {

@@ -1,6 +1,7 @@
 //! `linux.seccomp`: what a system call that the filter names returns (config-linux.md, "Seccomp").
 
 use ocirt_integration::bundle::Bundle;
+use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};
 
@@ -17,6 +18,8 @@ tests![
     the_filter_is_seen_in_the_status,
     the_filter_works_without_no_new_privileges,
     a_kill_ends_the_container_with_sigsys,
+    a_profile_that_keeps_every_program_from_starting_is_a_warning,
+    a_profile_that_ends_the_program_is_named,
     a_large_default_profile_works,
     the_flags_are_accepted,
     the_runtimes_own_calls_are_not_filtered,
@@ -28,6 +31,31 @@ fn profile(default: &str, syscalls: Value) -> Value {
 
 fn with(rules: Value) -> Bundle {
     Bundle::new().set("linux.seccomp", profile("SCMP_ACT_ALLOW", rules))
+}
+
+fn a_profile_that_keeps_every_program_from_starting_is_a_warning() {
+    need_ocirt();
+    let said = |action: &str, name: &str| {
+        let rule = json!([{ "names": [name], "action": action }]);
+        with(rule).write(probe!(print "x")).call("create").run().ok().stderr
+    };
+    for action in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"] {
+        let words = said(action, "execve");
+        assert!(words.contains("linux.seccomp: the profile does not allow execve, so that no program"), "{words}");
+        let words = said(action, "exit_group");
+        assert!(words.contains("linux.seccomp: the profile does not allow exit_group, so that"), "{words}");
+    }
+    for (action, name) in [("SCMP_ACT_LOG", "execve"), ("SCMP_ACT_ERRNO", "execveat"), ("SCMP_ACT_ERRNO", "exit")] {
+        assert_eq!(said(action, name), "", "{action} {name}");
+    }
+}
+
+fn a_profile_that_ends_the_program_is_named() {
+    need_ocirt();
+    let rule = json!([{ "names": ["getsid"], "action": "SCMP_ACT_KILL_PROCESS" }]);
+    let output = with(rule).run(probe!(call GETSID));
+    assert_eq!(output.status, 128 + libc::SIGSYS);
+    assert!(output.stderr.contains("linux.seccomp: the filter ended the program (SIGSYS)"), "{}", output.stderr);
 }
 
 /// getsid(2) of the caller never fails, answers 1 in a pid namespace, and no runtime needs it.

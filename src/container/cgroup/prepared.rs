@@ -63,7 +63,22 @@ impl Group {
 pub fn compile(linux: &Linux, id: &str, rootless: fn() -> bool) -> Result<Cgroup> {
     let place = Place::compile(linux.cgroups_path().as_deref(), id)?;
     let host = Host::look(&place)?;
-    compile_for(host, &place, linux, rootless, None)
+    let mut cgroup = compile_for(host, &place, linux, rootless, None)?;
+    cgroup.warnings.extend(looks_like_a_unit(linux.cgroups_path().as_deref()));
+    Ok(cgroup)
+}
+
+/// Engines that have systemd make their cgroups write slice:prefix:name. As a path, as runc takes it too, it is one directory
+/// of that name at the root of the hierarchy, outside of the slice that has the limits of a pod.
+fn looks_like_a_unit(path: Option<&Path>) -> Option<String> {
+    let text = path?.to_str()?;
+    let is_unit = text.split(':').count() == 3 && !text.contains('/');
+    is_unit.then(|| {
+        format!(
+            "linux.cgroupsPath: {text:?} is a unit of systemd by its form, and is made as a directory of that name (for a \
+             unit: --systemd-cgroup; in containerd's configuration SystemdCgroup = true)"
+        )
+    })
 }
 
 /// The same as a unit of systemd: the user's with `rootless`, which has to be there. `annotations` have more properties

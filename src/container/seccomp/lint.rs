@@ -2,8 +2,9 @@
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperator as Operator};
 
-use super::rules::strictness;
-use super::verdict::{default_verdict, verdict};
+use super::rules::{Found, Verdict, strictness};
+use super::section::Coverage;
+use super::verdict::{RET_ACTION, RET_ERRNO, RET_KILL_PROCESS, RET_KILL_THREAD, RET_TRAP, default_verdict, verdict};
 
 /// Rules that let more through than they seem to: two conditions on one argument are alternatives, as with runc, and one
 /// of `>= 2` and `<= 5` holds for everything. Of several equalities nobody means that all hold.
@@ -26,4 +27,25 @@ pub(super) fn warnings(spec: &LinuxSeccomp) -> Vec<String> {
         })
     });
     loose.collect()
+}
+
+/// The calls without which no program of the container starts or ends, where the profile lets none of them through: the
+/// container is dead as soon as it is started, and nothing else says why.
+pub(super) fn missing(native: &Coverage, default: u32) -> Vec<String> {
+    let of = |name: &str| {
+        let found = Found::all(&[name.to_owned()]);
+        let number = found.first().and_then(|call| call.number(&native.abi))?;
+        let own = native.verdicts.calls.binary_search_by_key(&number, |(number, _)| *number);
+        match own.ok().and_then(|place| native.verdicts.calls.get(place)) {
+            Some((_, Verdict::Return(verdict))) => Some(*verdict),
+            // It depends on arguments.
+            Some((_, Verdict::Chain(_))) => None,
+            None => Some(default),
+        }
+    };
+    let is_forbidden =
+        |verdict: &u32| [RET_KILL_PROCESS, RET_KILL_THREAD, RET_TRAP, RET_ERRNO].contains(&(verdict & RET_ACTION));
+    let words = [("execve", "no program can be started"), ("exit_group", "no program can end by itself")];
+    let missing = words.iter().filter(|(name, _)| of(name).as_ref().is_some_and(is_forbidden));
+    missing.map(|(name, so)| format!("linux.seccomp: the profile does not allow {name}, so that {so}")).collect()
 }

@@ -54,6 +54,9 @@ pub struct Filter {
     /// Who answers the calls that are notified, if any are.
     agent: Option<Agent>,
     handover: Handover,
+    /// What the profile forbids that every program needs. Of no use to exec, which `create` came before.
+    #[serde(skip)]
+    warnings: Vec<String>,
 }
 
 /// Values of linux/seccomp.h.
@@ -88,7 +91,7 @@ pub fn compile_raw(program: &str, spec: Option<&LinuxSeccomp>, receiver: Option<
     let notifies = raw::notifies(&program);
     let agent = if notifies { Some(notify::of_raw(spec, receiver)?) } else { None };
     let flags = spec.map_or(Ok(FLAG_SPEC_ALLOW), |spec| flags(spec, notifies))?;
-    Ok(Filter { program, flags, calls: 0, agent, handover: Handover::Taken })
+    Ok(Filter { program, flags, calls: 0, agent, handover: Handover::Taken, warnings: Vec::new() })
 }
 
 /// What a profile that compiles says, but its author may not have meant.
@@ -116,6 +119,7 @@ pub fn compile(spec: &LinuxSeccomp, extra: &Extra) -> Result<Filter> {
     let coverages: Vec<Coverage> = abis.iter().map(covered).collect();
     let native = coverages.first().context(field!("linux.seccomp"; "no architecture"))?;
     let calls = native.verdicts.calls.len();
+    let warnings = lint::missing(native, default);
     let handover = notify::handover(&native.abi, &native.verdicts, &chains);
     let sections = section::sections(&coverages, default, RET_KILL_THREAD);
     let program = program::emit(&sections, &chains, default, RET_KILL_THREAD);
@@ -124,7 +128,7 @@ pub fn compile(spec: &LinuxSeccomp, extra: &Extra) -> Result<Filter> {
         length <= MAX_INSTRUCTIONS,
         field!("linux.seccomp"; "{length} instructions, the kernel takes {MAX_INSTRUCTIONS}")
     );
-    Ok(Filter { program, flags, calls, agent, handover })
+    Ok(Filter { program, flags, calls, agent, handover, warnings })
 }
 
 impl Filter {
@@ -150,6 +154,11 @@ impl Filter {
     /// Who gets the listener; None: there is none.
     pub fn agent(&self) -> Option<&Agent> {
         self.agent.as_ref()
+    }
+
+    /// What the profile forbids that every program needs.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     pub fn handover(&self) -> Handover {

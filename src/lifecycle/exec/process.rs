@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use oci_spec::runtime::{BoxBuilder, Capability, LinuxCapabilities, Process};
 
 use crate::container::{bundle, validate};
@@ -133,8 +133,9 @@ impl Changes {
         let none = || serde_json::from_str::<LinuxCapabilities>("{}").context(field!("process.capabilities"));
         let mut sets = process.capabilities().clone().map_or_else(none, Ok)?;
         for name in &self.capabilities {
-            let capability = serde_json::from_value::<Capability>(name.as_str().into());
-            let capability = capability.map_err(|_| anyhow!("--cap: unknown capability {name:?}"))?;
+            let known = Some(name.as_str()).filter(|name| bundle::capabilities::is_exact(name));
+            let capability = known.and_then(|name| serde_json::from_value::<Capability>(name.into()).ok());
+            let capability = capability.with_context(|| format!("--cap: unknown capability {name:?}"))?;
             let with = |set: &Option<std::collections::HashSet<Capability>>| {
                 let mut set = set.clone().unwrap_or_default();
                 set.insert(capability);

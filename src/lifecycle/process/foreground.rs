@@ -11,7 +11,7 @@ use crate::lifecycle::host::Host;
 use crate::sys::process::{self, Child, Exit, Ready};
 use crate::sys::signal::{self, Signals};
 use crate::sys::terminal::{self, Flow};
-use crate::sys::{Errno, socket};
+use crate::sys::{Errno, socket, tty};
 
 /// How often the terminal is read once more after the container's end: what init wrote has to come out, what others
 /// of a shared pid namespace go on writing has not.
@@ -33,6 +33,42 @@ pub struct Terminal {
     input: Flow,
     output: Flow,
     input_open: bool,
+    end: Option<EndOfInput>,
+}
+
+/// Tells the container that there is no more input, again and again: a program may read more than once, and loses what
+/// comes before it changes the terminal's mode, as shells do (termios(3), ICANON). Each time the pause is longer.
+struct EndOfInput {
+    next: Instant,
+    pause: Duration,
+}
+
+impl EndOfInput {
+    const FIRST: Duration = Duration::from_millis(20);
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    fn begin() -> Self {
+        Self { next: Instant::now(), pause: Self::FIRST }
+    }
+
+    /// How long until it is to be told, in milliseconds.
+    fn due_in(&self) -> u32 {
+        let left = self.next.saturating_duration_since(Instant::now()).as_millis();
+        u32::try_from(left).unwrap_or(u32::MAX)
+    }
+
+    /// Writes the character that ends the input, once the pause is over. Where there is none, or no room for it, the program
+    /// does not read.
+    fn tell(&mut self, terminal: BorrowedFd) {
+        if Instant::now() < self.next {
+            return;
+        }
+        if let Ok(Some(end)) = tty::end_character(terminal) {
+            let _ = terminal::write_some(terminal, &[end]);
+        }
+        self.next = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(Self::LONGEST);
+    }
 }
 
 impl Terminal {
@@ -46,7 +82,7 @@ impl Terminal {
         if raw.is_some() {
             terminal::copy_size(std::io::stdin().as_fd(), container.as_fd()).context("terminal size")?;
         }
-        Ok(Self { container, _raw: raw, input: Flow::default(), output: Flow::default(), input_open: true })
+        Ok(Self { container, _raw: raw, input: Flow::default(), output: Flow::default(), input_open: true, end: None })
     }
 
     /// Passes on what can be, once it is known that input and output can go on. False when the terminal is of no more
@@ -57,6 +93,12 @@ impl Terminal {
             self.input_open = self.input.drain(self.container.as_fd()).is_ok();
         } else if input {
             self.input_open = self.input.fill(std::io::stdin().as_fd()).unwrap_or(false);
+            if !self.input_open {
+                self.end = Some(EndOfInput::begin());
+            }
+        }
+        if let Some(end) = &mut self.end {
+            end.tell(self.container.as_fd());
         }
         match output {
             true if self.output.is_pending() => self.output.drain(std::io::stdout().as_fd()).is_ok(),
@@ -113,6 +155,14 @@ pub fn follow(
     exit
 }
 
+/// Says what nobody else does of a program that its filter ended: a shell prints "Bad system call", and runs on.
+pub fn explain(host: &Host, exit: &Exit, has_filter: bool) {
+    if has_filter && *exit == Exit::Signal(signal::SYS) {
+        host.log
+            .warn("linux.seccomp: the filter ended the program (SIGSYS): the profile kills for a call that it made");
+    }
+}
+
 fn stay(
     host: &Host,
     child: &Child,
@@ -125,9 +175,10 @@ fn stay(
         let wants = terminal.as_ref().map_or([None, None], |relay| relay.wants(stdin.as_fd(), stdout.as_fd()));
         let [input_wants, output_wants] = wants;
         let [child_wants, signals_want] = [child.pidfd.as_fd(), signals.as_fd()].map(|fd| Some((fd, Ready::Read)));
+        let timeout = terminal.as_ref().and_then(|relay| relay.end.as_ref()).map(EndOfInput::due_in);
         let told = supervised.as_ref().map(|relay| (relay.as_fd(), Ready::Read));
         let [ended, _, input, output, tells] =
-            process::poll_for([child_wants, signals_want, input_wants, output_wants, told], None)?;
+            process::poll_for([child_wants, signals_want, input_wants, output_wants, told], timeout)?;
         if let Some(relay) = supervised.as_mut().filter(|_| tells) {
             relay.pass();
         }

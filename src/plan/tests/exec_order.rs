@@ -26,6 +26,7 @@ pub fn exec_plan(config: &Value, is_scored_by_runtime: bool) -> ExecPlan {
         init: std::fs::File::open("/dev/null").unwrap().into(),
         is_scored_by_runtime,
         preserve_fds: 0,
+        relays_terminal: false,
         is_placed_when_ready: false,
     };
     exec(&saved.process, &saved, request).unwrap()

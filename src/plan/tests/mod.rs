@@ -75,6 +75,7 @@ fn request(gate: Gate) -> Request<'static> {
         no_new_keyring: false,
         preserve_fds: 0,
         listening: None,
+        relays_terminal: false,
         notify: false,
         gate,
         rootless: || false,
