@@ -279,18 +279,27 @@ impl Container<'_> {
         }
         draft.push(Step::AllCpus(cpu_affinity::AllCpus));
         if self.in_user_namespace() {
+            // A change of ids makes a process undumpable, and the file of the offsets root's (proc_pid_timens_offsets(5)).
+            self.time_namespace(draft)?;
             draft.add("linux.uidMappings", Step::BecomeRoot(BecomeRoot { keep_groups: self.program.keep_groups }));
+        }
+        Ok(())
+    }
+
+    fn time_namespace(&self, draft: &mut Draft) -> Result<()> {
+        if !self.joins_user_namespace()
+            && let Some(time) = time_namespace::compile(self.linux.time_offsets().as_ref(), self.new)?
+        {
+            draft.add("linux.timeOffsets", Step::TimeNamespace(time));
         }
         Ok(())
     }
 
     /// Namespaces that clone3 did not make: joined ones, the cgroup namespace now that its root is ours, and time.
     fn namespaces(&self, draft: &mut Draft, joined: Vec<Join>) -> Result<()> {
-        if !self.joins_user_namespace()
-            && let Some(time) = time_namespace::compile(self.linux.time_offsets().as_ref(), self.new)?
-        {
+        if !self.in_user_namespace() {
             // While dumpable: the file of the offsets is ours only then.
-            draft.add("linux.timeOffsets", Step::TimeNamespace(time));
+            self.time_namespace(draft)?;
         }
         // Before joining anything: its processes could ptrace us otherwise.
         draft.push(Step::Undumpable);

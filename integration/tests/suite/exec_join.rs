@@ -4,7 +4,7 @@ use super::exec::{exec, exec_json, minimal, refused, running};
 use ocirt_integration::agent::{Agent, Answer};
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::host;
-use ocirt_integration::needs::{Need, need};
+use ocirt_integration::needs::{Need, need, need_root};
 use ocirt_integration::runtime::call;
 use ocirt_integration::wait::eventually;
 use ocirt_integration::{probe, tests, user};
@@ -24,6 +24,7 @@ tests![
     the_working_directory_cannot_leave_the_container,
     the_cpus_are_those_of_exec_cpu_affinity,
     the_agent_answers_what_is_notified,
+    a_container_whose_cgroup_is_gone_is_entered_where_init_is,
     a_container_that_is_no_leaf_is_entered_where_init_is,
 ];
 
@@ -192,6 +193,27 @@ fn the_agent_answers_what_is_notified() {
         assert_eq!(of_exec["state"]["status"], "running");
         assert_ne!(of_exec["pid"], of_exec["state"]["pid"]);
     }
+}
+
+/// Who has the right to may move a container's processes elsewhere, and remove the cgroup that they were in.
+fn a_container_whose_cgroup_is_gone_is_entered_where_init_is() {
+    need(Need::CgroupV2, host::is_cgroup2());
+    need(Need::Cgroupfs, !host::all_with_systemd());
+    need_root();
+    let container = running(Bundle::new());
+    let own = container.cgroup("");
+    let other = own.with_file_name(format!("{}-elsewhere", container.id()));
+    std::fs::create_dir(&other).expect("cgroup");
+    std::fs::write(other.join("cgroup.procs"), container.pid().to_string()).expect("init moves");
+    std::fs::remove_dir(&own).expect("the container's own cgroup");
+    let text = exec(&container, &[], probe!(read "/proc/1/cgroup"; read "/proc/self/cgroup")).run().ok();
+    let [init, process] = [0, 1].map(|index| text.answers()[index].clone());
+    assert_eq!(init, process);
+    refused(exec(&container, &["--cgroup", "/"], probe!(print "it ran")).run(), "");
+    let pid = container.pid();
+    call(["delete", "--force", container.id()]).ok();
+    host::reap(pid);
+    ocirt_integration::runtime::eventually("the cgroup is empty", || std::fs::remove_dir(&other).is_ok());
 }
 
 /// A container that manages cgroups of its own: no process can enter the one that has controllers for those below it

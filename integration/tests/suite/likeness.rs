@@ -16,6 +16,7 @@ tests![
     a_path_that_is_masked_twice_is_one_mount,
     a_file_on_a_directory_is_refused_in_words,
     features_has_the_key_that_callers_of_runc_look_for,
+    a_user_namespace_without_root_is_refused,
     no_containers_are_an_empty_list,
     spec_writes_a_cgroup_namespace_where_runc_does,
     a_capability_of_exec_is_ambient_where_it_is_inheritable,
@@ -132,6 +133,14 @@ fn a_file_on_a_directory_is_refused_in_words() {
 fn features_has_the_key_that_callers_of_runc_look_for() {
     let features = call(["features"]).ok().json();
     assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "true");
+}
+
+/// Who sets it up is root of it.
+fn a_user_namespace_without_root_is_refused() {
+    let map = |host: u32| json!([{ "containerID": 1000, "hostID": host, "size": 1 }]);
+    let bundle = Bundle::new().namespace("user", None).set("process.user", json!({ "uid": 1000, "gid": 1000 }));
+    let bundle = bundle.set("linux.uidMappings", map(100_000)).set("linux.gidMappings", map(100_000));
+    bundle.refused("mapp");
 }
 
 /// A root directory is made by the first container: before, there are none.

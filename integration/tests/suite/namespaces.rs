@@ -13,6 +13,7 @@ tests![
     all_namespaces_of_another_container_can_be_joined,
     without_namespaces_at_all_it_still_runs,
     time_offsets_are_set,
+    time_offsets_are_set_in_a_new_user_namespace,
     a_user_namespace_maps_ids,
     a_user_namespace_keeps_the_rootfs_usable,
     a_user_namespace_maps_several_ranges,
@@ -141,6 +142,16 @@ fn time_offsets_are_set() {
         let difference = inside[clock].as_i64().expect("a number") - outside[clock].as_i64().expect("a number");
         assert!((offset - 20..=offset).contains(&difference), "{clock} differs by {difference}");
     }
+}
+
+/// Its first process changes its ids, and could write the file of the offsets no more after that.
+fn time_offsets_are_set_in_a_new_user_namespace() {
+    need(Need::TimeNamespaces, Path::new("/proc/self/ns/time").exists());
+    let bundle = Bundle::new().user_namespace(100_000).namespace("time", None);
+    let bundle = bundle.set("linux.timeOffsets", json!({ "boottime": { "secs": 200_000, "nanosecs": 5 } }));
+    let text = bundle.run(probe!(read "/proc/self/timens_offsets")).ok().answer();
+    let words: Vec<_> = text.as_str().expect("offsets").split_whitespace().collect();
+    assert_eq!(words, ["monotonic", "0", "0", "boottime", "200000", "5"]);
 }
 
 fn a_user_namespace_maps_ids() {

@@ -15,6 +15,7 @@ use super::systemd::{bundle, show, shows};
 
 tests![
     without_systemd_the_flag_is_refused,
+    a_cgroup_that_is_frozen_is_refused_at_once,
     a_unit_that_failed_is_replaced,
     a_unit_that_is_active_stays,
     delete_needs_no_systemd,
@@ -60,6 +61,26 @@ fn without_systemd_the_flag_is_refused() {
         }
     }
     drop(hidden);
+    host::assert_nothing_left();
+}
+
+/// systemd would start the unit all the same, and nobody would ever hear of a process in it.
+fn a_cgroup_that_is_frozen_is_refused_at_once() {
+    let (bundle, unit) = bundle();
+    need(Need::CgroupV2, host::is_cgroup2());
+    let cgroup = Path::new("/sys/fs/cgroup/system.slice").join(&unit);
+    std::fs::create_dir(&cgroup).expect("cgroup");
+    std::fs::write(cgroup.join("cgroup.freeze"), "1").expect("freeze");
+    let begun = Instant::now();
+    let bundle = bundle.write(probe!(print "it ran"));
+    for command in ["create", "run"] {
+        let output = bundle.call(command).run().fails("unexpectedly frozen");
+        assert!(!output.stdout.contains("it ran"));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(show(&unit, "LoadState"), "not-found");
+    std::fs::write(cgroup.join("cgroup.freeze"), "0").expect("thaw");
+    std::fs::remove_dir(&cgroup).expect("cgroup");
     host::assert_nothing_left();
 }
 

@@ -12,7 +12,11 @@ use serde_json::{Value, json};
 
 use super::systemd::{bundle, show, shows, systemctl};
 
-tests![an_update_reaches_systemd_and_survives_a_reload, an_update_that_fails_leaves_systemd_as_it_was,];
+tests![
+    an_update_reaches_systemd_and_survives_a_reload,
+    shares_end_the_idleness_of_a_container,
+    an_update_that_fails_leaves_systemd_as_it_was,
+];
 
 /// `update` with these resources.
 fn update(container: &Container, resources: &Value) {
@@ -40,6 +44,17 @@ fn an_update_reaches_systemd_and_survives_a_reload() {
             systemctl(&["daemon-reload"]);
         }
     }
+}
+
+/// As long as a cgroup is idle, the kernel takes no weight for it: systemd is the one to end that.
+fn shares_end_the_idleness_of_a_container() {
+    let (bundle, unit) = bundle();
+    need(Need::CgroupV2, host::is_cgroup2());
+    let container = bundle.set("linux.resources.cpu", json!({ "idle": 1 })).create(probe!(sleep 60));
+    assert_eq!(container.cgroup_file("", "cpu.idle"), "1");
+    call(["update", "--cpu-share", "512", container.id()]).ok();
+    assert_eq!(container.cgroup_file("", "cpu.idle"), "0");
+    assert_eq!(container.cgroup_file("", "cpu.weight"), show(&unit, "CPUWeight"));
 }
 
 /// What systemd shows of the limits, and what the cgroup has.

@@ -45,6 +45,13 @@ impl Created {
         let mut created = Self { made: Vec::new(), paths, started: false, entered };
         if let Some(unit) = &prepared.unit {
             created.before_the_unit(prepared)?;
+            if prepared.layout == Layout::V2 {
+                // systemd would start the unit, and nobody would ever hear of init.
+                prepared.groups.iter().try_for_each(|group| {
+                    let maker = Maker { root: prepared.root.as_fd(), group, rootless: prepared.rootless };
+                    group.path.prefixes().try_for_each(|path| maker.refuse_if_frozen(&path))
+                })?;
+            }
             if !unit.takes_process() {
                 created.start(prepared, None)?;
             }
@@ -254,11 +261,16 @@ impl Maker<'_> {
                 field!("linux.cgroupsPath"; "container's cgroup is not empty: {count} process(es) found in {directory}")
             );
         }
+        self.refuse_if_frozen(&self.group.path)
+    }
+
+    /// In a frozen cgroup nobody would hear of init again.
+    fn refuse_if_frozen(&self, path: &CgroupPath) -> Result<()> {
         let (name, frozen) =
             if self.group.hierarchy.is_v2() { ("cgroup.freeze", "1") } else { ("freezer.self_freezing", "1") };
         let may_freeze = self.group.hierarchy.is_v2() || self.group.hierarchy.has("freezer");
-        if may_freeze && file::read(self.root, &self.name(&self.group.path, name)?).is_ok_and(|it| it.trim() == frozen)
-        {
+        if may_freeze && file::read(self.root, &self.name(path, name)?).is_ok_and(|it| it.trim() == frozen) {
+            let directory = absolute(&path.under(&self.group.hierarchy.mount));
             bail!(field!("linux.cgroupsPath"; "container's cgroup unexpectedly frozen: {directory}"));
         }
         Ok(())

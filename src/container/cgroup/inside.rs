@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::host::layout::{self, Layout, ROOT};
 use super::host::{file, tree};
@@ -65,6 +65,29 @@ impl Paths {
         self.join_in(directory.transpose()?)
     }
 
+    /// The same of a container whose own cgroup is gone: wherever the process is by now. Only a user of the host with the
+    /// right to that has moved it.
+    pub fn join_wherever(&self, pid: i32) -> Result<Join> {
+        let path = self.of_process(pid)?.with_context(|| format!("process {pid} is in no cgroup v2"))?;
+        let path = String::from_utf8(path).with_context(|| format!("cgroup of process {pid}"))?;
+        ensure!(!path.starts_with("/.."), "process {pid} is in {path}, outside of the runtime's cgroup namespace");
+        let at = format!("{}{path}", self.unified());
+        let opened = cgroup::open_location(cgroup::here(), &CString::new(at.as_str())?);
+        self.join_in(Some(opened.with_context(|| at)?))
+    }
+
+    /// Where the v2 hierarchy is mounted.
+    fn unified(&self) -> String {
+        if self.layout == Layout::V2 { ROOT.to_owned() } else { format!("{ROOT}/{}", layout::UNIFIED) }
+    }
+
+    /// The path of process `pid` in the v2 hierarchy.
+    fn of_process(&self, pid: i32) -> Result<Option<Vec<u8>>> {
+        let name = format!("/proc/{pid}/cgroup");
+        let text = file::read_bytes(cgroup::here(), &CString::new(name.as_str())?).with_context(|| name.clone())?;
+        Ok(text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::")).map(<[u8]>::to_vec))
+    }
+
     /// The v2 directory, `own` or below, that process `pid` is in.
     fn directory_with(&self, own: &str, pid: i32) -> Result<OwnedFd> {
         let below = self.below_own(own, pid).and_then(|below| {
@@ -83,12 +106,10 @@ impl Paths {
     /// Where below `own` process `pid` is in the v2 hierarchy: nothing, or a relative path. A pid that is another
     /// process's by now is outside.
     fn below_own(&self, own: &str, pid: i32) -> Result<Vec<u8>> {
-        let name = format!("/proc/{pid}/cgroup");
-        let text = file::read_bytes(cgroup::here(), &CString::new(name.as_str())?).with_context(|| name.clone())?;
-        let unified = if self.layout == Layout::V2 { ROOT.to_owned() } else { format!("{ROOT}/{}", layout::UNIFIED) };
+        let unified = self.unified();
         let own = own.strip_prefix(unified.as_str()).unwrap_or(own);
-        let path = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"));
-        let below = path.and_then(|path| path.strip_prefix(own.as_bytes()));
+        let path = self.of_process(pid)?;
+        let below = path.as_deref().and_then(|path| path.strip_prefix(own.as_bytes()));
         match below {
             Some([]) => Ok(Vec::new()),
             Some([b'/', below @ ..]) => Ok(below.to_vec()),

@@ -34,7 +34,12 @@ impl Place {
 
     pub fn join(&self) -> Result<Join> {
         let joined = self.paths.join();
-        if self.instead.is_none() { joined.context("--cgroup") } else { joined }
+        match self.instead {
+            None => joined.context("--cgroup"),
+            // Somebody has moved init elsewhere, and removed the cgroup; as in runc.
+            Some(pid) if joined.is_err() && !self.paths.exists() => self.paths.join_wherever(pid),
+            Some(_) => joined,
+        }
     }
 }
 

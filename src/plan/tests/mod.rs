@@ -269,8 +269,8 @@ name ocirt:init
 wait for the id maps
 enter the cgroup    # linux.cgroupsPath
 reset cpu affinity
-become root of the user namespace    # linux.uidMappings
 unshare time, offsets monotonic 86400 0    # linux.timeOffsets
+become root of the user namespace    # linux.uidMappings
 undumpable
 unshare cgroup    # linux.namespaces
 join session keyring _ses.test

@@ -100,6 +100,8 @@ fn nothing_of_a_joined_namespace_sees_into_init() {
     let text = steps(&in_user_namespace(), Gate::Socket);
     assert_order(&text, "wait for the id maps", "undumpable");
     assert_order(&text, "unshare time", "undumpable");
+    // Which a change of ids makes it not.
+    assert_order(&text, "unshare time", "become root");
 }
 
 #[test]

@@ -87,8 +87,8 @@ impl Unit {
         let job = answer.body().text()?;
         match connection.job_result(&job, deadline)?.as_deref() {
             Some("done") => Ok(()),
-            Some(result) => Err(anyhow!("systemd did not start it: the job ended as {result:?}").into()),
-            None => Err(anyhow!("systemd did not start it within {} s", JOB_WITHIN.as_secs()).into()),
+            Some(result) => Err(anyhow!("systemd did not start it: {} ended as {result:?}", name_of(&job)).into()),
+            None => Err(anyhow!("systemd did not start it: {} has not ended {}", name_of(&job), in_time()).into()),
         }
     }
 
@@ -124,8 +124,12 @@ impl Unit {
     pub fn stop(&self) -> Result<()> {
         let stopped = with_connection(&self.bus, |connection| {
             let deadline = Instant::now() + JOB_WITHIN;
-            let result = match self.manager_call(connection, "StopUnit", &[Value::text("replace")]) {
-                Ok(answer) => connection.job_result(&answer.body().text()?, deadline)?,
+            let (job, result) = match self.manager_call(connection, "StopUnit", &[Value::text("replace")]) {
+                Ok(answer) => {
+                    let job = answer.body().text()?;
+                    let result = connection.job_result(&job, deadline)?;
+                    (job, result)
+                }
                 Err(error) if error.is(".NoSuchUnit") => return Ok(()),
                 Err(error) => return Err(error),
             };
@@ -133,7 +137,7 @@ impl Unit {
             let _ = self.manager_call(connection, "ResetFailedUnit", &[]);
             match result {
                 Some(_) => Ok(()),
-                None => Err(anyhow!("systemd did not stop it within {} s", JOB_WITHIN.as_secs()).into()),
+                None => Err(anyhow!("systemd did not stop it: {} has not ended {}", name_of(&job), in_time()).into()),
             }
         });
         stopped.map_err(anyhow::Error::from).with_context(|| format!("systemd unit {}", self.name))
@@ -147,6 +151,15 @@ impl Unit {
         });
         attached.map_err(anyhow::Error::from).with_context(|| format!("systemd unit {}", self.name))
     }
+}
+
+/// `/org/freedesktop/systemd1/job/77` is what `systemctl list-jobs` lists as 77.
+fn name_of(job: &str) -> String {
+    format!("job {}", job.rsplit('/').next().unwrap_or_default())
+}
+
+fn in_time() -> String {
+    format!("within {} s", JOB_WITHIN.as_secs())
 }
 
 pub(super) type Answer<T> = core::result::Result<T, Failed>;

@@ -59,7 +59,12 @@ impl Changed {
             }
         }
         for (directory, write) in again {
-            changed.write(directory, write).map_err(|failure| failure.word(directory, write))?;
+            match changed.write(directory, write) {
+                // What is invalid beside a value that is systemd's to change: a weight, as long as the cgroup is idle. It comes
+                // once more when systemd has.
+                Err(failure) if failure.error.errno == Errno::EINVAL && paths.unit.is_some() => {}
+                result => result.map_err(|failure| failure.word(directory, write))?,
+            }
         }
         if let Some(unit) = &paths.unit {
             let limits: Vec<Write> = update.writes.iter().map(|(_, write)| write.clone()).collect();
