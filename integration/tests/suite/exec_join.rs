@@ -213,7 +213,7 @@ fn a_container_whose_cgroup_is_gone_is_entered_where_init_is() {
     let pid = container.pid();
     call(["delete", "--force", container.id()]).ok();
     host::reap(pid);
-    ocirt_integration::runtime::eventually("the cgroup is empty", || std::fs::remove_dir(&other).is_ok());
+    ocirt_integration::wait::eventually("the cgroup is empty", || std::fs::remove_dir(&other).is_ok());
 }
 
 /// A container that manages cgroups of its own: no process can enter the one that has controllers for those below it
