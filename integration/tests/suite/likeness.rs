@@ -140,6 +140,8 @@ fn a_user_namespace_without_root_is_refused() {
     let map = |host: u32| json!([{ "containerID": 1000, "hostID": host, "size": 1 }]);
     let bundle = Bundle::new().namespace("user", None).set("process.user", json!({ "uid": 1000, "gid": 1000 }));
     let bundle = bundle.set("linux.uidMappings", map(100_000)).set("linux.gidMappings", map(100_000));
+    // The group of terminals is not mapped either.
+    let bundle = bundle.set("mounts", json!([{ "destination": "/proc", "type": "proc", "source": "proc" }]));
     bundle.refused("mapp");
 }
 
