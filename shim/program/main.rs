@@ -8,6 +8,7 @@ mod io;
 mod log;
 mod logger;
 mod mounts;
+mod outcome;
 mod runtime;
 mod serve;
 mod socket;

@@ -21,9 +21,8 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
+use crate::outcome::Outcome;
 use crate::sys;
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Busy is what a root is for a moment after the end of its last process: as long as in Go's shim.
 const TRIES: u32 = 50;

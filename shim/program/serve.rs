@@ -1,15 +1,20 @@
 //! The process that serves a group: one thread, one loop. What has happened is told to the state machines of `task`,
 //! and what they say is done here.
 
+mod cgroup;
 mod checkpoint;
 mod connections;
 mod dump;
 mod events;
+mod held;
+mod job;
 mod jobs;
 mod kernel;
 mod loggers;
 mod oom;
 mod processes;
+mod state;
+mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,84 +25,21 @@ use std::time::{Duration, Instant};
 use containerd_shim_ocirt::api::service::Response;
 use containerd_shim_ocirt::task::queue::Queue;
 use containerd_shim_ocirt::task::tasks::Tasks;
-use containerd_shim_ocirt::task::{ContainerKey, Input, JobKey, Now, Output, ProcessKey, Ticket, Timer};
+use containerd_shim_ocirt::task::{ContainerKey, Input, Now, Output, ProcessKey, Ticket};
 use containerd_shim_ocirt::wire::status::Status;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use self::connections::Peer;
-use self::events::Containerd;
-use self::jobs::{Container, Job};
-use self::kernel::Cgroup;
-use self::loggers::Logger;
-use self::oom::Watch;
-use self::processes::Process;
+use self::held::Containerd;
+use self::job::Job;
+use self::state::Loop;
+use self::words::{Alarm, LISTENER, SIGNALS, Source};
+use crate::outcome::Outcome;
 use crate::sys;
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Orphans that are reaped before others have their turn.
 const ORPHANS: usize = 256;
-
-/// The first tokens.
-const LISTENER: u64 = 1;
-const SIGNALS: u64 = 2;
-
-/// What an event of epoll(7) is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Source {
-    Listener,
-    Signals,
-    Peer(u64),
-    Containerd,
-    Memory(ContainerKey),
-    Job(JobKey),
-    Process(ProcessKey),
-    Logger(u64),
-    /// A pump, by its place among those of its process.
-    Pump(ProcessKey, usize),
-}
-
-/// What the loop is woken up for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Alarm {
-    Task(Timer),
-    /// containerd has not taken an event in time.
-    Answer,
-    Retry,
-    /// There may be descriptors again for connections.
-    Accept,
-    /// A logger has not ended in time.
-    Logger(u64),
-}
-
-struct Loop {
-    epoll: Epoll,
-    sources: BTreeMap<u64, Source>,
-    last_token: u64,
-    listener: Option<UnixListener>,
-    socket: PathBuf,
-    signals: SignalFd,
-    namespace: String,
-    begun: Instant,
-    tasks: Tasks,
-    queue: Queue,
-    containerd: Containerd,
-    peers: BTreeMap<u64, Peer>,
-    containers: BTreeMap<ContainerKey, Container>,
-    cgroups: BTreeMap<ContainerKey, Cgroup>,
-    memory: BTreeMap<ContainerKey, Watch>,
-    jobs: BTreeMap<JobKey, Job>,
-    processes: BTreeMap<ProcessKey, Process>,
-    loggers: BTreeMap<u64, Logger>,
-    last_logger: u64,
-    alarms: BTreeMap<Alarm, Instant>,
-    /// What has happened, and is not told yet.
-    inbox: VecDeque<Input>,
-    is_telling: bool,
-    is_over: bool,
-}
 
 /// What `start` hands on to the process that serves.
 #[derive(Debug)]
@@ -356,11 +298,4 @@ impl Loop {
             }
         }
     }
-}
-
-/// A descriptor and the token by which it is watched.
-#[derive(Debug)]
-struct Watched {
-    fd: OwnedFd,
-    token: u64,
 }

@@ -16,11 +16,10 @@ use containerd_shim_ocirt::call::flags::Caller;
 use containerd_shim_ocirt::call::{address, stdin};
 use prost::Message;
 
+use crate::outcome::Outcome;
 use crate::runtime::{self, Runtime};
 use crate::serve::{self, Service};
 use crate::{cgroup, socket, sys};
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 pub fn run(program: &str, caller: &Caller) -> Outcome<Vec<u8>> {
     let input = stdin::of_start(&read_stdin()?, caller)?;

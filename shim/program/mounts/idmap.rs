@@ -8,7 +8,7 @@ use std::path::Path;
 use containerd_shim_ocirt::mount::{Maps, Plan};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::Outcome;
+use crate::outcome::Outcome;
 use crate::sys;
 
 /// Exchanges a mount for one with other ids; `place` is what it is on.

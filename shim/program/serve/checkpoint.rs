@@ -1,44 +1,12 @@
 //! Checkpoint and restore: the jobs, and CRIU's log of one that failed.
 
-use std::fs;
-use std::path::PathBuf;
-
 use containerd_shim_ocirt::api::task::{CheckpointTaskRequest, CreateTaskRequest};
 use containerd_shim_ocirt::call::checkpoint;
 use containerd_shim_ocirt::task::{ContainerKey, ProcessKey};
 
-use super::jobs::{Child, Making};
-use super::{Loop, Outcome};
-
-/// In the bundle: CRIU's log of a checkpoint that failed.
-const LOG: &str = "criu-dump.log";
-
-/// The directory of CRIU's working files.
-#[derive(Debug)]
-pub struct Scratch {
-    work: PathBuf,
-    bundle: PathBuf,
-    is_own: bool,
-}
-
-impl Scratch {
-    /// Keeps the log of a failure, and says where; removes the rest.
-    pub fn end(self, failed: bool) -> Option<String> {
-        let log = self.work.join("dump.log");
-        let kept = self.bundle.join(LOG);
-        // Of a directory that is not the shim's, nothing is taken away.
-        let told = match (failed, self.is_own) {
-            (false, _) => None,
-            (true, true) => fs::rename(&log, &kept).ok().map(|()| kept),
-            (true, false) => log.exists().then_some(log),
-        };
-        if self.is_own {
-            // There may be none yet.
-            let _ = fs::remove_dir_all(&self.work);
-        }
-        told.map(|path| format!("; CRIU's log is {}", path.display()))
-    }
-}
+use super::job::{Child, Making, Scratch};
+use super::state::Loop;
+use crate::outcome::Outcome;
 
 impl Loop {
     pub fn checkpoint(&self, key: ContainerKey, request: &CheckpointTaskRequest) -> Outcome<Child> {

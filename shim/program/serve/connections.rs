@@ -1,7 +1,7 @@
 //! containerd's connections to the shim.
 
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use containerd_shim_ocirt::api::service::Request;
@@ -12,22 +12,14 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{getegid, geteuid};
 
-use super::{Alarm, LISTENER, Loop, Source};
+use super::held::Peer;
+use super::state::Loop;
+use super::words::{Alarm, LISTENER, Source};
 
 /// What is read at once.
 const PIECE: usize = 16 << 10;
 /// When a connection is tried again for which there was no descriptor.
 const AGAIN: Duration = Duration::from_millis(100);
-
-pub struct Peer {
-    stream: UnixStream,
-    token: u64,
-    connection: Connection,
-    /// Answers that are not written yet.
-    out: Vec<u8>,
-    /// epoll tells when there is room for them.
-    waits_for_room: bool,
-}
 
 impl Loop {
     pub fn accept(&mut self) {

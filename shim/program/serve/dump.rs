@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Loop;
+use super::state::Loop;
 use crate::log;
 
 impl Loop {

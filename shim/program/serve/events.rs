@@ -1,7 +1,6 @@
 //! The connection on which events go to containerd.
 
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use containerd_shim_ocirt::api::events::{Envelope, ForwardRequest, METHOD, SERVICE};
@@ -12,29 +11,12 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use prost::Message;
 
-use super::{Alarm, Loop, Source};
+use super::held::Link;
+use super::state::Loop;
+use super::words::{Alarm, Source};
 
 /// How long containerd may take for an event.
 const ANSWER: Duration = Duration::from_secs(5);
-
-/// containerd's socket, and the connection to it while there is one.
-pub struct Containerd {
-    path: String,
-    link: Option<Link>,
-}
-
-struct Link {
-    stream: UnixStream,
-    token: u64,
-    client: Client,
-}
-
-impl Containerd {
-    pub fn from_environment() -> Self {
-        let address = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
-        Self { path: address.strip_prefix("unix://").unwrap_or(&address).to_owned(), link: None }
-    }
-}
 
 impl Loop {
     pub fn follow(&mut self, step: Option<Step>) {

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::Command;
 
 use containerd_shim_ocirt::api::task::{CreateTaskRequest, ExecProcessRequest};
 use containerd_shim_ocirt::call::config::Config;
@@ -14,112 +13,17 @@ use containerd_shim_ocirt::wire::status::{Code, Status};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::checkpoint::Scratch;
-use super::{Loop, Outcome, Source, Watched};
+use super::job::{Child, Container, Job, Making, Streams};
+use super::state::Loop;
+use super::words::{Source, Watched};
 use crate::console::{Console, Sink};
+use crate::outcome::Outcome;
 use crate::runtime::{self, Runtime};
 use crate::sys::Born;
-use crate::{child, io, mounts, sys};
+use crate::{io, mounts, sys};
 
 /// The most that is told of a child's error output.
 const TOLD: u64 = 4096;
-
-/// What the loop holds for a container.
-#[derive(Clone, Debug)]
-pub struct Container {
-    pub id: String,
-    pub runtime: Runtime,
-    alone: bool,
-}
-
-#[derive(Debug)]
-pub struct Job {
-    pub pid: u32,
-    watched: Watched,
-    container: ContainerKey,
-    /// What it makes, and the file where its pid will be.
-    makes: Option<(ProcessKey, PathBuf)>,
-    errors: File,
-    log_length: u64,
-    /// The runtime says so of what has gone already.
-    may_be_gone: bool,
-    /// What the child reads by their paths in /proc.
-    _inputs: Vec<OwnedFd>,
-    scratch: Option<Scratch>,
-}
-
-impl Job {
-    pub fn makes_a_process(&self) -> bool {
-        self.makes.is_some()
-    }
-}
-
-/// What a child does.
-enum Body {
-    Program(Command),
-    /// In a copy of the shim.
-    Function(Box<dyn FnOnce() -> Outcome<()>>),
-}
-
-/// A child that is about to be born.
-pub struct Child {
-    body: Body,
-    streams: child::Streams,
-    container: ContainerKey,
-    makes: Option<(ProcessKey, PathBuf)>,
-    may_be_gone: bool,
-    inputs: Vec<OwnedFd>,
-    /// A checkpoint's.
-    pub scratch: Option<Scratch>,
-}
-
-/// What a process's streams are to be.
-struct Streams<'a> {
-    process: ProcessKey,
-    /// What a logger knows it by: the container's id, or that of the exec.
-    id: &'a str,
-    stdio: Stdio,
-    terminal: bool,
-    stdin_closed: bool,
-    owner: (u32, u32),
-}
-
-/// A runtime's command line that makes a process, and what that needs.
-pub struct Making {
-    pub command: Command,
-    pub inputs: Vec<OwnedFd>,
-    pub log: PathBuf,
-}
-
-impl Child {
-    fn new(body: Body, container: ContainerKey) -> Self {
-        Self {
-            body,
-            streams: [None, None, None],
-            container,
-            makes: None,
-            may_be_gone: false,
-            inputs: Vec::new(),
-            scratch: None,
-        }
-    }
-
-    pub fn program(command: Command, container: ContainerKey) -> Self {
-        Self::new(Body::Program(command), container)
-    }
-
-    fn function(function: impl FnOnce() -> Outcome<()> + 'static, container: ContainerKey) -> Self {
-        Self::new(Body::Function(Box::new(function)), container)
-    }
-
-    fn born(self, errors: &OwnedFd) -> Outcome<Born> {
-        match self.body {
-            Body::Program(command) => Ok(child::execute(&command, &self.streams)
-                .map_err(|error| format!("{}: {error}", command.get_program().display()))?),
-            Body::Function(function) => Ok(child::run(function, errors)?),
-        }
-    }
-}
 
 impl Loop {
     pub fn begin(&mut self, job: JobKey, work: Work) {

@@ -9,23 +9,15 @@ use containerd_shim_ocirt::task::ProcessKey;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::EpollFlags;
 
-use super::jobs::Making;
-use super::{Alarm, Loop, Outcome, Source, Watched};
+use super::held::Logger;
+use super::job::Making;
+use super::state::Loop;
+use super::words::{Alarm, Source, Watched};
+use crate::outcome::Outcome;
 use crate::{io, log, logger, sys};
 
 /// How long a logger may take after SIGTERM: that of Go's shim.
 const LAST_WORDS: Duration = Duration::from_secs(12);
-
-#[derive(Debug)]
-pub struct Logger {
-    process: ProcessKey,
-    name: String,
-    watched: Watched,
-    /// What it reads.
-    streams: Vec<OwnedFd>,
-    /// It has been sent SIGTERM, and is killed then.
-    until: Option<Instant>,
-}
 
 impl Loop {
     /// Begins a logger that reads these streams, and puts the wait for it before the command. A terminal has no

@@ -2,7 +2,7 @@
 //! also tells of the cgroup's removal, v2's file also changes for other reasons.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use containerd_shim_ocirt::task::{ContainerKey, Input};
@@ -10,41 +10,10 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::kernel::Cgroup;
-use super::{Loop, Source};
-
-/// The watch of one container.
-pub struct Watch {
-    bell: Bell,
-    token: u64,
-    counter: PathBuf,
-    seen: u64,
-}
-
-enum Bell {
-    /// cgroup v1: Documentation/admin-guide/cgroup-v1/memory.rst, "OOM Control".
-    V1(EventFd),
-    /// cgroup v2: memory.events is a file of kernfs, which inotify tells of.
-    V2(Inotify),
-}
-
-impl Bell {
-    fn fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::V1(event) => event.as_fd(),
-            Self::V2(inotify) => inotify.as_fd(),
-        }
-    }
-
-    /// Until there is nothing to hear.
-    fn listen(&self) {
-        match self {
-            // Whether it rang is not the question: the counter is.
-            Self::V1(event) => drop(event.read()),
-            Self::V2(inotify) => drop(inotify.read_events()),
-        }
-    }
-}
+use super::cgroup::Cgroup;
+use super::held::{Bell, Watch};
+use super::state::Loop;
+use super::words::Source;
 
 fn v1(directory: &Path) -> std::io::Result<(Bell, PathBuf)> {
     let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;

@@ -1,35 +1,16 @@
 //! Inits and execs: their pidfds and their pumps.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use containerd_shim_ocirt::task::{Input, ProcessKey};
 use nix::sys::epoll::EpollFlags;
 
-use super::kernel::Cgroup;
-use super::{Loop, Source, Watched};
+use super::cgroup::Cgroup;
+use super::state::Loop;
+use super::words::{Source, Watched};
 use crate::console::Console;
 use crate::io::{Pump, State};
 use crate::sys;
-
-#[derive(Default, Debug)]
-pub struct Process {
-    pub pid: u32,
-    watched: Option<Watched>,
-    unborn: Vec<Pump>,
-    console: Option<Console>,
-    terminal: Option<OwnedFd>,
-    stdin_closed: bool,
-    /// It has not read all of the output yet.
-    pub logger: Option<u64>,
-    pumps: Vec<Option<(Pump, State, u64)>>,
-}
-
-impl Process {
-    /// True while it has not been waited for.
-    pub fn is_alive(&self) -> bool {
-        self.watched.is_some()
-    }
-}
 
 impl Loop {
     /// Keeps a process's pumps for its birth. What a runtime that fails has to say is in its log, and not the
