@@ -1,9 +1,16 @@
 //! The layer table of docs/architecture.md, enforced on the source text: arrows only go right, siblings do not know each
-//! other, `unsafe` has one address, and what runs after the clone uses no heap.
+//! other, no files ask for each other in a circle, `unsafe` has one address, and what runs after the clone uses no heap.
+
+#[path = "layers/circles.rs"]
+mod circles;
+#[path = "layers/source.rs"]
+mod source;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use source::{Source, sources_of};
 
 /// What each module may use of ours. A container module may use none of its siblings.
 const LAYERS: [(&str, &[&str]); 8] = [
@@ -19,8 +26,8 @@ const LAYERS: [(&str, &[&str]); 8] = [
 
 /// The same of the shim (`shim/src`), whose parts are pure.
 const SHIM: [(&str, &[&str]); 7] = [
-    ("mount", &["api", "call"]),
     ("call", &["api", "wire"]),
+    ("mount", &["api", "call"]),
     ("stats", &["api"]),
     ("task", &["api", "wire"]),
     ("api", &["wire"]),
@@ -53,131 +60,10 @@ const HEAP: [&str; 13] = [
 const AFTER_THE_CLONE: [&str; 5] =
     ["fn apply", "fn enter", "fn find", "fn exec(", "fn create(&self) -> Result<(), Fault>"];
 
-struct Source {
-    path: PathBuf,
-    module: String,
-    /// The text without comments and without its tests.
-    text: String,
-}
-
 fn sources() -> Vec<Source> {
     let found = sources_of("src");
     assert!(found.len() > 30, "the sources are here");
     found
-}
-
-fn sources_of(root: &str) -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
-    let mut found = Vec::new();
-    let mut directories = vec![root.clone()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let inside = path.strip_prefix(&root).unwrap().to_path_buf();
-                let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
-                let is_test =
-                    inside.iter().any(|part| part.to_str().unwrap().trim_end_matches(".rs").ends_with("tests"));
-                if !is_test {
-                    let text = without_comments_and_tests(&fs::read_to_string(&path).unwrap());
-                    found.push(Source { path: inside, module, text });
-                }
-            }
-        }
-    }
-    found
-}
-
-/// Rust as rustfmt leaves it: a module of tests ends at the next `}` without indentation; `mod tests;` has its own file.
-fn without_comments_and_tests(text: &str) -> String {
-    let text = text.replace("#[cfg(test)]\npub(crate) mod ", "#[cfg(test)]\nmod ");
-    let mut parts = text.split("#[cfg(test)]\nmod ");
-    let mut code = parts.next().unwrap().to_owned();
-    for part in parts {
-        let line = part.lines().next().unwrap();
-        let end = if line.ends_with('{') && !part.contains(" {}\n") { "\n}\n" } else { "\n" };
-        code.push_str(part.split_once(end).map_or("", |(_, rest)| rest));
-    }
-    code.lines().map(|line| if line.trim_start().starts_with("//") { "" } else { line }).collect::<Vec<_>>().join("\n")
-}
-
-impl Source {
-    /// Every path of ours in the text as seen from the crate's root, with `{…}` lists told apart: `container::hooks`.
-    fn uses(&self) -> Vec<String> {
-        let mut module: Vec<&str> =
-            self.path.iter().map(|part| part.to_str().unwrap().trim_end_matches(".rs")).collect();
-        if module.last() == Some(&"mod") {
-            module.pop();
-        }
-        let mut found = Vec::new();
-        for (at, _) in self.text.match_indices("crate::") {
-            expand("", &self.text[at + "crate::".len()..], &mut found);
-        }
-        for (at, _) in self.text.match_indices("super::") {
-            if !self.text[..at].ends_with("super::") {
-                let mut rest = &self.text[at..];
-                let mut base = module.clone();
-                base.extend(module_within(&self.text[..at]));
-                while let Some(outer) = rest.strip_prefix("super::") {
-                    base.pop();
-                    rest = outer;
-                }
-                let base: String = base.iter().map(|part| format!("{part}::")).collect();
-                expand(&base, rest, &mut found);
-            }
-        }
-        found
-    }
-}
-
-/// The module of the file itself that the end of `text` is in.
-fn module_within(text: &str) -> Option<&str> {
-    let outermost = text.lines().rev().find(|line| line.starts_with(|c: char| !c.is_whitespace()))?;
-    outermost.strip_suffix(" {")?.rsplit_once("mod ").map(|(_, name)| name)
-}
-
-/// Adds the path at the start of `text` to `found`, or, where it ends in a list, all its paths; returns what follows.
-fn expand<'a>(before: &str, text: &'a str, found: &mut Vec<String>) -> &'a str {
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').unwrap_or(text.len());
-    let (path, mut rest) = text.split_at(end);
-    let path = format!("{before}{path}");
-    if !(path.is_empty() || path.ends_with("::")) || !rest.starts_with('{') {
-        found.push(path);
-        return rest;
-    }
-    while !rest.starts_with('}') {
-        rest = expand(&path, rest[1..].trim_start(), found).trim_start();
-        // `x as y`, or what is no list after all.
-        let next = rest.find([',', '}', ';']).unwrap_or(rest.len());
-        rest = &rest[next..];
-        if !rest.starts_with([',', '}']) {
-            return rest;
-        }
-    }
-    &rest[1..]
-}
-
-#[test]
-fn paths_are_read_out_of_lists_and_relative_to_their_module() {
-    let text = "use crate::{log::{Log, facts}, sys as s};\nuse super::{uts,\n  super_user};\nfn f() { crate::init::x(super::y) }\n\
-                pub mod inner {\n    use super::z;\n}\n#[cfg(test)]\nmod tests {\n    use crate::cli;\n}\nuse super::super::plan;";
-    let source =
-        Source { path: "container/a.rs".into(), module: "container".into(), text: without_comments_and_tests(text) };
-    let found = source.uses();
-    let expected = [
-        "log::Log",
-        "log::facts",
-        "sys",
-        "init::x",
-        "container::uts",
-        "container::super_user",
-        "container::y",
-        "container::a::z",
-        "plan",
-    ];
-    assert_eq!(found, expected);
 }
 
 #[test]

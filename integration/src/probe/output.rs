@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::Answer;
+use crate::answer::Answer;
 
 /// Writes so many bytes, and ends without an answer.
 pub fn flood(bytes: &str) -> Answer {
