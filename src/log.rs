@@ -89,6 +89,11 @@ impl Log {
         self.line(Level::Info, message, None);
     }
 
+    /// Whether what is only for those who look for a fault is written.
+    pub fn is_debug(&self) -> bool {
+        self.level >= Level::Debug
+    }
+
     pub fn debug(&self, message: &str) {
         self.line(Level::Debug, message, None);
     }

@@ -36,6 +36,7 @@ mod usage;
 mod version;
 
 use std::ffi::OsString;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
@@ -91,12 +92,14 @@ fn dispatch(cli: Cli, arguments: &[OsString]) -> u8 {
 
 fn execute(global: &Global, log: &Log, command: Command) -> u8 {
     let name = command.name();
+    let begun = Instant::now();
     let result = match command {
         Command::Spec(spec) => spec.execute().map(|()| 0),
         Command::Features(features) => features.execute().map(|()| 0),
         Command::Info(info) => info.execute().map(|()| 0),
         command => global.host(log).context(name).and_then(|host| command.execute(&host)),
     };
+    log.debug(&format!("{name}: {} us in all", begun.elapsed().as_micros()));
     match result {
         // A container's status is a byte already, wait(2).
         Ok(status) => u8::try_from(status).unwrap_or(u8::MAX),

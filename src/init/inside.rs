@@ -1,6 +1,7 @@
 //! What init brings from the runtime, and what one step leaves to later ones.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use super::link::{InitEnd, Opened, StepIndex};
 use crate::container::cgroup::Join;
@@ -8,6 +9,7 @@ use crate::container::hooks::{Confinement, Output};
 use crate::container::rootfs::mask::Masks;
 use crate::sys::path::RootFd;
 use crate::sys::procfs::ProcFd;
+use crate::sys::timeline::Timeline;
 use crate::sys::{Errno, Fault};
 
 /// The descriptors that init brings from the runtime.
@@ -22,6 +24,8 @@ pub struct Inherited {
     pub gate: Option<OwnedFd>,
     /// Where the master of the container's terminal is sent.
     pub console: Option<OwnedFd>,
+    /// Where it is noted when each step is done, if somebody wants to know.
+    pub timeline: Option<Rc<Timeline>>,
     /// Where createContainer and startContainer hooks write, if there are any.
     pub hook_output: Option<Output>,
 }

@@ -47,6 +47,9 @@ fn run(rest: &mut Rest) {
             Step::Birth => Err(sibling::give_birth(rest, tell, begin).into()),
             _ => planned.step.run(rest.inside),
         };
+        if let (Ok(()), Some(timeline)) = (&done, &rest.inside.inherited.timeline) {
+            timeline.stamp(index.place());
+        }
         if let Err(fault) = done {
             // The runtime may be gone; then there is nobody left to tell.
             let _ = rest.inside.link.report_failure(Failure::new(index, &fault), said(rest.inside, &planned.step));

@@ -15,6 +15,7 @@ use super::process::announce::{self, Announcement, PidFile, Receiver};
 use super::process::launch::Init;
 use super::process::poststop::Owed;
 use super::process::supervisor::Supervision;
+use super::process::trace::Trace;
 use super::process::{protect, user_namespace};
 use super::start;
 use crate::container::bundle::{self, Bundle};
@@ -55,6 +56,7 @@ pub struct Created<'a> {
     pub directory: Reserved,
     pub state: State,
     pub plan: Plan,
+    pub trace: Trace<'a>,
     pid_file: PidFile,
 }
 
@@ -92,12 +94,13 @@ pub fn build<'a>(
         options.supervision.listening.as_ref().map_or(0, |listening| listening.count),
         options.preserve_fds,
     )?;
-    let plan = compile(host, id, options, &mut bundle, gate)?;
+    let mut trace = Trace::new(host, format!("container {id}"));
+    let plan = trace.timed("plan", || compile(host, id, options, &mut bundle, gate))?;
     let directory = Directory::reserve(&host.root, id)?;
     let mut state = first_state(id, &bundle, &plan)?;
     directory.save(&state)?;
     let mut poststop = Owed::nothing(host);
-    let mut cgroup = plan.cgroup.create()?;
+    let mut cgroup = trace.timed("cgroup", || plan.cgroup.create())?;
     let intel_rdt = plan.intel_rdt.as_ref().map(IntelRdt::create).transpose()?.unwrap_or_default();
     let gate = match gate {
         Gate::Socket => Some(directory.make_gate()?),
@@ -109,6 +112,7 @@ pub fn build<'a>(
         opener: plan.opener,
         gate,
         console,
+        timeline: trace.begin(plan.steps.len())?,
         hook_output: plan.has_hooks_in_init().then(|| state.hook_output()).transpose()?,
     };
     let mut init = Init::launch(&plan, inherited)?;
@@ -126,7 +130,9 @@ pub fn build<'a>(
         init.enter_unit(&plan, &mut cgroup)?;
     }
     cgroup.hand_over(&plan.cgroup)?;
-    init.prepare(&plan, &directory, &mut state, &mut poststop)?;
+    let prepared = init.prepare(&plan, &directory, &mut state, &mut poststop);
+    trace.steps(&plan.steps);
+    prepared?;
     state.phase = Phase::Created;
     state.cgroup = cgroup.paths().clone();
     directory.save(&state)?;
@@ -134,7 +140,7 @@ pub fn build<'a>(
     let annotated = annotated.map(|path| Receiver { field: "annotations.run.oci.pidfd_receiver:", path });
     let receiver = Receiver::of_flag(options.pidfd_socket.as_deref()).or(annotated);
     let pid_file = Announcement::open(receiver, options.pid_file.as_deref())?.tell(&init.child)?;
-    Ok(Created { init, cgroup, intel_rdt, poststop, directory, state, plan, pid_file })
+    Ok(Created { init, cgroup, intel_rdt, poststop, directory, state, plan, trace, pid_file })
 }
 
 /// Whether the caller has passed on what `--preserve-fds` says, behind what a supervisor has.
@@ -233,7 +239,8 @@ impl Created<'_> {
 
     /// The container stays, and others may change it; init is still the caller's to follow.
     pub fn keep(self) -> Result<Kept> {
-        let Self { init, mut cgroup, mut intel_rdt, mut poststop, directory, state, mut pid_file, plan: _ } = self;
+        let Self { init, mut cgroup, mut intel_rdt, mut poststop, directory, state, mut pid_file, plan: _, trace: _ } =
+            self;
         let directory = directory.keep()?;
         let init = init.keep();
         cgroup.keep();

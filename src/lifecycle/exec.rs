@@ -16,6 +16,7 @@ use super::disk::found::Found;
 use super::host::Host;
 use super::id::Id;
 use super::process::announce::{self, Announcement};
+use super::process::trace::Trace;
 use super::process::{foreground, protect};
 use super::refusal::Refusal;
 use super::status::Status;
@@ -69,18 +70,21 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
         relays_terminal: options.console_socket.is_none(),
         is_placed_when_ready: found.state.intel_rdt.is_some(),
     };
-    let plan = plan::exec(&process, &saved, request)?;
+    let mut trace = Trace::new(host, format!("process of {id}"));
+    let plan = trace.timed("plan", || plan::exec(&process, &saved, request))?;
     // Of the container's own process, `create` has said it.
     if options.process.is_some() || !options.changes.capabilities.is_empty() {
         plan.warnings.iter().for_each(|warning| host.log.warn(warning));
     }
     // From here on every signal is heard by the relay, which passes it on.
     let signals = if options.detach { None } else { Some(signal::listen()?) };
-    let mut process = Started::launch(&plan, &place, console, own_score)?;
+    let mut process = Started::launch(&plan, &place, console, own_score, trace.begin(plan.steps.len())?)?;
     let mut watch = Watch::new(init.as_fd(), signals.as_ref(), &found);
     process.follow_to_birth(&plan, &mut watch)?;
     let mut pid_file = announcement.tell(&process.child)?;
-    process.follow_to_exec(&plan, &mut watch)?;
+    let started = process.follow_to_exec(&plan, &mut watch);
+    trace.steps(&plan.steps);
+    started?;
     let early = watch.heard();
     pid_file.keep();
     let child = process.keep();

@@ -58,7 +58,9 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
 fn begin(host: &Host, created: &mut Created) -> Result<Option<OwnedFd>> {
     created.init.link.go(&[]).context("init")?;
     let word = |failure: &Failure| created.plan.word(failure);
-    let notify_socket = start::follow_to_exec(&created.state, &created.init.link, word)?;
+    let started = start::follow_to_exec(&created.state, &created.init.link, word);
+    created.trace.steps(&created.plan.steps);
+    let notify_socket = started?;
     created.run_poststart(host)?;
     Ok(notify_socket)
 }

@@ -242,6 +242,40 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn the_page_has_every_key_and_code() {
+        let page = include_str!("../../docs/log.md");
+        let row = |name: &str| page.contains(&format!("\n| `{name}` | "));
+        let facts = Facts {
+            code: Code::Error,
+            phase: String::new(),
+            field: Some(String::new()),
+            spec: Some(""),
+            errno: Some(String::new()),
+            call: Some(String::new()),
+            path: Some(String::new()),
+            hint: Some(""),
+        };
+        let keys: Vec<&str> = facts.entries().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["code", "phase", "field", "spec", "errno", "call", "path", "hint"]);
+        let codes = [
+            Code::Exists,
+            Code::DoesNotExist,
+            Code::NotRunning,
+            Code::WrongStatus,
+            Code::Paused,
+            Code::InvalidId,
+            Code::ExecutableNotFound,
+            Code::Usage,
+            Code::Config,
+            Code::System,
+            Code::Error,
+        ];
+        for name in keys.into_iter().chain(codes.map(Code::name)) {
+            assert!(row(name), "{name}");
+        }
+    }
     use crate::error::field;
     use anyhow::anyhow;
 

@@ -147,6 +147,11 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
     program.appear(&mut draft, birth);
     program.settings(&mut draft)?;
     let last = program.identity(&mut draft)?;
+    if !draft.warnings.is_empty() {
+        // What the container has not either, `create` has told; a program's standard error is no place to repeat it.
+        let told = program.warnings_of(&saved.process)?;
+        draft.warnings.retain(|warning| !told.contains(warning));
+    }
     draft.push(Step::ReportReady);
     // Behind everything that opens files; only who is outside may raise them.
     let rlimits = if program.in_user_namespace { program.rlimits()? } else { Vec::new() };

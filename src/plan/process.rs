@@ -205,6 +205,17 @@ impl Program<'_> {
         Ok(Last { filter, program, environment })
     }
 
+    /// What it can be granted.
+    fn held(&self) -> Result<Held> {
+        Ok(if self.in_user_namespace { Held::in_a_user_namespace() } else { Held::by_the_runtime()? })
+    }
+
+    /// What is said of another process in its place.
+    pub fn warnings_of(&self, other: &Process) -> Result<Vec<String>> {
+        let (_, left_out) = capabilities::compile(other.capabilities().as_ref(), self.held()?)?;
+        Ok(left_out)
+    }
+
     /// Ids, then capabilities, then everything that must be done with no more rights than the program will have.
     fn become_user(
         &self,
@@ -213,11 +224,7 @@ impl Program<'_> {
         path: Option<&str>,
         directory: Rc<cwd::WorkingDirectory>,
     ) -> Result<Rc<Executable>> {
-        let held = match self.in_user_namespace {
-            true => Held::in_a_user_namespace(),
-            false => Held::by_the_runtime()?,
-        };
-        let (capabilities, left_out) = capabilities::compile(self.process.capabilities().as_ref(), held)?;
+        let (capabilities, left_out) = capabilities::compile(self.process.capabilities().as_ref(), self.held()?)?;
         draft.warnings.extend(left_out);
         let user = if self.keep_groups { user.with_original_groups() } else { user };
         let args = self.process.args().as_deref().unwrap_or_default();

@@ -48,6 +48,7 @@ pub mod terminal;
 #[cfg(test)]
 pub mod testing;
 pub mod timed_io;
+pub mod timeline;
 pub mod tty;
 
 pub use error::{Errno, Fault, Result, SysError, Text, Words};

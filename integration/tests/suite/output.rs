@@ -14,6 +14,7 @@ tests![
     list_survives_what_is_no_container,
     ps_lists_the_processes,
     ps_takes_arguments_for_ps,
+    the_debug_log_has_each_step_in_order,
     the_version_has_the_lines_engines_parse,
     called_as_runc_the_version_says_runc,
     features_are_json,
@@ -28,6 +29,35 @@ tests![
     the_root_directory_is_made_private,
     the_default_root_is_used,
 ];
+
+/// The monotonic time never goes back, and every step of the plan is there, of init and of an exec.
+fn the_debug_log_has_each_step_in_order() {
+    need_ocirt();
+    let log = host::place().join("debug.log");
+    let flags = ["--debug", "--log", log.to_str().expect("UTF-8")];
+    let lines = |what: &str| {
+        let text = std::fs::read_to_string(&log).expect("the log");
+        std::fs::remove_file(&log).expect("the log");
+        let times: Vec<f64> =
+            text.lines().filter_map(|line| line.split_once(": [")?.1.split_once("] ")?.0.parse().ok()).collect();
+        assert!(times.len() > 10 && times.is_sorted(), "{text}");
+        assert!(text.lines().all(|line| line.contains("level=debug")), "{text}");
+        assert!(text.contains(&format!("{what}: ")) && text.contains(" us in all"), "{text}");
+        text
+    };
+    let bundle = Bundle::new().global(&flags).write(probe!(print "x"));
+    assert_eq!(bundle.call("run").run().ok().answers(), ["x"]);
+    let text = lines("run");
+    for step in ["plan: ", "cgroup: ", "mount proc on /proc", "pivot_root", "reset signals"] {
+        assert!(text.contains(step), "{step} in {text}");
+    }
+    let container = Bundle::new().global(&flags).create(probe!(sleep 60));
+    assert!(lines("create").contains("report ready"));
+    container.start().ok();
+    let exec = Call::new(["exec", container.id(), "/probe", "print", "x"]).as_user(container.bundle.as_user());
+    assert_eq!(exec.global(flags).run().ok().stderr, "");
+    assert!(lines("exec").contains("set capabilities"));
+}
 
 fn running() -> Container {
     let container =

@@ -21,6 +21,7 @@ tests![
     ambient_capabilities_reach_a_user,
     an_unknown_capability_is_a_warning,
     only_the_exact_name_of_a_capability_grants_it,
+    exec_says_nothing_of_what_the_container_has_not_either,
     rlimits_are_set,
     no_new_privileges_is_set_and_unset,
     oom_score_adj_is_set,
@@ -194,6 +195,35 @@ fn only_the_exact_name_of_a_capability_grants_it() {
     } else {
         assert!(output.stderr.contains("net_admin"), "{}", output.stderr);
     }
+}
+
+/// Engines repeat the container's capabilities in each process.json, and the program's standard error is read by others.
+fn exec_says_nothing_of_what_the_container_has_not_either() {
+    need_root();
+    let drop = || {
+        // SAFETY: takes numbers.
+        match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, 25, 0, 0, 0) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    let set = json!(["CAP_CHOWN", "CAP_SYS_TIME"]);
+    let sets = json!({ "bounding": set, "effective": set, "permitted": set });
+    let bundle = Bundle::new().set("process.capabilities", sets.clone()).write(probe!(sleep 60));
+    let created = bundle.call("create").inheriting(drop).run().ok();
+    assert!(created.stderr.contains("CAP_SYS_TIME left out"), "{}", created.stderr);
+    runtime::Call::new(["start", &bundle.id]).run().ok();
+    let file = bundle.dir.join("process.json");
+    let process = json!({
+        "cwd": "/", "user": { "uid": 0, "gid": 0 }, "args": probe!(caps), "env": ["PATH=/"], "capabilities": sets
+    });
+    std::fs::write(&file, process.to_string()).expect("process.json");
+    let words = ["exec", "--process", file.to_str().expect("UTF-8"), &bundle.id];
+    let output = runtime::Call::new(words).inheriting(drop).run().ok();
+    assert_eq!((output.answer()["bounding"].clone(), output.stderr.as_str()), (json!(["CAP_CHOWN"]), ""));
+    let words = ["exec", "--cap", "CAP_SYS_TIME", &bundle.id, "/probe", "caps"];
+    runtime::Call::new(words).inheriting(drop).run().ok();
+    runtime::Call::new(["delete", "--force", &bundle.id]).run().ok();
 }
 
 fn rlimits_are_set() {

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 
@@ -21,6 +22,7 @@ use crate::plan::{Birth, ExecPlan};
 use crate::sys::guard::{Guard, Kept};
 use crate::sys::process::{self, Child, Cloned};
 use crate::sys::signal::Signals;
+use crate::sys::timeline::Timeline;
 use crate::sys::{Errno, SysError};
 
 /// How long a killed process may take to end before it is left to whoever thaws it, in milliseconds.
@@ -39,6 +41,7 @@ impl Started {
         place: &Place,
         console: Option<OwnedFd>,
         mut own_score: Option<OwnScore>,
+        timeline: Option<Rc<Timeline>>,
     ) -> Result<Self> {
         let (link, end) = link::pair()?;
         let mut join = place.join()?;
@@ -60,7 +63,7 @@ impl Started {
         }
         if let Ok(Cloned::Child) = cloned {
             drop(link);
-            init::run_all(&plan.steps, end, Inherited { join, console, ..Inherited::default() });
+            init::run_all(&plan.steps, end, Inherited { join, console, timeline, ..Inherited::default() });
         }
         drop((end, console));
         let cloned = cloned.map_err(|error| match error.errno {

@@ -1,7 +1,8 @@
 //! A container's processes as the runtime holds them: [`launch`] makes init, with an [`opener`] and by way of a
 //! [`user_namespace`] where that takes one; [`agent`] and [`announce`] tell others of it; [`foreground`] stays with it;
 //! [`supervisor`] passes on what it tells systemd, and [`reason`] says why it could not go on. [`members`] are all of them,
-//! and [`poststop`] hooks come behind their end; [`protect`] is what the runtime itself becomes first.
+//! and [`poststop`] hooks come behind their end; [`protect`] is what the runtime itself becomes first. [`trace`] tells how
+//! long it all took.
 
 pub mod agent;
 pub mod announce;
@@ -13,4 +14,5 @@ pub mod poststop;
 pub mod protect;
 pub mod reason;
 pub mod supervisor;
+pub mod trace;
 pub mod user_namespace;
