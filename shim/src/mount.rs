@@ -1,7 +1,5 @@
 //! What the words of a root filesystem's mount mean: those of fstab(5), and containerd's own (core/mount of containerd).
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::mount::MsFlags;
@@ -212,7 +210,7 @@ pub fn below(text: &str, directory: &Path) -> Vec<PathBuf> {
     points.filter(|point| point.starts_with(directory) && point != directory).collect()
 }
 
-/// Blanks, tabs, newlines and backslashes are three octal digits there.
+/// Blanks, tabs, newlines and backslashes are three octal digits there. The paths of requests are UTF-8.
 fn unescape(field: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
@@ -229,7 +227,7 @@ fn unescape(field: &str) -> PathBuf {
             }
         }
     }
-    OsString::from_vec(bytes).into()
+    String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
 /// The deepest directory that all paths are below.

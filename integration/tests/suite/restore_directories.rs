@@ -9,13 +9,14 @@ use ocirt_integration::runtime::call;
 use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, tests};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 
 tests![
     a_log_that_is_a_link_is_not_followed,
     what_is_no_regular_file_is_refused,
     a_directory_of_others_is_refused,
+    a_work_directory_may_be_behind_a_link_of_the_callers,
     a_checkpoint_writes_through_no_link,
 ];
 
@@ -109,6 +110,28 @@ fn a_directory_of_others_is_refused() {
     let output = restore_call(&saved.container.bundle, &flags).run().fails("belongs to user 1000");
     assert!(output.stderr.contains("--work-path"), "{}", output.stderr);
     saved.is_sound();
+}
+
+/// containerd has such a link in each bundle, and its shim says `--work-path BUNDLE/work`.
+fn a_work_directory_may_be_behind_a_link_of_the_callers() {
+    ocirt();
+    let saved = Saved::new(Bundle::new());
+    let (work, link) = (host::place().join("work"), host::place().join("link"));
+    let flags = ["--detach", "--work-path", link.to_str().expect("UTF-8")];
+    fs::create_dir(&work).expect("directory");
+    symlink("work", &link).expect("symlink");
+    saved.renew();
+    restore_call(&saved.container.bundle, &flags).run().ok();
+    goes_on(&saved.container.bundle);
+    assert!(work.join("restore.log").exists());
+    call(["delete", "--force", saved.container.id()]).ok();
+
+    saved.renew();
+    lchown(&link, Some(1000), None).expect("lchown");
+    restore_call(&saved.container.bundle, &flags).run().fails("the symlink: belongs to user 1000");
+    lchown(&link, Some(0), None).expect("lchown");
+    chown(&work, Some(1000), None).expect("chown");
+    restore_call(&saved.container.bundle, &flags).run().fails("link: belongs to user 1000");
 }
 
 fn a_checkpoint_writes_through_no_link() {

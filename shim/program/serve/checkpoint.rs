@@ -26,9 +26,8 @@ impl Loop {
         let runtime = &self.container(key)?.runtime;
         let pid_file = runtime.bundle().join("init.pid");
         let mut command = runtime.command(&[]);
-        // containerd has a link in the bundle for that, and ocirt follows none.
+        // containerd has a link in the bundle for that.
         let work = runtime.bundle().join("work");
-        let work = work.canonicalize().unwrap_or(work);
         command.args(checkpoint::of_restore(request, &runtime.settings, work));
         command.arg("--pid-file").arg(&pid_file);
         let making = Making { command, inputs: Vec::new(), log: runtime.log() };

@@ -2,7 +2,7 @@
 //! follows if they are links. So only what belongs to the caller or to root, and can be written by nobody else, is used,
 //! and of what lies in it only regular files.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -149,7 +149,7 @@ impl Files {
         let path = images(flags);
         let images = Directory::open(&path).with_context(|| format!("--image-path {}", path.display()))?;
         let work = flags.work_path.as_deref().map(|path| {
-            let work = make_directory(path).and_then(|()| Directory::open(path));
+            let work = make_directory(path).and_then(|()| Directory::open_through(path));
             work.with_context(|| format!("--work-path {}", path.display()))
         });
         Ok(Self { images, work: work.transpose()?, inside: None })
@@ -217,6 +217,23 @@ fn make_directory(path: &Path) -> Result<()> {
 }
 
 impl Directory {
+    /// The directory, or the one that a link of this name leads to, if the link is the caller's or root's: containerd has one in
+    /// each bundle, `work`, and its shim names that.
+    fn open_through(path: &Path) -> Result<Self> {
+        // A slash at the end would follow a link.
+        let path: PathBuf = path.components().collect();
+        let link = file::open_itself(&CString::new(path.as_os_str().as_bytes())?)?;
+        let stat = file::stat(link.as_fd())?;
+        if stat.kind() != kind::SYMLINK {
+            return Self::open(&path);
+        }
+        trusted::check_owner(stat.uid).context("the symlink")?;
+        // PATH_MAX (linux/limits.h)
+        let mut buffer = [0; 4096];
+        let target = OsStr::from_bytes(file::readlink_at(link.as_fd(), c"", &mut buffer)?);
+        Self::open(&path.parent().unwrap_or(Path::new("/")).join(target))
+    }
+
     /// The directory itself, not one that a link of this name leads to.
     fn open(path: &Path) -> Result<Self> {
         // A slash at the end would follow a link.
