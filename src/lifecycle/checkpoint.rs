@@ -68,7 +68,9 @@ pub fn checkpoint(host: &Host, id: &Id, options: &CheckpointOptions) -> Result<(
     let dumped = job.dump(&program, &request);
     if let Err(error) = dumped {
         image::forget(files.images());
-        return Err(criu::explain(error, || files.log_words(request::DUMP_LOG)));
+        let configuration = request::configuration(&found.state.annotations);
+        let words = || files.log_words(request::DUMP_LOG, configuration.as_deref());
+        return Err(criu::explain(error, &program, words));
     }
     match options.dump.leave_running || options.dump.pre_dump {
         true => Ok(()),

@@ -199,7 +199,7 @@ impl<'a> Made<'a> {
             job.host.log.warn(&format!("{error:#}"));
         }
         if let Err(error) = answer {
-            return Err(criu::explain(error, || files.log_words(request::RESTORE_LOG)));
+            return Err(criu::explain(error, job.program, || files.log_words(request::RESTORE_LOG, None)));
         }
         let init = self.init.as_ref().context("criu restored no process")?;
         inspection.release(init.pid)

@@ -371,6 +371,16 @@ pub fn stdio() -> [Option<OwnedFd>; 3] {
     })
 }
 
+/// Lets `to` be standard output and error, of a process that is about to be another program.
+pub fn become_output(to: BorrowedFd) -> Result<()> {
+    for target in 1..=2 {
+        // SAFETY: takes integers only; 1 and 2 are nobody's `OwnedFd`, and `to` is neither.
+        let ret = unsafe { libc::dup2(to.as_raw_fd(), target) };
+        check("dup2", ret.into())?;
+    }
+    Ok(())
+}
+
 /// Lets `from` be standard input, output and error as well; they survive exec.
 ///
 /// By way of a descriptor above them: dup2(2) of one of them to itself would leave it close-on-exec.

@@ -1,13 +1,14 @@
 //! `checkpoint` and `restore` that are refused, fail or are killed: the container is as it was, and nothing is left.
 
-use ocirt_integration::bundle::Bundle;
+use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::criu::{
     assert_counts_on, checkpoint, count, counting, images, required, restore, restore_call, save, with_criu,
 };
-use ocirt_integration::needs::need_ocirt;
-use ocirt_integration::runtime::{Call, call};
+use ocirt_integration::needs::{need_ocirt, need_root};
+use ocirt_integration::runtime::{Call, Output, call};
 use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
+use serde_json::json;
 use std::fs;
 use std::path::Path;
 
@@ -18,6 +19,8 @@ tests![
     bad_flags_are_refused,
     a_missing_criu_is_one_error,
     a_failure_quotes_crius_log,
+    a_log_that_crius_configuration_has_elsewhere_is_quoted,
+    an_old_criu_is_named_and_prints_nothing,
     a_killed_checkpoint_lets_the_container_go_on,
     a_killed_restore_is_undone_by_delete,
 ];
@@ -126,6 +129,46 @@ fn a_failure_quotes_crius_log() {
     fs::write(container.bundle.inside("/count"), format!("{before:010}")).expect("file");
     restore_call(&container.bundle, &["--detach", "--work-path", work]).run().ok();
     assert_counts_on(&container.bundle, before);
+}
+
+/// A program in the place of criu, which does not know the request.
+fn checkpoint_with(script: &str, container: &Container) -> Output {
+    let directory = host::place().join("bin");
+    fs::create_dir_all(&directory).expect("directory");
+    let criu = directory.join("criu");
+    fs::write(&criu, format!("#!/bin/sh\n{script}\n")).expect("script");
+    fs::set_permissions(&criu, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("script");
+    let images = images();
+    let words = ["checkpoint", "--image-path", images.to_str().expect("UTF-8"), container.id()];
+    let path = format!("{}:/usr/bin:/bin", directory.display());
+    Call::new(words).env("PATH", &path).run()
+}
+
+fn a_log_that_crius_configuration_has_elsewhere_is_quoted() {
+    need_ocirt();
+    need_root();
+    let [configuration, log] = ["criu.conf", "elsewhere.log"].map(|name| host::place().join(name));
+    fs::write(&configuration, format!("tcp-established\nlog-file={}\n", log.display())).expect("configuration");
+    let container = Bundle::new()
+        .set("annotations", json!({ "org.criu.config": configuration.to_str().expect("UTF-8") }))
+        .start(probe!(sleep 60));
+    let line = "(00.1) Error (criu/x.c:1): the reason of it all";
+    let output = checkpoint_with(&format!("echo '{line}' > {}", log.display()), &container);
+    let output = output.fails("criu failed: the reason of it all");
+    assert!(output.stderr.contains("elsewhere.log"), "{}", output.stderr);
+    assert_eq!(container.status(), "running");
+}
+
+fn an_old_criu_is_named_and_prints_nothing() {
+    need_ocirt();
+    need_root();
+    let container = Bundle::new().start(probe!(sleep 60));
+    let script =
+        "case $* in *--version*) echo 'Version: 3.17.1' ;; *) printf 'gar\\000bage\\n' >&2; echo more; exit 1 ;; esac";
+    let output = checkpoint_with(script, &container).fails("is CRIU 3.17.1; checkpoint and restore need 4.1 or newer");
+    assert_eq!((output.stdout.as_str(), output.stderr.lines().count()), ("", 1), "{:?}", output.stderr);
+    assert!(!output.stderr.contains("bage"), "{:?}", output.stderr);
+    assert_eq!(container.status(), "running");
 }
 
 /// Kills the call at some moment of its work; false if it had ended by then.

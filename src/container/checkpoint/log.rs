@@ -1,10 +1,12 @@
 //! What CRIU's log says about a failure, in the few words that an error has room for.
 
-use std::ffi::CStr;
-use std::os::fd::BorrowedFd;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::sys::regular;
+use crate::sys::{regular, timed_io};
 
 /// The most lines that are quoted.
 const LINES: usize = 3;
@@ -14,6 +16,33 @@ const HARMLESS: [&str; 2] = ["Can't setup RLIMIT_NOFILE", "Can't keep kdat cache
 
 /// The most that is read of a log.
 const LIMIT: u64 = 16 << 20;
+
+/// Whether the log `name` is in `directory`: CRIU's own configuration may have another place for it.
+pub fn is_there(directory: BorrowedFd, name: &CStr) -> bool {
+    regular::read(directory, name, LIMIT).is_ok_and(|(log, _)| !log.is_empty())
+}
+
+/// The same of the log that `configuration`, CRIU's own, has another place for; relative ones are below `work`.
+pub fn configured(configuration: &Path, work: &Path) -> Option<String> {
+    let text = String::from_utf8_lossy(&timed_io::read(configuration, 0, LIMIT as usize).ok()?).into_owned();
+    let path = work.join(log_file(&text)?);
+    let directory = File::open(path.parent()?).ok()?;
+    let name = CString::new(path.file_name()?.as_bytes()).ok()?;
+    Some(excerpt(directory.as_fd(), path.parent()?, &name))
+}
+
+/// criu(8), "Configuration files": options without dashes, with or without an equals sign; the last one counts.
+fn log_file(text: &str) -> Option<&str> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    lines.filter_map(log_file_of).next_back()
+}
+
+fn log_file_of(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("--").unwrap_or(line).strip_prefix("log-file")?;
+    let value = rest.trim_start();
+    let value = value.strip_prefix('=').or_else(|| (value.len() < rest.len()).then_some(value))?;
+    Some(value.trim().trim_matches('"')).filter(|path| !path.is_empty())
+}
 
 /// The interesting lines of the log `name` in `directory`, whose path is `path`, in one line that also names the file.
 pub fn excerpt(directory: BorrowedFd, path: &Path, name: &CStr) -> String {
@@ -48,7 +77,15 @@ fn interesting(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
+
+    #[test]
+    fn the_configured_log_file_is_found() {
+        assert_eq!(log_file("tcp-established\nlog-file=/a\nlog-file  \"/b c\" # no\n"), Some("/b c"));
+        assert_eq!(log_file("--log-file /x"), Some("/x"));
+        for none in ["", "log-file", "log-files=/x", "#log-file=/x", "log-file="] {
+            assert_eq!(log_file(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn the_first_errors_are_quoted_once() {

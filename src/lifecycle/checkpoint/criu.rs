@@ -1,6 +1,7 @@
 //! CRIU as a child of the runtime: `criu swrk`, which serves one request on a socket and notifies us on the way.
 
 use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -11,11 +12,12 @@ use crate::container::cgroup;
 use crate::container::checkpoint::rpc::{Features, Kind as Call, Notify, Request, Response};
 use crate::container::keyring::SessionKeyring;
 use crate::container::process::cpu_affinity::AllCpus;
+use crate::sys::external::ExternalProgram;
 use crate::sys::guard::Guard;
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Cloned};
 use crate::sys::program::{self, Strings};
-use crate::sys::{Errno, Fault, Text, Words, socket};
+use crate::sys::{Errno, Fault, Text, Words, file, socket};
 
 /// Where programs are looked for without a PATH: the shells' default.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -25,6 +27,9 @@ const LARGEST: usize = 64 * 1024;
 
 /// What is asked of it is in the request, and nothing of it in a file that somebody has left on the host.
 const NO_DEFAULT_CONFIG: &CStr = c"--no-default-config";
+
+/// The oldest release that is known to work.
+const NEEDED: (u32, u32) = (4, 1);
 
 /// How long criu may be silent before somebody looks what it does, in milliseconds.
 const IDLE: u32 = 2000;
@@ -67,9 +72,16 @@ impl std::fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-/// A failure of CRIU's own with what its log says; any other as it is.
-pub fn explain(error: anyhow::Error, log: impl FnOnce() -> String) -> anyhow::Error {
-    if error.is::<Failed>() { anyhow!("{error}: {}", log()) } else { error }
+/// A failure of CRIU's own with what its log says, and with the release of one that is too old; any other as it is.
+pub fn explain(error: anyhow::Error, program: &Program, log: impl FnOnce() -> String) -> anyhow::Error {
+    if error.is::<Failed>() { anyhow!("{error}: {}{}", log(), program.too_old()) } else { error }
+}
+
+/// The release in the output of `criu --version`: `Version: 4.1.1`.
+fn release(text: &str) -> Option<(&str, (u32, u32))> {
+    let version = text.lines().find_map(|line| line.strip_prefix("Version: "))?.trim();
+    let mut numbers = version.split('.').map(|number| number.parse().ok());
+    Some((version, (numbers.next()??, numbers.next()??)))
 }
 
 impl Program {
@@ -90,13 +102,50 @@ impl Program {
         std::fs::canonicalize(path).with_context(|| path.display().to_string())
     }
 
+    /// What to add to a failure of a criu that is older than those that are known to work.
+    fn too_old(&self) -> String {
+        let Some(text) = self.version_text() else { return String::new() };
+        match release(&text) {
+            Some((version, numbers)) if numbers < NEEDED => {
+                let (path, (major, minor)) = (self.path.to_string_lossy(), NEEDED);
+                format!(" ({path} is CRIU {version}; checkpoint and restore need {major}.{minor} or newer)")
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn version_text(&self) -> Option<String> {
+        let said = socket::sealable_file(c"ocirt:criu").ok()?;
+        let null = File::options().read(true).write(true).open("/dev/null").ok()?;
+        let words = [c"criu", c"--version"].map(CString::from);
+        let (arguments, environment) = (Strings::new(words.into()), Strings::new(Vec::new()));
+        let program = ExternalProgram {
+            path: &self.path,
+            arguments: &arguments,
+            environment: &environment,
+            streams: [null.as_fd(), said.as_fd(), null.as_fd()],
+            directory: None,
+            umask: None,
+            open: process::Open::Any,
+        };
+        program.start().ok()?.wait(Some(IDLE)).ok()??;
+        let mut text = [0; 256];
+        let length = socket::read_from_start(said.as_fd(), &mut text).ok()?;
+        Some(String::from_utf8_lossy(text.get(..length)?).into_owned())
+    }
+
     /// Refuses a criu, or a kernel, that lacks what is asked for.
     pub fn require(&self, wanted: Features) -> Result<()> {
         if wanted == Features::default() {
             return Ok(());
         }
         let request = Request { features: Some(wanted), ..Request::new(Call::FeatureCheck) };
-        let response = self.start()?.ask(&request, |_, _| Ok(()), || Ok(())).context("feature check")?;
+        let answer = self.start()?.ask(&request, |_, _| Ok(()), || Ok(()));
+        let told = answer.map_err(|error| match error.is::<Failed>() {
+            true => anyhow!("{error}{}", self.too_old()),
+            false => error,
+        });
+        let response = told.context("feature check")?;
         let have = response.features.unwrap_or_default();
         let lacks = |wanted: Option<bool>, have: Option<bool>| wanted == Some(true) && have != Some(true);
         ensure!(
@@ -130,7 +179,7 @@ impl Program {
 
     fn launch(
         &self,
-        file: &CStr,
+        program: &CStr,
         place: Option<&Place>,
         passed: &[BorrowedFd],
         begin: impl FnOnce(i32) -> Result<()>,
@@ -138,13 +187,20 @@ impl Program {
         let (ours, theirs) = socket::pair()?;
         let (started, starting) = socket::pair()?;
         let (arguments, environment) = strings();
+        // One that saves a container prints what is for nobody, and in old releases bytes of its memory. One that restores
+        // has the container's streams.
+        let nowhere = File::options().write(true).open("/dev/null").context("/dev/null")?;
         let mut descriptors = vec![theirs.as_fd()];
         descriptors.extend(passed);
         match process::clone_process(0, place.and_then(|place| place.join.clone_into())).context("criu")? {
             Cloned::Child => {
-                let fault = match place.map_or(Ok(()), |place| place.enter(starting.as_fd())) {
+                let prepare = |place: Option<&Place>| match place {
+                    Some(place) => place.enter(starting.as_fd()),
+                    None => Ok(file::become_output(nowhere.as_fd())?),
+                };
+                let fault = match prepare(place) {
                     Err(fault) => fault,
-                    Ok(()) => Fault::from(process::exec_with(file, &arguments, &environment, &descriptors)),
+                    Ok(()) => Fault::from(process::exec_with(program, &arguments, &environment, &descriptors)),
                 };
                 let mut text = Text::default();
                 let _ = core::fmt::write(&mut text, format_args!("{fault}"));

@@ -185,9 +185,14 @@ impl Files {
         Directories { images: number(&self.images), work: inside.or_else(|| self.work.as_ref().map(number)) }
     }
 
-    /// What CRIU's log `name` says of a failure.
-    pub fn log_words(&self, name: &CStr) -> String {
+    /// What CRIU's log `name` says of a failure, wherever `configuration`, CRIU's own, has it.
+    pub fn log_words(&self, name: &CStr, configuration: Option<&Path>) -> String {
         let directory = self.work.as_ref().unwrap_or(&self.images);
+        if let Some(configuration) = configuration.filter(|_| !log::is_there(directory.fd.as_fd(), name))
+            && let Some(words) = log::configured(configuration, &directory.path)
+        {
+            return words;
+        }
         log::excerpt(directory.fd.as_fd(), &directory.path, name)
     }
 }
