@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 tests![
     a_bind_shows_ids_as_mapped,
     a_bind_is_mapped_by_the_containers_user_namespace,
+    a_source_on_an_earlier_mount_is_what_that_shows,
     mappings_of_a_mount_differ_from_the_containers,
     only_ridmap_reaches_submounts,
     cruns_syntax_is_understood,
@@ -93,6 +94,19 @@ fn a_bind_is_mapped_by_the_containers_user_namespace() {
         assert_eq!(owner(&source.join("new")), (0, 0), "a file of the container's root is root's on the host");
         umount(&source);
     }
+}
+
+/// Not what that mount hides, although others are opened before it is there.
+fn a_source_on_an_earlier_mount_is_what_that_shows() {
+    need_root();
+    let bundle = Bundle::new().user_namespace(ROOT);
+    let (source, covered) = (source(&bundle), bundle.inside("/data"));
+    let (from, on) = (source.to_str().expect("UTF-8"), covered.to_str().expect("UTF-8"));
+    let bundle = bundle.mount("bind", from, "/first", &["bind", "idmap"]).mount("bind", from, "/data", &["bind"]);
+    let bundle = bundle.mount("bind", on, "/mnt", &["bind", "idmap"]);
+    let answers = bundle.run(probe!(stat "/first/user"; stat "/data/user"; stat "/mnt/user")).ok().answers();
+    assert_eq!([0, 1, 2].map(|index| answers[index]["uid"].clone()), [1000, 65534, 1000].map(|uid| json!(uid)));
+    umount(&source);
 }
 
 fn mappings_of_a_mount_differ_from_the_containers() {

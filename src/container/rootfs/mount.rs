@@ -129,7 +129,10 @@ impl Mount {
 
     /// Whether it can be opened before the entries that come earlier are mounted: a source in `rootfs` may lie on one.
     pub fn opens_early(&self, rootfs: &Path) -> bool {
-        matches!(self, Self::Bind(bind) if !bind.is_below(rootfs)) || self.is_id_mapped()
+        match self {
+            Self::Bind(bind) => !bind.is_below(rootfs),
+            _ => self.is_id_mapped(),
+        }
     }
 
     /// The detached mount, of what is opened by a path of the host or mapped to other ids: the part that may need
