@@ -13,9 +13,10 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use crate::error::field;
 use crate::sys::file::{self, Stat, kind};
-use crate::sys::mount::{Depth, attach, copy_path};
+use crate::sys::mount::{Depth, FsContext, attach, attr, copy_path, copy_tree};
+use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::path::{Links, RootFd, open_itself_at};
-use crate::sys::{Errno, Fault, Text};
+use crate::sys::{Errno, Fault, SysError, Text};
 
 /// A device node or FIFO of the container.
 #[derive(PartialEq, Eq, Debug)]
@@ -28,6 +29,8 @@ pub struct Device {
     uid: u32,
     gid: u32,
     nodes: Nodes,
+    /// Its owner as the runtime has it, in whose user namespace a node is made that the host lacks.
+    outside: Option<(u32, u32)>,
 }
 
 /// How device nodes come into the container.
@@ -66,7 +69,16 @@ impl Device {
     }
 
     fn character(path: &CStr, numbers: (u32, u32), nodes: Nodes) -> Self {
-        Self { path: path.to_owned(), kind: kind::CHARACTER, numbers, permissions: 0o666, uid: 0, gid: 0, nodes }
+        Self {
+            path: path.to_owned(),
+            kind: kind::CHARACTER,
+            numbers,
+            permissions: 0o666,
+            uid: 0,
+            gid: 0,
+            nodes,
+            outside: None,
+        }
     }
 
     fn from_spec(device: &LinuxDevice, nodes: Nodes) -> anyhow::Result<Self> {
@@ -97,18 +109,70 @@ impl Device {
             uid: device.uid().unwrap_or(0),
             gid: device.gid().unwrap_or(0),
             nodes,
+            outside: None,
         })
+    }
+
+    /// The same, owned by what `uid` and `gid` make of its owner: the ids outside of the container's user namespace.
+    pub fn mapped(self, uid: impl Fn(u32) -> Option<u32>, gid: impl Fn(u32) -> Option<u32>) -> Self {
+        let outside = uid(self.uid).zip(gid(self.gid));
+        Self { outside, ..self }
+    }
+
+    /// Whether a node of the host's is bound, or one that the runtime makes.
+    pub fn is_bound(&self) -> bool {
+        self.nodes == Nodes::Bound && self.kind != kind::FIFO
+    }
+
+    /// The host's node of the same path, as a detached mount.
+    pub fn open(&self) -> Result<OwnedFd, Fault> {
+        let node = copy_path(&self.path, Depth::One).map_err(|error| error.about(&self.path))?;
+        if !self.is(&file::stat(node.as_fd())?) {
+            return Err(self.fault("statx", Errno::ENODEV, b" of the host is not "));
+        }
+        Ok(node)
+    }
+
+    /// A node of its own, which the host does not have, as a detached mount. It lies on a tmpfs of the caller's user
+    /// namespace, where nodes can be used; and the caller, which goes on in a mount namespace of its own, may make them.
+    pub fn make(&self) -> Result<OwnedFd, Fault> {
+        let words = |error: SysError| {
+            let detail = [self.path.as_bytes(), b" is not on the host, and cannot be made"];
+            Fault::of_parts(error.call, error.errno, &detail)
+        };
+        let (uid, gid) = self.outside.ok_or_else(|| words(SysError::new("fchownat", Errno::EOVERFLOW)))?;
+        namespace::unshare(Kinds::NONE.with(Kind::Mount)).map_err(words)?;
+        let tmpfs = FsContext::open(c"tmpfs").map_err(words)?;
+        tmpfs.create().map_err(words)?;
+        let mount = tmpfs.mount(attr::NOSUID | attr::NOEXEC).map_err(words)?;
+        file::mknod_at(mount.as_fd(), c"node", self.kind | self.permissions, self.numbers).map_err(words)?;
+        let node = open_itself_at(mount.as_fd(), c"node").map_err(words)?;
+        file::chown(node.as_fd(), uid, gid).map_err(words)?;
+        // Before Linux 6.15 nothing of a detached mount can be copied.
+        let place = file::open_directory(c"/").map_err(words)?;
+        attach(mount.as_fd(), place.as_fd()).map_err(words)?;
+        copy_tree(node.as_fd(), Depth::One).map_err(words)
+    }
+
+    /// Shows `node`, which [`Device::open`] or [`Device::make`] returned, below `root`.
+    pub fn bind(&self, root: &RootFd, node: OwnedFd) -> Result<(), Fault> {
+        let (directory, name) = root.parent(&self.path, self.links()).map_err(|error| error.about(&self.path))?;
+        self.show(directory.as_fd(), name, &node)
+    }
+
+    /// Elsewhere than in /dev links are followed inside the root, once: what is made, and what it is given to, goes by
+    /// descriptor.
+    fn links(&self) -> Links {
+        if self.path.to_bytes().starts_with(b"/dev/") { Links::Refuse } else { Links::Follow }
     }
 
     /// Makes it below `root`, with missing directories. What is there already stays if it is the same device, and is
     /// an error otherwise.
     pub fn apply(&self, root: &RootFd) -> Result<(), Fault> {
-        // Elsewhere links are followed inside the root, once: what is made, and what it is given to, goes by descriptor.
-        let links = if self.path.to_bytes().starts_with(b"/dev/") { Links::Refuse } else { Links::Follow };
-        let (directory, name) = root.parent(&self.path, links).map_err(|error| error.about(&self.path))?;
-        if self.nodes == Nodes::Bound && self.kind != kind::FIFO {
-            return self.bind(directory.as_fd(), name);
+        if self.is_bound() {
+            return self.bind(root, self.open()?);
         }
+        let (directory, name) = root.parent(&self.path, self.links()).map_err(|error| error.about(&self.path))?;
         match file::mknod_at(directory.as_fd(), name, self.kind | self.permissions, self.numbers) {
             Ok(()) if (self.uid, self.gid) == (0, 0) => Ok(()),
             Ok(()) => self.give_away(directory.as_fd(), name),
@@ -116,7 +180,9 @@ impl Device {
                 let stat = file::stat_at(directory.as_fd(), name).map_err(|error| error.about(&self.path))?;
                 if self.is(&stat) { Ok(()) } else { Err(self.fault(error.call, error.errno, b" exists and is not ")) }
             }
-            Err(error) if error.errno == Errno::EPERM && self.kind != kind::FIFO => self.bind(directory.as_fd(), name),
+            Err(error) if error.errno == Errno::EPERM && self.kind != kind::FIFO => {
+                self.show(directory.as_fd(), name, &self.open()?)
+            }
             Err(error) => Err(error.about(&self.path)),
         }
     }
@@ -130,12 +196,7 @@ impl Device {
         file::chown(made.as_fd(), self.uid, self.gid).map_err(|error| error.about(&self.path))
     }
 
-    /// Shows the host's node of the same path.
-    fn bind(&self, directory: BorrowedFd, name: &CStr) -> Result<(), Fault> {
-        let node = copy_path(&self.path, Depth::One).map_err(|error| error.about(&self.path))?;
-        if !self.is(&file::stat(node.as_fd())?) {
-            return Err(self.fault("statx", Errno::ENODEV, b" of the host is not "));
-        }
+    fn show(&self, directory: BorrowedFd, name: &CStr, node: &OwnedFd) -> Result<(), Fault> {
         let target = match file::create_at(directory, name, 0o644) {
             Err(error) if error.errno == Errno::EEXIST => self.existing(directory, name)?,
             created => Some(created.map_err(|error| error.about(&self.path))?),

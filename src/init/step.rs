@@ -198,6 +198,7 @@ impl Step {
                 held.keep(mount.apply(inside.root()?, Some(made))?);
                 Ok(())
             }
+            Step::Device(device) if device.is_bound() => inside.bind_device(device),
             Step::Device(device) => device.apply(inside.root()?),
             Step::DevLinks(links) => links.apply(inside.root()?),
             Step::NotifySocket(socket) => {
@@ -289,10 +290,26 @@ impl Inside {
                 done => return done,
             }
         }
+        self.ask().map(Some)
+    }
+
+    /// What the runtime opens for this step.
+    fn ask(&mut self) -> Result<OwnedFd, Fault> {
         self.link.report(&Report::Needs(self.step))?;
         self.opened = self.link.wait_for_opened()?;
         let missing = Fault::new("recvmsg", Errno::ENOENT, "the runtime opened nothing");
-        self.opened.take(self.step).map(Some).ok_or(missing)
+        self.opened.take(self.step).ok_or(missing)
+    }
+
+    /// Shows a node of the host's, or, where it has none, one that the runtime makes.
+    fn bind_device(&mut self, device: &Device) -> Result<(), Fault> {
+        let node = match device.open() {
+            Err(fault) if self.inherited.opener && matches!(fault.errno, Errno::ENOENT | Errno::EACCES) => {
+                self.ask()?
+            }
+            node => node?,
+        };
+        device.bind(self.root()?, node)
     }
 
     /// The descriptors that the last steps use: all are close-on-exec.

@@ -80,7 +80,10 @@ impl Container<'_> {
         }
         if mount::makes_devices(mounts) {
             let nodes = if self.private.contains(Kind::User) { Nodes::Bound } else { Nodes::Made };
+            let [uids, gids] = [self.linux.uid_mappings(), self.linux.gid_mappings()];
+            let outside = |map: &Option<Vec<_>>, id| id_map::host_id(map.as_deref().unwrap_or_default(), id);
             for device in Device::compile(self.linux.devices().as_deref().unwrap_or_default(), nodes)? {
+                let device = device.mapped(|uid| outside(uids, uid), |gid| outside(gids, gid));
                 draft.add("linux.devices", Step::Device(device));
             }
             draft.push(Step::DevLinks(DevLinks::compile()));

@@ -1,7 +1,7 @@
 //! `linux.namespaces`, id mappings, time offsets, names and sysctls (config-linux.md, "Namespaces").
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::needs::{Need, need};
+use ocirt_integration::needs::{Need, need, need_root};
 use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -23,6 +23,7 @@ tests![
     sysctls_are_set,
     a_readonly_mount_stays_so_in_a_user_namespace,
     devices_in_a_user_namespace_are_usable,
+    a_device_that_the_host_lacks_is_made_for_a_user_namespace,
     the_runtime_is_not_visible_inside,
 ];
 
@@ -275,6 +276,39 @@ fn devices_in_a_user_namespace_are_usable() {
         .answers();
     assert_eq!((&answers[0]["rdev"], &answers[1]), (&json!("1:3"), &json!("ok")));
     assert_eq!((&answers[2], &answers[3]["rdev"]), (&json!("/proc/self/fd"), &json!("1:7")));
+}
+
+/// A path of its own, as of Docker's `--device /dev/net/tun:/dev/mytun`: nobody inside may make a node that works.
+fn a_device_that_the_host_lacks_is_made_for_a_user_namespace() {
+    need_root();
+    let device = |path: &str, uid: u32| json!({ "path": path, "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": uid, "gid": 5 });
+    let bundle = Bundle::new().user_namespace(100_000);
+    let bundle =
+        bundle.push("linux.devices", device("/dev/mine", 7)).push("linux.devices", device("/dev/below/too", 0));
+    let answers = bundle
+        .run(probe!(stat "/dev/mine"; stat "/dev/below/too"; write "/dev/below/too", "x"; mountof "/dev/mine"))
+        .ok()
+        .answers();
+    for (answer, uid) in [(&answers[0], 7), (&answers[1], 0)] {
+        assert_eq!(
+            (&answer["rdev"], &answer["uid"], &answer["gid"]),
+            (&json!("1:5"), &json!(uid), &json!(5)),
+            "{answer}"
+        );
+        assert!(answer["mode"].to_string().contains("640"), "{answer}");
+    }
+    assert_eq!(answers[2], "ok", "it works");
+    for word in ["nosuid", "noexec"] {
+        if ocirt_integration::runtime::kind() == "ocirt" {
+            assert!(ocirt_integration::has(&answers[3]["options"], word), "{}", answers[3]);
+        }
+    }
+    assert!(!Path::new("/dev/mine").exists());
+    // One whose owner nobody is cannot be made.
+    let bundle = Bundle::new().user_namespace(100_000).push("linux.devices", device("/dev/mine", 70_000));
+    let output = bundle.write(probe!(print "it ran")).call("run").run();
+    assert!(output.status != 0 && !output.stdout.contains("it ran"), "{output:?}");
+    host::assert_nothing_left();
 }
 
 fn the_runtime_is_not_visible_inside() {

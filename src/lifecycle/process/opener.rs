@@ -213,6 +213,10 @@ impl Wanted<'_> {
         let Some(first) = self.plan.steps.get(self.step.place()) else { return Ok(Vec::new()) };
         let needed = self.open_one(&first.step).map_err(|fault| (self.step, fault))?;
         let mut opened = vec![(self.step, needed)];
+        if matches!(first.step, Step::Device(_)) {
+            // This process may be in another mount namespace by now, from which nothing is opened for init.
+            return Ok(opened);
+        }
         for (index, planned) in StepIndex::number(&self.plan.steps).skip(self.step.place() + 1) {
             if opened.len() == MAX_FDS {
                 break;
@@ -231,6 +235,10 @@ impl Wanted<'_> {
         match step {
             Step::EnterRootfs(enter) => enter.open(),
             Step::Mount(mount, _) => mount.open(self.namespaces)?.ok_or(nothing),
+            Step::Device(device) => match device.open() {
+                Err(fault) if fault.errno == Errno::ENOENT => device.make(),
+                opened => opened,
+            },
             _ => Err(nothing),
         }
     }
