@@ -37,11 +37,24 @@ use crate::container::checkpoint::{ids, paths, targets};
 use crate::container::verify::Wanted;
 use crate::container::verify::copies::Planned;
 use crate::container::{bundle, cgroup};
-use crate::error::field;
+use crate::error::{field, io_error};
 use crate::plan::{Gate, Plan, Saved};
 use crate::sys::guard::{Guard, Kept};
+use crate::sys::namespace::Kind;
 use crate::sys::process::{self, Child};
 use crate::sys::{file, ids as user, signal, socket};
+
+/// Whether process `pid` has another time namespace than the runtime; not where the kernel has none.
+fn has_other_time(pid: i32) -> Result<bool> {
+    let of = |process: &str| {
+        let path = format!("/proc/{process}/ns/time");
+        match std::fs::read_link(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            link => link.map(Some).map_err(|error| io_error("readlink", &error)).context(path),
+        }
+    };
+    Ok(of(&pid.to_string())? != of("self")?)
+}
 
 const NO_FREEZER: &str = "a container without a cgroup that freezes cannot be restored: nothing could keep its processes \
                           from running before they are looked at";
@@ -313,6 +326,10 @@ impl<'a> Made<'a> {
         let init = self.init.insert(Guard::new(child));
         self.state.init = Some(Identity::of(pid, init.pidfd.as_fd())?);
         self.state.phase = Phase::Created;
+        if has_other_time(pid)? {
+            // CRIU makes one for every container that it restores, so that its clocks go on.
+            self.directory.save_for_exec(&self.directory.load_for_exec()?.with_namespace(Kind::Time))?;
+        }
         self.directory.save(&self.state)
     }
 

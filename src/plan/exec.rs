@@ -80,6 +80,11 @@ impl<'a> Saved<'a> {
         Kinds::from_flags(self.namespaces)
     }
 
+    /// The same, with one to join that config.json does not have.
+    pub fn with_namespace(self, kind: Kind) -> Self {
+        Self { namespaces: self.namespaces().with(kind).flags(), ..self }
+    }
+
     fn maps(&self) -> Option<Maps<'_>> {
         (!self.uid_mappings.is_empty()).then(|| Maps { uids: &self.uid_mappings, gids: &self.gid_mappings })
     }

@@ -18,6 +18,7 @@ use std::path::Path;
 
 tests![
     a_restored_container_goes_on,
+    an_exec_into_a_restored_container_has_its_time,
     a_container_that_is_left_running_goes_on,
     a_paused_container_is_saved_and_stays_paused,
     a_pre_dump_saves_what_changed,
@@ -59,6 +60,21 @@ fn a_restored_container_goes_on() {
     container.wait_for("stopped");
     container.delete().ok();
     host::assert_nothing_left();
+}
+
+/// CRIU makes one, so that the clocks of the container go on. Saved once more, it comes back.
+fn an_exec_into_a_restored_container_has_its_time() {
+    required();
+    let container = counting(Bundle::new());
+    for _ in 0..2 {
+        let before = save(&container, &[]);
+        restore(&container.bundle).ok();
+        assert_counts_on(&container.bundle, before);
+        let of_init = fs::read_link(format!("/proc/{}/ns/time", container.pid())).expect("time namespace");
+        let answer = call(["exec", container.id(), "/probe", "ns"]).ok().answer();
+        assert_eq!(answer["time"].as_str(), of_init.to_str());
+    }
+    call(["delete", "--force", container.id()]).ok();
 }
 
 fn a_container_that_is_left_running_goes_on() {
