@@ -40,8 +40,13 @@ impl Terminal {
     }
 
     fn send_master(&self) {
-        until("the shim waits for a terminal", || self.console_socket().is_some());
-        let stream = UnixStream::connect(self.console_socket().unwrap()).unwrap();
+        let mut stream = None;
+        until("the shim waits for a terminal", || {
+            // Between bind and listen it is there already.
+            stream = self.console_socket().and_then(|path| UnixStream::connect(path).ok());
+            stream.is_some()
+        });
+        let stream = stream.unwrap();
         let fds = [self.pty.master.as_raw_fd()];
         let (words, rights) = ([IoSlice::new(b"/dev/ptmx")], [ControlMessage::ScmRights(&fds)]);
         sendmsg::<()>(stream.as_raw_fd(), &words, &rights, MsgFlags::empty(), None).unwrap();
