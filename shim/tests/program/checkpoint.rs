@@ -54,7 +54,7 @@ fn a_checkpoint_leaves_no_working_files_and_of_a_failure_the_log() {
 
 #[test]
 fn a_container_that_begins_as_a_checkpoint_is_restored_at_start() {
-    let mut world = World::new("echo restored; exit 6");
+    let mut world = World::new("sleep 0.2; echo restored; exit 6");
     world.start().unwrap();
     let log = world.directory.join("log");
     let request = CreateTaskRequest {

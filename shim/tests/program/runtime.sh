@@ -39,7 +39,7 @@ case $command in
         mkdir -p "$state"
         sh "$bundle/program" <&6 6<&- &
         printf %s $! >"$state/pid"
-        # Without a wait for anybody's end.
+        # A shell that waits for this would wait for init as well, if it had ended.
         exec cp "$state/pid" "$pid_file"
         ;;
     start) : >"$state/started" ;;
