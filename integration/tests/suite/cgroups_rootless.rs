@@ -3,8 +3,8 @@
 
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::host::{self, CGROUPS};
-use ocirt_integration::needs::{Need, need};
-use ocirt_integration::runtime::kind;
+use ocirt_integration::needs::{Need, need, need_root};
+use ocirt_integration::runtime::{Call, kind};
 use ocirt_integration::user::{self, USER};
 use ocirt_integration::{probe, tests};
 use serde_json::json;
@@ -15,6 +15,7 @@ tests![
     limits_hold_in_a_delegated_cgroup,
     an_own_path_is_below_what_is_delegated,
     a_controller_that_is_not_delegated_is_named,
+    of_v1_the_hierarchies_that_are_not_delegated_are_done_without,
     outside_of_what_is_delegated_nothing_is_made,
 ];
 
@@ -88,6 +89,29 @@ fn a_controller_that_is_not_delegated_is_named() {
     // What is there can be had.
     let container = running(one().set("linux.resources", json!({ "pids": { "limit": 33 } })));
     assert_eq!(container.cgroup_file("", "pids.max"), "33");
+}
+
+/// Somebody may have given the user his place in one hierarchy of v1 and in no other, as pam_cgfs does.
+fn of_v1_the_hierarchies_that_are_not_delegated_are_done_without() {
+    need(Need::CgroupV1, !host::is_cgroup2() && Path::new("/sys/fs/cgroup/pids/tasks").exists());
+    need_root();
+    let name = format!("{}-delegated", host::tag());
+    let own = Path::new("/sys/fs/cgroup/pids").join(&name);
+    std::fs::create_dir(&own).expect("cgroup");
+    for file in ["", "tasks", "cgroup.procs"] {
+        std::os::unix::fs::chown(own.join(file), Some(USER), Some(USER)).expect("chown");
+    }
+    let tasks = std::fs::File::options().write(true).open(own.join("tasks")).expect("tasks");
+    let bundle = one().set("linux.resources", json!({ "pids": { "limit": 20 } })).write(probe!(sleep 60));
+    let enter = move || std::io::Write::write_all(&mut (&tasks), b"0");
+    bundle.call("create").inheriting(enter).run().ok();
+    assert_eq!(std::fs::read_to_string(own.join(&bundle.id).join("pids.max")).expect("limit").trim(), "20");
+    let pids = std::fs::read_to_string(own.join(&bundle.id).join("cgroup.procs")).expect("processes");
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", pids.trim())).expect("cgroups of init");
+    let below: Vec<_> = groups.lines().filter(|line| line.ends_with(&format!("/{}", bundle.id))).collect();
+    assert!(below.len() == 1 && below[0].contains(&format!(":pids:/{name}/")), "{groups}");
+    Call::new(["delete", "--force", &bundle.id]).as_user(true).run().ok();
+    std::fs::remove_dir(&own).expect("it is empty");
 }
 
 fn outside_of_what_is_delegated_nothing_is_made() {
