@@ -9,11 +9,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Error;
 
-use crate::sys::SysError;
+use crate::sys::{SysError, Words};
 
 /// A failure of std in the words of all others: the call, and strerror(3) in lower case.
 pub fn io_error(call: &'static str, error: &std::io::Error) -> SysError {
     SysError::io(call, error)
+}
+
+/// The chain of an error as a line: the only form in which people and engines see one. What std says of a failure has
+/// strerror(3)'s words, as all others have.
+pub fn one_line(error: &Error) -> String {
+    let words = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<std::io::Error>() {
+        Some(error) if error.raw_os_error().is_some() => Words(SysError::io("", error).errno).to_string(),
+        _ => cause.to_string(),
+    };
+    error.chain().map(words).collect::<Vec<_>>().join(": ")
 }
 
 /// A place in config.json, `linux.namespaces[2].path`, and what is wrong with it, where the cause does not say. As context

@@ -21,7 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
-use crate::error::About;
+use crate::error::{About, one_line};
 use crate::sys::timed_io;
 use daemon::{Daemon, Protocol};
 use facts::{Code, Facts};
@@ -101,7 +101,7 @@ impl Log {
     /// Writes the error that ends the command `phase`, to the log, and to stderr too when the log is elsewhere: callers
     /// read the one, people the other. `code` is the class of an error that has one of its own.
     pub fn error(&self, phase: &str, code: Option<Code>, error: &anyhow::Error) {
-        let message = format!("{error:#}");
+        let message = one_line(error);
         self.line(Level::Error, &message, Some(&Facts::of(phase, code, error)));
         if let Sink::File(_) | Sink::Daemon(_) = self.sink {
             to_stderr(&console_line(Level::Error, &message));

@@ -7,6 +7,7 @@ pub mod capabilities;
 mod document;
 mod place;
 mod required;
+mod words;
 
 use std::path::{Path, PathBuf};
 
@@ -186,7 +187,7 @@ fn from_text<T: DeserializeOwned>(text: &str, document: Document) -> Result<T> {
         let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
         // The text is JSON: what serde_json misses is one of an enumeration's names.
         let what = if what == "expected value" { "expected a name" } else { what };
-        field_error(&place::of(text, error.column()), what, document)
+        field_error(&place::of(text, error.column()), &words::plain(what), document)
     })
 }
 

@@ -14,6 +14,7 @@ use super::process::poststop;
 use super::refusal::Refusal;
 use super::status::Status;
 use crate::container::cgroup;
+use crate::error::one_line;
 use crate::sys::signal;
 
 /// Deletes a container that is stopped, or created and never started; with `force`, any: a running one is killed
@@ -29,8 +30,10 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
         // A create that was killed before its first side effect; or somebody has deleted it before we had the lock.
         Err(error) if force && is_absent(&error) => return directory.remove(),
         Err(error) if force && is_broken(&error) => {
-            host.log
-                .warn(&format!("{error:#}: what is left of {id} is looked for in the cgroup that is named after it"));
+            host.log.warn(&format!(
+                "{}: what is left of {id} is looked for in the cgroup that is named after it",
+                one_line(&error)
+            ));
             remove_by_name(id, host.rootless.for_cgroups())?;
             return directory.remove();
         }

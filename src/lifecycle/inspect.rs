@@ -13,6 +13,7 @@ use super::id::Id;
 use super::process::members;
 use super::refusal::Refusal;
 use super::status::Status;
+use crate::error::one_line;
 
 /// What `state` and `list` show of a container: runc's fields in runc's order.
 #[derive(Serialize, Clone, Debug)]
@@ -66,7 +67,7 @@ pub fn list(host: &Host) -> Result<Vec<StateView>> {
                 views.push(StateView { owner, ..view(found) });
             }
             Err(error) if error.downcast_ref() == Some(&Refusal::DoesNotExist) => {}
-            Err(error) => host.log.warn(&format!("list: {id}: {error:#}")),
+            Err(error) => host.log.warn(&format!("list: {id}: {}", one_line(&error))),
         }
     }
     Ok(views)

@@ -37,7 +37,7 @@ use crate::container::checkpoint::{ids, paths, targets};
 use crate::container::verify::Wanted;
 use crate::container::verify::copies::Planned;
 use crate::container::{bundle, cgroup};
-use crate::error::{field, io_error};
+use crate::error::{field, io_error, one_line};
 use crate::plan::{Gate, Plan, Saved};
 use crate::sys::guard::{Guard, Kept};
 use crate::sys::namespace::Kind;
@@ -209,7 +209,7 @@ impl<'a> Made<'a> {
         );
         let answer = answer.and_then(|_| worker.finish());
         if let Err(error) = files.hand_back() {
-            job.host.log.warn(&format!("{error:#}"));
+            job.host.log.warn(&one_line(&error));
         }
         if let Err(error) = answer {
             return Err(criu::explain(error, job.program, || files.log_words(request::RESTORE_LOG, None)));

@@ -13,7 +13,7 @@ use super::process::supervisor;
 use super::refusal::Refusal;
 use super::status::Status;
 use crate::container::hooks::{self, Inherited};
-use crate::error::Field;
+use crate::error::{Field, one_line};
 use crate::init::link::{Failure, Milestone, Report, RuntimeEnd};
 use crate::plan::{Label, StepError};
 use crate::sys::process;
@@ -54,7 +54,7 @@ pub fn start(host: &Host, id: &Id) -> Result<()> {
             Unstarted::Hook(_) => delete::destroy_ended(host, directory, state),
             Unstarted::Program(_) => Ok(()),
         });
-        ended.unwrap_or_else(|error| host.log.warn(&format!("start {id}: {error:#}")));
+        ended.unwrap_or_else(|error| host.log.warn(&format!("start {id}: {}", one_line(&error))));
         Error::from(failed)
     })?;
     state.init.map_or(Ok(()), |init| supervisor::follow(host, notify_socket, init))

@@ -23,7 +23,52 @@ tests![
     a_filter_of_the_runtimes_own_that_a_cgroup_above_forbids_is_called_so,
     an_exec_whose_container_ends_after_the_look_is_told_so,
     what_init_reports_is_the_reason_whatever_the_runtime_noticed_first,
+    a_command_line_in_one_word_is_told_so,
+    a_script_without_its_interpreter_is_told_so,
+    every_errno_is_spelled_alike,
 ];
+
+/// The usual mistake: `"args": ["/bin/sh -c true"]`.
+fn a_command_line_in_one_word_is_told_so() {
+    need_ocirt();
+    for (name, words) in [
+        ("/probe print x", "exec \"/probe print x\": exec: no such file or directory (args[0] is the program alone"),
+        (
+            "probe print x",
+            "exec \"probe print x\": exec: no such file or directory (executable file not found in $path; args[0]",
+        ),
+    ] {
+        Bundle::new().run(vec![name.to_owned()]).fails(words);
+    }
+    // A name may have a space.
+    let bundle = Bundle::new();
+    std::fs::copy(host::probe(), bundle.inside("/a probe")).expect("the probe");
+    assert_eq!(bundle.run(["/a probe", "print", "x"].map(str::to_owned).to_vec()).ok().answer(), "x");
+}
+
+fn a_script_without_its_interpreter_is_told_so() {
+    need_ocirt();
+    let bundle = Bundle::new().file("/script", "#!/bin/nosuch\n");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bundle.inside("/script"), mode).expect("script");
+    let words = "no such file or directory (the interpreter that the file names is not in the container)";
+    bundle.run(vec!["/script".to_owned()]).fails(words);
+}
+
+/// As strerror(3), in lower case, with the call; std's own has a number behind it.
+fn every_errno_is_spelled_alike() {
+    need_ocirt();
+    let hook = json!({ "path": "/nosuch/hook" });
+    let output = Bundle::new().hook("createRuntime", hook).run(probe!(print "x"));
+    assert!(output.status == 1 && !output.stderr.contains("os error"), "{}", output.stderr);
+    for words in [["--root", "/proc/nosuch", "state", "x"], ["--root", "/dev/null", "state", "x"]] {
+        let output = ocirt_integration::runtime::Call::new(words).root(None).run();
+        assert!(output.status == 1 && !output.stderr.contains("os error"), "{}", output.stderr);
+    }
+    let bundle = Bundle::new().flags(&["--console-socket", "/nosuch/socket"]).set("process.terminal", json!(true));
+    let output = bundle.write(probe!(print "x")).call("create").run();
+    assert!(output.status == 1 && !output.stderr.contains("os error"), "{}", output.stderr);
+}
 
 /// A namespace of a container that has ended, kept by its descriptor, and a path to it.
 fn kept(container: &ocirt_integration::bundle::Container, kind: &str) -> (File, String) {

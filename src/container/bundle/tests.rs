@@ -28,19 +28,19 @@ fn broken_json_names_line_and_column() {
 fn a_wrong_type_names_its_field() {
     assert_eq!(
         refusal(&with("\"mounts\":[{\"destination\":\"/a\"},{\"destination\":2}]")),
-        "mounts[1].destination: invalid type: integer `2`, expected path string"
+        "mounts[1].destination: invalid type: 2, expected a string"
     );
     assert_eq!(
         refusal("{\"ociVersion\":\"1.0.0\",\"linux\":{\"resources\":{\"rdma\":{\"mlx5_1\":{\"hcaHandles\":\"x\"}}}}}"),
-        "linux.resources.rdma.mlx5_1.hcaHandles: invalid type: string \"x\", expected u32"
+        "linux.resources.rdma.mlx5_1.hcaHandles: invalid type: \"x\", expected a number from 0 to 4294967295"
     );
     assert_eq!(
         refusal(&with("\"process\":{\"cwd\":\"/\",\"user\":{\"uid\":-1}}")),
-        "process.user.uid: invalid value: integer `-1`, expected u32"
+        "process.user.uid: invalid value: -1, expected a number from 0 to 4294967295"
     );
     assert_eq!(
         refusal(&with("\"process\":{\"cwd\":\"/\",\"user\":{\"gid\":4294967296}}")),
-        "process.user.gid: invalid value: integer `4294967296`, expected u32"
+        "process.user.gid: invalid value: 4294967296, expected a number from 0 to 4294967295"
     );
 }
 

@@ -22,6 +22,9 @@ pub struct Executable {
     found: Cell<Option<usize>>,
 }
 
+/// What is usually meant by a name such as "/bin/sh -c".
+const ONE_WORD: &str = "args[0] is the program alone, and each argument an entry of its own";
+
 /// Where the program is looked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Lookup {
@@ -62,11 +65,17 @@ impl Executable {
                     self.found.set(Some(index));
                     return Ok(());
                 }
+                Err(SysError { errno: Errno::ENOENT, .. }) if self.kind == Lookup::Path && self.is_several_words() => {
+                    return Err(Fault::new("exec", Errno::ENOENT, ONE_WORD));
+                }
                 Err(error) if self.kind == Lookup::Path => return Err(explain(error)),
                 Err(_) => {}
             }
         }
         let words = match self.kind {
+            Lookup::Search if self.is_several_words() => {
+                "executable file not found in $PATH; args[0] is the program alone, and each argument an entry of its own"
+            }
             Lookup::Nowhere => "executable file not found in $PATH; process.env has no PATH",
             _ => "executable file not found in $PATH",
         };
@@ -78,7 +87,16 @@ impl Executable {
         let Some(path) = self.found.get().and_then(|index| self.candidates.get(index)) else {
             return Fault::new("exec", Errno::ENOENT, "executable file not found in $PATH");
         };
-        program::execve(path, &self.args, env).about(path)
+        let error = program::execve(path, &self.args, env);
+        // It was found: what is missing is named in its first line, or in its ELF header (execve(2), ENOENT).
+        if error.errno == Errno::ENOENT {
+            return Fault::new(error.call, error.errno, "the interpreter that the file names is not in the container");
+        }
+        error.about(path)
+    }
+
+    fn is_several_words(&self) -> bool {
+        self.name.contains([' ', '\t', '\n'])
     }
 }
 
@@ -93,7 +111,7 @@ fn explain(error: SysError) -> Fault {
 impl fmt::Display for Executable {
     /// `exec /bin/sh`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "exec {}", self.name)
+        if self.is_several_words() { write!(f, "exec {:?}", self.name) } else { write!(f, "exec {}", self.name) }
     }
 }
 

@@ -5,6 +5,7 @@
 use anyhow::Result;
 
 use crate::container::hooks::{self, Inherited, Output};
+use crate::error::one_line;
 use crate::lifecycle::disk::state::State;
 use crate::lifecycle::host::Host;
 use crate::lifecycle::status::Status;
@@ -18,12 +19,12 @@ pub fn run(host: &Host, state: &State) -> Result<()> {
     let hooks = hooks::compile("poststop", &state.poststop, &Inherited::OfRuntime { umask: host.umask })?;
     // A file that cannot be opened any more keeps no hook from running.
     let output = state.hook_output().or_else(|error| {
-        host.log.warn(&format!("{error:#}"));
+        host.log.warn(&one_line(&error));
         Output::open(None, None)
     })?;
     for hook in hooks {
         if let Err(error) = hook.run(&text, &state.bundle, &output) {
-            host.log.warn(&format!("{}: {error:#}", hook.field));
+            host.log.warn(&format!("{}: {}", hook.field, one_line(&error)));
         }
     }
     Ok(())
@@ -57,7 +58,8 @@ impl Drop for Owed<'_> {
     fn drop(&mut self) {
         if let Some(state) = &self.state {
             // The error that ended the container is the one to tell.
-            run(self.host, state).unwrap_or_else(|error| self.host.log.warn(&format!("poststop: {error:#}")));
+            run(self.host, state)
+                .unwrap_or_else(|error| self.host.log.warn(&format!("poststop: {}", one_line(&error))));
         }
     }
 }

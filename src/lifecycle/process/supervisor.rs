@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::error::io_error;
+use crate::error::{io_error, one_line};
 use crate::lifecycle::disk::identity::Identity;
 use crate::lifecycle::host::Host;
 use crate::plan::Listening;
@@ -137,7 +137,7 @@ impl<'a> Relay<'a> {
             }
         }
         if let Err(error) = self.barrier() {
-            self.host.log.warn(&format!("NOTIFY_SOCKET: {error:#}"));
+            self.host.log.warn(&format!("NOTIFY_SOCKET: {}", one_line(&error)));
         }
         Ok(())
     }
