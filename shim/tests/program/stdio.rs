@@ -1,5 +1,7 @@
 //! Where output goes: files and loggers. (FIFOs and terminals are the walks' matter.)
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::world::{World, until};
@@ -144,6 +146,24 @@ fn a_logger_is_ended_at_delete_and_killed_if_need_be() {
     until("it hears SIGTERM", || world.read("out") == "out\nterm\n");
     until("it is killed", || world.left().is_empty());
     assert!((8..25).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+}
+
+/// Nobody else would end it.
+#[test]
+fn a_shim_does_not_end_before_the_logger_of_a_deleted_container() {
+    let mut world = World::new("echo out");
+    world.start().unwrap();
+    let logger = world.program("logger", "trap '' TERM; echo $$ >pid; exec 5>&-; cat <&3 >out; exec sleep 1000.75");
+    world.create(&format!("binary://{logger}")).unwrap();
+    world.run();
+    let shim = PathBuf::from(format!("/proc/{}", world.shim_pid()));
+    let logger = PathBuf::from(format!("/proc/{}", world.read("pid").trim()));
+    world.shutdown();
+    until("no new container can come", || !Path::new(world.socket()).exists());
+    assert!(logger.exists());
+    let cmdline = |process: &Path| fs::read(process.join("cmdline")).unwrap_or_default();
+    until("the logger is killed", || cmdline(&logger).is_empty());
+    until("the shim has ended", || cmdline(&shim).is_empty());
 }
 
 #[test]

@@ -195,6 +195,11 @@ impl World {
         self.call::<_, containerd_shim_ocirt::api::task::DeleteResponse>(method, &request).map(drop)
     }
 
+    pub fn shutdown(&self) {
+        let shutdown = ShutdownRequest { id: "c".to_owned(), now: true };
+        self.call::<_, containerd_shim_ocirt::api::known::Empty>("Shutdown", &shutdown).unwrap();
+    }
+
     pub fn init_kill(&self) {
         let request = KillRequest { id: "c".to_owned(), signal: 9, ..KillRequest::default() };
         self.call::<_, containerd_shim_ocirt::api::known::Empty>("Kill", &request).unwrap();
@@ -259,13 +264,12 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if !self.address.is_empty() && Path::new(self.socket()).exists() {
-            let shutdown = ShutdownRequest { id: "c".to_owned(), now: true };
             if std::thread::panicking() {
                 // The test has failed, and its containers may be there.
                 let pid = nix::unistd::Pid::from_raw(self.shim_pid() as i32);
                 let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
             } else {
-                self.call::<_, containerd_shim_ocirt::api::known::Empty>("Shutdown", &shutdown).unwrap();
+                self.shutdown();
             }
         }
         let _ = fs::remove_dir_all(&self.directory);
