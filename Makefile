@@ -18,7 +18,7 @@ ENGINES := containerd docker.io docker-compose docker-registry podman buildah co
 	busybox-static catatonit iproute2 iptables jq socat uidmap slirp4netns fuse-overlayfs protobuf-compiler libprotobuf-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help demo build shim test unit integration conformance engines engines-new engines-shim engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
+.PHONY: help demo build shim test unit integration conformance engines engines-new engines-shim engines-shim-fast bench-shim engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
 
 help: ## this text
 	@echo 'ocirt, an OCI container runtime'
@@ -73,6 +73,21 @@ engines-shim: build shim ## containerd, CRI and Docker with this project's own s
 		--runtime /usr/sbin/runc $(ARGS) containerd
 	OCIRT_SHIM='$(SHIM)' $(CARGO) run --locked --quiet --package ocirt-engines -- \
 		--walks integration/engines/shim-new --root "$$(scripts/debian trixie)" --runtime '$(OCIRT)' $(ARGS)
+
+engines-shim-fast: build shim ## the part of engines-shim that CI runs
+	@scripts/needs $(ENGINES)
+	cd integration/engines/cri && $(CARGO) build --locked
+	OCIRT_CRIU="$$(scripts/criu)" OCIRT_SHIM='$(SHIM)' $(CARGO) run --locked --quiet --package ocirt-engines -- \
+		--walks integration/engines/shim --runtime '$(OCIRT)'
+	OCIRT_SHIM='$(SHIM)' $(CARGO) run --locked --quiet --package ocirt-engines -- --runtime '$(OCIRT)' containerd cri
+
+bench-shim: build shim ## CPU, time and memory of containers beside containerd's own shim; ARGS: --root DIRECTORY
+	@scripts/needs $(ENGINES) gcc libc6-dev
+	@mkdir -p .build
+	gcc -O2 -static -o .build/meter bench/floor/meter.c
+	OCIRT_METER='$(CURDIR)/.build/meter' OCIRT_MEASURE='$(CURDIR)/integration/engines/bench/measure' OCIRT_SHIM='$(SHIM)' \
+		$(CARGO) run --locked --quiet --package ocirt-engines -- \
+		--walks integration/engines/bench --jobs 1 --runtime '$(OCIRT)' $(ARGS)
 
 engines-vm: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## the same engines in a guest with cgroup v2 and every capability; takes minutes
 	@scripts/needs protobuf-compiler libprotobuf-dev

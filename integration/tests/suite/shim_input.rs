@@ -28,6 +28,7 @@ tests![
     without_descriptors_it_refuses_and_goes_on,
     a_full_disk_is_an_error_and_leaves_nothing,
     events_are_told_in_order_and_wait_for_containerd,
+    a_container_that_has_ended_has_a_pid_until_it_is_deleted,
 ];
 
 fn shim(words: Vec<String>) -> Shim {
@@ -351,6 +352,22 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
     assert!(std::process::Command::new("umount").arg(host::root()).status().expect("umount").success());
     link.run(&shim);
     link.finish(&shim);
+    shim.assert_nothing_left();
+}
+
+/// From version 1.7 on containerd ends, at its own start, a shim that has no pid to tell.
+fn a_container_that_has_ended_has_a_pid_until_it_is_deleted() {
+    let _containerd = Events::listen();
+    let shim = shim(probe!(exit 9));
+    let mut link = shim.start();
+    let pid = link.run(&shim);
+    assert_eq!(link.wait(&shim, ""), 9);
+    let pids: PidsResponse = link.call("Pids", &shim.of_container());
+    assert_eq!(pids.processes.iter().map(|process| process.pid).collect::<Vec<_>>(), [pid]);
+    link.call::<DeleteResponse>("Delete", &shim.of_process(""));
+    assert_eq!(link.refused("Pids", &shim.of_container()).code, 5);
+    link.call::<Empty>("Shutdown", &shim.of_container());
+    shim.delete();
     shim.assert_nothing_left();
 }
 

@@ -20,7 +20,7 @@ impl Loop {
                 }
                 Err(error) => Err(Status::new(Code::InvalidArgument, format!("signal {signal}: {error}"))),
             },
-            Question::Pids { container, execs } => Ok(Response::Pids(self.pids(*container, execs))),
+            Question::Pids { container, init, execs } => Ok(Response::Pids(self.pids(*container, *init, execs))),
             Question::CloseStdin(process) => {
                 self.close_stdin(*process);
                 Ok(Response::Empty)
@@ -36,8 +36,11 @@ impl Loop {
         }
     }
 
-    fn pids(&self, container: ContainerKey, execs: &[(u32, String)]) -> PidsResponse {
-        let pids = self.cgroups.get(&container).map(Cgroup::pids).unwrap_or_default();
+    fn pids(&self, container: ContainerKey, init: u32, execs: &[(u32, String)]) -> PidsResponse {
+        let mut pids = self.cgroups.get(&container).map(Cgroup::pids).unwrap_or_default();
+        if pids.is_empty() && init != 0 {
+            pids.push(init);
+        }
         let info = |pid: u32| {
             let (_, exec_id) = execs.iter().find(|(own, _)| *own == pid)?;
             Some(Any::pack(&ProcessDetails { exec_id: exec_id.clone() }))

@@ -65,8 +65,8 @@ impl Tasks {
         let Some(container) = self.known(ticket, id) else { return };
         let running = container.execs.values().filter(|exec| exec.process.pid != 0 && exec.process.exit.is_none());
         let execs = running.map(|exec| (exec.process.pid, exec.request.exec_id.clone())).collect();
-        let container = container.key;
-        self.ask(ticket, Question::Pids { container, execs });
+        let (container, init) = (container.key, container.init.pid);
+        self.ask(ticket, Question::Pids { container, init, execs });
     }
 
     pub(super) fn stats(&mut self, ticket: Ticket, id: &str) {

@@ -211,9 +211,12 @@ pub enum Question {
         process: ProcessKey,
         signal: u32,
     },
-    /// The pids of the container's cgroup; those of execs are told with their ids.
+    /// The pids of the container's cgroup; those of execs are told with their ids. If there is none, it is init's: from
+    /// version 1.7 on containerd takes a shim without a pid for one that was left over, and ends it at its own start, with
+    /// the exit of a container that ended meanwhile.
     Pids {
         container: ContainerKey,
+        init: u32,
         execs: Vec<(u32, String)>,
     },
     Stats(ContainerKey),

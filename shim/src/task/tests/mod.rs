@@ -209,7 +209,7 @@ fn response_text(response: &Response) -> String {
 fn question_text(question: &Question) -> String {
     match question {
         Question::Signal { process, signal } => format!("signal {} {signal}", process_text(*process)),
-        Question::Pids { container, execs } => format!("pids {} {execs:?}", container.0),
+        Question::Pids { container, execs, .. } => format!("pids {} {execs:?}", container.0),
         Question::Stats(container) => format!("stats {}", container.0),
         Question::Resize { process, width, height } => format!("resize {} {width}x{height}", process_text(*process)),
         Question::CloseStdin(process) => format!("close-stdin {}", process_text(*process)),
