@@ -29,7 +29,7 @@ exec 6<&0
 case $command in
     create)
         mkdir -p "$state"
-        sh -c 'while [ ! -e "$0/started" ]; do sleep 0.02; done; exec sh "$1" <&6 6<&-' "$state" "$bundle/program" &
+        sh -c 'while [ ! -e "$0/started" ]; do [ -d "$0" ] || exit 1; sleep 0.02; done; exec sh "$1" <&6 6<&-' "$state" "$bundle/program" &
         printf %s $! >"$state/pid"
         # The test sends the terminal.
         while [ -n "$console" ] && [ ! -e "$bundle/sent" ]; do sleep 0.02; done
