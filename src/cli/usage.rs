@@ -49,9 +49,31 @@ fn line(error: &Error, arguments: &[OsString]) -> String {
     let what = rendered.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
     let what = what.strip_prefix("error: ").unwrap_or(&what);
     match command_of(&rendered, arguments) {
-        Some(command) => format!("{command}: {what} (see 'ocirt {command} --help')"),
+        Some(command) => match text(error, ContextKind::InvalidArg).and_then(|flag| habit(&command, flag)) {
+            Some(meant) => format!("{command}: {what} ({meant}; see 'ocirt {command} --help')"),
+            None => format!("{command}: {what} (see 'ocirt {command} --help')"),
+        },
         None => format!("{what} (see 'ocirt --help')"),
     }
+}
+
+/// What is meant by a flag that other programs have in this place.
+fn habit(command: &str, flag: &str) -> Option<String> {
+    if flag.starts_with("--") {
+        let name = flag.split('=').next().unwrap_or(flag);
+        let is_global =
+            Cli::command().get_arguments().any(|global| Some(name) == global.get_long().map(long).as_deref());
+        return is_global.then(|| format!("{name} comes before the command: ocirt {name} … {command} …"));
+    }
+    match (command, flag) {
+        ("kill", _) => Some("the signal comes last: ocirt kill CONTAINER_ID SIGNAL".to_owned()),
+        ("exec", "-i") => Some("standard input is always passed on; -t gives a terminal".to_owned()),
+        _ => None,
+    }
+}
+
+fn long(name: &str) -> String {
+    format!("--{name}")
 }
 
 /// The command that an error, as clap words it, is about.
@@ -104,6 +126,21 @@ mod tests {
         let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
         assert_eq!(commands.clone().count(), Cli::command().get_subcommands().count() + 1, "and help");
         assert!(commands.clone().all(|line| line.split_whitespace().count() > 2));
+    }
+
+    #[test]
+    fn a_habit_of_other_programs_is_told_the_right_call() {
+        let kill = "(the signal comes last: ocirt kill CONTAINER_ID SIGNAL; see 'ocirt kill --help')";
+        assert_eq!(error_of("ocirt kill -9 w"), format!("kill: unexpected argument '-9' found {kill}"));
+        assert_eq!(error_of("ocirt kill -KILL w"), format!("kill: unexpected argument '-K' found {kill}"));
+        let exec = "(standard input is always passed on; -t gives a terminal; see 'ocirt exec --help')";
+        assert_eq!(error_of("ocirt exec -it w sh"), format!("exec: unexpected argument '-i' found {exec}"));
+        let global = "(--root comes before the command: ocirt --root … create …; see 'ocirt create --help')";
+        assert_eq!(
+            error_of("ocirt create --root /x w"),
+            format!("create: unexpected argument '--root' found {global}")
+        );
+        assert!(!error_of("ocirt create --nope w").contains("comes before"));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
     let signals = signal::listen()?;
     let mut created = build(host, id, options, bundle, console, Gate::Link)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
-    let supervised = Relay::new(host, begin(host, &mut created)?, std::process::id())?;
+    let supervised = Relay::new(host, begin(host, &mut created)?, std::process::id)?;
     let has_filter = created.plan.filter().is_some();
     let kept = created.keep()?;
     let exit = foreground::follow(host, &kept.init, &signals, terminal, supervised);

@@ -85,12 +85,12 @@ pub struct Relay<'a> {
 impl<'a> Relay<'a> {
     /// `container` is the socket that init has sent; `main` is the process whose end is the service's end. None: nobody
     /// waits at NOTIFY_SOCKET.
-    pub fn new(host: &'a Host, container: Option<OwnedFd>, main: u32) -> Result<Option<Self>> {
+    pub fn new(host: &'a Host, container: Option<OwnedFd>, main: impl FnOnce() -> u32) -> Result<Option<Self>> {
         let (Some(container), Some(supervisor)) = (container.map(UnixDatagram::from), address()) else {
             return Ok(None);
         };
         container.set_nonblocking(true).map_err(|error| io_error("fcntl", &error)).context("NOTIFY_SOCKET")?;
-        Ok(Some(Self { host, supervisor, container, main, is_ready: false }))
+        Ok(Some(Self { host, supervisor, container, main: main(), is_ready: false }))
     }
 
     /// Passes on what has come. That it cannot be is a warning: the container goes on.
@@ -156,7 +156,7 @@ impl<'a> Relay<'a> {
 
 /// Passes on what a container that was started tells, until it is ready or has ended: it goes on without us.
 pub fn follow(host: &Host, container: Option<OwnedFd>, init: Identity) -> Result<()> {
-    let Some(relay) = Relay::new(host, container, init.pid.cast_unsigned())? else { return Ok(()) };
+    let Some(relay) = Relay::new(host, container, || init.pid.cast_unsigned())? else { return Ok(()) };
     let Some(pidfd) = init.open()? else { return Ok(()) };
     relay.until_ready(pidfd.as_fd())
 }
