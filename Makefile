@@ -11,7 +11,7 @@ SHIM    := $(CURDIR)/target/$(TRIPLE)/release/containerd-shim-ocirt-v2
 RUNTIME ?= $(OCIRT)
 ARGS    ?=
 PART    ?=
-SCRIPTS := $(shell grep -rlE '^\#!.*\b(ba)?sh\b' scripts conformance bench integration packaging .ci --exclude='*.rs' 2>/dev/null)
+SCRIPTS := $(shell grep -rlE '^\#!.*\b(ba)?sh\b' scripts build conformance bench integration packaging .ci --exclude='*.rs' 2>/dev/null)
 
 # What the walks through engines need, besides what builds them.
 ENGINES := containerd docker.io docker-compose docker-registry podman buildah containernetworking-plugins runc \

@@ -15,16 +15,16 @@ fn main() {
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists()) {
         println!("cargo::rerun-if-changed={log}");
     }
-    println!("cargo::rerun-if-changed=order.txt");
+    println!("cargo::rerun-if-changed=build/order.txt");
     for argument in order().unwrap_or_default() {
         println!("cargo::rustc-link-arg-bins={argument}");
     }
 }
 
-/// The linker's arguments that put the functions of order.txt first; none where the linker does not know them.
+/// The linker's arguments that put the functions of build/order.txt first; none where the linker does not know them.
 fn order() -> Option<[String; 2]> {
     let variable = |name: &str| std::env::var(name).ok();
-    let file = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("order.txt");
+    let file = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("build/order.txt");
     let target = variable("TARGET")?;
     let path = file.to_str().filter(|path| !path.contains(','))?;
     if variable("PROFILE")? != "release" || target != "x86_64-unknown-linux-gnu" || !file.exists() {

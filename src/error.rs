@@ -1,8 +1,6 @@
 //! What an error is about, as types beside its words: the log tells it to programs (`log/facts.rs`), and no text that a
 //! hook or a file brings along can choose it.
 
-#![forbid(unsafe_code)]
-
 use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};

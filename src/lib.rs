@@ -7,6 +7,10 @@
 
 // Bytes from init and files of the host are parsed, never trusted; and init has nobody to panic to.
 #![deny(clippy::unwrap_used, clippy::expect_used)]
+#![forbid(unsafe_code)]
+
+// A crate of its own, with all the unsafe code.
+use ocirt_sys as sys;
 
 pub mod cli;
 
@@ -20,9 +24,11 @@ pub mod container;
 
 pub mod error;
 
-pub mod sys;
-
 pub mod log;
+
+#[cfg(test)]
+#[global_allocator]
+static COUNTING: sys::testing::Counting = sys::testing::Counting;
 
 #[cfg(test)]
 #[path = "../tests/fixtures/mod.rs"]

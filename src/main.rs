@@ -2,4 +2,4 @@
 
 #![no_main]
 
-ocirt::program!(ocirt::cli::main);
+ocirt_sys::program!(ocirt::cli::main);

@@ -18,8 +18,8 @@ const PAGES: [&str; 6] = [
 ];
 
 /// Where tests are.
-const SOURCES: [&str; 7] =
-    ["src", "tests", "shim/src", "shim/program", "shim/tests", "integration/src", "integration/tests/suite"];
+const SOURCES: [&str; 8] =
+    ["src", "sys", "tests", "shim/src", "shim/program", "shim/tests", "integration/src", "integration/tests/suite"];
 
 /// Every CVE and advisory of runc, crun and youki up to November 2026, as GitHub's advisory pages and the release notes
 /// of the three list them.

@@ -21,7 +21,7 @@ use ocirt::container::{bundle, validate};
 use ocirt::lifecycle::{self, Host, Id, Rootless};
 use ocirt::log::Log;
 use ocirt::plan::{self, ExecRequest, Gate, Plan, Request, Saved};
-use ocirt::sys::process;
+use ocirt_sys::process;
 use serde_json::{Value, json};
 
 /// All sections, and most fields, of a configuration that is planned without an error.

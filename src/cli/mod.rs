@@ -2,8 +2,6 @@
 //!
 //! Flags and output formats are runc's, with crun's additions: engines have both compiled in.
 
-#![forbid(unsafe_code)]
-
 pub mod args;
 mod bytes;
 mod checkpoint;

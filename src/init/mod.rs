@@ -3,7 +3,6 @@
 //! Nothing here or below uses the heap or waits for anybody but the runtime, its hooks and `start`. What can be decided
 //! or allocated was, in `plan`; what is left is how, never what.
 
-#![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod hooks;

@@ -1,7 +1,6 @@
 //! The operations of runtime.md, each readable top to bottom as the host's side of it: a file for each command, with what it
 //! alone needs below it. What they share is what is kept on [`disk`], and a container's [`process`]es.
 
-#![forbid(unsafe_code)]
 #![deny(clippy::cast_possible_truncation)]
 
 mod checkpoint;

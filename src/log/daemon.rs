@@ -1,8 +1,6 @@
 //! Lines for journald and syslog, which are crun's `--log journald:ID` and `--log syslog:ID`: one datagram a line, to
 //! sockets whose formats are documented, so that no library is linked for them.
 
-#![forbid(unsafe_code)]
-
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;

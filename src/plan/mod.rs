@@ -1,6 +1,5 @@
 //! From a validated config.json to the plan: which steps init takes, and THE ORDER of everything. Nothing is done here.
 
-#![forbid(unsafe_code)]
 #![deny(clippy::cast_possible_truncation)]
 
 mod birth;

@@ -41,11 +41,13 @@ pub fn sources_of(root: &str) -> Vec<Source> {
 /// Rust as rustfmt leaves it: a module of tests ends at the next `}` without indentation; `mod tests;` has its own file.
 pub fn without_comments_and_tests(text: &str) -> String {
     let text = text.replace("#[cfg(test)]\npub(crate) mod ", "#[cfg(test)]\nmod ");
+    // What the tests of other crates use.
+    let text = text.replace("#[cfg(any(test, feature = \"testing\"))]\npub mod ", "#[cfg(test)]\nmod ");
     let mut parts = text.split("#[cfg(test)]\nmod ");
     let mut code = parts.next().unwrap().to_owned();
     for part in parts {
         let line = part.lines().next().unwrap();
-        let end = if line.ends_with('{') && !part.contains(" {}\n") { "\n}\n" } else { "\n" };
+        let end = if line.ends_with('{') { "\n}\n" } else { "\n" };
         code.push_str(part.split_once(end).map_or("", |(_, rest)| rest));
     }
     code.lines().map(|line| if line.trim_start().starts_with("//") { "" } else { line }).collect::<Vec<_>>().join("\n")

@@ -13,7 +13,7 @@ use crate::init::inside::{Inherited, Inside};
 use crate::init::link;
 use crate::init::step::{Planned, Step};
 use crate::plan::Gate;
-use crate::sys::proc_self::tests::{is_dumpable, make_dumpable};
+use crate::sys::proc_self::testing::{is_dumpable, make_dumpable};
 use crate::sys::testing::{in_a_child, skip};
 use crate::sys::{ids, process, signal};
 

@@ -6,7 +6,7 @@ use super::compile;
 use super::profiles::{allow_list, profile};
 use crate::container::seccomp::arch::X32_BIT;
 use crate::container::seccomp::{Filter, explain};
-use crate::sys::seccomp::tests::{End, errno_of, in_child, no_new_privs};
+use crate::sys::seccomp::testing::{End, errno_of, in_child, no_new_privs};
 use crate::sys::{Errno, SysError};
 
 const SIGSYS: i32 = 31;
@@ -72,7 +72,7 @@ fn the_kernel_kills_where_the_program_says_so() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn calls_of_x86_have_verdicts_of_their_own() {
-    use crate::sys::seccomp::tests::errno_of_x86;
+    use crate::sys::seccomp::testing::errno_of_x86;
     let (getppid, getpid, pidfd_getfd) = (64, 20, 438);
     // SIGSEGV without them; under User-Mode Linux, a call of x86_64 with the same number.
     if in_child(|| errno_of_x86(getpid)) != End::Exit(0) {

@@ -2,8 +2,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
-use crate::sys::beneath;
-use crate::sys::scratch::{Directory, c_path, in_mount_namespace, in_user_namespace};
+use crate::beneath;
+use crate::scratch::{Directory, c_path, in_mount_namespace, in_user_namespace};
 
 #[test]
 fn a_private_procfs_writes_past_what_is_mounted_over_proc() {

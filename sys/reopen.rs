@@ -32,9 +32,9 @@ impl OwnDescriptors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::path::open_itself_at;
-    use crate::sys::scratch::{Directory, in_mount_namespace};
-    use crate::sys::{mount, testing};
+    use crate::path::open_itself_at;
+    use crate::scratch::{Directory, in_mount_namespace};
+    use crate::{mount, testing};
     use std::fs;
     use std::io::Read;
 
@@ -48,7 +48,7 @@ mod tests {
     fn what_was_named_is_read_whatever_has_its_name_now() {
         let dir = Directory::new();
         fs::write(dir.join("name"), "one").unwrap();
-        let place = file::open_directory(&crate::sys::scratch::c_path(dir.path())).unwrap();
+        let place = file::open_directory(&crate::scratch::c_path(dir.path())).unwrap();
         let named = open_itself_at(place.as_fd(), c"name").unwrap();
         fs::rename(dir.join("name"), dir.join("other")).unwrap();
         fs::write(dir.join("name"), "two").unwrap();
@@ -62,12 +62,12 @@ mod tests {
         in_mount_namespace(|| {
             let dir = Directory::new();
             fs::write(dir.join("name"), "one").unwrap();
-            let named = file::open_itself(&crate::sys::scratch::c_path(&dir.join("name"))).unwrap();
+            let named = file::open_itself(&crate::scratch::c_path(&dir.join("name"))).unwrap();
             fs::create_dir_all(dir.join("self/fd")).unwrap();
             for number in 0..100 {
                 fs::write(dir.join(&format!("self/fd/{number}")), "fake").unwrap();
             }
-            let fake = mount::copy_path(&crate::sys::scratch::c_path(dir.path()), mount::Depth::One).unwrap();
+            let fake = mount::copy_path(&crate::scratch::c_path(dir.path()), mount::Depth::One).unwrap();
             mount::attach(fake.as_fd(), file::open_path(c"/proc").unwrap().as_fd()).unwrap();
             assert_eq!(fs::read_to_string("/proc/self/fd/9").unwrap(), "fake");
             assert_eq!(text(&OwnDescriptors::open().unwrap(), named.as_fd()), "one");

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn only_a_file_or_a_symlink_is_replaced() {
-        let place = crate::sys::scratch::Directory::new();
+        let place = crate::scratch::Directory::new();
         fs::write(place.join("old"), "old").unwrap();
         fs::write(place.join("target"), "kept").unwrap();
         symlink("target", place.join("link")).unwrap();

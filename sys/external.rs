@@ -173,7 +173,7 @@ mod tests {
             umask: Some(0o27),
             open: Open::Any,
         };
-        crate::sys::testing::heap_free(|| program.start()).unwrap()
+        crate::testing::heap_free(|| program.start()).unwrap()
     }
 
     fn shell(script: &str) -> Running {

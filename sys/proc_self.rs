@@ -167,8 +167,15 @@ pub fn is_passed_on(fd: u32) -> bool {
     ret >= 0 && ret as i32 & libc::FD_CLOEXEC == 0
 }
 
-#[cfg(test)]
-pub mod tests {
+#[cfg(any(test, feature = "testing"))]
+pub mod testing {
+    #![allow(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        reason = "a test that cannot go on panics"
+    )]
+
     use super::*;
 
     /// What a change of ids does where fs.suid_dumpable is 1.

@@ -106,10 +106,10 @@ pub fn remove_at(dir: BorrowedFd, name: &CStr) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::guard::Guard;
-    use crate::sys::process::{Cloned, clone_process, ends_within, exit_now, poll};
-    use crate::sys::scratch::Directory;
-    use crate::sys::testing::{Outcome, in_a_child};
+    use crate::guard::Guard;
+    use crate::process::{Cloned, clone_process, ends_within, exit_now, poll};
+    use crate::scratch::Directory;
+    use crate::testing::{Outcome, in_a_child};
 
     fn open(directory: &Directory) -> Lockable {
         Lockable::new(std::fs::File::open(directory.path()).expect("a directory").into())

@@ -100,9 +100,9 @@ impl Drop for Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::process::{Cloned, clone_process, ends_within, exit_now, pidfd_open, try_wait};
-    use crate::sys::testing::{Outcome, heap_free, in_a_child};
-    use crate::sys::{Errno, SysError};
+    use crate::process::{Cloned, clone_process, ends_within, exit_now, pidfd_open, try_wait};
+    use crate::testing::{Outcome, heap_free, in_a_child};
+    use crate::{Errno, SysError};
 
     /// A child that does nothing, or ends with `status`.
     fn child(status: Option<i32>) -> Result<Child> {

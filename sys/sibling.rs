@@ -73,9 +73,9 @@ fn stack() -> Result<*mut c_void> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::process::{Cloned, Exit, clone_process, wait};
-    use crate::sys::socket;
-    use crate::sys::testing::{Outcome, heap_free, in_a_child};
+    use crate::process::{Cloned, Exit, clone_process, wait};
+    use crate::socket;
+    use crate::testing::{Outcome, heap_free, in_a_child};
     use std::os::fd::AsFd;
 
     struct Shared {

@@ -269,8 +269,8 @@ fn attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::namespace::{Kinds, unshare};
-    use crate::sys::testing::in_a_child;
+    use crate::namespace::{Kinds, unshare};
+    use crate::testing::in_a_child;
 
     #[test]
     fn a_truncated_message_is_no_message() {
@@ -288,7 +288,7 @@ mod tests {
     fn a_device_is_found_set_up_and_given_an_address() {
         in_a_child(|| {
             if unshare(Kinds::NONE.with(Kind::User).with(Kind::Net)).is_err() {
-                crate::sys::testing::skip("user-namespaces", "unshare is refused");
+                crate::testing::skip("user-namespaces", "unshare is refused");
                 return Ok(());
             }
             let netlink = Netlink::open()?;

@@ -209,10 +209,10 @@ fn identity(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::ids;
-    use crate::sys::process::{Cloned, clone_process, exit_now, wait};
-    use crate::sys::socket;
-    use crate::sys::testing::{Outcome, in_a_child, skip};
+    use crate::ids;
+    use crate::process::{Cloned, clone_process, exit_now, wait};
+    use crate::socket;
+    use crate::testing::{Outcome, in_a_child, skip};
     use std::os::fd::AsFd;
 
     /// Sends a user namespace, a uts namespace of it, another user namespace below it, and one of that.

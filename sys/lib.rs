@@ -3,7 +3,7 @@
 //! Every descriptor is opened close-on-exec and returned owned; every path is a `&CStr`, so that what runs after the
 //! clone never touches the heap. A function that init or an `apply()` calls uses neither `std` nor the heap.
 
-#![deny(clippy::indexing_slicing, clippy::multiple_unsafe_ops_per_block)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::multiple_unsafe_ops_per_block, clippy::unwrap_used)]
 
 pub mod beneath;
 pub mod binary;
@@ -35,8 +35,8 @@ pub mod ptrace;
 pub mod regular;
 pub mod reopen;
 pub mod sched;
-#[cfg(test)]
-pub(crate) mod scratch;
+#[cfg(any(test, feature = "testing"))]
+pub mod scratch;
 pub mod seccomp;
 pub mod security;
 pub mod sibling;
@@ -45,7 +45,7 @@ pub mod socket;
 mod stack_path;
 pub mod start;
 pub mod terminal;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod timed_io;
 pub mod timeline;

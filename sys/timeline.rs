@@ -66,7 +66,7 @@ impl Drop for Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::process::{Cloned, clone_process, exit_now};
+    use crate::process::{Cloned, clone_process, exit_now};
 
     #[test]
     fn what_a_child_has_done_is_seen_by_its_maker() {
@@ -78,7 +78,7 @@ mod tests {
                 timeline.stamp(7);
                 exit_now(0)
             }
-            Cloned::Runtime(child) => drop(crate::sys::process::wait(std::os::fd::AsFd::as_fd(&child.pidfd)).unwrap()),
+            Cloned::Runtime(child) => drop(crate::process::wait(std::os::fd::AsFd::as_fd(&child.pidfd)).unwrap()),
         }
         assert_eq!([timeline.at(0), timeline.at(2), timeline.at(3)], [None; 3]);
         let time = timeline.at(1).unwrap();

@@ -136,8 +136,15 @@ fn error(call: &'static str) -> impl Fn(Errno) -> SysError {
 }
 
 /// Processes for tests: cloned as init is, so that they can enter a cgroup the same ways.
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing {
+    #![allow(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        reason = "a test that cannot go on panics"
+    )]
+
     use std::os::fd::AsRawFd;
 
     use super::*;

@@ -1,6 +1,13 @@
 //! What kernel tests need: forked children, since a test is a thread of the test program and must not change it, and
 //! proof that what runs after the clone leaves the heap alone.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics"
+)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::error::Error;
@@ -58,7 +65,7 @@ pub fn status_line(key: &str) -> Result<String, Box<dyn Error + Send + Sync>> {
 /// `OCIRT_HAS` lists the word. Each skip is a line of the file that `OCIRT_SKIPS` names, which scripts/test counts: libtest
 /// itself takes the test for passed.
 pub fn skip(word: &str, why: &str) {
-    let known = include_str!("../../integration/needs.txt").lines().any(|line| line.starts_with(&format!("{word}: ")));
+    let known = include_str!("../integration/needs.txt").lines().any(|line| line.starts_with(&format!("{word}: ")));
     assert!(known, "integration/needs.txt has no word {word}");
     let declared = std::env::var("OCIRT_HAS").unwrap_or_default();
     assert!(
@@ -94,11 +101,12 @@ thread_local! {
     static CALLS: Cell<usize> = const { Cell::new(0) };
 }
 
+#[cfg(test)]
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
 /// The system's allocator, which counts its calls by thread.
-struct Counting;
+pub struct Counting;
 
 // SAFETY: every call goes to the system's allocator as it came; the counter is a plain thread-local number that needs
 // no memory and no destructor.

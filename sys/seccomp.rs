@@ -60,20 +60,27 @@ fn install(flags: u32, program: &[Instruction]) -> Result<libc::c_long> {
     check("seccomp", ret)
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
+#[cfg(any(test, feature = "testing"))]
+pub mod testing {
+    #![allow(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        reason = "a test that cannot go on panics"
+    )]
+
     use super::*;
 
     /// How a process ended.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub(crate) enum End {
+    pub enum End {
         Exit(i32),
         Signal(i32),
     }
 
     /// Runs `body` in a child, which exits with its result. `body` may only do what is allowed after a fork of a process
     /// with threads: system calls.
-    pub(crate) fn in_child(body: impl FnOnce() -> i32) -> End {
+    pub fn in_child(body: impl FnOnce() -> i32) -> End {
         // SAFETY: the child makes system calls and ends; it takes no lock and does not use the heap.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0);
@@ -94,7 +101,7 @@ pub(crate) mod tests {
     }
 
     /// The errno of a system call, 0 if it succeeds.
-    pub(crate) fn errno_of(number: libc::c_long, args: [libc::c_long; 3]) -> i32 {
+    pub fn errno_of(number: libc::c_long, args: [libc::c_long; 3]) -> i32 {
         // SAFETY: the tests only call what takes numbers or null pointers.
         let ret = unsafe { libc::syscall(number, args[0], args[1], args[2], 0, 0, 0) };
         if ret < 0 { Errno::last_raw() } else { 0 }
@@ -102,7 +109,7 @@ pub(crate) mod tests {
 
     /// The errno of a system call of 32-bit x86 without arguments; SIGSEGV where the kernel has no such calls.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn errno_of_x86(number: u64) -> i32 {
+    pub fn errno_of_x86(number: u64) -> i32 {
         let mut ret = number;
         // SAFETY: the calls of the tests touch no memory; the kernel may clear r8 to r11.
         unsafe {
@@ -118,9 +125,15 @@ pub(crate) mod tests {
     }
 
     /// Lets the caller install filters without privilege.
-    pub(crate) fn no_new_privs() -> i32 {
+    pub fn no_new_privs() -> i32 {
         errno_of(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS.into(), 1, 0])
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::*;
+    use super::*;
 
     const ALLOW: Instruction = Instruction { code: 6, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
 

@@ -14,7 +14,7 @@ macro_rules! program {
         // SAFETY: the C library looks for this symbol, and gives it these arguments; nothing else has its name.
         #[unsafe(no_mangle)]
         pub extern "C" fn main(count: std::ffi::c_int, arguments: *const *const std::ffi::c_char) -> std::ffi::c_int {
-            $crate::sys::start::run($main, count, arguments)
+            $crate::start::run($main, count, arguments)
         }
     };
 }

@@ -121,7 +121,7 @@ fn is_fifo(path: &CString) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::scratch::{Directory, c_path as c};
+    use crate::scratch::{Directory, c_path as c};
     use std::io::{Read, Write};
 
     fn fifo(place: &Directory) -> std::path::PathBuf {

@@ -97,7 +97,7 @@ fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::scratch::{Directory, c_path};
+    use crate::scratch::{Directory, c_path};
 
     #[test]
     fn a_line_is_a_mount_with_its_paths_as_they_are() {

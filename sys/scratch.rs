@@ -1,5 +1,13 @@
 //! Throw-away namespaces for tests: what a test mounts is gone with it, the machine keeps its state.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::new_without_default,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics"
+)]
+
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
