@@ -20,7 +20,15 @@ use std::process::ExitCode;
 
 use containerd_shim_ocirt::call::flags::{self, Call};
 
+/// What the service manager has told containerd, and nobody else (sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3)).
+/// A runtime that has it hands it on: a container would speak to the manager as a process of containerd's service, and
+/// `start` would wait until it says that it is ready.
+const OF_THE_SERVICE: [&str; 7] =
+    ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_PIDFDID", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
 fn main() -> ExitCode {
+    // Before anything else: the process that serves, the runtime and the programs that mount inherit what is left.
+    sys::remove_variables(&OF_THE_SERVICE);
     let arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     match run(&arguments) {
         Ok(answer) => {

@@ -96,8 +96,7 @@ impl Runtime {
         if self.settings.systemd_cgroup {
             command.arg("--systemd-cgroup");
         }
-        // containerd's own: with it, each container would have to tell the service manager that it is ready.
-        command.env_remove("NOTIFY_SOCKET").args(arguments).current_dir(&self.bundle);
+        command.args(arguments).current_dir(&self.bundle);
         command
     }
 

@@ -15,6 +15,14 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
+/// Takes variables out of the environment of this process, and so of all its children.
+pub fn remove_variables(names: &[&str]) {
+    for name in names {
+        // SAFETY: this process has one thread, so that nobody reads the environment meanwhile.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
 /// A descriptor of a child that has not been waited for, so that the pid is still its own.
 pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two numbers.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # A runtime whose containers are processes and no more: `program` of the bundle is init's script, `exec` that of execs.
-# Its command lines are in `calls` of the bundle, one a line.
+# Its command lines are in `calls` of the bundle, one a line, and the variables that it has had in `variables`.
 while :; do
     case $1 in
         --root) root=$2; shift 2 ;;
@@ -12,6 +12,7 @@ while :; do
 done
 bundle=${log%/*}
 echo "$*" >>"$bundle/calls"
+export -p >>"$bundle/variables"
 command=$1
 shift
 [ "$command" = kill ] || for id; do :; done

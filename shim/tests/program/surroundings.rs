@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -132,4 +133,30 @@ fn sigterm_ends_the_shim_and_not_its_containers() {
     });
     kill(Pid::from_raw(init), None).unwrap();
     kill(Pid::from_raw(init), Signal::SIGKILL).unwrap();
+}
+
+/// containerd is a service of `Type=notify`. The runtime hands on to a container what it has of that, and waits for it.
+#[test]
+fn no_runtime_has_what_the_service_manager_has_told_containerd() {
+    let ours =
+        ["LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "OTHERS"];
+    let mut world = World::new("true");
+    for name in ours {
+        world = world.variable(name, "1");
+    }
+    world.start().unwrap();
+    world.create("binary:///bin/true").unwrap();
+    world.run();
+    // As if the shim had been killed.
+    let bundle = world.bundle().display().to_string();
+    fs::create_dir_all(world.directory.join("state/n/c")).unwrap();
+    let mut delete = Command::new(env!("CARGO_BIN_EXE_containerd-shim-ocirt-v2"));
+    delete.envs(ours.map(|name| (name, "1"))).stdin(Stdio::null()).current_dir(&bundle);
+    delete.args(["-namespace", "n", "-id", "c", "-address", "/none", "-bundle", &bundle, "delete"]);
+    assert!(delete.output().unwrap().status.success());
+    let calls: Vec<String> = world.read("bundle/calls").lines().map(ToOwned::to_owned).collect();
+    assert!(calls.iter().any(|call| call.starts_with("create ")) && calls.contains(&"delete --force c".to_owned()));
+    let variables = world.read("bundle/variables");
+    let had = |name: &str| variables.lines().filter(|line| line.contains(&format!(" {name}="))).count();
+    assert_eq!(ours.map(had), [0, 0, 0, 0, 0, 0, calls.len()]);
 }
