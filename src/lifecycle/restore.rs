@@ -265,7 +265,7 @@ impl<'a> Made<'a> {
         let left = away.prepare(&rootfs, job.points, sources, &self.named.deleted)?;
         let root = Root::begin(&self.directory.path(), program).context("criu's root directory")?;
         let files = Files::show(&job.options.flags, &root)?;
-        root.rootfs(&rootfs).context(field!("root.path"))?;
+        root.rootfs(&rootfs, self.wanted.read_only_root).context(field!("root.path"))?;
         if let Some(path) = configuration {
             root.configuration(path).with_context(|| format!("configuration of criu {}", path.display()))?;
         }

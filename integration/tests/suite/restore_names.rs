@@ -6,6 +6,7 @@ use ocirt_integration::criu::{assert_counts_on, count, counting, images, require
 use ocirt_integration::forge::{self, Entry, Value, edit, edit_all};
 use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::{host, tests};
+use serde_json::json;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ tests![
     names_that_lead_upwards_are_refused,
     a_firewall_that_would_run_a_program_is_refused,
     a_part_of_a_strange_file_system_is_refused,
+    a_mount_by_another_call_is_refused,
+    the_rootfs_of_criu_is_as_read_only_as_config_json_says,
     a_mount_through_a_link_is_found_before_files_are_opened,
     no_name_of_an_image_writes_to_the_images,
 ];
@@ -179,6 +182,69 @@ fn a_part_of_a_strange_file_system_is_refused() {
         one_more(images, "/dev/shm", |new| new.set_number(2, number));
     });
     saved.is_sound();
+}
+
+/// What of a mount CRIU passes to mount(2): 5 are its flags, 8 its source, 9 its options, 17 the superblock's flags. With MS_BIND
+/// the source is a path, and tar(1) extracts an archive of the image there.
+fn a_mount_by_another_call_is_refused() {
+    ocirt();
+    let saved = Saved::new(confined());
+    // MS_REMOUNT, BIND, MOVE, REC, POSIXACL; and the propagation of a superblock.
+    for (field, bits) in [(5, &[5, 12, 13, 14, 16][..]), (17, &[5, 12, 13, 14, 16, 17, 18, 19, 20])] {
+        let words = if field == 5 { "which no mount has" } else { "which none has" };
+        for bit in bits {
+            refused_before_criu(&saved, words, |images| {
+                changed_mount(images, "/dev/shm", |mount| {
+                    let flags = mount.number(field).unwrap_or_default();
+                    mount.set_number(field, flags | 1 << bit);
+                    mount.set_text(8, "/proc");
+                    mount.set_text(9, "");
+                });
+            });
+        }
+    }
+    for (at, options) in [("/proc", "pidns=/proc/1/ns/pid"), ("/dev/shm", "size=1k,lowerdir=/"), ("/sys", "mode=7")] {
+        let words = format!("mount {at:?}: option {:?} of a ", options.rsplit(',').next().unwrap_or_default());
+        refused_before_criu(&saved, &words, |images| changed_mount(images, at, |mount| mount.set_text(9, options)));
+    }
+    refused_before_criu(&saved, "mount \"/dev/shm\": a tmpfs on device 0x100001", |images| {
+        changed_mount(images, "/dev/shm", |mount| mount.set_number(3, 0x0010_0001));
+    });
+    refused_before_criu(&saved, "mount \"/dev/shm\": an external mount without a name", |images| {
+        changed_mount(images, "/dev/shm", |mount| mount.set_number(13, 1));
+    });
+    saved.is_sound();
+}
+
+fn changed_mount(images: &Path, at: &str, change: impl Fn(&mut Entry)) {
+    let mut count = 0;
+    edit_all(images, "mountpoints-", |all| {
+        for mount in all.iter_mut().filter(|mount| mount.text(7).as_deref() == Some(at)) {
+            change(mount);
+            count += 1;
+        }
+    });
+    assert_eq!(count, 1, "mounts on {at}");
+}
+
+/// A hook of the restore sees the mounts that CRIU has begun with. The source of the tmpfs is a text like any other.
+fn the_rootfs_of_criu_is_as_read_only_as_config_json_says() {
+    ocirt();
+    let bundle = confined();
+    let (file, seen) = (bundle.inside("/count"), host::place().join("seen"));
+    fs::write(&file, "").expect("file");
+    let words =
+        format!("pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); cat /proc/$pid/mountinfo > {}", seen.display());
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", words] });
+    let bundle = bundle
+        .set("root.readonly", json!(true))
+        .mount("bind", file.to_str().expect("UTF-8"), "/count", &["bind", "rw"])
+        .mount("tmpfs", "/proc", "/tmp", &[])
+        .hook("createRuntime", hook);
+    Saved::new(bundle).is_sound();
+    let mounts = fs::read_to_string(&seen).expect("mounts");
+    let rootfs = mounts.lines().find(|line| line.contains(" /.ocirt/rootfs ")).expect("CRIU's rootfs");
+    assert!(rootfs.contains(" /.ocirt/rootfs ro,"), "{rootfs}");
 }
 
 /// A link that the container left in a tmpfs is there only when CRIU has made that. It leads to what CRIU has and the

@@ -14,6 +14,7 @@ pub mod ids;
 pub mod image;
 pub mod leftovers;
 pub mod log;
+pub mod mount_call;
 pub mod mount_entry;
 pub mod mounts;
 pub mod names;

@@ -22,13 +22,20 @@ pub struct Mount {
     pub root: String,
     #[prost(string, tag = "7")]
     pub at: String,
+    #[prost(string, tag = "9")]
+    pub options: String,
     #[prost(bool, tag = "12")]
     pub with_plugin: bool,
+    #[prost(bool, tag = "13")]
+    pub is_old_external: bool,
     #[prost(string, optional, tag = "14")]
     pub fsname: Option<String>,
     /// Whether its mount point was removed: CRIU would make it anew by its path.
     #[prost(bool, tag = "16")]
     pub deleted: bool,
+    /// Of mount(2), too.
+    #[prost(uint32, tag = "17")]
+    pub superblock_flags: u32,
     #[prost(string, optional, tag = "18")]
     pub ext_key: Option<String>,
 }

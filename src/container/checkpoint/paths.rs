@@ -14,6 +14,7 @@ use super::deleted::{self, Deleted};
 use super::entries::{names, of, raw, with_data};
 use super::firewall;
 use super::image::Point;
+use super::mount_call;
 use super::mount_entry::{Mount, is_root};
 use super::names::{Fanotify, File, Inotify, Mapping, Mark, Memory, Regular, Socket, Terminal, Watch, leaves};
 
@@ -133,6 +134,7 @@ fn check_mount(mount: &Mount, mounts: &[Mount], points: &[Point]) -> Result<()> 
     ensure!(mount.fsname.is_none(), "a file system by its name, {:?}", mount.fsname.as_deref().unwrap_or_default());
     ensure!(!mount.with_plugin, "a mount of a plugin");
     ensure!(!mount.deleted, "what is mounted on was removed, and cannot be restored");
+    mount_call::check_flags(mount)?;
     let names = || points.iter().filter_map(|point| Some(point.external.as_ref()?.name.as_str()));
     if let Some(key) = &mount.ext_key {
         ensure!(names().any(|name| name == key), "{key:?} is not the name of an external mount");
@@ -143,8 +145,9 @@ fn check_mount(mount: &Mount, mounts: &[Mount], points: &[Point]) -> Result<()> 
         return Ok(());
     }
     if mount.root == "/" {
-        ensure!(kind_name(mount.kind).is_some(), "a file system of kind {} cannot be restored", mount.kind);
-        return Ok(());
+        let kind = kind_name(mount.kind);
+        let kind = kind.with_context(|| format!("a file system of kind {} cannot be restored", mount.kind))?;
+        return mount_call::check_new(mount, kind);
     }
     let base = mounts.iter().find(|base| mount.is_part_of(base, mounts));
     let base = base.with_context(|| format!("{:?} is no part of a file system of the container", mount.root))?;

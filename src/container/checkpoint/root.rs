@@ -158,9 +158,12 @@ impl Root {
         Ok(())
     }
 
-    /// Shows the rootfs with all that is mounted in it.
-    pub fn rootfs(&self, path: &Path) -> Result<()> {
+    /// Shows the rootfs with all that is mounted in it. Where config.json has it read-only, CRIU has it so, too.
+    pub fn rootfs(&self, path: &Path, is_read_only: bool) -> Result<()> {
         let tree = mount::copy_path(&text(path)?, Depth::Tree)?;
+        if is_read_only {
+            mount::set_attributes(tree.as_fd(), Attributes { set: attr::RDONLY, clear: 0 }, Depth::One)?;
+        }
         self.show(&CString::new(Self::ROOTFS)?, tree.as_fd())
     }
 
