@@ -107,6 +107,12 @@ pub fn stat(fd: BorrowedFd) -> Result<Stat> {
     statx(fd, c"", libc::AT_EMPTY_PATH)
 }
 
+/// Whether it is a pipe or a FIFO. Unlike [`stat`], this asks no file system, which might not answer.
+pub fn is_pipe(fd: BorrowedFd) -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) >= 0 }
+}
+
 /// What `name` in `dir` is, not following it if it is a symlink.
 pub fn stat_at(dir: BorrowedFd, name: &CStr) -> Result<Stat> {
     statx(dir, name, libc::AT_SYMLINK_NOFOLLOW)

@@ -13,8 +13,10 @@ use super::timed_io::TIMEOUT;
 /// What a connection that is not accepted waits for; the words name [`TIMEOUT`].
 const NOT_ACCEPTED: &str = "nobody has accepted a connection within 10 s, and the queue is full";
 
-/// The most descriptors that one message carries; the kernel takes 253.
+/// The most descriptors that one message of ours carries.
 pub const MAX_FDS: usize = 64;
+/// The most that the kernel takes (SCM_MAX_FD).
+const KERNEL_MAX_FDS: usize = 253;
 
 /// Two connected ends that keep message boundaries and tell when the peer is gone.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -108,17 +110,17 @@ pub fn accept(listener: BorrowedFd) -> Result<OwnedFd> {
     }
 }
 
-/// A control message with [`MAX_FDS`] descriptors, as cmsg(3) lays it out: the data follow the header at once, which is
+/// A control message with `N` descriptors, as cmsg(3) lays it out: the data follow the header at once, which is
 /// a multiple of the alignment that CMSG_DATA asks for.
 #[repr(C)]
-struct Control {
+struct Control<const N: usize> {
     header: libc::cmsghdr,
-    fds: [libc::c_int; MAX_FDS],
+    fds: [libc::c_int; N],
 }
 
-impl Control {
+impl<const N: usize> Control<N> {
     const HEADER: usize = size_of::<libc::cmsghdr>();
-    const FULL: usize = Self::HEADER + MAX_FDS * size_of::<libc::c_int>();
+    const FULL: usize = Self::HEADER + N * size_of::<libc::c_int>();
 
     fn empty() -> Self {
         // SAFETY: cmsghdr and the descriptors are plain numbers, for which zero is a valid value.
@@ -126,7 +128,7 @@ impl Control {
     }
 
     fn with(fds: &[BorrowedFd]) -> Result<Self> {
-        if fds.len() > MAX_FDS {
+        if fds.len() > N {
             return Err(SysError::new("sendmsg", Errno::E2BIG));
         }
         let mut control = Self::empty();
@@ -140,8 +142,8 @@ impl Control {
     }
 
     /// The descriptors in what recvmsg filled up to `len` bytes.
-    fn into_fds(self, len: usize) -> [Option<OwnedFd>; MAX_FDS] {
-        let mut fds = [const { None }; MAX_FDS];
+    fn into_fds(self, len: usize) -> [Option<OwnedFd>; N] {
+        let mut fds = [const { None }; N];
         let Self { header, .. } = self;
         if len < Self::HEADER || header.cmsg_level != libc::SOL_SOCKET || header.cmsg_type != libc::SCM_RIGHTS {
             return fds;
@@ -178,7 +180,7 @@ pub fn send_all(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<
 
 /// How many bytes were sent.
 fn send_part(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<usize> {
-    let mut control = Control::with(fds)?;
+    let mut control = Control::<MAX_FDS>::with(fds)?;
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
     let mut message: libc::msghdr = unsafe { zeroed() };
@@ -199,21 +201,31 @@ fn send_part(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<usi
 }
 
 /// What came with a message: its length (0: the peer is gone) and its descriptors, in order.
-pub struct Received {
+pub struct Received<const N: usize> {
     pub len: usize,
-    pub fds: [Option<OwnedFd>; MAX_FDS],
+    pub fds: [Option<OwnedFd>; N],
 }
 
-/// Receives one message into `buffer`, waiting for it.
-pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received> {
-    let mut control = Control::empty();
+/// Receives one message of ours into `buffer`, waiting for it.
+pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received<MAX_FDS>> {
+    receive_up_to(socket, buffer)
+}
+
+/// Receives one message of anybody's, with all its descriptors: those for which there is no room, the kernel would close in
+/// the receiver, which may take as long as the sender likes.
+pub fn receive_all(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received<KERNEL_MAX_FDS>> {
+    receive_up_to(socket, buffer)
+}
+
+fn receive_up_to<const N: usize>(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received<N>> {
+    let mut control = Control::<N>::empty();
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
     let mut message: libc::msghdr = unsafe { zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = Control::FULL;
+    message.msg_controllen = Control::<N>::FULL;
     let len = loop {
         // SAFETY: everything that `message` points at outlives the call.
         let ret = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };

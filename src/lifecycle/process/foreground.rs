@@ -175,8 +175,10 @@ fn stay(
         let wants = terminal.as_ref().map_or([None, None], |relay| relay.wants(stdin.as_fd(), stdout.as_fd()));
         let [input_wants, output_wants] = wants;
         let [child_wants, signals_want] = [child.pidfd.as_fd(), signals.as_fd()].map(|fd| Some((fd, Ready::Read)));
-        let timeout = terminal.as_ref().and_then(|relay| relay.end.as_ref()).map(EndOfInput::due_in);
-        let told = supervised.as_ref().map(|relay| (relay.as_fd(), Ready::Read));
+        let due_in = terminal.as_ref().and_then(|relay| relay.end.as_ref()).map(EndOfInput::due_in);
+        let (told, pause) = supervised.as_ref().map_or((None, None), Relay::wants);
+        let told = told.map(|fd| (fd, Ready::Read));
+        let timeout = due_in.into_iter().chain(pause).min();
         let [ended, _, input, output, tells] =
             process::poll_for([child_wants, signals_want, input_wants, output_wants, told], timeout)?;
         if let Some(relay) = supervised.as_mut().filter(|_| tells) {
@@ -195,6 +197,9 @@ fn stay(
             return reap(child, signals);
         }
         while let Some(number) = signals.next()? {
+            if let Some(relay) = supervised.as_mut().filter(|_| signal::asks_to_end(number)) {
+                relay.end();
+            }
             forward(host, child, number, terminal.as_ref())?;
         }
     }

@@ -6,11 +6,12 @@
 //! descriptors kept.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::id;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -18,18 +19,17 @@ use crate::error::{io_error, one_line};
 use crate::lifecycle::disk::identity::Identity;
 use crate::lifecycle::host::Host;
 use crate::plan::Listening;
-use crate::sys::process;
-use crate::sys::{self, socket};
+use crate::sys::process::{self, Ready};
+use crate::sys::{self, file, socket};
 
 /// How long the supervisor may take to read what it was told, or to have acted on it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a container may tell of itself. MAINPID, FDSTORE, NOTIFYACCESS and their like are about the host's processes.
-const PASSED_ON: [&str; 8] =
-    ["READY", "STATUS", "ERRNO", "RELOADING", "MONOTONIC_USEC", "STOPPING", "WATCHDOG", "EXTEND_TIMEOUT_USEC"];
-
-/// The most messages that are passed on before the runtime looks at something else.
-const MESSAGES: usize = 16;
+/// The most messages that are passed on within [`WINDOW`]: the supervisor is not the container's to keep busy.
+const MESSAGES: u32 = 32;
+const WINDOW: Duration = Duration::from_secs(1);
+/// The most descriptors of a container that are kept.
+const KEPT: usize = 64;
 
 /// What a supervisor has put into the runtime's environment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -76,10 +76,51 @@ fn address() -> Option<SocketAddr> {
 pub struct Relay<'a> {
     host: &'a Host<'a>,
     supervisor: SocketAddr,
-    container: UnixDatagram,
+    /// Closed by our end, for the reason of [`Kept`]: messages may be left in it.
+    container: ManuallyDrop<UnixDatagram>,
+    kept: Kept,
     /// Whose end is the service's end.
     main: u32,
     is_ready: bool,
+    /// Whether the container was told to end: it has no more time to ask for.
+    is_ending: bool,
+    /// Whether nothing is passed on any more.
+    is_over: bool,
+    window: Window,
+}
+
+/// Descriptors that a container has sent, which stay open until we end: closing one may take as long as the sender likes
+/// (SO_LINGER, socket(7)), except in a process that ends.
+#[derive(Default)]
+struct Kept(ManuallyDrop<Vec<OwnedFd>>);
+
+impl Kept {
+    /// Closes the pipes among them, with which sd_notify_barrier(3) waits until that is done. False: there are too many.
+    fn add(&mut self, fds: impl IntoIterator<Item = Option<OwnedFd>>) -> bool {
+        self.0.extend(fds.into_iter().flatten().filter(|fd| !file::is_pipe(fd.as_fd())));
+        self.0.len() <= KEPT
+    }
+}
+
+/// How many messages came since when.
+struct Window {
+    begun: Instant,
+    count: u32,
+}
+
+impl Window {
+    /// How long nothing more is taken.
+    fn pause(&self) -> Option<Duration> {
+        let left = WINDOW.saturating_sub(self.begun.elapsed());
+        (self.count >= MESSAGES && !left.is_zero()).then_some(left)
+    }
+
+    fn add(&mut self) {
+        if self.begun.elapsed() >= WINDOW {
+            *self = Self { begun: Instant::now(), count: 0 };
+        }
+        self.count += 1;
+    }
 }
 
 impl<'a> Relay<'a> {
@@ -90,30 +131,63 @@ impl<'a> Relay<'a> {
             return Ok(None);
         };
         container.set_nonblocking(true).map_err(|error| io_error("fcntl", &error)).context("NOTIFY_SOCKET")?;
-        Ok(Some(Self { host, supervisor, container, main: main(), is_ready: false }))
+        Ok(Some(Self {
+            host,
+            supervisor,
+            container: ManuallyDrop::new(container),
+            kept: Kept::default(),
+            main: main(),
+            is_ready: false,
+            is_ending: false,
+            is_over: false,
+            window: Window { begun: Instant::now(), count: 0 },
+        }))
+    }
+
+    /// What to wait for before the next [`Self::pass`], or how long nothing is to be waited for, in milliseconds.
+    pub fn wants(&self) -> (Option<BorrowedFd<'_>>, Option<u32>) {
+        match self.window.pause() {
+            _ if self.is_over => (None, None),
+            Some(pause) => (None, Some(u32::try_from(pause.as_millis()).unwrap_or(u32::MAX).saturating_add(1))),
+            None => (Some(self.container.as_fd()), None),
+        }
+    }
+
+    /// The container was told to end.
+    pub fn end(&mut self) {
+        self.is_ending = true;
     }
 
     /// Passes on what has come. That it cannot be is a warning: the container goes on.
     pub fn pass(&mut self) {
         let mut buffer = [0; 4096];
-        for _ in 0..MESSAGES {
-            // Descriptors that came along are closed by the kernel: whoever waits for that waits no longer.
-            match self.container.recv(&mut buffer) {
-                Ok(length) => self.pass_one(buffer.get(..length).unwrap_or_default()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        while !self.is_over && self.window.pause().is_none() {
+            match socket::receive_all(self.container.as_fd(), &mut buffer) {
+                Ok(received) => {
+                    self.window.add();
+                    self.pass_one(buffer.get(..received.len).unwrap_or_default());
+                    if !self.kept.add(received.fds) {
+                        self.leave("the container sends descriptors, which are not passed on");
+                    }
+                }
                 Err(_) => break,
             }
         }
     }
 
+    fn leave(&mut self, why: &str) {
+        self.is_over = true;
+        self.host.log.warn(&format!("NOTIFY_SOCKET: {why}: nothing more of it is passed on"));
+    }
+
     fn pass_one(&mut self, message: &[u8]) {
-        let message = passed_on(message, self.main);
+        let message = passed_on(message, self.main, !self.is_ready && !self.is_ending);
         if message.is_empty() {
             return;
         }
-        self.is_ready |= message.lines().any(|line| line == "READY=1");
+        self.is_ready |= message.lines().any(|line| line == READY);
         if let Err(error) = self.tell(message.as_bytes(), &[]) {
-            self.host.log.warn(&format!("NOTIFY_SOCKET: {error}"));
+            self.leave(&error.to_string());
         }
     }
 
@@ -128,8 +202,10 @@ impl<'a> Relay<'a> {
     /// Passes on until the container has said READY=1, or has ended. Then the supervisor has acted on it: it could not
     /// tell any more where the words came from once we have ended.
     fn until_ready(mut self, pidfd: BorrowedFd) -> Result<()> {
-        while !self.is_ready {
-            let [has_spoken, ended] = process::poll([self.container.as_fd(), pidfd], None)?;
+        while !self.is_ready && !self.is_over {
+            let (container, pause) = self.wants();
+            let wants = [container, Some(pidfd)].map(|fd| fd.map(|fd| (fd, Ready::Read)));
+            let [has_spoken, ended] = process::poll_for(wants, pause)?;
             if has_spoken {
                 self.pass();
             } else if ended {
@@ -161,22 +237,33 @@ pub fn follow(host: &Host, container: Option<OwnedFd>, init: Identity) -> Result
     relay.until_ready(pidfd.as_fd())
 }
 
-impl AsFd for Relay<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.container.as_fd()
-    }
-}
+const READY: &str = "READY=1";
 
-/// The lines of a container's message that are passed on. That it is ready goes with the pid of the service's process:
-/// the supervisor may have taken another for it, such as the shell that has started the runtime.
-fn passed_on(message: &[u8], main: u32) -> String {
+/// The lines of a container's message that are passed on: what it may tell of itself. MAINPID, FDSTORE, NOTIFYACCESS and
+/// their like are about the host's processes, and WATCHDOG=trigger ends one. That it is ready goes with the pid of the
+/// service's process: the supervisor may have taken another for it, such as the shell that has started the runtime.
+fn passed_on(message: &[u8], main: u32, may_ask_for_time: bool) -> String {
     let Ok(text) = std::str::from_utf8(message) else { return String::new() };
-    let is_known = |line: &&str| line.split_once('=').is_some_and(|(name, _)| PASSED_ON.contains(&name));
-    let mut lines: Vec<String> = text.lines().filter(is_known).map(str::to_owned).collect();
-    if lines.iter().any(|line| line == "READY=1") {
+    // systemd ends a line at either.
+    let lines = text.split(['\n', '\r']);
+    let mut lines: Vec<String> = lines.filter(|line| is_passed_on(line, may_ask_for_time)).map(str::to_owned).collect();
+    if lines.iter().any(|line| line == READY) {
         lines.push(format!("MAINPID={main}"));
     }
     lines.join("\n")
+}
+
+fn is_passed_on(line: &str, may_ask_for_time: bool) -> bool {
+    let is_number = |value: &str| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    match line.split_once('=') {
+        Some(("READY" | "RELOADING" | "STOPPING" | "WATCHDOG", value)) => value == "1",
+        // It may be shown on a terminal.
+        Some(("STATUS", value)) => !value.contains(char::is_control),
+        Some(("ERRNO" | "MONOTONIC_USEC", value)) => is_number(value),
+        // As often as it likes, and so for ever, were it not bounded by its start.
+        Some(("EXTEND_TIMEOUT_USEC", value)) => may_ask_for_time && is_number(value),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -185,12 +272,48 @@ mod tests {
 
     #[test]
     fn only_what_is_about_the_service_is_passed_on() {
-        let passed = |text: &str| passed_on(text.as_bytes(), 7);
+        let passed = |text: &str| passed_on(text.as_bytes(), 7, true);
         assert_eq!(passed("STATUS=a=b\nREADY=1\nFDSTORE=1"), "STATUS=a=b\nREADY=1\nMAINPID=7");
         assert_eq!(passed("MAINPID=1\nNOTIFYACCESS=all\nBARRIER=1\nX_READY=1\nREADY\n"), "");
         assert_eq!(passed("WATCHDOG=1\n"), "WATCHDOG=1");
-        assert_eq!(passed("READY=0"), "READY=0");
-        assert_eq!(passed_on(b"READY=1\n\xff", 7), "");
+        assert_eq!(passed("READY=0\nWATCHDOG=trigger\nERRNO=x\nMONOTONIC_USEC=\nSTOPPING=1 "), "");
+        assert_eq!(passed("STATUS=x\rMAINPID=1\rFDSTOREREMOVE=1\r\nERRNO=5"), "STATUS=x\nERRNO=5");
+        assert_eq!(passed("STATUS=\u{1b}[2J\nSTATUS=\u{9b}2J\nSTATUS=\u{e9}"), "STATUS=\u{e9}");
+        assert_eq!(passed_on(b"READY=1\n\xff", 7, true), "");
+        let asked = b"EXTEND_TIMEOUT_USEC=9";
+        assert_eq!([true, false].map(|may| passed_on(asked, 7, may).len()), [asked.len(), 0]);
+    }
+
+    /// What a descriptor is may make its close last.
+    #[test]
+    fn descriptors_of_a_container_are_not_closed_unless_they_are_pipes() {
+        use std::io::Read;
+        let (sender, receiver) = UnixDatagram::pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        let (mine, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let many: Vec<BorrowedFd> = (0..60).map(|_| theirs.as_fd()).collect();
+        socket::send(sender.as_fd(), b"x", &[&[writer.as_fd()], many.as_slice()].concat()).unwrap();
+        drop((writer, theirs));
+        let received = socket::receive_all(receiver.as_fd(), &mut [0; 8]).unwrap();
+        {
+            let mut kept = Kept::default();
+            assert!(kept.add(received.fds));
+            assert_eq!(kept.0.len(), 60);
+        }
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "the barrier is over");
+        mine.set_nonblocking(true).unwrap();
+        assert_eq!((&mine).read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock, "the other end is open");
+    }
+
+    #[test]
+    fn a_container_cannot_keep_the_supervisor_busy() {
+        let mut window = Window { begun: Instant::now(), count: 0 };
+        (0..MESSAGES).for_each(|_| window.add());
+        assert!(window.pause().is_some_and(|pause| pause <= WINDOW));
+        window.begun -= WINDOW;
+        assert_eq!(window.pause(), None);
+        window.add();
+        assert_eq!(window.count, 1);
     }
 
     #[test]
