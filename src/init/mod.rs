@@ -42,12 +42,17 @@ fn run(rest: &mut Rest) {
     for (index, planned) in StepIndex::number(steps).skip(rest.done) {
         rest.inside.step = index;
         rest.done += 1;
+        let stamp = |rest: &Rest| rest.inside.inherited.timeline.iter().for_each(|line| line.stamp(index.place()));
+        // The runtime looks as soon as it is told.
+        if matches!(planned.step, Step::ReportReady) {
+            stamp(rest);
+        }
         let done = match planned.step {
             Step::Birth => Err(sibling::give_birth(rest, tell, begin).into()),
             _ => planned.step.run(rest.inside),
         };
-        if let (Ok(()), Some(timeline)) = (&done, &rest.inside.inherited.timeline) {
-            timeline.stamp(index.place());
+        if done.is_ok() {
+            stamp(rest);
         }
         if let Err(fault) = done {
             // The runtime may be gone; then there is nobody left to tell.
