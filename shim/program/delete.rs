@@ -21,7 +21,7 @@ pub fn run(caller: &Caller) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let bundle = if caller.bundle.is_empty() { std::env::current_dir()? } else { PathBuf::from(&caller.bundle) };
     let runtime = Runtime::load(&bundle, &caller.namespace)?;
     if runtime.has(&caller.id) {
-        let output = runtime.command(&["delete", "--force", &caller.id]).stdin(Stdio::null()).output()?;
+        let output = runtime.command(&["delete", "--force", "--", &caller.id]).stdin(Stdio::null()).output()?;
         if !output.status.success() && runtime.has(&caller.id) {
             return Err(format!("delete --force: {}", String::from_utf8_lossy(&output.stderr)).into());
         }

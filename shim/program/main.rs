@@ -1,9 +1,13 @@
 //! `containerd-shim-ocirt-v2`: which call it is.
 
+// A panic would end the process that serves, and with it what it knows of its containers.
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice, clippy::unwrap_used)]
+
 mod cgroup;
 mod child;
 mod console;
 mod delete;
+mod file;
 mod io;
 mod log;
 mod logger;

@@ -5,11 +5,12 @@
     reason = "the paths are containerd's, and no container has run that could have exchanged what they lead to"
 )]
 
+mod apart;
 mod idmap;
 mod loops;
 
 use std::fs::{DirBuilder, OpenOptions};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +19,9 @@ use std::time::Duration;
 use containerd_shim_ocirt::api::task::{CreateTaskRequest, Mount};
 use containerd_shim_ocirt::mount::{Plan, Way};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::outcome::Outcome;
@@ -48,55 +51,77 @@ pub fn mount_all(request: &CreateTaskRequest) -> Outcome<()> {
     Ok(())
 }
 
+/// The target is looked up once: a link in an image may lead elsewhere through what has just been mounted. What is to be
+/// changed after it was mounted is a tree, which is nowhere yet, and is changed by its own descriptor.
 fn mount_one(item: &Mount, rootfs: &Path) -> Outcome<()> {
     let plan = Plan::of(item)?;
     let place = open(&plan, rootfs)?;
-    let target = by_descriptor(&place);
-    match &plan.way {
+    let device = match &plan.way {
         Way::Helper { helper, kind, options } => return help(helper, kind, options, &plan.source, &place),
-        Way::Loop(kind) => {
-            let device = loops::attach(Path::new(&plan.source), plan.flags.contains(MsFlags::MS_RDONLY))?;
-            call(&plan, kind, &device.path.display().to_string(), &target)?;
-        }
-        Way::Kernel(_) if plan.is_overlay() && plan.maps.is_some() => idmap::overlay(&plan, place.as_fd())?,
-        Way::Kernel(kind) => call(&plan, kind, &plan.source, &target)?,
-    }
+        Way::Loop(_) => Some(loops::attach(Path::new(&plan.source), plan.flags.contains(MsFlags::MS_RDONLY))?),
+        Way::Kernel(_) => None,
+    };
+    let source = device.as_ref().map_or_else(|| plan.source.clone(), |device| device.path.display().to_string());
     let is_bind = plan.flags.contains(MsFlags::MS_BIND);
-    if plan.propagation.is_empty() && !is_bind && plan.maps.is_none() {
-        return Ok(());
+    let is_remount = plan.flags.contains(MsFlags::MS_REMOUNT);
+    if is_remount || !is_bind && plan.propagation.is_empty() && plan.maps.is_none() {
+        call(&plan, &source, &by_descriptor(&place))?;
+        return if is_remount { propagate(&plan, &place) } else { Ok(()) };
     }
-    // What is on the place now.
-    let mounted = open(&plan, rootfs)?;
-    let target = by_descriptor(&mounted);
-    if !plan.propagation.is_empty() {
-        mount(None::<&str>, &target, None::<&str>, plan.propagation, None::<&str>)?;
-    }
+    let tree = tree(&plan, &source)?;
+    sys::mount::attach(tree.as_fd(), place.as_fd())?;
+    propagate(&plan, &tree)?;
     if is_bind && !only_binds(plan.flags) {
-        remount(&target, plan.flags)?;
+        remount(&by_descriptor(&tree), plan.flags)?;
     }
-    match &plan.maps {
-        Some(maps) if !plan.is_overlay() => {
-            idmap::remap(&target, place.as_fd(), maps, plan.flags.contains(MsFlags::MS_REC))
-        }
-        _ => Ok(()),
+    Ok(())
+}
+
+/// The mount, nowhere yet, with the ids that it is to have.
+fn tree(plan: &Plan, source: &str) -> Outcome<OwnedFd> {
+    let is_recursive = plan.flags.contains(MsFlags::MS_REC);
+    let maps = match &plan.maps {
+        Some(maps) if plan.is_overlay() => return idmap::overlay(plan, maps),
+        maps => maps,
+    };
+    let tree = if plan.flags.contains(MsFlags::MS_BIND) {
+        sys::mount::clone_tree(Path::new(source), is_recursive)?
+    } else {
+        apart::mounted(|place| call(plan, source, place))?
+    };
+    if let Some(maps) = maps {
+        idmap::map(tree.as_fd(), maps, is_recursive)?;
     }
+    Ok(tree)
+}
+
+fn propagate(plan: &Plan, mounted: &OwnedFd) -> Outcome<()> {
+    if !plan.propagation.is_empty() {
+        mount(None::<&str>, &by_descriptor(mounted), None::<&str>, plan.propagation, None::<&str>)?;
+    }
+    Ok(())
 }
 
 /// The root filesystem, or what is below it: links in it do not lead out.
 fn open(plan: &Plan, rootfs: &Path) -> Outcome<OwnedFd> {
-    let root = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(rootfs)?;
+    let root = open_directory(rootfs)?;
     if plan.target.as_os_str().is_empty() {
-        return Ok(root.into());
+        return Ok(root);
     }
     let fd = sys::mount::open_in(root.as_fd(), &plan.target, libc::O_PATH);
     Ok(fd.map_err(|error| format!("target {}: {error}", plan.target.display()))?)
+}
+
+fn open_directory(path: &Path) -> std::io::Result<OwnedFd> {
+    Ok(OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path)?.into())
 }
 
 fn by_descriptor(fd: &OwnedFd) -> PathBuf {
     format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
 }
 
-fn call(plan: &Plan, kind: &str, source: &str, target: &Path) -> Outcome<()> {
+fn call(plan: &Plan, source: &str, target: &Path) -> Outcome<()> {
+    let (Way::Kernel(kind) | Way::Loop(kind)) = &plan.way else { return Ok(()) };
     let (directory, data) = plan.data()?;
     if plan.flags.contains(MsFlags::MS_REMOUNT) && data.is_empty() {
         return Ok(remount(target, plan.flags)?);
@@ -105,7 +130,7 @@ fn call(plan: &Plan, kind: &str, source: &str, target: &Path) -> Outcome<()> {
         // The target is absolute, and the child's other paths are too.
         nix::unistd::chdir(directory)?;
     }
-    Ok(mount(Some(source), target, Some(kind), plan.flags, (!data.is_empty()).then_some(data.as_str()))?)
+    Ok(mount(Some(source), target, Some(kind.as_str()), plan.flags, (!data.is_empty()).then_some(data.as_str()))?)
 }
 
 fn only_binds(flags: MsFlags) -> bool {
@@ -153,10 +178,46 @@ fn unmount_below(rootfs: &Path) -> Outcome<bool> {
     let text = std::fs::read_to_string("/proc/self/mountinfo")?;
     let mut below = containerd_shim_ocirt::mount::below(&text, &rootfs);
     below.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    let root = open_directory(&rootfs)?;
     let mut any = false;
-    for path in below {
+    for path in below.iter().filter_map(|path| path.strip_prefix(&rootfs).ok()) {
         // What is busy stays, and is met again.
-        any |= umount2(&path, MntFlags::UMOUNT_NOFOLLOW).is_ok();
+        any |= unmount_in(root.as_fd(), path).is_ok();
     }
     Ok(any)
+}
+
+/// Unmounts what is on a path below `root`. Since mountinfo was read, another container with the same files may have put a
+/// link there.
+fn unmount_in(root: BorrowedFd<'_>, path: &Path) -> nix::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::EINVAL) };
+    let mut directory = nix::unistd::dup(root)?;
+    for part in parent {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        directory = openat(&directory, part, flags, Mode::empty())?;
+    }
+    umount2(&by_descriptor(&directory).join(name), MntFlags::UMOUNT_NOFOLLOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// EINVAL is what umount2(2) says of a directory that it has found, and that is no mount.
+    #[test]
+    fn what_is_behind_a_link_is_not_unmounted() {
+        if !nix::unistd::geteuid().is_root() {
+            return eprintln!("skipped: only root unmounts");
+        }
+        let place = std::env::temp_dir().join(format!("shim-below-{}", std::process::id()));
+        std::fs::create_dir_all(place.join("root/a/d")).unwrap();
+        std::fs::create_dir_all(place.join("outside/d")).unwrap();
+        std::os::unix::fs::symlink(place.join("outside"), place.join("root/link")).unwrap();
+        std::os::unix::fs::symlink("a", place.join("root/inside")).unwrap();
+        let root = open_directory(&place.join("root")).unwrap();
+        let unmount = |path: &str| unmount_in(root.as_fd(), Path::new(path)).unwrap_err();
+        assert_eq!(["a", "a/d"].map(unmount), [Errno::EINVAL; 2]);
+        assert_eq!(["link/d", "inside/d"].map(unmount), [Errno::ENOTDIR; 2]);
+        std::fs::remove_dir_all(&place).unwrap();
+    }
 }

@@ -13,6 +13,8 @@ use containerd_shim_ocirt::call::log;
 use containerd_shim_ocirt::call::options::{self, Given, Settings};
 use serde::{Deserialize, Serialize};
 
+use crate::file;
+
 /// In the bundle: what `delete` needs to know of a shim that has gone.
 const NOTE: &str = "ocirt-shim.json";
 
@@ -70,7 +72,7 @@ impl Runtime {
     pub fn save(&self) -> std::io::Result<()> {
         let Settings { binary, root, systemd_cgroup, .. } = &self.settings;
         let note = Note { binary: binary.clone(), root: root.clone(), systemd: *systemd_cgroup };
-        fs::write(self.bundle.join(NOTE), serde_json::to_vec(&note)?)
+        file::replace(&self.bundle, NOTE, &serde_json::to_vec(&note)?)
     }
 
     /// The program: as given, else ocirt beside the shim, else of PATH. It is looked for once.

@@ -6,7 +6,7 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -31,6 +31,9 @@ pub fn listen(path: &Path) -> io::Result<Option<UnixListener>> {
     let _lock = lock(path)?;
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            if !is_socket(path)? {
+                return Err(io::Error::other("no socket"));
+            }
             if is_served(path)? {
                 return Ok(None);
             }
@@ -45,12 +48,20 @@ pub fn listen(path: &Path) -> io::Result<Option<UnixListener>> {
 
 /// Removes the socket of a shim that was killed (containerd #11292).
 pub fn remove_if_left(path: &Path) -> io::Result<()> {
-    // The orderly end of a shim has removed it.
-    if !path.exists() {
-        return Ok(());
-    }
     let _lock = lock(path)?;
-    if is_served(path)? { Ok(()) } else { fs::remove_file(path) }
+    match is_socket(path) {
+        Ok(true) if !is_served(path)? => fs::remove_file(path),
+        // Somebody else's.
+        Ok(_) => Ok(()),
+        // The orderly end of a shim has removed it.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A link to a socket is none.
+fn is_socket(path: &Path) -> io::Result<bool> {
+    Ok(fs::symlink_metadata(path)?.file_type().is_socket())
 }
 
 /// Until it is dropped, no other call of a shim makes or removes sockets here. Nobody waits while they have it.
@@ -143,6 +154,20 @@ mod tests {
         assert!(!path.exists());
         remove_if_left(&path).unwrap();
         fs::remove_dir(&place).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_socket_stays() {
+        let place = place("other");
+        let path = place.join("s");
+        drop(UnixListener::bind(place.join("left")).unwrap());
+        for make in [|path: &Path| fs::write(path, ""), |path: &Path| std::os::unix::fs::symlink("left", path)] {
+            make(&path).unwrap();
+            assert_eq!(listen(&path).unwrap_err().to_string(), "no socket");
+            remove_if_left(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+        }
+        fs::remove_dir_all(&place).unwrap();
     }
 
     /// A process that is killed closes its connections before its socket, and takes connections meanwhile.

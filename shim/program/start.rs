@@ -19,7 +19,7 @@ use prost::Message;
 use crate::outcome::Outcome;
 use crate::runtime::{self, Runtime};
 use crate::serve::{self, Service};
-use crate::{cgroup, socket, sys};
+use crate::{cgroup, file, socket, sys};
 
 pub fn run(program: &str, caller: &Caller) -> Outcome<Vec<u8>> {
     let input = stdin::of_start(&read_stdin()?, caller)?;
@@ -38,7 +38,7 @@ pub fn run(program: &str, caller: &Caller) -> Outcome<Vec<u8>> {
         daemon(caller, &path, listener)?;
     }
     let url = address::url(&path);
-    write_address(&url)?;
+    file::replace(Path::new(""), "address", url.as_bytes())?;
     let variable = std::env::var("MAX_SHIM_VERSION").ok();
     Ok(Form::choose(variable.as_deref(), &input, program).encode(&url))
 }
@@ -81,10 +81,4 @@ fn daemon(caller: &Caller, socket: &str, listener: UnixListener) -> Outcome<()> 
         }
     })?;
     Ok(())
-}
-
-fn write_address(url: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(".address")?;
-    io::Write::write_all(&mut file, url.as_bytes())?;
-    fs::rename(".address", "address")
 }

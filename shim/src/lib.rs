@@ -6,6 +6,8 @@
 //! in [`stats`]. The program that carries it out is in `shim/program`: one thread, one loop. docs/architecture.md has
 //! the map of both, and what the program cannot do yet.
 #![forbid(unsafe_code)]
+// A panic would end the process that serves, and with it what it knows of its containers.
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice, clippy::unwrap_used)]
 
 pub mod api;
 pub mod call;

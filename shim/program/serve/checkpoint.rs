@@ -14,7 +14,7 @@ impl Loop {
         let bundle = container.runtime.bundle();
         let checkpoint = checkpoint::of_checkpoint(request, &container.runtime.settings, bundle)?;
         let mut command = container.runtime.command(&[]);
-        command.args(&checkpoint.arguments).arg(&container.id);
+        command.args(&checkpoint.arguments).arg("--").arg(&container.id);
         let mut child = Child::program(command, key);
         let (work, is_own) = (checkpoint.work, checkpoint.is_scratch);
         child.scratch = Some(Scratch { work, bundle: bundle.to_owned(), is_own });

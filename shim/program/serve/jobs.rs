@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use containerd_shim_ocirt::api::task::{CreateTaskRequest, ExecProcessRequest};
 use containerd_shim_ocirt::call::config::Config;
 use containerd_shim_ocirt::call::stdio::{Output, Stdio};
+use containerd_shim_ocirt::call::{Refused, process};
 use containerd_shim_ocirt::task::{ContainerKey, Input, JobKey, Outcome as Done, ProcessKey, Work};
 use containerd_shim_ocirt::wire::status::{Code, Status};
 use nix::sys::epoll::EpollFlags;
@@ -32,7 +33,8 @@ impl Loop {
             return self.tell(Input::Done { job, outcome: Ok(Done::Done) });
         }
         if let Err(error) = self.prepare(work).and_then(|child| self.spawn(job, child)) {
-            let outcome = Err(Status::new(Code::Unknown, error.to_string()));
+            let code = if error.is::<Refused>() { Code::InvalidArgument } else { Code::Unknown };
+            let outcome = Err(Status::new(code, error.to_string()));
             self.tell(Input::Done { job, outcome });
         }
     }
@@ -76,14 +78,14 @@ impl Loop {
     fn plain(&self, key: ContainerKey, arguments: &[&str]) -> Outcome<Child> {
         let container = self.container(key)?;
         let mut command = container.runtime.command(arguments);
-        command.arg(&container.id);
+        command.arg("--").arg(&container.id);
         Ok(Child::program(command, key))
     }
 
     fn kill(&self, key: ContainerKey, signal: u32, all: bool) -> Outcome<Child> {
         let container = self.container(key)?;
         let mut command = container.runtime.command(if all { &["kill", "--all"] } else { &["kill"] });
-        command.arg(&container.id).arg(signal.to_string());
+        command.arg("--").arg(&container.id).arg(signal.to_string());
         Ok(Child::program(command, key))
     }
 
@@ -138,12 +140,11 @@ impl Loop {
 
     fn exec(&mut self, process: ProcessKey, request: &ExecProcessRequest, stdin_closed: bool) -> Outcome<Child> {
         let container = self.container(process.container)?.clone();
-        let mut spec: serde_json::Value = serde_json::from_slice(&request.spec.clone().unwrap_or_default().value)?;
-        spec["terminal"] = request.terminal.into();
-        let file = memory(&serde_json::to_vec(&spec)?)?;
+        let spec = request.spec.as_ref().map(|spec| spec.value.as_slice()).unwrap_or_default();
+        let file = memory(&process::with_terminal(spec, request.terminal)?)?;
         let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&file));
         let owner = container.runtime.settings.io_owner;
-        let pid_file = container.runtime.bundle().join(format!("{}.pid", request.exec_id));
+        let pid_file = container.runtime.bundle().join(format!("exec-{}.pid", request.exec_id));
         let mut command = container.runtime.command(&["exec", "--process", &path, "--detach"]);
         command.arg("--pid-file").arg(&pid_file);
         let making = Making { command, inputs: vec![file], log: container.runtime.log() };
@@ -179,7 +180,7 @@ impl Loop {
             (own, logged) = (streams.own, streams.logged);
             self.open(process, streams.pumps);
         }
-        making.command.arg(id);
+        making.command.arg("--").arg(id);
         if let Output::Logger(logger) = &wanted.stdio.output {
             self.begin_logger(&mut making, process, wanted.id, logger, logged)?;
         }

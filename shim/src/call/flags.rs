@@ -166,8 +166,14 @@ mod tests {
             ("-debug=maybe start", "flag -debug: \"maybe\" is neither true nor false"),
             ("-id c start", "namespace: empty"),
             ("-namespace n delete", "id: empty"),
-            ("-namespace n -id ../x start", "id \"../x\": not of letters, digits, '.', '_', '-' and '+'"),
-            ("-namespace .. -id c start", "namespace \"..\": not of letters, digits, '.', '_', '-' and '+'"),
+            (
+                "-namespace n -id ../x start",
+                "id \"../x\": not of letters and digits, with '.', '_' or '-' between them",
+            ),
+            (
+                "-namespace .. -id c start",
+                "namespace \"..\": not of letters and digits, with '.', '_' or '-' between them",
+            ),
         ];
         for (line, expected) in table {
             assert_eq!(parse_line(line), Err(Refused(expected.to_owned())), "{line}");
@@ -175,7 +181,7 @@ mod tests {
         let long = "x".repeat(129);
         assert_eq!(
             parse(["-namespace", "n", "-id", &long, "start"]).unwrap_err().0,
-            "id: 129 characters: more than 128"
+            "id: 129 characters: more than 76"
         );
     }
 }

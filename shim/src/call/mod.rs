@@ -8,6 +8,7 @@ pub mod config;
 pub mod flags;
 pub mod log;
 pub mod options;
+pub mod process;
 pub mod stdin;
 pub mod stdio;
 

@@ -120,8 +120,8 @@ impl Tasks {
                 self.tell_exec(key);
             }
             outcome => {
-                let words = outcome.err().map_or("no process".to_owned(), |status| status.message);
-                self.refuse(ticket, Code::Unknown, format!("OCI runtime exec failed: {words}"));
+                let Status { code, message } = outcome.err().unwrap_or(Status::new(Code::Unknown, "no process"));
+                self.reply(ticket, Err(Status { code, message: format!("OCI runtime exec failed: {message}") }));
                 self.fail_exec(key);
             }
         }

@@ -27,7 +27,7 @@ fn a_checkpoint_leaves_no_working_files_and_of_a_failure_the_log() {
     assert!(!work.exists());
     let directory = world.directory.display();
     let expected = format!(
-        "checkpoint --image-path {directory}/images --work-path {directory}/bundle/criu-work --leave-running c"
+        "checkpoint --image-path {directory}/images --work-path {directory}/bundle/criu-work --leave-running -- c"
     );
     assert!(world.read("bundle/calls").lines().any(|line| line == expected), "{}", world.read("bundle/calls"));
 

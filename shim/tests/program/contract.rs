@@ -76,3 +76,40 @@ fn the_runtime_that_the_options_name_is_asked_what_it_can_do() {
     let error = info(&world, Some(&Any::pack(&wrong))).unwrap_err();
     assert!(error.starts_with("options: line 1: unknown field `Binary`"), "{error}");
 }
+
+/// A client's JSON that is no process.
+#[test]
+fn a_process_that_is_no_object_is_refused_and_the_shim_goes_on() {
+    let mut world = World::new("exec sleep 1000.75");
+    world.start().unwrap();
+    world.create("").unwrap();
+    world.init("Start").unwrap();
+    for (number, spec) in ["[]", "7", "null", "\"x\"", ""].into_iter().enumerate() {
+        let error = world.exec(&format!("e{number}"), spec).unwrap_err();
+        assert!(error.is(Code::InvalidArgument), "{spec}: {error:?}");
+        assert!(error.message.starts_with("OCI runtime exec failed: process: "), "{spec}: {error:?}");
+    }
+    world.init_kill();
+    assert_eq!(world.wait(), 137);
+    world.init("Delete").unwrap();
+}
+
+/// Init's own pid file is what `delete` reads; and no word of a client is a flag.
+#[test]
+fn an_exec_is_not_taken_for_init_and_no_id_for_a_flag() {
+    let mut world = World::new("exec sleep 1000.75");
+    world.start().unwrap();
+    world.create("").unwrap();
+    world.init("Start").unwrap();
+    let init = world.read("bundle/init.pid");
+    world.write("exec", "exec sleep 2");
+    world.exec("init", "{}").unwrap();
+    assert_eq!(world.read("bundle/init.pid"), init);
+    let error = world.exec("--pid-file", "{}").unwrap_err();
+    assert!(error.is(Code::InvalidArgument), "{error:?}");
+    world.init_kill();
+    world.wait();
+    world.init("Delete").unwrap();
+    let calls = world.read("bundle/calls");
+    assert!(calls.lines().all(|call| call.ends_with(" -- c")) && calls.lines().count() == 4, "{calls}");
+}

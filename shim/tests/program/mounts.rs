@@ -156,3 +156,40 @@ fn what_others_have_mounted_goes_too() {
     let layer = world.layer("layer", "a");
     assert_eq!(run(&world, vec![mount("bind", &layer, &["rbind"])]).unwrap(), "done\n");
 }
+
+/// The link of an image leads elsewhere through what is mounted there: what was to be read-only was not, and the root
+/// filesystem was instead.
+#[test]
+fn a_link_through_the_mount_itself_makes_nothing_writable() {
+    let Some(world) = world("touch p/d/new; touch new && echo written") else { return };
+    let root = world.layer("root", "a");
+    fs::create_dir_all(format!("{root}/usr/bin")).unwrap();
+    fs::create_dir_all(format!("{root}/p/d/x/z")).unwrap();
+    symlink("/p/d/x/z", format!("{root}/p/d/bin")).unwrap();
+    symlink("p/d/bin/../..", format!("{root}/data")).unwrap();
+    let precious = world.layer("precious", "file");
+    symlink("/usr/bin", format!("{precious}/bin")).unwrap();
+    let below = Mount { target: "/data".to_owned(), ..mount("bind", &precious, &["rbind", "ro", "rslave"]) };
+    let seen = run(&world, vec![mount("bind", &root, &["rbind", "rw"]), below]).unwrap();
+    assert_eq!(seen, "touch: cannot touch 'p/d/new': Read-only file system\nwritten\n");
+    assert_eq!(fs::read_dir(&precious).unwrap().count(), 2);
+}
+
+/// By descriptors: of a file system that is mounted, as of one that is bound.
+#[test]
+fn propagation_and_ids_are_those_of_the_mount_that_was_made() {
+    let script =
+        "grep -o \"$PWD[^ ]* [^ ]* shared\" /proc/self/mountinfo | grep -o '/[a-z]* [^ ]* shared$'; stat -c %u two";
+    let Some(world) = world(script) else { return };
+    let root = world.layer("root", "a");
+    fs::create_dir_all(format!("{root}/one")).unwrap();
+    fs::create_dir_all(format!("{root}/two")).unwrap();
+    let at = |target: &str, mount: Mount| Mount { target: target.to_owned(), ..mount };
+    let ids = ["uidmap=0:5:1", "gidmap=0:5:1"];
+    let mounts = vec![
+        mount("bind", &root, &["rbind"]),
+        at("one", mount("tmpfs", "t", &["nodev", "shared", "size=4096"])),
+        at("two", mount("tmpfs", "t", &["nosuid", ids[0], ids[1]])),
+    ];
+    assert_eq!(run(&world, mounts).unwrap(), "/one rw,nodev,relatime shared\n5\n");
+}

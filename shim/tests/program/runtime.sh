@@ -16,7 +16,7 @@ export -p >>"$bundle/variables"
 command=$1
 shift
 [ "$command" = kill ] || for id; do :; done
-[ "$command" != kill ] || { [ "$1" != --all ] || shift; id=$1; }
+[ "$command" != kill ] || { [ "$1" != --all ] || shift; [ "$1" != -- ] || shift; id=$1; }
 pid_file=
 console=
 previous=

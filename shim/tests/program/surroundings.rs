@@ -155,7 +155,7 @@ fn no_runtime_has_what_the_service_manager_has_told_containerd() {
     delete.args(["-namespace", "n", "-id", "c", "-address", "/none", "-bundle", &bundle, "delete"]);
     assert!(delete.output().unwrap().status.success());
     let calls: Vec<String> = world.read("bundle/calls").lines().map(ToOwned::to_owned).collect();
-    assert!(calls.iter().any(|call| call.starts_with("create ")) && calls.contains(&"delete --force c".to_owned()));
+    assert!(calls.iter().any(|call| call.starts_with("create ")) && calls.contains(&"delete --force -- c".to_owned()));
     let variables = world.read("bundle/variables");
     let had = |name: &str| variables.lines().filter(|line| line.contains(&format!(" {name}="))).count();
     assert_eq!(ours.map(had), [0, 0, 0, 0, 0, 0, calls.len()]);

@@ -13,7 +13,8 @@ use containerd_shim_ocirt::api::bootstrap::{BootstrapParams, BootstrapResult, Ex
 use containerd_shim_ocirt::api::known::Any;
 use containerd_shim_ocirt::api::options::Options;
 use containerd_shim_ocirt::api::task::{
-    ConnectResponse, ContainerRequest, CreateTaskRequest, KillRequest, ProcessRequest, ShutdownRequest, WaitResponse,
+    ConnectResponse, ContainerRequest, CreateTaskRequest, ExecProcessRequest, KillRequest, ProcessRequest,
+    ShutdownRequest, WaitResponse,
 };
 use containerd_shim_ocirt::wire::client::{Call, Client};
 use containerd_shim_ocirt::wire::status::Status;
@@ -198,6 +199,16 @@ impl World {
     pub fn shutdown(&self) {
         let shutdown = ShutdownRequest { id: "c".to_owned(), now: true };
         self.call::<_, containerd_shim_ocirt::api::known::Empty>("Shutdown", &shutdown).unwrap();
+    }
+
+    /// Adds a process and starts it.
+    pub fn exec(&self, exec_id: &str, spec: &str) -> Result<(), Status> {
+        let (id, exec_id) = ("c".to_owned(), exec_id.to_owned());
+        let spec = Some(Any { type_url: "x/Process".to_owned(), value: spec.as_bytes().to_vec() });
+        let request = ExecProcessRequest { id: id.clone(), exec_id: exec_id.clone(), spec, ..Default::default() };
+        self.call::<_, containerd_shim_ocirt::api::known::Empty>("Exec", &request)?;
+        let request = ProcessRequest { id, exec_id };
+        self.call::<_, containerd_shim_ocirt::api::task::StartResponse>("Start", &request).map(drop)
     }
 
     pub fn init_kill(&self) {

@@ -47,9 +47,9 @@ fn ids_and_orders_that_are_wrong_are_refused() {
     let mut shim = Shim::with_exec();
     let refused = [
         (create("c"), "6 container c"),
-        (create("../x"), "3 id \"../x\": not of letters, digits, '.', '_', '-' and '+'"),
+        (create("../x"), "3 id \"../x\": not of letters and digits, with '.', '_' or '-' between them"),
         (exec("c", ""), "3 exec id: empty"),
-        (exec("c", "a/b"), "3 exec id \"a/b\": not of letters, digits, '.', '_', '-' and '+'"),
+        (exec("c", "a/b"), "3 exec id \"a/b\": not of letters and digits, with '.', '_' or '-' between them"),
         (exec("c", "e"), "6 process e"),
         (exec("c", "c"), "6 process c"),
         (exec("x", "e"), "5 container x"),
