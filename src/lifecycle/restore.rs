@@ -272,6 +272,9 @@ impl<'a> Made<'a> {
         let (place, path) = root.sources()?;
         let staged = targets::stage(place.as_fd(), &path, job.points, sources).context(field!("mounts"))?;
         targets::hide_cgroups(root.own()?.as_fd(), files.images()).context("--image-path: cgroup.img")?;
+        if !self.wanted.has_new("net") {
+            targets::hide_connections(root.own()?.as_fd(), files.images()).context("--image-path: netns-ct")?;
+        }
         let root = root.finish().context("criu's root directory")?;
         Ok((Prepared { root, files, staged }, left))
     }

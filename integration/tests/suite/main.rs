@@ -69,6 +69,7 @@ mod restore_directories;
 mod restore_forged;
 mod restore_links;
 mod restore_names;
+mod restore_network;
 mod restore_paths;
 mod restore_root;
 mod rootfs;
@@ -153,6 +154,7 @@ fn main() -> std::process::ExitCode {
         restore_forged::TESTS,
         restore_links::TESTS,
         restore_names::TESTS,
+        restore_network::TESTS,
         restore_paths::TESTS,
         restore_root::TESTS,
         update::TESTS,

@@ -1,7 +1,7 @@
 //! The text of a firewall in CRIU's images, which iptables-restore(8) and libnftables read as root: it is what
 //! iptables-save(8) and `nft list ruleset` write, and nothing else that these programs would take for a command.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 /// The options of one letter that iptables-save(8) writes behind the chain.
 const LETTERS: &[u8] = b"sdiopmjgfc";
@@ -9,6 +9,9 @@ const LETTERS: &[u8] = b"sdiopmjgfc";
 /// iptables-restore(8) runs the program that this option names when it needs a module of the kernel. getopt_long(3) takes
 /// what it begins with for it, and `-M` among letters.
 const PROGRAM: &[u8] = b"--modprobe";
+
+/// By this one of the match `bpf`, it opens a file, of a program that another has loaded.
+const PINNED: &[u8] = b"--object-pinned";
 
 /// The word by which nft(8) reads another file.
 const INCLUDE: &[u8] = b"include";
@@ -40,8 +43,10 @@ fn rule(line: &[u8]) -> Result<()> {
         let mut words = text.split(is_blank).filter(|word| !word.is_empty()).peekable();
         words.next_if(|word| is_counters(word));
         ensure!(words.next() == Some(b"-A"), "{what:?}: not a line of iptables-save");
-        if let Some(word) = words.find(|word| !is_known(word)) {
-            bail!("{what:?}: {:?} is not an option of iptables-save", String::from_utf8_lossy(word));
+        for word in words {
+            let text = String::from_utf8_lossy(word);
+            ensure!(is_known(word), "{what:?}: {text:?} is not an option of iptables-save");
+            ensure!(!is_short_for(word, PINNED), "{what:?}: {text:?} names a file, and cannot be restored");
         }
     }
     Ok(())
@@ -50,7 +55,7 @@ fn rule(line: &[u8]) -> Result<()> {
 /// Whether iptables-save(8) writes the word; it may be a number below zero.
 fn is_known(word: &[u8]) -> bool {
     match word {
-        [b'-', b'-', name @ ..] => !name.is_empty() && !is_program(word),
+        [b'-', b'-', name @ ..] => !name.is_empty() && !is_short_for(word, PROGRAM),
         [b'-', one] if LETTERS.contains(one) => true,
         [b'-', rest @ ..] => !rest.is_empty() && rest.iter().all(u8::is_ascii_digit),
         _ => true,
@@ -62,10 +67,10 @@ fn is_counters(word: &[u8]) -> bool {
     inside.is_some_and(|inside| inside.iter().all(|byte| byte.is_ascii_digit() || *byte == b':'))
 }
 
-/// Whether getopt_long(3) could take the word for [`PROGRAM`], with or without a value.
-fn is_program(word: &[u8]) -> bool {
+/// Whether getopt_long(3) could take the word for `option`, with or without a value.
+fn is_short_for(word: &[u8], option: &[u8]) -> bool {
     let name = word.split(|byte| *byte == b'=').next().unwrap_or_default();
-    name.len() > 2 && PROGRAM.starts_with(name)
+    name.len() > 2 && option.starts_with(name)
 }
 
 /// Fails where the text would have nft(8) read a file. A comment with the word is refused, too.
@@ -88,6 +93,7 @@ mod tests {
 -A INPUT -s 10.0.0.0/8 ! -i lo -p tcp -m tcp --dport 22 -m comment --comment "let me in" -j ACCEPT
 [7:420] -A INPUT -m statistic --mode random --probability 0.5 -j DROP
 -A INPUT -m mark --mark 0x1/0xff -g DOCKER
+-A INPUT -m bpf --bytecode "4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0" -j ACCEPT
 -A OUTPUT -m owner --uid-owner 0 -j CONNMARK --set-xmark -1
 COMMIT
 # Completed on Mon Nov 30 16:48:25 2026
@@ -104,6 +110,10 @@ COMMIT
             "-A INPUT --modp /x -j ACCEPT",
             "-A INPUT \t--m=/x -j ACCEPT",
             "-A INPUT -M /x -j ACCEPT",
+            "-A INPUT -m bpf --object-pinned /sys/fs/bpf/x -j ACCEPT",
+            "-A INPUT -m bpf --object-pinned=/sys/fs/bpf/x",
+            "-A INPUT -m bpf --ob /sys/fs/bpf/x",
+            "-A INPUT -m bpf \"--object-\"pinned /sys/fs/bpf/x",
             "-A INPUT -M/x -j ACCEPT",
             "-A INPUT -4M /x -j ACCEPT",
             "-A INPUT \"-M\" /x -j ACCEPT",

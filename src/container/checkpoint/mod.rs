@@ -7,6 +7,7 @@
 
 pub mod deleted;
 pub mod descriptors;
+pub mod devices;
 pub mod entries;
 pub mod firewall;
 pub mod flags;
@@ -18,6 +19,7 @@ pub mod mount_call;
 pub mod mount_entry;
 pub mod mounts;
 pub mod names;
+pub mod netlink;
 pub mod outside;
 pub mod paths;
 pub mod request;

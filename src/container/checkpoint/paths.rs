@@ -11,12 +11,14 @@ use anyhow::{Context, Result, ensure};
 use prost::Message;
 
 use super::deleted::{self, Deleted};
+use super::devices;
 use super::entries::{names, of, raw, with_data};
 use super::firewall;
 use super::image::Point;
 use super::mount_call;
 use super::mount_entry::{Mount, is_root};
 use super::names::{Fanotify, File, Inotify, Mapping, Mark, Memory, Regular, Socket, Terminal, Watch, leaves};
+use super::netlink;
 
 /// `fstype` of images/mnt.proto: proc, sysfs, tmpfs, devpts, mqueue. Their options name nothing of the host; those of others
 /// do, and those of cgroups are the host's own.
@@ -101,6 +103,13 @@ fn other(images: BorrowedFd, name: &str) -> Result<()> {
         "vmas" => of::<Mapping>(images, name)?.iter().try_for_each(Mapping::check),
         "iptables" | "ip6tables" => firewall::iptables(&raw(images, name)?),
         "nftables" => firewall::nftables(&raw(images, name)?),
+        "netdev" => devices::check(name, &of(images, name)?),
+        "route" | "route6" => netlink::routes(&raw(images, name)?),
+        "ifaddr" => netlink::addresses(&raw(images, name)?),
+        "rule" => netlink::rules(&raw(images, name)?),
+        "netns" if name.starts_with("netns-ct-") || name.starts_with("netns-exp-") => {
+            netlink::tracked(&raw(images, name)?)
+        }
         // Nobody could look at them before the container receives them.
         "sk" if name == "sk-queues.img" => {
             let packets = with_data::<Packet>(images, name, |packet| packet.length as usize)?;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::entries;
 use super::image::{Origin, Point};
 use super::mounts::{self, DEVICES};
 use super::outside::Outside;
@@ -195,14 +196,25 @@ fn restrictions(source: &Source, point: &Point) -> Result<Attributes> {
 /// Covers cgroup.img with an empty one, which is made in `place`: CRIU is told to ignore cgroups, but takes it apart all
 /// the same. For a mount namespace of the caller's own.
 pub fn hide_cgroups(place: BorrowedFd, images: BorrowedFd) -> Result<()> {
-    const NAME: &CStr = c"cgroup.img";
-    let target = match open_itself_at(images, NAME) {
+    cover(place, images, c"cgroup.img", &EMPTY_CGROUPS)
+}
+
+/// Covers the images of connections that the kernel tracks: CRIU would make them in a network namespace that it joins, too, and
+/// those are not the container's. For a mount namespace of the caller's own.
+pub fn hide_connections(place: BorrowedFd, images: BorrowedFd) -> Result<()> {
+    let names = entries::names(images)?;
+    let mut found = names.into_iter().filter(|name| name.starts_with("netns-ct-") || name.starts_with("netns-exp-"));
+    found.try_for_each(|name| cover(place, images, &CString::new(name)?, &[]))
+}
+
+fn cover(place: BorrowedFd, images: BorrowedFd, name: &CStr, content: &[u8]) -> Result<()> {
+    let target = match open_itself_at(images, name) {
         Err(error) if error.errno == Errno::ENOENT => return Ok(()),
         target => target?,
     };
-    let empty = file::create_at(place, NAME, 0o600)?;
+    let empty = file::create_at(place, name, 0o600)?;
     let copy = mount::copy_tree(empty.as_fd(), Depth::One)?;
-    File::from(empty).write_all(&EMPTY_CGROUPS)?;
+    File::from(empty).write_all(content)?;
     mount::attach(copy.as_fd(), target.as_fd())?;
     Ok(())
 }

@@ -163,11 +163,17 @@ impl Progress {
     pub fn look(&mut self, worker: &Worker, paths: &Paths) -> Result<()> {
         let mut pids = paths.pids()?;
         pids.push(worker.pid());
-        let stats: Vec<String> =
-            pids.iter().filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()).collect();
-        let now = stats.iter().filter_map(|stat| ticks(stat)).map(|(_, ticks)| ticks).sum();
-        let works = stats.iter().filter_map(|stat| ticks(stat)).any(|(state, _)| matches!(state, 'R' | 'D'));
-        if works || self.before.replace(now) != Some(now) {
+        let read = |pid: &i32, name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+        let times: Vec<_> = pids.iter().filter_map(|pid| ticks(&read(pid, "stat")?)).collect();
+        let bytes: u64 = pids.iter().filter_map(|pid| Some(transferred(&read(pid, "io")?))).sum();
+        let ticks: u64 = times.iter().map(|(_, ticks)| ticks).sum();
+        self.note(times.iter().any(|(state, _)| *state == 'R'), ticks.wrapping_add(bytes))
+    }
+
+    /// `done` is some sum of what has been done. One that sleeps without interruption (D) waits for a disk, which shows in what
+    /// has been transferred, or, as the parent in vfork(2), for one that may never be ready.
+    fn note(&mut self, runs: bool, done: u64) -> Result<()> {
+        if runs || self.before.replace(done) != Some(done) {
             self.idle = 0;
             return Ok(());
         }
@@ -175,6 +181,12 @@ impl Progress {
         ensure!(self.idle < IDLE_TIMES, "criu and the processes that it restores stand still (has one of them died?)");
         Ok(())
     }
+}
+
+/// The sum of what is in proc_pid_io(5): bytes and calls.
+fn transferred(io: &str) -> u64 {
+    let numbers = io.lines().filter_map(|line| line.split_once(": ")?.1.parse::<u64>().ok());
+    numbers.fold(0, u64::wrapping_add)
 }
 
 /// State, and time spent in user mode and in the kernel: fields 3, 14 and 15 of proc_pid_stat(5).
@@ -187,6 +199,22 @@ fn ticks(stat: &str) -> Option<(char, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_neither_runs_nor_transfers_stands_still() {
+        let mut progress = Progress::default();
+        for done in 0..20 {
+            progress.note(false, done).unwrap();
+        }
+        for _ in 0..20 {
+            progress.note(true, 19).unwrap();
+        }
+        let waits = (0..20).take_while(|_| progress.note(false, 19).is_ok()).count();
+        assert_eq!(waits, IDLE_TIMES as usize - 1);
+        let io =
+            "rchar: 10\nwchar: 2\nsyscr: 1\nsyscw: 1\nread_bytes: 0\nwrite_bytes: 4096\ncancelled_write_bytes: 0\n";
+        assert_eq!((transferred(io), transferred("")), (4110, 0));
+    }
 
     #[test]
     fn the_time_of_a_process_is_in_its_stat() {
