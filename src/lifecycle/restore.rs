@@ -11,7 +11,7 @@ use super::checkpoint::away::{self, Away};
 use super::checkpoint::criu::{self, Place, Program, Worker};
 use super::checkpoint::images::Files;
 use super::checkpoint::inspection::{Inspection, Progress};
-use super::checkpoint::planned::planned;
+use super::checkpoint::planned::{may, planned};
 use super::checkpoint::{borrowed, open_namespaces};
 use super::create::{self, CreateOptions};
 use super::delete;
@@ -33,7 +33,7 @@ use crate::container::checkpoint::request::{self, RestoreFlags, Restored};
 use crate::container::checkpoint::root::{self, Root};
 use crate::container::checkpoint::rpc::{Features, Notify, Request};
 use crate::container::checkpoint::targets::Source;
-use crate::container::checkpoint::{ids, paths, targets};
+use crate::container::checkpoint::{ids, numbers, paths, targets};
 use crate::container::verify::Wanted;
 use crate::container::verify::copies::Planned;
 use crate::container::{bundle, cgroup};
@@ -171,6 +171,7 @@ impl<'a> Made<'a> {
             None => !wanted.read_only_root && !targets::is_read_only(&plan.rootfs),
         };
         let named = paths::check(files.images(), points, &is_writable)?;
+        numbers::check(files.images(), &may(&wanted))?;
         // Nobody starts it any more.
         state.start_steps.clear();
         request::check(&state.outside)?;

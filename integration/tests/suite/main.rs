@@ -70,6 +70,7 @@ mod restore_forged;
 mod restore_links;
 mod restore_names;
 mod restore_network;
+mod restore_numbers;
 mod restore_paths;
 mod restore_root;
 mod rootfs;
@@ -155,6 +156,7 @@ fn main() -> std::process::ExitCode {
         restore_links::TESTS,
         restore_names::TESTS,
         restore_network::TESTS,
+        restore_numbers::TESTS,
         restore_paths::TESTS,
         restore_root::TESTS,
         update::TESTS,

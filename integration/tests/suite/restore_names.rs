@@ -30,7 +30,7 @@ fn ocirt() {
 
 /// CRIU has not been started: it has written no log.
 #[track_caller]
-fn refused_before_criu(saved: &Saved, words: &str, forge: impl FnOnce(&Path)) {
+pub(super) fn refused_before_criu(saved: &Saved, words: &str, forge: impl FnOnce(&Path)) {
     saved.refuses(words, forge);
     assert!(!images().join("restore.log").exists(), "{words}: CRIU ran");
 }
@@ -52,7 +52,7 @@ fn counter(images: &Path, edit_it: impl Fn(&mut Entry)) {
 }
 
 /// One more open file of this kind, which is the field that has it.
-fn one_more_file(images: &Path, kind: u64, file: &Entry) {
+pub(super) fn one_more_file(images: &Path, kind: u64, file: &Entry) {
     edit(&images.join("files.img"), |all| {
         let mut entry = Entry::default();
         entry.set_number(1, 1);

@@ -53,6 +53,21 @@ pub fn with_data<T: Message + Default>(images: BorrowedFd, name: &str, length: i
     read().with_context(|| format!("--image-path: {name}"))
 }
 
+/// All entries of an image, each as it is written.
+pub fn messages(images: BorrowedFd, name: &str) -> Result<Vec<Vec<u8>>> {
+    let read = || -> Result<Vec<Vec<u8>>> {
+        let (bytes, _) = regular::read(images, &CString::new(name)?, LIMIT)?;
+        let (mut rest, mut entries) = (body(name, &bytes), Vec::new());
+        while !rest.is_empty() {
+            let (entry, after) = split(rest)?;
+            entries.push(entry.to_owned());
+            rest = after;
+        }
+        Ok(entries)
+    };
+    read().with_context(|| format!("--image-path: {name}"))
+}
+
 /// An image that is a text of another program.
 pub fn raw(images: BorrowedFd, name: &str) -> Result<Vec<u8>> {
     Ok(regular::read(images, &CString::new(name)?, LIMIT)?.0)

@@ -21,6 +21,22 @@ use crate::sys::file;
 /// processes, huge pages, and the rings of io_setup(2).
 const OF_THE_KERNEL: [&str; 5] = ["/memfd:", "/SYSV", "/dev/zero (deleted)", "/anon_hugepage", "/[aio]"];
 
+/// What has no file, and needs no right: the kernel's names behind `anon_inode:`. Everything else can do things that a
+/// container without capabilities cannot (seccomp's listener, perf, io_uring, KVM, a mount that is not attached).
+const WITHOUT_A_FILE: [&str; 6] = ["[eventfd]", "[eventpoll]", "[signalfd]", "[timerfd]", "inotify", "[pidfd]"];
+
+/// What needs capabilities: any one of each list.
+const FANOTIFY: (&str, &[&[u64]]) = ("[fanotify]", &[&[SYS_ADMIN], &[DAC_READ_SEARCH]]);
+const BPF_MAP: (&str, &[&[u64]]) = ("bpf-map", &[&[SYS_ADMIN, BPF]]);
+
+/// Kinds of the kernel's own file systems, as they are before `:[`.
+const KINDS: [&str; 3] = ["pipe", "socket", "pidfd"];
+
+/// linux/capability.h.
+const DAC_READ_SEARCH: u64 = 1 << 2;
+const SYS_ADMIN: u64 = 1 << 21;
+const BPF: u64 = 1 << 39;
+
 /// The kinds in /proc/PID/ns, as descriptors of namespaces are shown: `net:[4026531840]`.
 const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
@@ -30,16 +46,17 @@ pub struct Files {
     namespaces: BTreeSet<PathBuf>,
     /// Device and inode of the runtime's standard streams.
     streams: Vec<(u64, u64)>,
+    capabilities: u64,
 }
 
 impl Files {
-    /// Those of the container of process `init`, which sees the mounts of `view`.
-    pub fn new(init: i32, view: &View) -> Result<Self> {
+    /// Those of the container of process `init`, which sees the mounts of `view` and can have these capabilities.
+    pub fn new(init: i32, view: &View, capabilities: u64) -> Result<Self> {
         let mounts = view.lines.iter().map(|line| line.id).collect();
         let own = NAMESPACES.iter().filter_map(|kind| fs::read_link(format!("/proc/{init}/ns/{kind}")).ok());
         let streams = (0..3).filter_map(|fd| fs::metadata(format!("/proc/self/fd/{fd}")).ok());
         let streams = streams.map(|stream| (stream.dev(), stream.ino())).collect();
-        Ok(Self { mounts, namespaces: own.collect(), streams })
+        Ok(Self { mounts, namespaces: own.collect(), streams, capabilities })
     }
 
     /// What process `pid` has of others.
@@ -72,7 +89,7 @@ impl Files {
             target => target?,
         };
         if !target.is_absolute() {
-            let is_known = self.namespaces.contains(&target) || !is_namespace(target.as_os_str());
+            let is_known = self.namespaces.contains(&target) || self.is_harmless(target.as_os_str());
             return Ok((!is_known).then(|| target.display().to_string()));
         }
         if OF_THE_KERNEL.iter().any(|name| target.as_os_str().as_bytes().starts_with(name.as_bytes())) {
@@ -85,15 +102,22 @@ impl Files {
         Ok((!is_own).then(|| format!("{} on mount {mount}", target.display())))
     }
 
+    /// Whether a process of the container could have made what is in no file system that can be mounted.
+    fn is_harmless(&self, target: &OsStr) -> bool {
+        let target = target.to_string_lossy();
+        let Some((kind, name)) = target.split_once(':') else { return false };
+        if kind != "anon_inode" {
+            return KINDS.contains(&kind);
+        }
+        let has = |any: &[u64]| any.iter().any(|capability| self.capabilities & capability != 0);
+        let may = |(kind, all): (&str, &[&[u64]])| name == kind && all.iter().all(|any| has(any));
+        WITHOUT_A_FILE.contains(&name) || may(FANOTIFY) || may(BPF_MAP)
+    }
+
     fn is_stream(&self, fd: BorrowedFd) -> Result<bool> {
         let metadata = fs::metadata(format!("/proc/thread-self/fd/{}", fd.as_raw_fd()))?;
         Ok(self.streams.contains(&(metadata.dev(), metadata.ino())))
     }
-}
-
-fn is_namespace(target: &OsStr) -> bool {
-    let kind = target.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
-    NAMESPACES.iter().any(|known| known.as_bytes() == kind)
 }
 
 #[cfg(test)]
@@ -113,7 +137,7 @@ mod tests {
         let file = File::open("/proc/version").unwrap();
         let mount = file::stat(file.as_fd()).unwrap().mount;
         let namespaces = BTreeSet::from([fs::read_link("/proc/self/ns/net").unwrap()]);
-        let mut files = Files { mounts: BTreeSet::from([mount]), namespaces, streams: Vec::new() };
+        let mut files = Files { mounts: BTreeSet::from([mount]), namespaces, streams: Vec::new(), capabilities: 0 };
         let net = namespace::open(c"/proc/self/ns/net").unwrap();
         let (_reader, _writer) = io::pipe().unwrap();
         let [proc, net_link] = [file.as_fd(), net.as_fd()].map(|fd| format!("/proc/{own}/fd/{}:", fd.as_raw_fd()));
@@ -123,5 +147,33 @@ mod tests {
         files.namespaces.clear();
         assert!(has(&files, &proc) && has(&files, &net_link), "{:?}", found(&files));
         assert!(found(&files).iter().all(|found| !found.contains("pipe:")));
+    }
+
+    #[test]
+    fn what_has_no_file_is_of_a_known_kind() {
+        let mut files =
+            Files { mounts: BTreeSet::new(), namespaces: BTreeSet::new(), streams: vec![], capabilities: 0 };
+        let is_harmless = |files: &Files, kind: &str| files.is_harmless(OsStr::new(kind));
+        for kind in ["pipe:[1]", "socket:[1]", "pidfd:[1]", "anon_inode:inotify", "anon_inode:[eventfd]"] {
+            assert!(is_harmless(&files, kind), "{kind}");
+        }
+        for kind in
+            ["seccomp notify", "[perf_event]", "[io_uring]", "[userfaultfd]", "kvm-vm", "bpf-prog", "[fscontext]"]
+        {
+            assert!(!is_harmless(&files, &format!("anon_inode:{kind}")), "{kind}");
+        }
+        for kind in ["net:[1]", "dmabuf:[1]", "new"] {
+            assert!(!is_harmless(&files, kind), "{kind}");
+        }
+        let groups = ["anon_inode:[fanotify]", "anon_inode:bpf-map"];
+        for (capabilities, expected) in [
+            (0, [false, false]),
+            (SYS_ADMIN, [false, true]),
+            (SYS_ADMIN | DAC_READ_SEARCH, [true, true]),
+            (BPF, [false, true]),
+        ] {
+            files.capabilities = capabilities;
+            assert_eq!(groups.map(|kind| is_harmless(&files, kind)), expected, "{capabilities:#x}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! What each mount of an image is to show when CRIU has made it, by config.json where it is of the host.
+//! What each mount of an image is to show when CRIU has made it, by config.json where it is of the host; and what a process
+//! of an image may be.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,9 +8,11 @@ use anyhow::{Context, Result};
 
 use crate::container::checkpoint::image::{Origin, Point};
 use crate::container::checkpoint::mount_entry::{Mount, is_root};
+use crate::container::checkpoint::numbers::May;
 use crate::container::checkpoint::paths::kind_name;
 use crate::container::checkpoint::targets::Source;
 use crate::container::verify::copies::{Planned, Shows};
+use crate::container::verify::{Namespace, Wanted};
 
 /// `mounts` are those of the images, `points` ocirt's own of them, `sources` the paths of external ones by their names.
 pub fn planned(
@@ -31,6 +34,12 @@ pub fn planned(
         Ok(Planned { id: mount.id, at: PathBuf::from(&mount.at), shows })
     };
     mounts.iter().map(|mount| one(mount).with_context(|| format!("mount {:?}", mount.at))).collect()
+}
+
+/// What the container may that is like this.
+pub fn may(wanted: &Wanted) -> May {
+    let is_hosts = |kind: &str| matches!(wanted.namespaces.get(kind), None | Some(Namespace::Runtime));
+    May { capabilities: wanted.reachable(), hosts_users: is_hosts("user"), hosts_network: is_hosts("net") }
 }
 
 fn external(key: &str, points: &[Point], sources: &BTreeMap<String, Source>) -> Result<Shows> {

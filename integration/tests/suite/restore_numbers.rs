@@ -1,0 +1,97 @@
+//! `restore` of images with numbers that CRIU gives to system calls as root: what a process of the container could not have
+//! made is refused.
+
+use crate::restore_forged::{Saved, confined};
+use crate::restore_names::{one_more_file, refused_before_criu};
+use ocirt_integration::criu::required;
+use ocirt_integration::forge::{Entry, Value};
+use ocirt_integration::needs::need_ocirt;
+use ocirt_integration::tests;
+use std::fs;
+
+tests![
+    open_files_that_take_a_capability_are_refused,
+    a_watch_beyond_the_containers_files_is_refused,
+    marks_of_fanotify_with_other_flags_are_refused,
+    images_of_old_versions_are_refused,
+];
+
+/// What only ocirt promises.
+fn ocirt() {
+    required();
+    need_ocirt();
+}
+
+/// A message with these numbers in its fields, and these messages.
+fn message(numbers: &[(u64, u64)], messages: &[(u64, &Entry)]) -> Entry {
+    let mut entry = Entry::default();
+    numbers.iter().for_each(|(field, number)| entry.0.push((*field, Value::Number(*number))));
+    messages.iter().for_each(|(field, message)| entry.0.push((*field, Value::Bytes(message.encode()))));
+    entry
+}
+
+fn open_files_that_take_a_capability_are_refused() {
+    ocirt();
+    let saved = Saved::new(confined());
+    let empty = Entry::default();
+    for (kind, file, words) in [
+        (14, empty.clone(), "fanotify is not"),
+        (6, empty.clone(), "a packet socket is not"),
+        (11, empty.clone(), "a tun device is not"),
+        (21, empty.clone(), "a BPF map is not"),
+        (23, empty, "an open file of an unknown kind"),
+        // SOCK_RAW.
+        (4, message(&[(3, 2), (4, 3), (5, 1)], &[]), "a raw socket is not"),
+        // NETLINK_AUDIT, and NETLINK_NETFILTER.
+        (7, message(&[(3, 9), (8, 1)], &[]), "a group of netlink 9 is not"),
+        (7, message(&[(3, 12), (8, 0), (8, 4)], &[]), "a group of netlink 12 is not"),
+        (4, message(&[(4, 1)], &[(14, &message(&[(10, 7)], &[]))]), "a socket with a mark is not"),
+        (16, message(&[], &[(10, &message(&[(8, 7)], &[]))]), "a socket of priority 7 is not"),
+    ] {
+        refused_before_criu(&saved, &format!("--image-path: files.img: {words}"), |images| {
+            one_more_file(images, kind, &file);
+        });
+    }
+    saved.is_sound();
+}
+
+fn a_watch_beyond_the_containers_files_is_refused() {
+    ocirt();
+    let saved = Saved::new(confined());
+    // A handle without a path; one with a path, and of no mount.
+    let mut path = Entry::default();
+    path.set_text(4, "/count");
+    for handle in [Entry::default(), path] {
+        let watch = message(&[(6, 1)], &[(7, &handle)]);
+        refused_before_criu(&saved, "inotify: a watch that is told by a handle", |images| {
+            one_more_file(images, 13, &message(&[], &[(5, &watch)]));
+        });
+    }
+    saved.is_sound();
+}
+
+/// FAN_MARK_FILESYSTEM, FAN_MARK_MOUNT: the capabilities are not enough for what a checkpoint never has.
+fn marks_of_fanotify_with_other_flags_are_refused() {
+    ocirt();
+    let both = serde_json::json!(["CAP_SYS_ADMIN", "CAP_DAC_READ_SEARCH"]);
+    let both = serde_json::json!({ "bounding": both, "permitted": both, "effective": both });
+    let saved = Saved::new(confined().set("process.capabilities", both));
+    for flags in [0x100, 0x10, 0x1000] {
+        let mark = message(&[(2, 1), (3, flags)], &[]);
+        refused_before_criu(&saved, "fanotify: a mark with flags that CRIU never saves", |images| {
+            one_more_file(images, 14, &message(&[], &[(6, &mark)]));
+        });
+    }
+    saved.is_sound();
+}
+
+fn images_of_old_versions_are_refused() {
+    ocirt();
+    let saved = Saved::new(confined());
+    for name in ["fanotify.img", "fanotify-mark.img", "packetsk.img", "creds-1.img"] {
+        refused_before_criu(&saved, &format!("--image-path: {name}: an image of an old version of CRIU"), |images| {
+            fs::write(images.join(name), [0; 8]).expect("image");
+        });
+    }
+    saved.is_sound();
+}

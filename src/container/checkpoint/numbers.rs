@@ -1,0 +1,210 @@
+//! Numbers of CRIU's images that it gives to system calls as root: what an open file, a socket or a watch of an image would
+//! be that its process could not make by config.json is refused before CRIU starts.
+//!
+//! Field numbers of CRIU 4.1's images/fdinfo.proto and of what that imports.
+
+use std::os::fd::BorrowedFd;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::entries::{messages, names};
+use super::wire::Fields;
+
+/// linux/capability.h.
+const DAC_READ_SEARCH: u32 = 2;
+const NET_BIND_SERVICE: u32 = 10;
+const NET_ADMIN: u32 = 12;
+const NET_RAW: u32 = 13;
+const SYS_ADMIN: u32 = 21;
+const AUDIT_READ: u32 = 37;
+const BPF: u32 = 39;
+
+/// Fields of `file_entry`: the kinds of open files.
+const INET: u32 = 4;
+const PACKET: u32 = 6;
+const NETLINK: u32 = 7;
+const TUN: u32 = 11;
+const INOTIFY: u32 = 13;
+const FANOTIFY: u32 = 14;
+const UNIX: u32 = 16;
+const BPF_MAP: u32 = 21;
+/// Besides: regular files, namespaces, eventfd, epoll, signalfd, timerfd, external files, FIFOs, pipes, terminals, memfd and
+/// pidfd, which need nothing.
+const LAST: u32 = 22;
+
+/// The only flags of a mark that tell how it behaves (FAN_MARK_IGNORED_SURV_MODIFY, FAN_MARK_EVICTABLE), not what it is on.
+const OF_A_MARK: u32 = 0x40 | 0x200;
+
+/// SOCK_STREAM and SOCK_DGRAM, which anybody may have.
+const PLAIN_SOCKETS: [u32; 2] = [1, 2];
+
+/// NETLINK_ROUTE, NETLINK_KOBJECT_UEVENT, NETLINK_GENERIC: everybody may listen (linux/netlink.h).
+const FOR_ALL: [u32; 3] = [0, 15, 16];
+const NETLINK_AUDIT: u32 = 9;
+
+/// The highest SO_PRIORITY that takes no capability, socket(7).
+const PRIORITY: u32 = 6;
+
+/// Images that CRIU has put into files.img and core-*.img for long, and still reads: of each kind of open files one, and of
+/// parts of a process.
+const OLD: [&str; 28] = [
+    "reg-files.img",
+    "ext-files.img",
+    "ns-files.img",
+    "eventfd.img",
+    "eventpoll.img",
+    "eventpoll-tfd.img",
+    "signalfd.img",
+    "inotify.img",
+    "inotify-wd.img",
+    "fanotify.img",
+    "fanotify-mark.img",
+    "pipes.img",
+    "fifo.img",
+    "unixsk.img",
+    "inetsk.img",
+    "packetsk.img",
+    "netlinksk.img",
+    "tty.img",
+    "tunfile.img",
+    "timerfd.img",
+    "bpfmap-file.img",
+    "creds-",
+    "itimers-",
+    "posix-timers-",
+    "sigacts-",
+    "rlimit-",
+    "signal-",
+    "vmas-",
+];
+
+/// What the container may by config.json.
+pub struct May {
+    /// All that a process of it can come to have, one bit each.
+    pub capabilities: u64,
+    /// Whether it has the runtime's namespace of the kind.
+    pub hosts_users: bool,
+    pub hosts_network: bool,
+}
+
+/// Fails where an image has an open file that the container's processes could not have made.
+pub fn check(images: BorrowedFd, may: &May) -> Result<()> {
+    for name in names(images)? {
+        let is_old = OLD.iter().any(|old| name == *old || old.ends_with('-') && name.starts_with(old));
+        ensure!(!is_old, "--image-path: {name}: an image of an old version of CRIU");
+    }
+    for file in messages(images, "files.img")? {
+        may.open(&file).context("--image-path: files.img")?;
+    }
+    Ok(())
+}
+
+/// The first port that everybody may bind.
+fn first_port() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    // 1024 before Linux 4.11, which has no such file: ip(7).
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
+}
+
+impl May {
+    fn has(&self, capability: u32) -> bool {
+        self.capabilities & 1 << capability != 0
+    }
+
+    /// An entry of files.img.
+    fn open(&self, file: &[u8]) -> Result<()> {
+        let file = Fields::parse(file)?;
+        let unknown = file.tags().find(|tag| *tag > LAST);
+        ensure!(unknown.is_none(), "an open file of an unknown kind ({unknown:?})");
+        for (kind, name, all) in [
+            (FANOTIFY, "fanotify", &[SYS_ADMIN, DAC_READ_SEARCH][..]),
+            (PACKET, "a packet socket", &[NET_RAW]),
+            (TUN, "a tun device", &[NET_ADMIN]),
+        ] {
+            let may = all.iter().all(|capability| self.has(*capability));
+            ensure!(may || file.bytes(kind).next().is_none(), "{name} is not for a container without the capability");
+        }
+        let may = self.has(BPF) || self.has(SYS_ADMIN);
+        ensure!(may || file.bytes(BPF_MAP).next().is_none(), "a BPF map is not for a container without the capability");
+        file.messages(FANOTIFY)?.iter().try_for_each(|group| self.fanotify(group))?;
+        file.messages(INOTIFY)?.iter().try_for_each(|group| self.inotify(group))?;
+        file.messages(INET)?.iter().try_for_each(|socket| self.inet(socket))?;
+        file.messages(NETLINK)?.iter().try_for_each(|socket| self.netlink(socket))?;
+        for (kind, options) in [(INET, 14), (UNIX, 10), (PACKET, 7), (NETLINK, 12)] {
+            for socket in file.messages(kind)? {
+                socket.messages(options)?.iter().try_for_each(|options| self.options(options))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What of a file system a mark is on is up to its flags: all of it, with some. It has CRIU's rights, not the container's.
+    fn fanotify(&self, group: &Fields) -> Result<()> {
+        ensure!(self.hosts_users, "fanotify is not for a container in a user namespace");
+        for mark in group.messages(6)? {
+            for flags in mark.numbers(3)? {
+                ensure!(flags & !OF_A_MARK == 0, "fanotify: a mark with flags that CRIU never saves ({flags:#x})");
+            }
+        }
+        Ok(())
+    }
+
+    /// A handle names any file of a file system, one outside of the container's mounts, too; a path in a mount of the
+    /// container does not.
+    fn inotify(&self, group: &Fields) -> Result<()> {
+        if self.has(DAC_READ_SEARCH) {
+            return Ok(());
+        }
+        for watch in group.messages(5)? {
+            let handles = watch.messages(7)?;
+            ensure!(!handles.is_empty(), "inotify: a watch of nothing");
+            for handle in handles {
+                let has_path = handle.bytes(4).next().is_some() && handle.bytes(4).all(|path| path.starts_with(b"/"));
+                let mounts = handle.numbers(5)?;
+                let has_mount = !mounts.is_empty() && !mounts.contains(&u32::MAX);
+                ensure!(
+                    has_path && has_mount,
+                    "inotify: a watch that is told by a handle, not by a path of the container"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn inet(&self, socket: &Fields) -> Result<()> {
+        let is_plain = socket.numbers(4)?.iter().all(|kind| PLAIN_SOCKETS.contains(kind));
+        ensure!(is_plain || self.has(NET_RAW), "a raw socket is not for a container without the capability");
+        // A network namespace of its own has a first port of its own, too.
+        let first = if self.hosts_network && !self.has(NET_BIND_SERVICE) { first_port() } else { 0 };
+        for port in socket.numbers(7)? {
+            ensure!(port == 0 || port >= first, "port {port} is not for a container without the capability");
+        }
+        Ok(())
+    }
+
+    fn netlink(&self, socket: &Fields) -> Result<()> {
+        let listens = socket.numbers(8)?.iter().any(|groups| *groups != 0);
+        for protocol in socket.numbers(3)? {
+            let may = match protocol {
+                protocol if FOR_ALL.contains(&protocol) => true,
+                NETLINK_AUDIT => self.has(AUDIT_READ),
+                _ => self.has(NET_ADMIN),
+            };
+            ensure!(may || !listens, "a group of netlink {protocol} is not for a container without the capability");
+        }
+        Ok(())
+    }
+
+    /// `sk_opts_entry`.
+    fn options(&self, options: &Fields) -> Result<()> {
+        if self.has(NET_ADMIN) {
+            return Ok(());
+        }
+        if let Some(priority) = options.numbers(8)?.iter().find(|priority| **priority > PRIORITY) {
+            bail!("a socket of priority {priority} is not for a container without the capability");
+        }
+        let is_marked = options.numbers(10)?.iter().any(|mark| *mark != 0);
+        ensure!(!is_marked || self.has(NET_RAW), "a socket with a mark is not for a container without the capability");
+        Ok(())
+    }
+}
