@@ -273,10 +273,11 @@ fn no_deleted_file_is_made_on_a_read_only_mount() {
     fs::remove_dir_all(images()).expect("images");
     copy(&host::place().join("good"), &images());
     ocirt_integration::forge::edit_all(&images(), "mountpoints-", |all| {
-        let device = all.iter().find(|mount| mount.text(7).as_deref() == Some("/mnt/volume"));
-        let device = device.and_then(|mount| mount.number(3)).expect("device");
-        let other = all.iter_mut().find(|mount| mount.text(7).as_deref() == Some("/dev/shm")).expect("mount");
-        other.set_number(3, device);
+        // One without a device, as new ones are.
+        for at in ["/mnt/volume", "/dev/shm"] {
+            let mount = all.iter_mut().find(|mount| mount.text(7).as_deref() == Some(at)).expect("mount");
+            mount.set_number(3, 88_888);
+        }
     });
     rename_to_mount(&images(), "/mnt/volume/file", "/dev/shm/file");
     refuses(&container, "can be restored on the rootfs, a bind mount of config.json or a tmpfs only");
