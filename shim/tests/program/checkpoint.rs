@@ -17,7 +17,7 @@ fn checkpoint(world: &World, options: &CheckpointOptions) -> Result<(), Status> 
 
 #[test]
 fn a_checkpoint_leaves_no_working_files_and_of_a_failure_the_log() {
-    let mut world = World::new("sleep 1000.5");
+    let mut world = World::new("exec sleep 1000.5");
     world.start().unwrap();
     world.create("").unwrap();
     world.init("Start").unwrap();

@@ -81,7 +81,7 @@ fn core_scheduling_is_had_or_is_an_error() {
 
 #[test]
 fn sigusr1_writes_the_state_to_the_log() {
-    let mut world = World::new("sleep 1000.5");
+    let mut world = World::new("exec sleep 1000.5");
     world.start().unwrap();
     world.create("").unwrap();
     world.init("Start").unwrap();
@@ -119,7 +119,7 @@ fn a_full_log_holds_nobody_up() {
 /// As Go's shim: the containers are containerd's `delete`'s to end.
 #[test]
 fn sigterm_ends_the_shim_and_not_its_containers() {
-    let mut world = World::new("sleep 1000.25");
+    let mut world = World::new("exec sleep 1000.25");
     world.start().unwrap();
     world.create("").unwrap();
     world.init("Start").unwrap();

@@ -275,12 +275,20 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if !self.address.is_empty() && Path::new(self.socket()).exists() {
-            if std::thread::panicking() {
-                // The test has failed, and its containers may be there.
-                let pid = nix::unistd::Pid::from_raw(self.shim_pid() as i32);
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-            } else {
+            let pid = nix::unistd::Pid::from_raw(self.shim_pid() as i32);
+            // A test that has failed has left its containers, and a shim that has some does not shut down.
+            let kill = KillRequest { id: "c".to_owned(), signal: 9, ..KillRequest::default() };
+            let _ = self.call::<_, containerd_shim_ocirt::api::known::Empty>("Kill", &kill);
+            if !std::thread::panicking() {
                 self.shutdown();
+            }
+            let end = Instant::now() + Duration::from_secs(1);
+            while Path::new(self.socket()).exists() {
+                if Instant::now() > end {
+                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
             }
         }
         let _ = fs::remove_dir_all(&self.directory);
