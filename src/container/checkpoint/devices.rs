@@ -28,7 +28,10 @@ pub fn check(name: &str, devices: &[Device]) -> Result<()> {
     for Device { kind, name, peer_namespace } in devices {
         ensure!(KINDS.contains(kind), "{name:?}: a device of kind {kind} cannot be restored");
         let is_pair = *peer_namespace == Some(namespace);
-        ensure!(*kind != VETH || is_pair, "{name:?}: the other end of the veth pair is not in the container");
+        ensure!(
+            *kind != VETH || is_pair,
+            "{name:?}: the other end of the veth pair is not in the container (--empty-ns network leaves devices out)"
+        );
     }
     Ok(())
 }
