@@ -362,8 +362,11 @@ fn all_processes_of_a_restored_container_run() {
         .collect();
     assert_eq!(pids.len(), 2, "{pids:?}");
     for pid in pids {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-        for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapBnd:\t0000000000000000", "TracerPid:\t0", "State:\tS"] {
+        let read = || fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+        // It runs at times, and is not stopped.
+        eventually("it sleeps", || read().contains("State:\tS"));
+        let status = read();
+        for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapBnd:\t0000000000000000", "TracerPid:\t0"] {
             assert!(status.contains(line), "{line} of {status}");
         }
     }
