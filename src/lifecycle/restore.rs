@@ -33,7 +33,7 @@ use crate::container::checkpoint::request::{self, RestoreFlags, Restored};
 use crate::container::checkpoint::root::{self, Root};
 use crate::container::checkpoint::rpc::{Features, Notify, Request};
 use crate::container::checkpoint::targets::Source;
-use crate::container::checkpoint::{ids, numbers, paths, targets};
+use crate::container::checkpoint::{ids, numbers, owners, paths, targets};
 use crate::container::verify::Wanted;
 use crate::container::verify::copies::Planned;
 use crate::container::{bundle, cgroup};
@@ -171,7 +171,9 @@ impl<'a> Made<'a> {
             None => !wanted.read_only_root && !targets::is_read_only(&plan.rootfs),
         };
         let named = paths::check(files.images(), points, &is_writable)?;
-        numbers::check(files.images(), &may(&wanted))?;
+        let may = may(&wanted);
+        numbers::check(files.images(), &may)?;
+        owners::check(files.images(), &may)?;
         // Nobody starts it any more.
         state.start_steps.clear();
         request::check(&state.outside)?;

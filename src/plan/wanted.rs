@@ -5,13 +5,15 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, PosixRlimitType, Process, Spec};
 
 use super::Plan;
 use crate::container::process::capabilities::Capabilities;
-use crate::container::verify::{self, MountKind, Namespace, Propagation, User, Wanted};
+use crate::container::seccomp::Filter;
+use crate::container::verify::{self, MountKind, Namespace, Propagation, Share, User, Wanted};
 use crate::error::field;
 use crate::init::step::Step;
+use crate::sys::sched;
 
 /// The kinds of namespaces whose being config.json decides alone: a restored container has a time namespace anyway, in
 /// which the clocks go on.
@@ -24,6 +26,10 @@ const KINDS: [LinuxNamespaceType; 7] = [
     LinuxNamespaceType::Pid,
     LinuxNamespaceType::Network,
 ];
+
+/// asm-generic/resource.h.
+const RLIMIT_NICE: u32 = 13;
+const RLIMIT_RTPRIO: u32 = 14;
 
 /// What can be forbidden on a mount, with the options of config.json that forbid it, and those that allow it.
 const RESTRICTIONS: [(&str, [&str; 2], [&str; 2]); 4] = [
@@ -48,6 +54,10 @@ impl Wanted {
             no_new_privileges: process.no_new_privileges() == Some(true),
             user: User { uid: process.user().uid(), gid: process.user().gid(), groups },
             seccomp: plan.filter().map(|filter| filter.instructions().collect()),
+            seccomp_flags: plan.filter().map_or(0, Filter::flags),
+            share: share(process, plan)?,
+            hostname: label(spec.hostname()),
+            domainname: label(spec.domainname()),
             apparmor: label(process.apparmor_profile()),
             selinux: label(process.selinux_label()),
             oom_score_adj: process.oom_score_adj(),
@@ -69,6 +79,23 @@ impl Plan {
             _ => None,
         })
     }
+}
+
+/// What a process begins with, or what its limits let it take (getrlimit(2)).
+fn share(process: &Process, plan: &Plan) -> Result<Share> {
+    let own = plan.steps.iter().find_map(|planned| match &planned.step {
+        Step::Scheduler(scheduler) => Some(*scheduler.attr()),
+        _ => None,
+    });
+    let own = own.map_or_else(sched::scheduler, Ok).context(field!("process.scheduler"))?;
+    let limit = |kind, number| -> Result<u64> {
+        let limit = process.rlimits().iter().flatten().find(|limit| limit.typ() == kind);
+        Ok(limit.map_or_else(|| sched::limit(number).map(|limit| limit.hard), |limit| Ok(limit.hard()))?)
+    };
+    // From 1, which stands for 19, to 40, for -20.
+    let nice = 20 - limit(PosixRlimitType::RlimitNice, RLIMIT_NICE)?.min(40) as i32;
+    let priority = limit(PosixRlimitType::RlimitRtprio, RLIMIT_RTPRIO)?.min(99) as u32;
+    Ok(Share { policy: own.policy, nice: own.nice.min(nice), priority: own.priority.max(priority) })
 }
 
 impl From<[u64; 3]> for verify::Capabilities {

@@ -4,9 +4,10 @@
 use crate::restore_forged::{Saved, confined};
 use crate::restore_names::{one_more_file, refused_before_criu};
 use ocirt_integration::criu::required;
-use ocirt_integration::forge::{Entry, Value};
+use ocirt_integration::forge::{Entry, Value, edit, edit_all};
 use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::tests;
+use serde_json::json;
 use std::fs;
 
 tests![
@@ -14,6 +15,10 @@ tests![
     a_watch_beyond_the_containers_files_is_refused,
     marks_of_fanotify_with_other_flags_are_refused,
     images_of_old_versions_are_refused,
+    a_filter_with_a_listener_is_refused,
+    an_owner_who_is_not_of_the_container_is_refused,
+    more_of_the_cpu_is_refused,
+    another_login_and_another_hostname_are_refused,
 ];
 
 /// What only ocirt promises.
@@ -73,8 +78,8 @@ fn a_watch_beyond_the_containers_files_is_refused() {
 /// FAN_MARK_FILESYSTEM, FAN_MARK_MOUNT: the capabilities are not enough for what a checkpoint never has.
 fn marks_of_fanotify_with_other_flags_are_refused() {
     ocirt();
-    let both = serde_json::json!(["CAP_SYS_ADMIN", "CAP_DAC_READ_SEARCH"]);
-    let both = serde_json::json!({ "bounding": both, "permitted": both, "effective": both });
+    let both = json!(["CAP_SYS_ADMIN", "CAP_DAC_READ_SEARCH"]);
+    let both = json!({ "bounding": both, "permitted": both, "effective": both });
     let saved = Saved::new(confined().set("process.capabilities", both));
     for flags in [0x100, 0x10, 0x1000] {
         let mark = message(&[(2, 1), (3, flags)], &[]);
@@ -93,5 +98,66 @@ fn images_of_old_versions_are_refused() {
             fs::write(images.join(name), [0; 8]).expect("image");
         });
     }
+    saved.is_sound();
+}
+
+fn a_filter_with_a_listener_is_refused() {
+    ocirt();
+    let saved = Saved::new(confined());
+    // SECCOMP_FILTER_FLAG_NEW_LISTENER, TSYNC_ESRCH, WAIT_KILLABLE_RECV, and what is not known.
+    for flags in [8, 25, 32, 0x8000_0000] {
+        refused_before_criu(&saved, "seccomp.img: a filter with flags that config.json does not have", |images| {
+            edit(&images.join("seccomp.img"), |all| all[0].each(1, |filter| filter.set_number(3, flags)));
+        });
+    }
+    saved.is_sound();
+}
+
+fn an_owner_who_is_not_of_the_container_is_refused() {
+    ocirt();
+    let saved = Saved::new(confined());
+    let me = u64::from(std::process::id());
+    for (kind, field) in [(18, 4), (16, 9), (3, 5), (22, 5)] {
+        for (uid, euid, pid, words) in [
+            (0, 0, me, "which is none of the images"),
+            (0, 1000, 1, "signals are sent as user 1000"),
+            (1000, 0, 1, "signals are sent as user 1000"),
+        ] {
+            let owner = message(&[(1, uid), (2, euid), (3, 9), (4, 1), (5, pid)], &[]);
+            refused_before_criu(&saved, words, |images| one_more_file(images, kind, &message(&[], &[(field, &owner)])));
+        }
+    }
+    saved.is_sound();
+}
+
+/// Of a thread, fields 3 to 5 are its nice value (zigzag), policy and priority.
+fn more_of_the_cpu_is_refused() {
+    ocirt();
+    let saved = Saved::new(confined().set("process.scheduler", json!({ "policy": "SCHED_OTHER", "nice": 5 })));
+    for (nice, policy, priority) in [(39, 0, 0), (8, 3, 0), (0, 1, 99)] {
+        saved.refuses("process.scheduler: wanted at most policy 0, nice 5, priority 0, found", |images| {
+            edit_all(images, "core-", |all| {
+                all[0].each(5, |thread| {
+                    thread.set_number(3, nice);
+                    thread.set_number(4, policy);
+                    thread.set_number(5, priority);
+                });
+            });
+        });
+    }
+    saved.is_sound();
+}
+
+fn another_login_and_another_hostname_are_refused() {
+    ocirt();
+    let saved = Saved::new(confined());
+    if fs::metadata("/proc/self/loginuid").is_ok() {
+        saved.refuses("--image-path: wanted login id", |images| {
+            edit_all(images, "core-", |all| all[0].each(3, |process| process.set_number(13, 4242)));
+        });
+    }
+    refused_before_criu(&saved, "hostname: \"guest\", and \"bank\" in the image", |images| {
+        edit_all(images, "utsns-", |all| all[0].set_text(1, "bank"));
+    });
     saved.is_sound();
 }

@@ -22,6 +22,7 @@ pub mod names;
 pub mod netlink;
 pub mod numbers;
 pub mod outside;
+pub mod owners;
 pub mod paths;
 pub mod request;
 pub mod root;

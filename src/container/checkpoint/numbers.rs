@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::entries::{messages, names};
 use super::wire::Fields;
+use crate::error::field;
 
 /// linux/capability.h.
 const DAC_READ_SEARCH: u32 = 2;
@@ -16,6 +17,7 @@ const NET_BIND_SERVICE: u32 = 10;
 const NET_ADMIN: u32 = 12;
 const NET_RAW: u32 = 13;
 const SYS_ADMIN: u32 = 21;
+const WAKE_ALARM: u32 = 35;
 const AUDIT_READ: u32 = 37;
 const BPF: u32 = 39;
 
@@ -24,6 +26,7 @@ const INET: u32 = 4;
 const PACKET: u32 = 6;
 const NETLINK: u32 = 7;
 const TUN: u32 = 11;
+const TIMERFD: u32 = 12;
 const INOTIFY: u32 = 13;
 const FANOTIFY: u32 = 14;
 const UNIX: u32 = 16;
@@ -44,6 +47,13 @@ const NETLINK_AUDIT: u32 = 9;
 
 /// The highest SO_PRIORITY that takes no capability, socket(7).
 const PRIORITY: u32 = 6;
+
+/// SECCOMP_FILTER_FLAG_TSYNC, which CRIU saves where all threads have the filter, and LOG; then SPEC_ALLOW (linux/seccomp.h).
+const OF_A_FILTER: u32 = 1 | 2;
+const SPEC_ALLOW: u32 = 4;
+
+/// CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM (linux/time.h).
+const ALARMS: [u32; 2] = [8, 9];
 
 /// Images that CRIU has put into files.img and core-*.img for long, and still reads: of each kind of open files one, and of
 /// parts of a process.
@@ -85,6 +95,17 @@ pub struct May {
     /// Whether it has the runtime's namespace of the kind.
     pub hosts_users: bool,
     pub hosts_network: bool,
+    /// Whether it has a pid namespace, or one of host names, of its own.
+    pub own_processes: bool,
+    pub own_names: bool,
+    pub user: u32,
+    /// Whether no process of it can come to be of another user.
+    pub keeps_user: bool,
+    /// SECCOMP_FILTER_FLAG_* of config.json.
+    pub filter_flags: u32,
+    /// Where config.json has them.
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
 }
 
 /// Fails where an image has an open file that the container's processes could not have made.
@@ -95,6 +116,14 @@ pub fn check(images: BorrowedFd, may: &May) -> Result<()> {
     }
     for file in messages(images, "files.img")? {
         may.open(&file).context("--image-path: files.img")?;
+    }
+    for name in names(images)? {
+        for entry in match name.split('-').next().unwrap_or_default() {
+            "core" | "seccomp.img" | "utsns" => messages(images, &name)?,
+            _ => continue,
+        } {
+            may.other(&name, &entry).with_context(|| format!("--image-path: {name}"))?;
+        }
     }
     Ok(())
 }
@@ -128,6 +157,7 @@ impl May {
         ensure!(may || file.bytes(BPF_MAP).next().is_none(), "a BPF map is not for a container without the capability");
         file.messages(FANOTIFY)?.iter().try_for_each(|group| self.fanotify(group))?;
         file.messages(INOTIFY)?.iter().try_for_each(|group| self.inotify(group))?;
+        file.messages(TIMERFD)?.iter().try_for_each(|timer| self.clock(timer, 4))?;
         file.messages(INET)?.iter().try_for_each(|socket| self.inet(socket))?;
         file.messages(NETLINK)?.iter().try_for_each(|socket| self.netlink(socket))?;
         for (kind, options) in [(INET, 14), (UNIX, 10), (PACKET, 7), (NETLINK, 12)] {
@@ -192,6 +222,56 @@ impl May {
             };
             ensure!(may || !listens, "a group of netlink {protocol} is not for a container without the capability");
         }
+        Ok(())
+    }
+
+    /// An entry of an image that is not about open files.
+    fn other(&self, name: &str, entry: &[u8]) -> Result<()> {
+        let entry = Fields::parse(entry)?;
+        match name.split('-').next().unwrap_or_default() {
+            "seccomp.img" => entry.messages(1)?.iter().try_for_each(|filter| self.filter(filter)),
+            "utsns" => self.names(&entry),
+            _ => {
+                for process in entry.messages(3)? {
+                    for timers in process.messages(7)? {
+                        timers.messages(4)?.iter().try_for_each(|timer| self.clock(timer, 2))?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// SECCOMP_FILTER_FLAG_NEW_LISTENER is a descriptor by which the container answers its own calls.
+    fn filter(&self, filter: &Fields) -> Result<()> {
+        let known = OF_A_FILTER | self.filter_flags & SPEC_ALLOW;
+        for flags in filter.numbers(3)? {
+            ensure!(flags & !known == 0, "a filter with flags that config.json does not have ({flags:#x})");
+        }
+        Ok(())
+    }
+
+    /// Who has CAP_SYS_ADMIN may have changed them.
+    fn names(&self, names: &Fields) -> Result<()> {
+        if !self.own_names || self.has(SYS_ADMIN) {
+            return Ok(());
+        }
+        for (tag, field, wanted) in [(1, "hostname", &self.hostname), (2, "domainname", &self.domainname)] {
+            let Some(wanted) = wanted else { continue };
+            let other = names.bytes(tag).find(|name| *name != wanted.as_bytes());
+            let found = other.map(|name| String::from_utf8_lossy(name).into_owned());
+            ensure!(found.is_none(), field!("{field}"; "{wanted:?}, and {:?} in the image", found.unwrap_or_default()));
+        }
+        Ok(())
+    }
+
+    /// A clock that wakes the machine.
+    fn clock(&self, timer: &Fields, tag: u32) -> Result<()> {
+        let wakes = timer.numbers(tag)?.iter().any(|clock| ALARMS.contains(clock));
+        ensure!(
+            !wakes || self.has(WAKE_ALARM),
+            "a timer that wakes the machine is not for a container without the capability"
+        );
         Ok(())
     }
 

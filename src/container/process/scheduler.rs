@@ -87,6 +87,10 @@ impl Scheduler {
         sched::set_scheduler(&self.attr).map_err(|error| self.explain(error))
     }
 
+    pub fn attr(&self) -> &SchedAttr {
+        &self.attr
+    }
+
     fn explain(&self, error: SysError) -> Fault {
         let words = match (self.policy, error.errno) {
             (LinuxSchedulerPolicy::SchedDeadline, Errno::EPERM) => {

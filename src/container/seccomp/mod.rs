@@ -165,6 +165,11 @@ impl Filter {
         self.handover
     }
 
+    /// SECCOMP_FILTER_FLAG_*.
+    pub fn flags(&self) -> u32 {
+        self.flags
+    }
+
     /// What the kernel gets.
     pub fn program(&self) -> &[Instruction] {
         &self.program

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::Difference;
-use super::status::Status;
+use super::status::living;
 use super::table::View;
 use crate::sys::file;
 
@@ -61,9 +61,8 @@ impl Files {
 
     /// What process `pid` has of others.
     pub fn of(&self, pid: i32) -> Result<Vec<Difference>> {
-        if Status::of(pid, pid)?.has_ended() {
-            return Ok(Vec::new());
-        }
+        // What is shown of a process that only its first thread has ended of, its others still show.
+        let Some(pid) = living(pid)? else { return Ok(Vec::new()) };
         let mut links = vec![PathBuf::from(format!("/proc/{pid}/exe"))];
         for directory in ["fd", "map_files"] {
             let directory = format!("/proc/{pid}/{directory}");

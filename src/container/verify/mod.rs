@@ -8,6 +8,7 @@ pub mod copies;
 pub mod files;
 pub mod mounts;
 pub mod processes;
+pub mod scheduler;
 pub mod status;
 pub mod table;
 
@@ -31,6 +32,12 @@ pub struct Wanted {
     pub user: User,
     /// The program of the filter, as the kernel has it.
     pub seccomp: Option<Vec<Instruction>>,
+    /// SECCOMP_FILTER_FLAG_*.
+    pub seccomp_flags: u32,
+    /// The most that a thread without CAP_SYS_NICE can have.
+    pub share: Share,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
     pub apparmor: Option<String>,
     pub selinux: Option<String>,
     pub oom_score_adj: Option<i32>,
@@ -44,6 +51,9 @@ pub struct Wanted {
     pub masked: Vec<PathBuf>,
     pub read_only: Vec<PathBuf>,
 }
+
+/// linux/capability.h.
+const SETUID: u64 = 1 << 7;
 
 /// Which namespace of a kind.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
@@ -73,6 +83,15 @@ pub struct User {
     pub gid: u32,
     /// None, if they are those of whoever makes the container.
     pub groups: Option<Vec<u32>>,
+}
+
+/// What a thread has of the scheduler, or the most that it may have.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Share {
+    pub policy: u32,
+    pub nice: i32,
+    /// Of the real-time policies.
+    pub priority: u32,
 }
 
 /// An instruction of classic BPF: code, the two jumps, operand.
@@ -173,6 +192,11 @@ impl Wanted {
             Some(("selinux", label)) => self.selinux = Some(label.to_owned()),
             _ => {}
         }
+    }
+
+    /// Whether no process can come to be of another user.
+    pub fn keeps_user(&self) -> bool {
+        self.no_new_privileges && self.reachable() & SETUID == 0
     }
 
     /// What no capability set of a process may exceed: what execve(2) can still give it (capabilities(7)).

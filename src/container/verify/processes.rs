@@ -9,16 +9,18 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result};
 
-use super::status::{Status, threads};
+use super::status::{Status, living, threads};
 use super::table::View;
-use super::{Difference, Namespace, Wanted};
+use super::{Difference, Namespace, Wanted, scheduler};
 use crate::error::field;
 use crate::sys::file;
 
 /// linux/capability.h.
 const SETGID: u64 = 1 << 6;
-const SETUID: u64 = 1 << 7;
 const SYS_RESOURCE: u64 = 1 << 24;
+
+/// The login id of who has not logged in, in /proc/PID/loginuid.
+const NO_LOGIN: u32 = u32::MAX;
 
 /// What a container's processes have in common, and where they are looked at from.
 pub struct Processes<'a> {
@@ -36,9 +38,7 @@ impl<'a> Processes<'a> {
 
     /// Where a process is: namespaces, cgroups, root and working directory.
     pub fn place(&self, pid: i32) -> Result<Vec<Difference>> {
-        if Status::of(pid, pid)?.has_ended() {
-            return Ok(Vec::new());
-        }
+        let Some(pid) = living(pid)? else { return Ok(Vec::new()) };
         let mut found = namespaces(self.wanted, self.init, pid)?;
         found.extend(self.cgroup(pid)?);
         found.extend(self.directories(pid)?);
@@ -93,6 +93,8 @@ impl<'a> Processes<'a> {
             found.extend(user(self.wanted, &status)?);
             found.extend(restrictions(self.wanted, &status)?);
             found.extend(self.labels(pid, thread)?);
+            found.extend(scheduler::compare(self.wanted, pid, thread)?);
+            found.extend(login(pid, thread)?);
             differences.extend(found.into_iter().map(|difference| Difference { pid: Some(thread), ..difference }));
         }
         differences.extend(self.oom_score_adj(pid)?);
@@ -135,6 +137,20 @@ impl<'a> Processes<'a> {
         let difference = difference("process.oomScoreAdj", format!("{wanted} or more"), found.to_string());
         Ok(vec![Difference { pid: Some(pid), ..difference }])
     }
+}
+
+/// Audit's login id is the runtime's, or there is none: the acts of a process are put down to it.
+fn login(pid: i32, thread: i32) -> Result<Option<Difference>> {
+    let login = |process: &str| match fs::read_to_string(format!("/proc/{process}/loginuid")) {
+        // The kernel is without audit.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        text => text.map(Some),
+    };
+    let (own, found) = (login("self")?, login(&format!("{pid}/task/{thread}"))?);
+    let Some(found) = found.filter(|found| own.as_ref() != Some(found) && *found != NO_LOGIN.to_string()) else {
+        return Ok(None);
+    };
+    Ok(Some(difference("--image-path", format!("login id {}", own.unwrap_or_default()), format!("login id {found}"))))
 }
 
 /// The namespaces of a process are config.json's, and the same for all: nobody has one beside.
@@ -211,17 +227,16 @@ fn capabilities(wanted: &Wanted, status: &Status) -> Result<Vec<Difference>> {
 /// Where nothing lets a process change its ids, they are still those of config.json.
 fn user(wanted: &Wanted, status: &Status) -> Result<Vec<Difference>> {
     let user = &wanted.user;
-    let lasts = |capability| wanted.no_new_privileges && wanted.reachable() & capability == 0;
     let mut differences = Vec::new();
     let mut compare = |field: &str, allowed: &[u32], found: Vec<u32>| {
         if found.iter().any(|id| !allowed.contains(id)) {
             differences.push(difference(field, format!("{allowed:?}"), format!("{found:?}")));
         }
     };
-    if lasts(SETUID) {
+    if wanted.keeps_user() {
         compare("process.user.uid", &[user.uid], status.ids("Uid")?);
     }
-    if lasts(SETGID) {
+    if wanted.no_new_privileges && wanted.reachable() & SETGID == 0 {
         compare("process.user.gid", &[user.gid], status.ids("Gid")?);
         if let Some(groups) = &user.groups {
             let groups = [&[user.gid][..], groups].concat();

@@ -52,6 +52,19 @@ pub fn threads(pid: i32) -> Result<Vec<i32>> {
     Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
+/// A thread of the process that has not ended, where there is one: its first may have, and the others go on.
+pub fn living(pid: i32) -> Result<Option<i32>> {
+    let threads = threads(pid)?.into_iter();
+    let ended = threads.map(|thread| Ok((thread, Status::of(pid, thread)?.has_ended())));
+    Ok(first_living(pid, ended.collect::<Result<_>>()?))
+}
+
+/// The process itself, if it is among those that have not ended.
+fn first_living(pid: i32, threads: Vec<(i32, bool)>) -> Option<i32> {
+    let living = threads.into_iter().filter(|(_, has_ended)| !has_ended).map(|(thread, _)| thread);
+    living.min_by_key(|thread| *thread != pid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +76,15 @@ mod tests {
         assert!(status.ids("Groups").unwrap().is_empty() && status.has_ended());
         assert_eq!((status.mask("CapBnd").unwrap(), status.number("Seccomp").unwrap()), (0xa0, 2));
         assert_eq!(status.number("Gid").unwrap_err().to_string(), "/proc/PID/status has no Gid");
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_has_a_living_one() {
+        let own = std::process::id() as i32;
+        assert_eq!(living(own).unwrap(), Some(own));
+        assert_eq!(first_living(7, vec![(8, false), (7, false)]), Some(7));
+        assert_eq!(first_living(7, vec![(7, true), (8, true), (9, false)]), Some(9));
+        assert_eq!(first_living(7, vec![(7, true)]), None);
     }
 
     #[test]

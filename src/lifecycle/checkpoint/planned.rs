@@ -39,7 +39,18 @@ pub fn planned(
 /// What the container may that is like this.
 pub fn may(wanted: &Wanted) -> May {
     let is_hosts = |kind: &str| matches!(wanted.namespaces.get(kind), None | Some(Namespace::Runtime));
-    May { capabilities: wanted.reachable(), hosts_users: is_hosts("user"), hosts_network: is_hosts("net") }
+    May {
+        capabilities: wanted.reachable(),
+        hosts_users: is_hosts("user"),
+        hosts_network: is_hosts("net"),
+        own_processes: wanted.has_new("pid"),
+        own_names: wanted.has_new("uts"),
+        user: wanted.user.uid,
+        keeps_user: wanted.keeps_user(),
+        filter_flags: wanted.seccomp_flags,
+        hostname: wanted.hostname.clone(),
+        domainname: wanted.domainname.clone(),
+    }
 }
 
 fn external(key: &str, points: &[Point], sources: &BTreeMap<String, Source>) -> Result<Shows> {
