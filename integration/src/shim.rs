@@ -27,7 +27,7 @@ use crate::needs::{Need, need, need_ocirt, need_root};
 use crate::{host, runtime};
 
 /// No call may take longer, on a loaded machine either.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// The last part of `host::root()`, below which the shim has the runtime keep its state.
 const NAMESPACE: &str = "root";
 

@@ -112,7 +112,7 @@ fn a_shim_killed_at_a_system_call_leaves_nothing_after_delete() {
         let _ = strace.wait();
         shim.assert_nothing_left();
     });
-    assert!(killed > 2, "{killed} of {count}");
+    assert!(killed > 0, "{killed} of {count}");
 }
 
 fn a_start_killed_at_a_system_call_can_be_repeated() {
@@ -130,7 +130,7 @@ fn a_start_killed_at_a_system_call_can_be_repeated() {
         shim.delete();
         shim.assert_nothing_left();
     });
-    assert!(killed > 2, "{killed}");
+    assert!(killed > 0, "no call was in time");
 }
 
 fn a_delete_killed_at_a_system_call_can_be_repeated() {
@@ -153,7 +153,7 @@ fn a_delete_killed_at_a_system_call_can_be_repeated() {
         assert_eq!(shim.delete(), 137);
         shim.assert_nothing_left();
     });
-    assert!(killed > 2, "{killed}");
+    assert!(killed > 0, "no call was in time");
 }
 
 /// Whatever a runtime that goes on would make, nobody would remove.
