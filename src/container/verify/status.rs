@@ -54,15 +54,24 @@ pub fn threads(pid: i32) -> Result<Vec<i32>> {
 
 /// A thread of the process that has not ended, where there is one: its first may have, and the others go on.
 pub fn living(pid: i32) -> Result<Option<i32>> {
-    let threads = threads(pid)?.into_iter();
-    let ended = threads.map(|thread| Ok((thread, Status::of(pid, thread)?.has_ended())));
-    Ok(first_living(pid, ended.collect::<Result<_>>()?))
+    first_living(pid, || threads(pid), |thread| Ok(Status::of(pid, thread)?.has_ended()))
 }
 
-/// The process itself, if it is among those that have not ended.
-fn first_living(pid: i32, threads: Vec<(i32, bool)>) -> Option<i32> {
-    let living = threads.into_iter().filter(|(_, has_ended)| !has_ended).map(|(thread, _)| thread);
-    living.min_by_key(|thread| *thread != pid)
+/// The process itself, unless it has ended: only then are the others looked at.
+fn first_living(
+    pid: i32,
+    threads: impl Fn() -> Result<Vec<i32>>,
+    has_ended: impl Fn(i32) -> Result<bool>,
+) -> Result<Option<i32>> {
+    if !has_ended(pid)? {
+        return Ok(Some(pid));
+    }
+    for thread in threads()? {
+        if !has_ended(thread)? {
+            return Ok(Some(thread));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -82,6 +91,10 @@ mod tests {
     fn a_process_whose_first_thread_has_ended_has_a_living_one() {
         let own = std::process::id() as i32;
         assert_eq!(living(own).unwrap(), Some(own));
+        let first_living = |pid: i32, threads: Vec<(i32, bool)>| {
+            let has_ended = |thread| Ok(threads.contains(&(thread, true)));
+            first_living(pid, || Ok(threads.iter().map(|(thread, _)| *thread).collect()), has_ended).unwrap()
+        };
         assert_eq!(first_living(7, vec![(8, false), (7, false)]), Some(7));
         assert_eq!(first_living(7, vec![(7, true), (8, true), (9, false)]), Some(9));
         assert_eq!(first_living(7, vec![(7, true)]), None);
