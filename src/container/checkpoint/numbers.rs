@@ -6,20 +6,11 @@
 use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result, bail, ensure};
+use caps::Capability::{self, *};
 
 use super::entries::{messages, names};
 use super::wire::Fields;
 use crate::error::field;
-
-/// linux/capability.h.
-const DAC_READ_SEARCH: u32 = 2;
-const NET_BIND_SERVICE: u32 = 10;
-const NET_ADMIN: u32 = 12;
-const NET_RAW: u32 = 13;
-const SYS_ADMIN: u32 = 21;
-const WAKE_ALARM: u32 = 35;
-const AUDIT_READ: u32 = 37;
-const BPF: u32 = 39;
 
 /// Fields of `file_entry`: the kinds of open files.
 const INET: u32 = 4;
@@ -110,19 +101,25 @@ pub struct May {
 
 /// Fails where an image has an open file that the container's processes could not have made.
 pub fn check(images: BorrowedFd, may: &May) -> Result<()> {
-    for name in names(images)? {
-        let is_old = OLD.iter().any(|old| name == *old || old.ends_with('-') && name.starts_with(old));
+    let names = names(images)?;
+    for name in &names {
+        let is_old = OLD.iter().any(|old| name == old || old.ends_with('-') && name.starts_with(old));
         ensure!(!is_old, "--image-path: {name}: an image of an old version of CRIU");
     }
     for file in messages(images, "files.img")? {
         may.open(&file).context("--image-path: files.img")?;
     }
-    for name in names(images)? {
-        for entry in match name.split('-').next().unwrap_or_default() {
-            "core" | "seccomp.img" | "utsns" => messages(images, &name)?,
+    for name in &names {
+        let check: fn(&May, &Fields) -> Result<()> = match name.split('-').next() {
+            Some("core") => May::core,
+            Some("seccomp.img") => May::filters,
+            Some("utsns") => May::names,
             _ => continue,
-        } {
-            may.other(&name, &entry).with_context(|| format!("--image-path: {name}"))?;
+        };
+        for entry in messages(images, name)? {
+            Fields::parse(&entry)
+                .and_then(|entry| check(may, &entry))
+                .with_context(|| format!("--image-path: {name}"))?;
         }
     }
     Ok(())
@@ -136,8 +133,8 @@ fn first_port() -> u32 {
 }
 
 impl May {
-    fn has(&self, capability: u32) -> bool {
-        self.capabilities & 1 << capability != 0
+    fn has(&self, capability: Capability) -> bool {
+        self.capabilities & capability.bitmask() != 0
     }
 
     /// An entry of files.img.
@@ -146,14 +143,14 @@ impl May {
         let unknown = file.tags().find(|tag| *tag > LAST);
         ensure!(unknown.is_none(), "an open file of an unknown kind ({unknown:?})");
         for (kind, name, all) in [
-            (FANOTIFY, "fanotify", &[SYS_ADMIN, DAC_READ_SEARCH][..]),
-            (PACKET, "a packet socket", &[NET_RAW]),
-            (TUN, "a tun device", &[NET_ADMIN]),
+            (FANOTIFY, "fanotify", &[CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH][..]),
+            (PACKET, "a packet socket", &[CAP_NET_RAW]),
+            (TUN, "a tun device", &[CAP_NET_ADMIN]),
         ] {
             let may = all.iter().all(|capability| self.has(*capability));
             ensure!(may || file.bytes(kind).next().is_none(), "{name} is not for a container without the capability");
         }
-        let may = self.has(BPF) || self.has(SYS_ADMIN);
+        let may = self.has(CAP_BPF) || self.has(CAP_SYS_ADMIN);
         ensure!(may || file.bytes(BPF_MAP).next().is_none(), "a BPF map is not for a container without the capability");
         file.messages(FANOTIFY)?.iter().try_for_each(|group| self.fanotify(group))?;
         file.messages(INOTIFY)?.iter().try_for_each(|group| self.inotify(group))?;
@@ -182,7 +179,7 @@ impl May {
     /// A handle names any file of a file system, one outside of the container's mounts, too; a path in a mount of the
     /// container does not.
     fn inotify(&self, group: &Fields) -> Result<()> {
-        if self.has(DAC_READ_SEARCH) {
+        if self.has(CAP_DAC_READ_SEARCH) {
             return Ok(());
         }
         for watch in group.messages(5)? {
@@ -203,9 +200,9 @@ impl May {
 
     fn inet(&self, socket: &Fields) -> Result<()> {
         let is_plain = socket.numbers(4)?.iter().all(|kind| PLAIN_SOCKETS.contains(kind));
-        ensure!(is_plain || self.has(NET_RAW), "a raw socket is not for a container without the capability");
+        ensure!(is_plain || self.has(CAP_NET_RAW), "a raw socket is not for a container without the capability");
         // A network namespace of its own has a first port of its own, too.
-        let first = if self.hosts_network && !self.has(NET_BIND_SERVICE) { first_port() } else { 0 };
+        let first = if self.hosts_network && !self.has(CAP_NET_BIND_SERVICE) { first_port() } else { 0 };
         for port in socket.numbers(7)? {
             ensure!(port == 0 || port >= first, "port {port} is not for a container without the capability");
         }
@@ -217,29 +214,26 @@ impl May {
         for protocol in socket.numbers(3)? {
             let may = match protocol {
                 protocol if FOR_ALL.contains(&protocol) => true,
-                NETLINK_AUDIT => self.has(AUDIT_READ),
-                _ => self.has(NET_ADMIN),
+                NETLINK_AUDIT => self.has(CAP_AUDIT_READ),
+                _ => self.has(CAP_NET_ADMIN),
             };
             ensure!(may || !listens, "a group of netlink {protocol} is not for a container without the capability");
         }
         Ok(())
     }
 
-    /// An entry of an image that is not about open files.
-    fn other(&self, name: &str, entry: &[u8]) -> Result<()> {
-        let entry = Fields::parse(entry)?;
-        match name.split('-').next().unwrap_or_default() {
-            "seccomp.img" => entry.messages(1)?.iter().try_for_each(|filter| self.filter(filter)),
-            "utsns" => self.names(&entry),
-            _ => {
-                for process in entry.messages(3)? {
-                    for timers in process.messages(7)? {
-                        timers.messages(4)?.iter().try_for_each(|timer| self.clock(timer, 2))?;
-                    }
-                }
-                Ok(())
+    /// A process's timers.
+    fn core(&self, entry: &Fields) -> Result<()> {
+        for process in entry.messages(3)? {
+            for timers in process.messages(7)? {
+                timers.messages(4)?.iter().try_for_each(|timer| self.clock(timer, 2))?;
             }
         }
+        Ok(())
+    }
+
+    fn filters(&self, entry: &Fields) -> Result<()> {
+        entry.messages(1)?.iter().try_for_each(|filter| self.filter(filter))
     }
 
     /// SECCOMP_FILTER_FLAG_NEW_LISTENER is a descriptor by which the container answers its own calls.
@@ -253,7 +247,7 @@ impl May {
 
     /// Who has CAP_SYS_ADMIN may have changed them.
     fn names(&self, names: &Fields) -> Result<()> {
-        if !self.own_names || self.has(SYS_ADMIN) {
+        if !self.own_names || self.has(CAP_SYS_ADMIN) {
             return Ok(());
         }
         for (tag, field, wanted) in [(1, "hostname", &self.hostname), (2, "domainname", &self.domainname)] {
@@ -269,7 +263,7 @@ impl May {
     fn clock(&self, timer: &Fields, tag: u32) -> Result<()> {
         let wakes = timer.numbers(tag)?.iter().any(|clock| ALARMS.contains(clock));
         ensure!(
-            !wakes || self.has(WAKE_ALARM),
+            !wakes || self.has(CAP_WAKE_ALARM),
             "a timer that wakes the machine is not for a container without the capability"
         );
         Ok(())
@@ -277,14 +271,17 @@ impl May {
 
     /// `sk_opts_entry`.
     fn options(&self, options: &Fields) -> Result<()> {
-        if self.has(NET_ADMIN) {
+        if self.has(CAP_NET_ADMIN) {
             return Ok(());
         }
         if let Some(priority) = options.numbers(8)?.iter().find(|priority| **priority > PRIORITY) {
             bail!("a socket of priority {priority} is not for a container without the capability");
         }
         let is_marked = options.numbers(10)?.iter().any(|mark| *mark != 0);
-        ensure!(!is_marked || self.has(NET_RAW), "a socket with a mark is not for a container without the capability");
+        ensure!(
+            !is_marked || self.has(CAP_NET_RAW),
+            "a socket with a mark is not for a container without the capability"
+        );
         Ok(())
     }
 }

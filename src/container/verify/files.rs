@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use caps::Capability::{self, CAP_BPF, CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
 
 use super::Difference;
 use super::status::living;
@@ -26,16 +27,11 @@ const OF_THE_KERNEL: [&str; 5] = ["/memfd:", "/SYSV", "/dev/zero (deleted)", "/a
 const WITHOUT_A_FILE: [&str; 6] = ["[eventfd]", "[eventpoll]", "[signalfd]", "[timerfd]", "inotify", "[pidfd]"];
 
 /// What needs capabilities: any one of each list.
-const FANOTIFY: (&str, &[&[u64]]) = ("[fanotify]", &[&[SYS_ADMIN], &[DAC_READ_SEARCH]]);
-const BPF_MAP: (&str, &[&[u64]]) = ("bpf-map", &[&[SYS_ADMIN, BPF]]);
+const FANOTIFY: (&str, &[&[Capability]]) = ("[fanotify]", &[&[CAP_SYS_ADMIN], &[CAP_DAC_READ_SEARCH]]);
+const BPF_MAP: (&str, &[&[Capability]]) = ("bpf-map", &[&[CAP_SYS_ADMIN, CAP_BPF]]);
 
 /// Kinds of the kernel's own file systems, as they are before `:[`.
 const KINDS: [&str; 3] = ["pipe", "socket", "pidfd"];
-
-/// linux/capability.h.
-const DAC_READ_SEARCH: u64 = 1 << 2;
-const SYS_ADMIN: u64 = 1 << 21;
-const BPF: u64 = 1 << 39;
 
 /// The kinds in /proc/PID/ns, as descriptors of namespaces are shown: `net:[4026531840]`.
 const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
@@ -108,8 +104,8 @@ impl Files {
         if kind != "anon_inode" {
             return KINDS.contains(&kind);
         }
-        let has = |any: &[u64]| any.iter().any(|capability| self.capabilities & capability != 0);
-        let may = |(kind, all): (&str, &[&[u64]])| name == kind && all.iter().all(|any| has(any));
+        let has = |any: &[Capability]| any.iter().any(|capability| self.capabilities & capability.bitmask() != 0);
+        let may = |(kind, all): (&str, &[&[Capability]])| name == kind && all.iter().all(|any| has(any));
         WITHOUT_A_FILE.contains(&name) || may(FANOTIFY) || may(BPF_MAP)
     }
 
@@ -166,13 +162,13 @@ mod tests {
         }
         let groups = ["anon_inode:[fanotify]", "anon_inode:bpf-map"];
         for (capabilities, expected) in [
-            (0, [false, false]),
-            (SYS_ADMIN, [false, true]),
-            (SYS_ADMIN | DAC_READ_SEARCH, [true, true]),
-            (BPF, [false, true]),
+            (&[][..], [false, false]),
+            (&[CAP_SYS_ADMIN], [false, true]),
+            (&[CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH], [true, true]),
+            (&[CAP_BPF], [false, true]),
         ] {
-            files.capabilities = capabilities;
-            assert_eq!(groups.map(|kind| is_harmless(&files, kind)), expected, "{capabilities:#x}");
+            files.capabilities = capabilities.iter().fold(0, |all, capability| all | capability.bitmask());
+            assert_eq!(groups.map(|kind| is_harmless(&files, kind)), expected, "{capabilities:?}");
         }
     }
 }

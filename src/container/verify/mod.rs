@@ -17,6 +17,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use caps::Capability;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Field, field};
@@ -51,9 +52,6 @@ pub struct Wanted {
     pub masked: Vec<PathBuf>,
     pub read_only: Vec<PathBuf>,
 }
-
-/// linux/capability.h.
-const SETUID: u64 = 1 << 7;
 
 /// Which namespace of a kind.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
@@ -196,12 +194,17 @@ impl Wanted {
 
     /// Whether no process can come to be of another user.
     pub fn keeps_user(&self) -> bool {
-        self.no_new_privileges && self.reachable() & SETUID == 0
+        self.no_new_privileges && !self.can_have(Capability::CAP_SETUID)
     }
 
     /// What no capability set of a process may exceed: what execve(2) can still give it (capabilities(7)).
     pub fn reachable(&self) -> u64 {
         let Capabilities { bounding, permitted, .. } = self.capabilities;
         if self.no_new_privileges { permitted } else { bounding | permitted }
+    }
+
+    /// Whether a process can come to have it.
+    fn can_have(&self, capability: Capability) -> bool {
+        self.reachable() & capability.bitmask() != 0
     }
 }

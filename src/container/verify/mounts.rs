@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use caps::Capability;
 
 use super::table::{Host, Line, Shown, View, join};
 use super::{Difference, Mount, MountKind, OWN_KINDS, Propagation, Wanted};
@@ -14,9 +15,6 @@ use crate::error::field;
 use crate::sys::file::{self, Stat};
 use crate::sys::path::{Links, RootFd};
 use crate::sys::{Errno, SysError};
-
-/// linux/capability.h.
-const SYS_ADMIN: u64 = 1 << 21;
 
 /// Filesystems of which a namespace has one: it is the host's where the namespace is.
 pub(super) const ONE_FOR_A_NAMESPACE: [(&str, &str); 3] = [("proc", "pid"), ("sysfs", "net"), ("mqueue", "ipc")];
@@ -292,7 +290,7 @@ impl Look<'_> {
     /// A mount that nothing in config.json explains. One with CAP_SYS_ADMIN makes mounts by itself, but of nothing that
     /// is the host's.
     fn strangers(&mut self) {
-        let mounts_itself = self.wanted.reachable() & SYS_ADMIN != 0;
+        let mounts_itself = self.wanted.can_have(Capability::CAP_SYS_ADMIN);
         for index in 0..self.lines.len() {
             let Some(line) = self.line(Some(index)).filter(|_| !self.is_claimed(index)).cloned() else { continue };
             if !(mounts_itself && self.is_the_containers(&line)) {

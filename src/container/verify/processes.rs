@@ -8,16 +8,13 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result};
+use caps::Capability;
 
 use super::status::{Status, living, threads};
 use super::table::View;
 use super::{Difference, Namespace, Wanted, scheduler};
 use crate::error::field;
 use crate::sys::file;
-
-/// linux/capability.h.
-const SETGID: u64 = 1 << 6;
-const SYS_RESOURCE: u64 = 1 << 24;
 
 /// The login id of who has not logged in, in /proc/PID/loginuid.
 const NO_LOGIN: u32 = u32::MAX;
@@ -131,7 +128,7 @@ impl<'a> Processes<'a> {
         };
         let wanted = self.wanted.oom_score_adj.map_or_else(|| score("self"), Ok)?;
         let found = score(&pid.to_string())?;
-        if found >= wanted || self.wanted.reachable() & SYS_RESOURCE != 0 {
+        if found >= wanted || self.wanted.can_have(Capability::CAP_SYS_RESOURCE) {
             return Ok(Vec::new());
         }
         let difference = difference("process.oomScoreAdj", format!("{wanted} or more"), found.to_string());
@@ -236,7 +233,7 @@ fn user(wanted: &Wanted, status: &Status) -> Result<Vec<Difference>> {
     if wanted.keeps_user() {
         compare("process.user.uid", &[user.uid], status.ids("Uid")?);
     }
-    if wanted.no_new_privileges && wanted.reachable() & SETGID == 0 {
+    if wanted.no_new_privileges && !wanted.can_have(Capability::CAP_SETGID) {
         compare("process.user.gid", &[user.gid], status.ids("Gid")?);
         if let Some(groups) = &user.groups {
             let groups = [&[user.gid][..], groups].concat();

@@ -3,11 +3,9 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use caps::Capability;
 
 use super::{Difference, Share, Wanted};
-
-/// linux/capability.h.
-const SYS_NICE: u64 = 1 << 23;
 
 /// linux/sched.h.
 const SCHED_FIFO: u32 = 1;
@@ -16,7 +14,7 @@ const SCHED_DEADLINE: u32 = 6;
 
 /// Compares a thread of a process with the most that it could get by itself.
 pub fn compare(wanted: &Wanted, pid: i32, thread: i32) -> Result<Vec<Difference>> {
-    if wanted.reachable() & SYS_NICE != 0 {
+    if wanted.can_have(Capability::CAP_SYS_NICE) {
         return Ok(Vec::new());
     }
     let path = format!("/proc/{pid}/task/{thread}/stat");
