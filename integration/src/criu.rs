@@ -1,7 +1,7 @@
 //! Checkpoint and restore as an engine asks for it, with a CRIU that works on this kernel.
 
 use crate::bundle::{Bundle, Container};
-use crate::needs::{Need, need, need_root};
+use crate::needs::{Need, need, need_ocirt, need_root};
 use crate::runtime::{Call, Output, call};
 use crate::wait::eventually;
 use crate::{host, probe};
@@ -38,6 +38,12 @@ pub fn required() {
     need(Need::Criu, directory().is_some() && call(["checkpoint", "--help"]).status == 0);
     // CRIU itself needs root's capabilities.
     need_root();
+}
+
+/// The same, for what only ocirt promises.
+pub fn ocirt() {
+    required();
+    need_ocirt();
 }
 
 /// `call` with criu in its PATH.

@@ -1,8 +1,7 @@
 //! The mounts of a restored container: what config.json says, where they were, and nothing more of the host.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::criu::{assert_counts_on, checkpoint, count, counting, images, required, restore, save};
-use ocirt_integration::needs::need_ocirt;
+use ocirt_integration::criu::{assert_counts_on, checkpoint, count, counting, images, ocirt, required, restore, save};
 use ocirt_integration::runtime::call;
 use ocirt_integration::{host, tests};
 use std::fs;
@@ -20,12 +19,6 @@ tests![
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
-}
-
-/// What only ocirt promises.
-fn ocirt() {
-    required();
-    need_ocirt();
 }
 
 /// The line of mountinfo for the mount point `at`.

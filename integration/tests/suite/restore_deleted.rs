@@ -3,9 +3,8 @@
 
 use crate::restore_forged::copy;
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::criu::{checkpoint, images, required, restore};
+use ocirt_integration::criu::{checkpoint, images, ocirt, required, restore};
 use ocirt_integration::forge::{Entry, edit};
-use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::call;
 use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
@@ -23,12 +22,6 @@ tests![
     no_other_file_is_removed_as_the_name_of_a_deleted_one,
     a_failed_restore_leaves_nothing_of_a_deleted_file,
 ];
-
-/// What only ocirt promises.
-fn ocirt() {
-    required();
-    need_ocirt();
-}
 
 /// A container that has this file open, which is there still.
 fn holding(bundle: Bundle, path: &str) -> Container {
@@ -95,17 +88,24 @@ fn changed(path: &Path) -> (i64, i64) {
     (metadata.mtime(), metadata.mtime_nsec())
 }
 
+/// A container that has this file open, which is deleted, and what it has at /mnt/volume. Of a file below `gone`, the directory
+/// is deleted as well.
+fn with_deleted(path: &str) -> (Container, PathBuf) {
+    let bundle = Bundle::new().directory("/held/gone");
+    let volume = bundle.host_dir("volume");
+    let bundle = bundle.mount("bind", volume.to_str().expect("UTF-8"), "/mnt/volume", &["bind", "rw"]);
+    let container = holding(bundle, path);
+    remove(&container, path);
+    if path.contains("gone") {
+        fs::remove_dir(container.bundle.inside("/held/gone")).expect("its directory");
+    }
+    (container, volume)
+}
+
 fn a_deleted_file_is_restored_with_what_is_in_it() {
     required();
     for path in ["/held/file", "/dev/shm/file", "/mnt/volume/file", "/held/gone/file"] {
-        let bundle = Bundle::new().directory("/held/gone");
-        let volume = bundle.host_dir("volume");
-        let bundle = bundle.mount("bind", volume.to_str().expect("UTF-8"), "/mnt/volume", &["bind", "rw"]);
-        let container = holding(bundle, path);
-        remove(&container, path);
-        if path.contains("gone") {
-            fs::remove_dir(container.bundle.inside("/held/gone")).expect("its directory");
-        }
+        let (container, _) = with_deleted(path);
         for _ in 0..2 {
             let before = save(&container, &[]);
             restore(&container.bundle).ok();
@@ -335,14 +335,7 @@ fn no_other_file_is_removed_as_the_name_of_a_deleted_one() {
 fn a_failed_restore_leaves_nothing_of_a_deleted_file() {
     required();
     for path in ["/held/file", "/mnt/volume/file", "/held/gone/file"] {
-        let bundle = Bundle::new().directory("/held/gone");
-        let volume = bundle.host_dir("volume");
-        let bundle = bundle.mount("bind", volume.to_str().expect("UTF-8"), "/mnt/volume", &["bind", "rw"]);
-        let container = holding(bundle, path);
-        remove(&container, path);
-        if path.contains("gone") {
-            fs::remove_dir(container.bundle.inside("/held/gone")).expect("its directory");
-        }
+        let (container, volume) = with_deleted(path);
         let before = save(&container, &[]);
         let (count, kept) = (container.bundle.inside("/count"), container.bundle.inside("/kept"));
         fs::rename(&count, &kept).expect("rename");

@@ -3,8 +3,7 @@
 
 use super::restore_forged::{Saved, copy};
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::criu::{assert_counts_on, checkpoint, count, counting, images, required, restore, restore_call};
-use ocirt_integration::needs::need_ocirt;
+use ocirt_integration::criu::{assert_counts_on, checkpoint, count, counting, images, ocirt, restore, restore_call};
 use ocirt_integration::runtime::call;
 use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, tests};
@@ -19,12 +18,6 @@ tests![
     a_work_directory_may_be_behind_a_link_of_the_callers,
     a_checkpoint_writes_through_no_link,
 ];
-
-/// What only ocirt promises.
-fn ocirt() {
-    required();
-    need_ocirt();
-}
 
 fn a_log_that_is_a_link_is_not_followed() {
     ocirt();

@@ -3,9 +3,8 @@
 //! CRIU does not work in a User-Mode Linux guest, so that all of this is skipped there.
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::criu::{assert_counts_on, count, counting, images, required, restore, restore_call, save};
+use ocirt_integration::criu::{assert_counts_on, count, counting, images, ocirt, restore, restore_call, save};
 use ocirt_integration::forge::{Entry, Value, edit, edit_all, entries};
-use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::call;
 use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
@@ -26,12 +25,6 @@ tests![
     a_container_without_a_freezer_is_refused,
     all_processes_of_a_restored_container_run,
 ];
-
-/// What only ocirt promises.
-fn ocirt() {
-    required();
-    need_ocirt();
-}
 
 /// A container that may nothing: each field of config.json that a forged image could drop is set.
 pub(super) fn confined() -> Bundle {
@@ -83,6 +76,13 @@ impl Saved {
         assert_eq!(count(&self.container.bundle), before, "{words}: it ran");
     }
 
+    /// The same, by ocirt: CRIU has not been started, for it has written no log.
+    #[track_caller]
+    pub(super) fn refuses_before_criu(&self, words: &str, forge: impl FnOnce(&Path)) {
+        self.refuses(words, forge);
+        assert!(!images().join("restore.log").exists(), "{words}: CRIU ran");
+    }
+
     /// The images as they were are restored.
     #[track_caller]
     pub(super) fn is_sound(&self) {
@@ -91,6 +91,22 @@ impl Saved {
         restore(&self.container.bundle).ok();
         assert_counts_on(&self.container.bundle, before);
     }
+}
+
+/// Edits the file that is counted in: field 3 of an entry is the regular file, whose field 6 is its path.
+pub(super) fn counter(images: &Path, edit_it: impl Fn(&mut Entry)) {
+    let mut count = 0;
+    edit(&images.join("files.img"), |all| {
+        for file in all {
+            file.each(3, |regular| {
+                if regular.text(6).as_deref() == Some("/count") {
+                    edit_it(regular);
+                    count += 1;
+                }
+            });
+        }
+    });
+    assert_eq!(count, 1, "the file that is counted in");
 }
 
 pub(super) fn copy(from: &Path, to: &Path) {

@@ -1,11 +1,10 @@
 //! The links of /proc, through which names of an image lead CRIU to the host; and what else a restored process has of whoever
 //! restores it.
 
-use crate::restore_forged::{Saved, confined};
+use crate::restore_forged::{Saved, confined, counter};
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::criu::{self, assert_counts_on, checkpoint, counting, images, required, restore, save};
-use ocirt_integration::forge::{Entry, Value, edit};
-use ocirt_integration::needs::need_ocirt;
+use ocirt_integration::criu::{self, assert_counts_on, checkpoint, counting, images, ocirt, restore, save};
+use ocirt_integration::forge::{Entry, Value};
 use ocirt_integration::runtime::call;
 use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
@@ -21,12 +20,6 @@ tests![
     a_pid_namespace_of_others_is_refused,
     descriptors_in_the_queue_of_a_socket_are_refused,
 ];
-
-/// What only ocirt promises.
-fn ocirt() {
-    required();
-    need_ocirt();
-}
 
 /// A directory of the host as the container's first process sees it from `/proc/self/fd/DESCRIPTOR`, which is CRIU's /proc.
 fn through(descriptor: u32, directory: &str) -> String {
@@ -47,22 +40,6 @@ fn descriptor(saved: &Saved, secret: &Path) -> u32 {
         }
     }
     panic!("no descriptor leads to CRIU's /proc");
-}
-
-/// Edits the file that is counted in: field 3 of an entry is the regular file, whose field 6 is its path.
-fn counter(images: &Path, edit_it: impl Fn(&mut Entry)) {
-    let mut count = 0;
-    edit(&images.join("files.img"), |all| {
-        for file in all {
-            file.each(3, |regular| {
-                if regular.text(6).as_deref() == Some("/count") {
-                    edit_it(regular);
-                    count += 1;
-                }
-            });
-        }
-    });
-    assert_eq!(count, 1, "the file that is counted in");
 }
 
 fn secret() -> PathBuf {

@@ -1,10 +1,9 @@
 //! `restore` of images with names and flags that no checkpoint has: CRIU would open, make, bind or run something by them, as
 //! root, before anybody could look at it.
 
-use crate::restore_forged::{Saved, confined, copy, one_more};
-use ocirt_integration::criu::{assert_counts_on, count, counting, images, required, restore_call, save};
+use crate::restore_forged::{Saved, confined, copy, counter, one_more};
+use ocirt_integration::criu::{assert_counts_on, count, counting, images, ocirt, restore_call, save};
 use ocirt_integration::forge::{self, Entry, Value, edit, edit_all};
-use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::{host, tests};
 use serde_json::json;
 use std::fs;
@@ -21,35 +20,6 @@ tests![
     a_mount_through_a_link_is_found_before_files_are_opened,
     no_name_of_an_image_writes_to_the_images,
 ];
-
-/// What only ocirt promises.
-fn ocirt() {
-    required();
-    need_ocirt();
-}
-
-/// CRIU has not been started: it has written no log.
-#[track_caller]
-pub(super) fn refused_before_criu(saved: &Saved, words: &str, forge: impl FnOnce(&Path)) {
-    saved.refuses(words, forge);
-    assert!(!images().join("restore.log").exists(), "{words}: CRIU ran");
-}
-
-/// Edits the file that is counted in: field 3 of an entry is the regular file, whose field 6 is its path.
-fn counter(images: &Path, edit_it: impl Fn(&mut Entry)) {
-    let mut count = 0;
-    edit(&images.join("files.img"), |all| {
-        for file in all {
-            file.each(3, |regular| {
-                if regular.text(6).as_deref() == Some("/count") {
-                    edit_it(regular);
-                    count += 1;
-                }
-            });
-        }
-    });
-    assert_eq!(count, 1, "the file that is counted in");
-}
 
 /// One more open file of this kind, which is the field that has it.
 pub(super) fn one_more_file(images: &Path, kind: u64, file: &Entry) {
@@ -68,7 +38,7 @@ fn flags_by_which_a_file_would_be_emptied_are_refused() {
     let words = "flags that no open file has";
     // O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC: field 2 of a regular file has the flags.
     for flag in [0o100, 0o200, 0o400, 0o1000] {
-        refused_before_criu(&saved, &format!("--image-path: files.img: \"/count\": {words}"), |images| {
+        saved.refuses_before_criu(&format!("--image-path: files.img: \"/count\": {words}"), |images| {
             counter(images, |file| {
                 let flags = file.number(2).unwrap_or_default();
                 file.set_number(2, flags | flag);
@@ -76,13 +46,13 @@ fn flags_by_which_a_file_would_be_emptied_are_refused() {
         });
     }
     // Field 19 is a terminal, with flags in its field 3.
-    refused_before_criu(&saved, words, |images| {
+    saved.refuses_before_criu(words, |images| {
         let mut terminal = Entry::default();
         terminal.set_number(3, 0o1000);
         one_more_file(images, 19, &terminal);
     });
     // Field 14 of mm has the mappings, whose field 10 are the flags.
-    refused_before_criu(&saved, words, |images| {
+    saved.refuses_before_criu(words, |images| {
         edit_all(images, "mm-", |all| all[0].each(14, |mapping| mapping.set_number(10, 0o1002)));
     });
     saved.is_sound();
@@ -105,13 +75,13 @@ fn names_that_lead_upwards_are_refused() {
     // A socket's name and the directory that it is relative to, and the files that inotify and fanotify watch.
     for (kind, fields) in [(16, &[11][..]), (16, &[14]), (13, &[5, 7, 4]), (14, &[6, 7, 2, 4])] {
         for path in ["/proc/self/fd/9/../images", "..", "a/../../b"] {
-            refused_before_criu(&saved, "a path with \"..\" or a NUL byte", |images| {
+            saved.refuses_before_criu("a path with \"..\" or a NUL byte", |images| {
                 one_more_file(images, kind, &nested(fields, path));
             });
         }
     }
     // What CRIU would take for a name ends at a NUL byte; an abstract one begins with it.
-    refused_before_criu(&saved, "a path with \"..\" or a NUL byte", |images| {
+    saved.refuses_before_criu("a path with \"..\" or a NUL byte", |images| {
         one_more_file(images, 16, &nested(&[11], "/a\0/b\0"));
     });
     saved.is_sound();
@@ -130,16 +100,16 @@ fn a_firewall_that_would_run_a_program_is_refused() {
     let saved = Saved::new(confined());
     for kind in ["iptables", "ip6tables"] {
         for option in ["--modprobe /evil", "--modprobe=/evil", "--mod /evil", "-M /evil", "-4M/evil", "\"-M\" /evil"] {
-            refused_before_criu(&saved, "is not an option of iptables-save", |images| {
+            saved.refuses_before_criu("is not an option of iptables-save", |images| {
                 let text = format!("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT {option} -j ACCEPT\nCOMMIT\n");
                 fs::write(rules(images, kind), text).expect("rules");
             });
         }
-        refused_before_criu(&saved, "not a line of iptables-save", |images| {
+        saved.refuses_before_criu("not a line of iptables-save", |images| {
             fs::write(rules(images, kind), "*filter\n-I INPUT -j ACCEPT\nCOMMIT\n").expect("rules");
         });
     }
-    refused_before_criu(&saved, "\"include\" in the rules of nftables cannot be restored", |images| {
+    saved.refuses_before_criu("\"include\" in the rules of nftables cannot be restored", |images| {
         fs::write(rules(images, "nftables"), "include \"/etc/passwd\"\n").expect("rules");
     });
     saved.is_sound();
@@ -149,27 +119,27 @@ fn a_firewall_that_would_run_a_program_is_refused() {
 fn a_part_of_a_strange_file_system_is_refused() {
     ocirt();
     let saved = Saved::new(confined());
-    refused_before_criu(&saved, "mount \"/tmp\": \"/a\" is no part of a file system of the container", |images| {
+    saved.refuses_before_criu("mount \"/tmp\": \"/a\" is no part of a file system of the container", |images| {
         one_more(images, "/dev/shm", |new| {
             new.set_number(3, 77_777);
             new.set_text(6, "/a");
         });
     });
     for process in ["/1/root", "/self/root", "/thread-self/cwd"] {
-        refused_before_criu(&saved, "of a procfs may lead anywhere", |images| {
+        saved.refuses_before_criu("of a procfs may lead anywhere", |images| {
             one_more(images, "/proc", |new| new.set_text(6, process));
         });
     }
     // The options of a cgroup file system are the host's: its flags, and a program to run when a cgroup becomes empty.
     for kind in [12, 23] {
-        refused_before_criu(&saved, &format!("a file system of kind {kind} cannot be restored"), |images| {
+        saved.refuses_before_criu(&format!("a file system of kind {kind} cannot be restored"), |images| {
             one_more(images, "/dev/shm", |new| {
                 new.set_number(1, kind);
                 new.set_text(9, "none,name=evil,release_agent=/evil");
             });
         });
     }
-    refused_before_criu(&saved, "two mounts of one number", |images| {
+    saved.refuses_before_criu("two mounts of one number", |images| {
         let mut number = 0;
         forge::edit_all(images, "mountpoints-", |all| {
             number = all
@@ -193,7 +163,7 @@ fn a_mount_by_another_call_is_refused() {
     for (field, bits) in [(5, &[5, 12, 13, 14, 16][..]), (17, &[5, 12, 13, 14, 16, 17, 18, 19, 20])] {
         let words = if field == 5 { "which no mount has" } else { "which none has" };
         for bit in bits {
-            refused_before_criu(&saved, words, |images| {
+            saved.refuses_before_criu(words, |images| {
                 changed_mount(images, "/dev/shm", |mount| {
                     let flags = mount.number(field).unwrap_or_default();
                     mount.set_number(field, flags | 1 << bit);
@@ -205,12 +175,12 @@ fn a_mount_by_another_call_is_refused() {
     }
     for (at, options) in [("/proc", "pidns=/proc/1/ns/pid"), ("/dev/shm", "size=1k,lowerdir=/"), ("/sys", "mode=7")] {
         let words = format!("mount {at:?}: option {:?} of a ", options.rsplit(',').next().unwrap_or_default());
-        refused_before_criu(&saved, &words, |images| changed_mount(images, at, |mount| mount.set_text(9, options)));
+        saved.refuses_before_criu(&words, |images| changed_mount(images, at, |mount| mount.set_text(9, options)));
     }
-    refused_before_criu(&saved, "mount \"/dev/shm\": a tmpfs on device 0x100001", |images| {
+    saved.refuses_before_criu("mount \"/dev/shm\": a tmpfs on device 0x100001", |images| {
         changed_mount(images, "/dev/shm", |mount| mount.set_number(3, 0x0010_0001));
     });
-    refused_before_criu(&saved, "mount \"/dev/shm\": an external mount without a name", |images| {
+    saved.refuses_before_criu("mount \"/dev/shm\": an external mount without a name", |images| {
         changed_mount(images, "/dev/shm", |mount| mount.set_number(13, 1));
     });
     saved.is_sound();

@@ -3,9 +3,8 @@
 
 use crate::restore_forged::{Saved, confined};
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::criu::{assert_counts_on, checkpoint, count, counting, images, required, restore};
+use ocirt_integration::criu::{assert_counts_on, checkpoint, count, counting, images, ocirt, restore};
 use ocirt_integration::forge::{Entry, edit_all};
-use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::tests;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,19 +17,6 @@ tests![
     a_device_with_a_part_elsewhere_is_refused,
     a_firewall_that_names_a_program_is_refused,
 ];
-
-/// What only ocirt promises.
-fn ocirt() {
-    required();
-    need_ocirt();
-}
-
-/// CRIU has not been started: it has written no log.
-#[track_caller]
-fn refused_before_criu(saved: &Saved, words: &str, forge: impl FnOnce(&Path)) {
-    saved.refuses(words, forge);
-    assert!(!images().join("restore.log").exists(), "{words}: CRIU ran");
-}
 
 /// The image of this kind of the network namespace of the images, of which there is one.
 fn image(images: &Path, kind: &str) -> PathBuf {
@@ -66,12 +52,12 @@ fn a_message_of_another_type_is_refused() {
     for kind in ["route", "route6", "ifaddr", "rule"] {
         // RTM_NEWLINK, DELLINK, NEWNSID: of these, IFLA_TARGET_NETNSID and NETNSA_PID name another network namespace.
         for (of, attribute) in [(16, 46), (17, 46), (88, 2)] {
-            refused_before_criu(&saved, &format!("a message of type {of}, not "), |images| {
+            saved.refuses_before_criu(&format!("a message of type {of}, not "), |images| {
                 append(&image(images, kind), &message(of, 1, 16, &[(attribute, 7)]));
             });
         }
-        refused_before_criu(&saved, "4 bytes behind the last message", |images| append(&image(images, kind), b"1234"));
-        refused_before_criu(&saved, "is none of ip(8)", |images| {
+        saved.refuses_before_criu("4 bytes behind the last message", |images| append(&image(images, kind), b"1234"));
+        saved.refuses_before_criu("is none of ip(8)", |images| {
             fs::write(image(images, kind), "12345678").expect("image");
         });
     }
@@ -82,7 +68,7 @@ fn a_message_of_another_type_is_refused() {
 fn an_address_for_another_network_namespace_is_refused() {
     ocirt();
     let saved = Saved::new(confined());
-    refused_before_criu(&saved, "a message for another network namespace", |images| {
+    saved.refuses_before_criu("a message for another network namespace", |images| {
         append(&image(images, "ifaddr"), &message(20, 1, 8, &[(1, 0x0100_007f), (10, 7)]));
     });
     saved.is_sound();
@@ -97,11 +83,11 @@ fn only_connections_are_sent_to_netfilter() {
     for kind in ["netns-ct", "netns-exp"] {
         // Accounting, nftables, and the end of a connection.
         for of in [7 << 8, 10 << 8, 1 << 8 | 2] {
-            refused_before_criu(&saved, "which is no connection", |images| {
+            saved.refuses_before_criu("which is no connection", |images| {
                 fs::write(image(images, kind), message(of, SEQUENCE, 4, &[])).expect("image");
             });
         }
-        refused_before_criu(&saved, "a message that CRIU would wait for without an end", |images| {
+        saved.refuses_before_criu("a message that CRIU would wait for without an end", |images| {
             fs::write(image(images, kind), message(1 << 8, 1, 4, &[])).expect("image");
         });
     }
@@ -140,12 +126,12 @@ fn a_device_with_a_part_elsewhere_is_refused() {
     };
     for peer in [None, Some(0), Some(9_999)] {
         let words = "\"forged0\": the other end of the veth pair is not in the container";
-        refused_before_criu(&saved, words, |images| forge(images, 2, peer));
+        saved.refuses_before_criu(words, |images| forge(images, 2, peer));
     }
     // VENET and MACVLAN.
     for kind in [5, 7] {
         let words = format!("\"forged0\": a device of kind {kind} cannot be restored");
-        refused_before_criu(&saved, &words, |images| forge(images, kind, None));
+        saved.refuses_before_criu(&words, |images| forge(images, kind, None));
     }
     saved.is_sound();
 }
@@ -155,7 +141,7 @@ fn a_firewall_that_names_a_program_is_refused() {
     ocirt();
     let saved = Saved::new(confined());
     for option in ["--object-pinned /sys/fs/bpf/x", "--object-pinned=/sys/fs/bpf/x", "--object /sys/fs/bpf/x"] {
-        refused_before_criu(&saved, "names a file, and cannot be restored", |images| {
+        saved.refuses_before_criu("names a file, and cannot be restored", |images| {
             let text = format!("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m bpf {option} -j ACCEPT\nCOMMIT\n");
             fs::write(image(images, "iptables"), text).expect("rules");
         });

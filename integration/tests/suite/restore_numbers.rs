@@ -2,10 +2,9 @@
 //! made is refused.
 
 use crate::restore_forged::{Saved, confined};
-use crate::restore_names::{one_more_file, refused_before_criu};
-use ocirt_integration::criu::required;
+use crate::restore_names::one_more_file;
+use ocirt_integration::criu::ocirt;
 use ocirt_integration::forge::{Entry, Value, edit, edit_all};
-use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::tests;
 use serde_json::json;
 use std::fs;
@@ -20,12 +19,6 @@ tests![
     more_of_the_cpu_is_refused,
     another_login_and_another_hostname_are_refused,
 ];
-
-/// What only ocirt promises.
-fn ocirt() {
-    required();
-    need_ocirt();
-}
 
 /// A message with these numbers in its fields, and these messages.
 fn message(numbers: &[(u64, u64)], messages: &[(u64, &Entry)]) -> Entry {
@@ -53,7 +46,7 @@ fn open_files_that_take_a_capability_are_refused() {
         (4, message(&[(4, 1)], &[(14, &message(&[(10, 7)], &[]))]), "a socket with a mark is not"),
         (16, message(&[], &[(10, &message(&[(8, 7)], &[]))]), "a socket of priority 7 is not"),
     ] {
-        refused_before_criu(&saved, &format!("--image-path: files.img: {words}"), |images| {
+        saved.refuses_before_criu(&format!("--image-path: files.img: {words}"), |images| {
             one_more_file(images, kind, &file);
         });
     }
@@ -68,7 +61,7 @@ fn a_watch_beyond_the_containers_files_is_refused() {
     path.set_text(4, "/count");
     for handle in [Entry::default(), path] {
         let watch = message(&[(6, 1)], &[(7, &handle)]);
-        refused_before_criu(&saved, "inotify: a watch that is told by a handle", |images| {
+        saved.refuses_before_criu("inotify: a watch that is told by a handle", |images| {
             one_more_file(images, 13, &message(&[], &[(5, &watch)]));
         });
     }
@@ -83,7 +76,7 @@ fn marks_of_fanotify_with_other_flags_are_refused() {
     let saved = Saved::new(confined().set("process.capabilities", both));
     for flags in [0x100, 0x10, 0x1000] {
         let mark = message(&[(2, 1), (3, flags)], &[]);
-        refused_before_criu(&saved, "fanotify: a mark with flags that CRIU never saves", |images| {
+        saved.refuses_before_criu("fanotify: a mark with flags that CRIU never saves", |images| {
             one_more_file(images, 14, &message(&[], &[(6, &mark)]));
         });
     }
@@ -94,7 +87,7 @@ fn images_of_old_versions_are_refused() {
     ocirt();
     let saved = Saved::new(confined());
     for name in ["fanotify.img", "fanotify-mark.img", "packetsk.img", "creds-1.img"] {
-        refused_before_criu(&saved, &format!("--image-path: {name}: an image of an old version of CRIU"), |images| {
+        saved.refuses_before_criu(&format!("--image-path: {name}: an image of an old version of CRIU"), |images| {
             fs::write(images.join(name), [0; 8]).expect("image");
         });
     }
@@ -106,7 +99,7 @@ fn a_filter_with_a_listener_is_refused() {
     let saved = Saved::new(confined());
     // SECCOMP_FILTER_FLAG_NEW_LISTENER, TSYNC_ESRCH, WAIT_KILLABLE_RECV, and what is not known.
     for flags in [8, 25, 32, 0x8000_0000] {
-        refused_before_criu(&saved, "seccomp.img: a filter with flags that config.json does not have", |images| {
+        saved.refuses_before_criu("seccomp.img: a filter with flags that config.json does not have", |images| {
             edit(&images.join("seccomp.img"), |all| all[0].each(1, |filter| filter.set_number(3, flags)));
         });
     }
@@ -124,7 +117,7 @@ fn an_owner_who_is_not_of_the_container_is_refused() {
             (1000, 0, 1, "signals are sent as user 1000"),
         ] {
             let owner = message(&[(1, uid), (2, euid), (3, 9), (4, 1), (5, pid)], &[]);
-            refused_before_criu(&saved, words, |images| one_more_file(images, kind, &message(&[], &[(field, &owner)])));
+            saved.refuses_before_criu(words, |images| one_more_file(images, kind, &message(&[], &[(field, &owner)])));
         }
     }
     saved.is_sound();
@@ -156,7 +149,7 @@ fn another_login_and_another_hostname_are_refused() {
             edit_all(images, "core-", |all| all[0].each(3, |process| process.set_number(13, 4242)));
         });
     }
-    refused_before_criu(&saved, "hostname: \"guest\", and \"bank\" in the image", |images| {
+    saved.refuses_before_criu("hostname: \"guest\", and \"bank\" in the image", |images| {
         edit_all(images, "utsns-", |all| all[0].set_text(1, "bank"));
     });
     saved.is_sound();

@@ -2,10 +2,9 @@
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::criu::{
-    assert_counts_on, checkpoint, count, counting, images, required, restore, restore_call, save,
+    assert_counts_on, checkpoint, count, counting, images, ocirt, restore, restore_call, save,
 };
 use ocirt_integration::forge::edit_all;
-use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::{host, tests};
 use serde_json::json;
 use std::fs;
@@ -19,12 +18,6 @@ tests![
     a_joined_namespace_that_would_be_lost_is_not_saved,
     what_else_has_the_host_changed_is_refused,
 ];
-
-/// What only ocirt promises.
-fn ocirt() {
-    required();
-    need_ocirt();
-}
 
 /// At a hook, CRIU has made the mounts and waits. It is the only other child of the hook's parent that is called so.
 const LOOK: &str = r#"
