@@ -79,8 +79,17 @@ fn clone(flags: u64, exit_signal: u64, into_cgroup: Option<BorrowedFd>) -> Resul
     }
     // SAFETY: without CLONE_VM the child has memory of its own; `args` and `pidfd` outlive the call.
     let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
-    // SAFETY: CLONE_PIDFD is among the flags.
-    unsafe { which(check("clone3", ret)?, pidfd) }
+    match check("clone3", ret)? {
+        0 => {
+            leave_locks_to_parent();
+            Ok(Cloned::Child)
+        }
+        pid => {
+            // SAFETY: CLONE_PIDFD stored a new descriptor (close-on-exec by definition) that nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Runtime(Child { pid: pid as i32, pidfd }))
+        }
+    }
 }
 
 /// As [`clone_process`] with nothing new, by clone(2) (`CLONE_PIDFD`: Linux 5.2): for a process under a seccomp filter,
@@ -94,23 +103,17 @@ pub(super) fn clone_under_a_filter() -> Result<Cloned> {
     // SAFETY: without CLONE_VM the child has memory of its own, and goes on with its copy of the stack; `pidfd`, where
     // all architectures have the third argument, outlives the call.
     let ret = unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, unused, unused) };
-    // SAFETY: CLONE_PIDFD is among the flags.
-    unsafe { which(check("clone", ret)?, pidfd) }
-}
-
-/// Which of the two processes of a clone this is.
-///
-/// # Safety
-///
-/// In the parent, `pidfd` is a new descriptor that nobody else owns, as CLONE_PIDFD stores it.
-unsafe fn which(pid: libc::c_long, pidfd: libc::c_int) -> Result<Cloned> {
-    if pid == 0 {
-        leave_locks_to_parent();
-        return Ok(Cloned::Child);
+    match check("clone", ret)? {
+        0 => {
+            leave_locks_to_parent();
+            Ok(Cloned::Child)
+        }
+        pid => {
+            // SAFETY: CLONE_PIDFD stored a new descriptor (close-on-exec by definition) that nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Runtime(Child { pid: pid as i32, pidfd }))
+        }
     }
-    // SAFETY: by the contract; it is close-on-exec by definition.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Cloned::Runtime(Child { pid: pid as i32, pidfd }))
 }
 
 /// A descriptor of the running process `pid` (pidfd_open(2)). ESRCH: there is none.
