@@ -252,5 +252,4 @@ pub(super) fn openat2(dir: BorrowedFd, path: &CStr, flags: libc::c_int, resolve:
 }
 
 #[cfg(test)]
-#[path = "path_tests.rs"]
 mod tests;

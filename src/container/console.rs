@@ -151,5 +151,4 @@ impl fmt::Display for ControllingTerminal {
 }
 
 #[cfg(test)]
-#[path = "console_tests.rs"]
 mod tests;

@@ -302,5 +302,4 @@ impl fmt::Display for DevLinks {
 }
 
 #[cfg(test)]
-#[path = "devices_tests.rs"]
 mod tests;

@@ -340,5 +340,4 @@ impl fmt::Display for Filesystem {
 }
 
 #[cfg(test)]
-#[path = "filesystem_tests.rs"]
 mod tests;

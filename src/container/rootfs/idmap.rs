@@ -162,5 +162,4 @@ fn fs_name(kind: i64) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "idmap_tests.rs"]
 mod tests;

@@ -27,4 +27,4 @@ mod request;
 pub mod target;
 
 #[cfg(test)]
-mod userns_tests;
+mod tests;

@@ -222,5 +222,4 @@ impl fmt::Display for Mount {
 }
 
 #[cfg(test)]
-#[path = "mount_tests.rs"]
 mod tests;

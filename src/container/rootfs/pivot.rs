@@ -127,5 +127,4 @@ impl fmt::Display for PivotRoot {
 }
 
 #[cfg(test)]
-#[path = "pivot_tests.rs"]
 mod tests;

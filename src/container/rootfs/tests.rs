@@ -1,6 +1,7 @@
 //! What is different in a user namespace of the container's own.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -13,6 +14,19 @@ use super::propagation::Propagation;
 use crate::sys::path::RootFd;
 use crate::sys::scratch::{Directory, ROOT_INSIDE, in_mount_namespace, in_user_namespace, mount_line};
 use crate::sys::{Errno, Fault};
+
+/// What most mounts of these tests are made with.
+pub fn context(bundle: &Path) -> Context<'_> {
+    Context {
+        bundle,
+        label: None,
+        user_namespace: false,
+        network_namespace: true,
+        cgroup: None,
+        unseen: true,
+        id_mappings: (&[], &[]),
+    }
+}
 
 fn rootfs() -> Directory {
     let dir = Directory::new();
@@ -32,15 +46,7 @@ fn enter(dir: &Directory) -> RootFd {
 }
 
 fn apply(dir: &Directory, root: &RootFd, mount: Value) -> Result<(), Fault> {
-    let context = Context {
-        bundle: dir.path(),
-        label: None,
-        user_namespace: true,
-        network_namespace: false,
-        cgroup: None,
-        unseen: true,
-        id_mappings: (&[], &[]),
-    };
+    let context = Context { user_namespace: true, network_namespace: false, ..context(dir.path()) };
     Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 0, &[]).unwrap().mount.apply(root, None).map(drop)
 }
 
@@ -107,16 +113,7 @@ fn locked_flags_of_a_source_stay_and_asking_for_less_says_so() {
         let host = dir.root();
         let tmpfs =
             json!({ "destination": "/data", "type": "tmpfs", "options": ["nosuid", "nodev", "ro", "mode=777"] });
-        let context = Context {
-            bundle: dir.path(),
-            label: None,
-            user_namespace: false,
-            network_namespace: true,
-            cgroup: None,
-            unseen: true,
-            id_mappings: (&[], &[]),
-        };
-        let compiled = Mount::compile(&serde_json::from_value(tmpfs).unwrap(), &context, 0, &[]).unwrap();
+        let compiled = Mount::compile(&serde_json::from_value(tmpfs).unwrap(), &context(dir.path()), 0, &[]).unwrap();
         compiled.held.keep(compiled.mount.apply(&host, None).unwrap());
         compiled.late.unwrap().apply().unwrap();
         in_user_namespace(|| {

@@ -7,23 +7,12 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::super::target::c_path;
+use super::super::tests::context;
 use super::*;
 use crate::sys::file::{self, magic};
 use crate::sys::mount::{attach, detach};
 use crate::sys::path::Links;
 use crate::sys::scratch::{Directory, exchange, in_mount_namespace, mount_line};
-
-fn context(bundle: &Path) -> Context<'_> {
-    Context {
-        bundle,
-        label: None,
-        user_namespace: false,
-        network_namespace: true,
-        cgroup: None,
-        unseen: true,
-        id_mappings: (&[], &[]),
-    }
-}
 
 fn compile(mount: Value) -> anyhow::Result<Compiled> {
     Mount::compile(&serde_json::from_value(mount).unwrap(), &context(Path::new("/bundle")), 0, &[])

@@ -6,21 +6,13 @@ use serde_json::{Value, json};
 
 use super::super::context::{Context, Label};
 use super::super::mount::Mount;
+use super::super::tests::context;
 use crate::sys::Fault;
 use crate::sys::mount::detach;
 use crate::sys::scratch::{Directory, c_path, in_mount_namespace, mount_line};
 
 fn apply(dir: &Directory, mount: Value) -> Result<(), Fault> {
-    let context = Context {
-        bundle: dir.path(),
-        label: None,
-        user_namespace: false,
-        network_namespace: true,
-        cgroup: None,
-        unseen: true,
-        id_mappings: (&[], &[]),
-    };
-    Mount::compile(&serde_json::from_value(mount).unwrap(), &context, 0, &[])
+    Mount::compile(&serde_json::from_value(mount).unwrap(), &context(dir.path()), 0, &[])
         .unwrap()
         .mount
         .apply(&dir.root(), None)
@@ -171,15 +163,8 @@ fn a_label_has_the_option_that_is_asked_for() {
     in_mount_namespace(|| {
         let dir = Directory::new();
         for option in ["context", "rootcontext"] {
-            let context = Context {
-                bundle: dir.path(),
-                label: Some(Label { option, text: "system_u:object_r:svirt_sandbox_file_t:s0" }),
-                user_namespace: false,
-                network_namespace: true,
-                cgroup: None,
-                id_mappings: (&[], &[]),
-                unseen: true,
-            };
+            let label = Some(Label { option, text: "system_u:object_r:svirt_sandbox_file_t:s0" });
+            let context = Context { label, ..context(dir.path()) };
             let mount = serde_json::from_value(json!({ "destination": "/t", "type": "tmpfs" })).unwrap();
             let fault = Mount::compile(&mount, &context, 0, &[]).unwrap().mount.apply(&dir.root(), None).unwrap_err();
             assert!(fault.to_string().contains(&format!("Unknown parameter '{option}'")), "{fault}");
