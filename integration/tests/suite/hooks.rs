@@ -9,7 +9,6 @@ use ocirt_integration::{probe, tests};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 tests![
     each_hook_runs_at_its_time,
@@ -18,37 +17,26 @@ tests![
     a_hook_has_only_its_own_environment,
     a_hook_runs_in_the_namespaces_that_the_specification_names,
     a_hook_gets_its_arguments,
-    a_failing_hook_before_start_undoes_the_container,
-    a_failing_start_container_hook_fails_start,
-    what_a_failing_hook_says_is_in_the_error,
-    a_failing_poststart_hook_fails_start,
-    poststop_hooks_run_whenever_create_or_run_fails,
-    no_poststop_hook_runs_before_any_other_could,
-    start_destroys_a_container_whose_hook_fails,
     a_hook_without_env_has_that_of_those_around_it,
     a_hook_starts_in_the_bundle_or_where_the_container_is,
-    a_failing_poststop_hook_is_a_warning,
-    a_hook_past_its_timeout_is_killed,
-    a_missing_hook_program_is_an_error,
     no_descriptor_of_the_runtime_reaches_a_hook,
     a_hook_may_join_the_network_namespace_of_the_state,
     the_state_is_creating_while_create_hooks_run,
     a_hook_starts_with_no_signal_blocked_and_no_descriptor_of_the_caller,
-    what_hooks_leave_ends_with_a_failed_create,
     hooks_beside_a_shared_pid_namespace_find_the_container,
 ];
 
 const ALL: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// The log all hooks of a bundle append to, as the host sees it; it is at the same path inside the container.
-fn with_log(bundle: Bundle) -> (Bundle, PathBuf) {
+pub fn with_log(bundle: Bundle) -> (Bundle, PathBuf) {
     let directory = bundle.host_dir("hooks").to_str().expect("UTF-8").to_owned();
     let log = Path::new(&directory).join("log");
     (bundle.mount("bind", &directory, &directory, &["bind"]), log)
 }
 
 /// A hook that appends to `log` and then exits; startContainer resolves its path inside the container.
-fn hook(kind: &str, log: &Path, name: &str, exit: i32, sleep: &str) -> Value {
+pub fn hook(kind: &str, log: &Path, name: &str, exit: i32, sleep: &str) -> Value {
     let probe = host::probe().to_str().expect("UTF-8").to_owned();
     let path = if kind == "startContainer" { "/probe".to_owned() } else { probe };
     json!({ "path": path, "args": ["probe", "hook", log, name, exit.to_string(), sleep] })
@@ -59,12 +47,12 @@ fn lines(log: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a line of the hook")).collect()
 }
 
-fn names(log: &Path) -> Vec<String> {
+pub fn names(log: &Path) -> Vec<String> {
     lines(log).iter().map(|line| line["name"].as_str().unwrap_or("").to_owned()).collect()
 }
 
 #[track_caller]
-fn of_kind(log: &Path, kind: &str) -> Value {
+pub fn of_kind(log: &Path, kind: &str) -> Value {
     lines(log).into_iter().find(|line| line["name"] == kind).unwrap_or_else(|| panic!("{kind} did not run"))
 }
 
@@ -173,87 +161,6 @@ fn a_hook_gets_its_arguments() {
     assert_eq!(lines(&log)[0]["argv0"], "another name");
 }
 
-fn a_failing_hook_before_start_undoes_the_container() {
-    for kind in ["prestart", "createRuntime", "createContainer"] {
-        let (bundle, log) = with_log(Bundle::new());
-        let bundle = bundle
-            .hook(kind, hook(kind, &log, kind, 3, "0"))
-            .hook("poststop", hook("poststop", &log, "poststop", 0, "0"));
-        let bundle = bundle.write(probe!(print "it ran"));
-        let output = bundle.call("create").run().fails("hook");
-        assert!(
-            output.stderr.contains(kind) || output.stderr.contains("probe"),
-            "{kind}: which hook? {}",
-            output.stderr
-        );
-        host::assert_nothing_left();
-        call(["state", &bundle.id]).fails("does not exist");
-        assert_eq!(names(&log), [kind, "poststop"]);
-    }
-}
-
-fn a_failing_start_container_hook_fails_start() {
-    let (bundle, log) = with_log(Bundle::new());
-    let bundle = bundle.hook("startContainer", hook("startContainer", &log, "startContainer", 3, "0"));
-    let container = bundle.create(probe!(print "it ran"));
-    container.start().fails("hook");
-    assert_eq!(container.stdout(), "");
-    call(["state", container.id()]).fails("does not exist");
-    host::assert_nothing_left();
-}
-
-/// What the other hooks of an engine have taken is given back by its poststop hook: addresses, ports.
-fn poststop_hooks_run_whenever_create_or_run_fails() {
-    for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "process.args"] {
-        for command in ["create", "run"] {
-            if command == "create" && ["startContainer", "poststart"].contains(&kind) {
-                continue;
-            }
-            let (bundle, log) = with_log(Bundle::new());
-            let bundle = bundle.hook("poststop", hook("poststop", &log, "poststop", 0, "0"));
-            let (bundle, args) = match kind {
-                "process.args" => (bundle, vec!["/no/such/program".to_owned()]),
-                _ => (bundle.hook(kind, hook(kind, &log, kind, 3, "0")), probe!(sleep 60)),
-            };
-            let bundle = bundle.write(args);
-            let output = bundle.call(command).run();
-            assert_ne!(output.status, 0, "{command}, {kind}: {output:?}");
-            assert_eq!(names(&log).last().map(String::as_str), Some("poststop"), "{command}, {kind}: {output:?}");
-            assert_eq!(of_kind(&log, "poststop")["state"]["status"], "stopped", "{command}, {kind}");
-            call(["delete", "--force", &bundle.id]).ok();
-            assert_eq!(names(&log).iter().filter(|name| *name == "poststop").count(), 1, "{command}, {kind}");
-            host::assert_nothing_left();
-        }
-    }
-}
-
-/// A container that never came as far as its hooks owes nothing.
-fn no_poststop_hook_runs_before_any_other_could() {
-    let (bundle, log) = with_log(Bundle::new());
-    let bundle = bundle.hook("poststop", hook("poststop", &log, "poststop", 0, "0"));
-    let bundle = bundle.mount("bind", "/no/such/source", "/mnt", &["bind"]).write(probe!(print "x"));
-    assert_ne!(bundle.call("create").run().status, 0);
-    assert_eq!(names(&log), [""; 0]);
-}
-
-/// runtime.md, "Lifecycle", steps 7, 9 and 12: it is destroyed, also without `delete`.
-fn start_destroys_a_container_whose_hook_fails() {
-    for kind in ["startContainer", "poststart"] {
-        let (bundle, log) = with_log(Bundle::new());
-        let bundle = bundle
-            .hook(kind, hook(kind, &log, kind, 3, "0"))
-            .hook("poststop", hook("poststop", &log, "poststop", 0, "0"));
-        let container = bundle.create(probe!(sleep 60));
-        container.start().fails("exit status 3");
-        call(["state", container.id()]).fails("does not exist");
-        assert_eq!(names(&log), [kind, "poststop"]);
-        host::assert_nothing_left();
-        // Engines delete it all the same.
-        call(["delete", container.id()]).fails("does not exist");
-        call(["delete", "--force", container.id()]).ok();
-    }
-}
-
 fn a_hook_without_env_has_that_of_those_around_it() {
     let (mut bundle, log) = with_log(Bundle::new().set("process.env", json!(["PATH=/x", "OF=image"])));
     for kind in ALL {
@@ -286,80 +193,6 @@ fn a_hook_starts_in_the_bundle_or_where_the_container_is() {
         };
         assert_eq!(of_kind(&log, kind)["cwd"].as_str(), expected, "{kind}");
     }
-}
-
-/// A hook that says `words` on standard error, and something else on standard output.
-fn saying(kind: &str, words: &str, exit: &str) -> Value {
-    let path = if kind == "startContainer" { "/probe".into() } else { host::probe() };
-    json!({ "path": path, "args": ["probe", "print", "its output", "+", "eprint", words, "+", "exit", exit] })
-}
-
-/// Also of those that init runs, which have no other way to be heard; the container's own output is not theirs.
-fn what_a_failing_hook_says_is_in_the_error() {
-    for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"] {
-        if runtime::kind() != "ocirt" && ["startContainer", "poststart"].contains(&kind) {
-            continue;
-        }
-        let fails = |words: &str| {
-            let bundle = Bundle::new().hook(kind, saying(kind, "what another said", "0"));
-            let bundle = bundle.hook(kind, saying(kind, words, "3"));
-            let output = bundle.run(probe!(sleep 60)).fails("exit status 3");
-            assert!(!output.stdout.contains("its output"), "{kind}: {output:?}");
-            assert!(!output.stderr.contains("what another said"), "{kind}: {output:?}");
-            output.stderr
-        };
-        let stderr = fails("its last words");
-        assert!(stderr.contains("its last words"), "{kind}: {stderr}");
-        if runtime::kind() != "ocirt" {
-            continue;
-        }
-        assert!(stderr.ends_with(": its last words\n"), "{kind}: {stderr}");
-        let long = fails(&"x".repeat(20_000));
-        assert!(long.contains(&"x".repeat(4000)) && long.len() < 5000, "{kind}: {} bytes", long.len());
-        assert!(fails("a\u{1b}[31m\u{7}b").contains("a\\u{1b}[31m\\u{7}b"), "{kind}");
-    }
-    host::assert_nothing_left();
-}
-
-/// New in runtime-spec 1.3.0; before, it was a warning.
-fn a_failing_poststart_hook_fails_start() {
-    let (bundle, log) = with_log(Bundle::new());
-    let bundle = bundle.hook("poststart", hook("poststart", &log, "poststart", 3, "0"));
-    let container = bundle.create(probe!(sleep 60));
-    container.start().fails("hook");
-    call(["state", container.id()]).fails("does not exist");
-    host::assert_nothing_left();
-}
-
-fn a_failing_poststop_hook_is_a_warning() {
-    let (bundle, log) = with_log(Bundle::new());
-    let bundle = bundle.hook("poststop", hook("poststop", &log, "first", 3, "0"));
-    let container = bundle.hook("poststop", hook("poststop", &log, "second", 0, "0")).create(probe!(sleep 60));
-    container.kill("KILL").ok();
-    container.wait_for("stopped");
-    container.delete().ok();
-    assert_eq!(names(&log), ["first", "second"]);
-    host::assert_nothing_left();
-}
-
-fn a_hook_past_its_timeout_is_killed() {
-    for kind in ["prestart", "createRuntime", "createContainer"] {
-        let (bundle, log) = with_log(Bundle::new());
-        let mut slow = hook(kind, &log, kind, 0, "60");
-        slow["timeout"] = json!(1);
-        let begun = Instant::now();
-        bundle.hook(kind, slow).write(probe!(print "it ran")).call("create").run().fails("hook");
-        let took = begun.elapsed().as_secs_f64();
-        assert!((0.9..10.0).contains(&took), "{kind} took {took}");
-        host::assert_nothing_left();
-    }
-}
-
-fn a_missing_hook_program_is_an_error() {
-    let bundle = Bundle::new().hook("createRuntime", json!({ "path": "/no/such/hook" }));
-    let bundle = bundle.write(probe!(print "it ran"));
-    bundle.call("create").run().fails("no such file or directory");
-    host::assert_nothing_left();
 }
 
 fn no_descriptor_of_the_runtime_reaches_a_hook() {
@@ -415,13 +248,6 @@ fn a_hook_starts_with_no_signal_blocked_and_no_descriptor_of_the_caller() {
     let extra = File::open("/dev/null").expect("null");
     bundle.call("run").descriptors(vec![extra.into()]).run().ok();
     assert_eq!(std::fs::read_to_string(mark).expect("mark"), "SigBlk:\t0000000000000000\nclosed\n");
-}
-
-/// Without a pid namespace nothing else would end them, and the cgroup would stay.
-fn what_hooks_leave_ends_with_a_failed_create() {
-    let background = json!({ "path": "/bin/sh", "args": ["sh", "-c", "sleep 60 </dev/null >/dev/null 2>&1 &"] });
-    let bundle = Bundle::new().without_namespace("pid").hook("createContainer", background);
-    bundle.hook("createContainer", json!({ "path": "/bin/false" })).refused("createContainer");
 }
 
 /// Init is born after the first three kinds (docs/decisions/0011-born-last.md): what they are told serves all the same.

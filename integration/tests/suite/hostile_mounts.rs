@@ -3,9 +3,9 @@
 
 use super::attacks::Racer;
 use super::hot_mounts::{mountinfo, mounts, only_where_it_is_there, source};
-use super::mount_accidents::{accident, needs_strace};
+use super::mount_accidents::needs_strace;
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::runtime::{Call, call, reachable, strace_flags};
+use ocirt_integration::runtime::{Call, reachable, strace_flags};
 use ocirt_integration::{has, host, probe, tests};
 use serde_json::{Value, json};
 use std::fs;
@@ -25,12 +25,9 @@ tests![
     between_look_and_umount_no_path_of_the_container_is_read,
     a_read_only_mount_is_the_one_that_was_made,
     a_remount_is_of_the_mount_that_was_made,
-    a_copy_is_charged_to_the_container,
-    the_error_of_a_helper_process_is_its_own,
-    a_killed_helper_process_leaves_nothing_that_stays,
 ];
 
-const ROOT: u32 = 100_000;
+pub const ROOT: u32 = 100_000;
 
 /// How often a race is run, as far as there is time: each round costs a call or two. `OCIRT_RACES` asks for more.
 pub fn rounds() -> impl Iterator<Item = usize> {
@@ -51,11 +48,11 @@ fn bundle(namespaced: bool) -> Bundle {
 }
 
 /// A container whose processes own what is in its root.
-fn running(bundle: Bundle) -> Container {
+pub fn running(bundle: Bundle) -> Container {
     bundle.start(probe!(sleep 600))
 }
 
-fn bind(source: &Path, destination: &str) -> Value {
+pub fn bind(source: &Path, destination: &str) -> Value {
     json!([{ "destination": destination, "source": source, "type": "bind", "options": ["bind", "ro"] }])
 }
 
@@ -340,85 +337,4 @@ fn a_remount_is_of_the_mount_that_was_made() {
     let bundle = bundle.mount("bind", &text(&volume), "/mnt", &["bind"]).push("mounts", remount("/mnt/p"));
     bundle.run(probe!(touch "/secret/x")).fails_as_ocirt("mounts[");
     assert!(!secret.join("x").exists());
-}
-
-const MIB: u64 = 1 << 20;
-
-/// The container's memory in use, in MiB.
-fn usage(container: &Container) -> u64 {
-    let (controller, name) =
-        if host::is_cgroup2() { ("", "memory.current") } else { ("memory", "memory.usage_in_bytes") };
-    container.cgroup_file(controller, name).parse::<u64>().expect("a number") / MIB
-}
-
-fn a_copy_is_charged_to_the_container() {
-    only_where_it_is_there();
-    ocirt_integration::needs::need_root();
-    for namespaced in [false, true] {
-        for (limit, fits) in [(200, true), (30, false)] {
-            let bundle = Bundle::new().directory("big").set("linux.resources.memory", json!({ "limit": limit * MIB }));
-            let bundle = if namespaced { bundle.user_namespace(ROOT) } else { bundle };
-            fs::File::create(bundle.inside("big/file")).expect("file").set_len(64 * MIB).expect("size");
-            let container = running(bundle);
-            let before = usage(&container);
-            let mounted = mountinfo(&container);
-            let list = json!([{ "destination": "/big", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"] }]);
-            let output = mounts("add", &container, &list);
-            if fits {
-                output.ok();
-                let after = usage(&container);
-                assert!(after >= before + 60, "{before} MiB, and {after} MiB with the copy");
-                mounts("remove", &container, &list).ok();
-            } else {
-                output.fails("mounts[0]: mount tmpfs on /big (tmpcopyup): tmpcopyup: cannot allocate memory");
-                assert_eq!(mountinfo(&container), mounted);
-                assert_eq!(container.status(), "running", "none of its processes was killed");
-            }
-            container.kill("KILL").ok();
-        }
-    }
-}
-
-fn the_error_of_a_helper_process_is_its_own() {
-    only_where_it_is_there();
-    needs_strace();
-    let bundle = Bundle::new();
-    let source = source(&bundle);
-    let container = running(bundle);
-    let file = container.bundle.dir.join("mounts.json");
-    fs::write(&file, bind(&source, "/mnt").to_string()).expect("mounts.json");
-    let script = accident("unshare", "error=ENOSPC", 1);
-    let call = Call::new(["mounts", "add", container.id(), file.to_str().expect("UTF-8")]).traced(&script);
-    call.run().fails("sources: mount namespace: unshare: no space left on device");
-}
-
-/// The process that mounts may be killed at any call, or the runtime.
-fn a_killed_helper_process_leaves_nothing_that_stays() {
-    only_where_it_is_there();
-    needs_strace();
-    let bundle = Bundle::new();
-    let source = source(&bundle);
-    let container = running(bundle);
-    let before = mountinfo(&container);
-    let list = json!([bind(&source, "/new/a")[0], { "destination": "/new/b", "type": "tmpfs", "source": "tmpfs" }]);
-    let file = container.bundle.dir.join("mounts.json");
-    fs::write(&file, list.to_string()).expect("mounts.json");
-    let file = file.to_str().expect("UTF-8");
-    let begun = std::time::Instant::now();
-    let calls = ["move_mount", "sendmsg", "recvmsg", "statx", "openat2", "setns", "renameat", "exit_group"];
-    let mut killed = 0;
-    for (count, name) in (1..8).flat_map(|count| calls.map(|name| (count, name))) {
-        if begun.elapsed().as_secs() > 20 {
-            break;
-        }
-        let script = accident(name, "signal=KILL", count);
-        let output = Call::new(["mounts", "add", container.id(), file]).traced(&script).run();
-        killed += usize::from(output.status != 0);
-        host::reap_zombies();
-        if mountinfo(&container) != before {
-            call(["mounts", "remove", container.id(), file]).ok();
-        }
-        assert_eq!(mountinfo(&container), before, "{name} {count}: {output:?}");
-    }
-    assert!(killed > 5, "only {killed} were killed");
 }

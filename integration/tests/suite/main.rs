@@ -11,6 +11,7 @@ mod annotations;
 mod apparmor;
 mod attacks;
 mod birth;
+mod birth_hindered;
 mod callers;
 mod cgroups;
 mod cgroups_rootless;
@@ -33,6 +34,7 @@ mod foreign_root;
 mod gone;
 mod helpers;
 mod hooks;
+mod hooks_failing;
 mod hostile_cgroups;
 mod hostile_copies;
 mod hostile_devices;
@@ -48,6 +50,7 @@ mod malformed;
 mod messages;
 mod mount_accidents;
 mod mount_flags;
+mod mount_helpers;
 mod mount_links;
 mod mounts;
 mod mounts_rootless;
@@ -57,10 +60,12 @@ mod net_devices;
 mod no_cgroup;
 mod notify;
 mod one_id;
+mod one_id_slow;
 mod opener;
 mod output;
 mod pause;
 mod process;
+mod process_capabilities;
 mod ps;
 mod refusals;
 mod resources;
@@ -88,7 +93,9 @@ mod systemd_rootless;
 mod systemd_trouble;
 mod systemd_update;
 mod update;
+mod update_devices;
 mod userns_path;
+mod userns_path_edges;
 mod waits;
 mod wrong_values;
 
@@ -107,12 +114,15 @@ fn main() -> std::process::ExitCode {
         error_codes::TESTS,
         helpers::TESTS,
         hooks::TESTS,
+        hooks_failing::TESTS,
         callers::TESTS,
         supervisor::TESTS,
         waits::TESTS,
         process::TESTS,
+        process_capabilities::TESTS,
         namespaces::TESTS,
         userns_path::TESTS,
+        userns_path_edges::TESTS,
         idmap::TESTS,
         opener::TESTS,
         hot_mounts::TESTS,
@@ -131,11 +141,13 @@ fn main() -> std::process::ExitCode {
         security::TESTS,
         attacks::TESTS,
         birth::TESTS,
+        birth_hindered::TESTS,
         hostile_cgroups::TESTS,
         hostile_copies::TESTS,
         hostile_devices::TESTS,
         hostile_files::TESTS,
         hostile_mounts::TESTS,
+        mount_helpers::TESTS,
         states::TESTS,
         state_files::TESTS,
         exec::TESTS,
@@ -160,6 +172,7 @@ fn main() -> std::process::ExitCode {
         restore_paths::TESTS,
         restore_root::TESTS,
         update::TESTS,
+        update_devices::TESTS,
         systemd::TESTS,
         systemd_trouble::TESTS,
         systemd_rootless::TESTS,
@@ -169,6 +182,7 @@ fn main() -> std::process::ExitCode {
         checkpoint_failures::TESTS,
         checkpoint_mounts::TESTS,
         one_id::TESTS,
+        one_id_slow::TESTS,
         foreign_root::TESTS,
         gone::TESTS,
         crash::TESTS,

@@ -31,14 +31,10 @@ tests![
     sources_are_opened_and_mapped_for_it,
     a_terminal_belongs_to_its_user,
     a_cgroup_that_is_given_to_its_user_is_entered,
-    what_is_no_user_namespace_is_refused,
-    one_without_a_root_is_refused,
-    the_runtimes_own_user_namespace_is_none,
-    groups_stay_denied_where_they_are,
     a_container_of_it_cannot_be_checkpointed,
 ];
 
-const ROOT: u32 = 100_000;
+pub const ROOT: u32 = 100_000;
 
 /// A running container whose namespaces others join.
 pub fn pause(bundle: Bundle) -> Container {
@@ -65,8 +61,41 @@ pub fn member(donor: &Container) -> Bundle {
     Bundle::new().user_namespace(ROOT).namespace("user", Some(&path(donor, "user")))
 }
 
-fn without_maps(bundle: Bundle) -> Bundle {
+pub fn without_maps(bundle: Bundle) -> Bundle {
     bundle.set("linux.uidMappings", Value::Null).set("linux.gidMappings", Value::Null)
+}
+
+/// A user namespace that a process of the test has made.
+pub struct Made(Child);
+
+impl Made {
+    pub fn new(flags: &[&str]) -> Self {
+        let mut command = Command::new("unshare");
+        if user::has_suite() {
+            command.uid(user::USER).gid(user::USER);
+        }
+        let child = command.arg("--user").args(flags).args(["sleep", "60"]).spawn().expect("unshare");
+        let made = Self(child);
+        let own = std::fs::read_link("/proc/self/ns/user").expect("ns");
+        eventually("it is in the namespace", || std::fs::read_link(made.path("user")).is_ok_and(|ns| ns != own));
+        made
+    }
+
+    pub fn write(self, file: &str, text: &str) -> Self {
+        std::fs::write(format!("/proc/{}/{file}", self.0.id()), text).expect("map");
+        self
+    }
+
+    pub fn path(&self, kind: &str) -> String {
+        format!("/proc/{}/ns/{kind}", self.0.id())
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Joins these namespaces of `donor` as well.
@@ -345,92 +374,6 @@ fn a_cgroup_that_is_given_to_its_user_is_entered() {
     assert_eq!(["", "cgroup.procs", "pids.max"].map(owner), [ROOT, ROOT, 0]);
     assert!(cgroup.to_string_lossy().contains(container.id()), "{}", cgroup.display());
     end(container);
-}
-
-fn what_is_no_user_namespace_is_refused() {
-    for (path, words) in [
-        ("/proc/self/ns/net", "/proc/self/ns/net is a net namespace, not user"),
-        ("/etc/passwd", "/etc/passwd is not a namespace"),
-        ("/proc/self/ns/nothing", "/proc/self/ns/nothing: open: no such file or directory"),
-        ("proc/1/ns/user", "proc/1/ns/user is not absolute"),
-    ] {
-        for bundle in [Bundle::new().user_namespace(ROOT), Bundle::new()] {
-            bundle.namespace("user", Some(path)).refused(&format!("linux.namespaces[5].path: {words}"));
-        }
-    }
-}
-
-/// A user namespace that a process of the test has made.
-struct Made(Child);
-
-impl Made {
-    fn new(flags: &[&str]) -> Self {
-        let mut command = Command::new("unshare");
-        if user::has_suite() {
-            command.uid(user::USER).gid(user::USER);
-        }
-        let child = command.arg("--user").args(flags).args(["sleep", "60"]).spawn().expect("unshare");
-        let made = Self(child);
-        let own = std::fs::read_link("/proc/self/ns/user").expect("ns");
-        eventually("it is in the namespace", || std::fs::read_link(made.path("user")).is_ok_and(|ns| ns != own));
-        made
-    }
-
-    fn write(self, file: &str, text: &str) -> Self {
-        std::fs::write(format!("/proc/{}/{file}", self.0.id()), text).expect("map");
-        self
-    }
-
-    fn path(&self, kind: &str) -> String {
-        format!("/proc/{}/ns/{kind}", self.0.id())
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn one_without_a_root_is_refused() {
-    let made = Made::new(&[]);
-    let refused = |made: Made, words: &str| {
-        let bundle = without_maps(Bundle::new().user_namespace(ROOT)).namespace("user", Some(&made.path("user")));
-        bundle.run(probe!(print "it ran")).fails(&format!("linux.namespaces[5].path: {}: {words}", made.path("user")));
-        drop(made);
-        host::assert_nothing_left();
-    };
-    refused(made, "uid 0 is not mapped in it");
-    let made = Made::new(&[]).write("uid_map", "0 100000 10").write("gid_map", "1 100001 10");
-    refused(made, "gid 0 is not mapped in it");
-}
-
-/// setns(2) refuses the one that the caller is in.
-fn the_runtimes_own_user_namespace_is_none() {
-    let own = || Bundle::new().namespace("user", Some("/proc/self/ns/user"));
-    if user::has_suite() {
-        return drop(without_maps(own()).refused("rootless container requires user namespaces"));
-    }
-    let answers = own().run(probe!(ns; id; mountof "/dev/null"; stat "/dev/null")).ok().answers();
-    let user = std::fs::read_link("/proc/self/ns/user").expect("ns");
-    assert_eq!((&answers[0]["user"], &answers[1]["uid"]), (&json!(user), &json!([0, 0, 0])));
-    // Its devices are made, not bound.
-    assert_eq!((&answers[2], &answers[3]["rdev"]), (&Value::Null, &json!("1:3")));
-    let map = json!([{ "containerID": 0, "hostID": ROOT, "size": 10 }]);
-    own().set("linux.uidMappings", map).refused("linux.uidMappings: not those of the user namespace");
-}
-
-fn groups_stay_denied_where_they_are() {
-    let map = format!("0 {ROOT} 65536");
-    let made = Made::new(&[]).write("setgroups", "deny").write("uid_map", &map).write("gid_map", &map);
-    let bundle = || Bundle::new().user_namespace(ROOT).namespace("user", Some(&made.path("user")));
-    assert_eq!(bundle().run(probe!(id)).ok().answer()["uid"], json!([0, 0, 0]));
-    let user = json!({ "uid": 0, "gid": 0, "additionalGids": [7] });
-    let words = "process.user.additionalGids: the user namespace denies setgroups";
-    bundle().set("process.user", user).run(probe!(print "it ran")).fails(words);
-    drop(made);
-    host::assert_nothing_left();
 }
 
 fn a_container_of_it_cannot_be_checkpointed() {
