@@ -7,8 +7,9 @@ use core::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::error::{Errno, Result, SysError, check};
+use super::exit::Exit;
 use super::proc_self::reset_signals;
-use super::process::{self, Child, Cloned, Exit, Open};
+use super::process::{self, Child, Cloned, Open};
 use super::program::{Strings, change_directory, execve};
 use super::{credentials, file, signal};
 
@@ -127,14 +128,17 @@ impl Drop for Running {
         if self.is_reaped {
             return;
         }
+        let pidfd = self.child.pidfd.as_fd();
+        // EPERM: it has become another user, and does not end for us; then it is left to itself.
+        let is_killed = process::kill_child(self.child.pid, pidfd).is_ok();
+        // After the process, which may have made its group and a child in it until then. The number is not given to another
+        // group before the process is reaped.
         if self.has_group {
-            // The number is not given to another group before the process is reaped. ESRCH: it has no group yet, or ended.
+            // ESRCH: it had no group yet.
             // SAFETY: takes numbers.
             let _ = unsafe { libc::kill(-self.child.pid, signal::KILL) };
         }
-        let pidfd = self.child.pidfd.as_fd();
-        // EPERM: it has become another user, and does not end for us; then it is left to itself.
-        if process::kill_child(self.child.pid, pidfd).is_ok() {
+        if is_killed {
             let _ = process::wait_under_a_filter(&self.child);
         }
     }
@@ -212,9 +216,15 @@ mod tests {
             assert!(begun.elapsed().as_secs() < 10, "its children live on");
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        drop(shell(&format!("sleep {mark}; true")));
+        // The shell is met anywhere on its way: before it has its group, and while it starts its child.
+        for microseconds in (0..3000).step_by(10) {
+            let running = shell(&format!("sleep {mark}; true"));
+            std::thread::sleep(std::time::Duration::from_micros(microseconds));
+            drop(running);
+        }
+        let begun = Instant::now();
         while sleeps() > 0 {
-            assert!(begun.elapsed().as_secs() < 20, "its children live on");
+            assert!(begun.elapsed().as_secs() < 10, "its children live on");
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
