@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::parent_id;
 
 use super::error::{Result, check};
-use super::process::{self, Child, Cloned, Exit};
+use super::exit::Exit;
+use super::process::{self, Child, Cloned};
 use super::signal;
 
 /// How long a child that was killed may take to end, in milliseconds.

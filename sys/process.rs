@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::directory::leave_locks_to_parent;
 use super::error::{Errno, Result, SysError, check};
+use super::exit::Exit;
 use super::proc_self::reset_signals;
 use super::program::{Strings, execve};
 
@@ -24,32 +25,6 @@ pub struct Child {
 pub enum Cloned {
     Runtime(Child),
     Child,
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Exit {
-    Status(i32),
-    Signal(i32),
-}
-
-impl Exit {
-    /// The shell's number for it: the exit status, or 128 and the signal.
-    pub fn code(self) -> i32 {
-        match self {
-            Exit::Status(status) => status,
-            Exit::Signal(signal) => 128 + signal,
-        }
-    }
-}
-
-impl core::fmt::Display for Exit {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Exit::Status(status) => write!(f, "exit status {status}"),
-            Exit::Signal(signal) => write!(f, "killed by signal {signal}"),
-        }
-    }
 }
 
 /// Makes a copy of the calling, single-threaded process in the new namespaces of `flags` (`CLONE_NEW*`), born in the
@@ -206,9 +181,7 @@ fn try_wait4(pid: i32) -> Result<Option<Exit>> {
     let mut status = 0;
     // SAFETY: `status` outlives the call; of the usage nothing is asked.
     let ret = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, core::ptr::null_mut()) };
-    let exit = if libc::WIFEXITED(status) { Exit::Status } else { Exit::Signal };
-    let number = if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { libc::WTERMSIG(status) };
-    Ok((check("wait4", ret.into())? != 0).then_some(exit(number)))
+    Ok((check("wait4", ret.into())? != 0).then(|| Exit::of_status(status)))
 }
 
 /// The pid of a child that has ended and is not reaped yet; `None` where there is none.

@@ -73,7 +73,8 @@ fn stack() -> Result<*mut c_void> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::{Cloned, Exit, clone_process, wait};
+    use crate::exit::Exit;
+    use crate::process::{Cloned, clone_process, wait};
     use crate::socket;
     use crate::testing::{Outcome, heap_free, in_a_child};
     use std::os::fd::AsFd;

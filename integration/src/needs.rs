@@ -40,6 +40,7 @@ pub enum Need {
     OomScore,
     Fuse,
     MemfdNoexec,
+    ExitInfo,
 }
 
 impl Need {
@@ -77,6 +78,7 @@ impl Need {
             Need::OomScore => "oom-score",
             Need::Fuse => "fuse",
             Need::MemfdNoexec => "memfd-noexec",
+            Need::ExitInfo => "exit-info",
         }
     }
 }

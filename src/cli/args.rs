@@ -32,7 +32,7 @@ const GLOBAL: [(&str, Takes); 12] = [
 ];
 
 /// Flags after the command. No two commands disagree on a long one.
-const COMMANDS: [(&str, Takes); 74] = [
+const COMMANDS: [(&str, Takes); 75] = [
     ("additional-gids", Value),
     ("all", Nothing),
     ("apparmor", Value),
@@ -104,6 +104,7 @@ const COMMANDS: [(&str, Takes); 74] = [
     ("tcp-close", Nothing),
     ("tcp-established", Nothing),
     ("tcp-skip-in-flight", Nothing),
+    ("timeout", Value),
     ("tty", Nothing),
     ("user", Value),
     ("work-path", Value),

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use super::global::Global;
 use super::{
     checkpoint, create, delete, events, exec, features, info, kill, list, mounts, pause, plan, ps, restore, resume,
-    run, spec, start, state, update,
+    run, spec, start, state, update, wait,
 };
 use crate::lifecycle::Host;
 
@@ -49,7 +49,7 @@ or in steps, as engines do: `ocirt create web1`, `ocirt start web1`, `ocirt stat
 `ocirt delete web1`.
 
 An error is one line on stderr, and one line in the file that --log names. The exit status is 0, or 1 after an error,
-or 3 for an unknown command; `run` exits as the container does.";
+or 3 for an unknown command; `run` and `wait` exit as the container does.";
 
 #[derive(Subcommand)]
 #[command(defer = true)] // a third of the work of `ocirt state`: only the command that is called gets its flags
@@ -60,6 +60,7 @@ pub enum Command {
     State(state::State),
     Exec(exec::Exec),
     Kill(kill::Kill),
+    Wait(wait::Wait),
     Pause(pause::Pause),
     Resume(resume::Resume),
     Update(Box<update::Update>),
@@ -85,6 +86,7 @@ impl Command {
             Self::State(_) => "state",
             Self::Exec(_) => "exec",
             Self::Kill(_) => "kill",
+            Self::Wait(_) => "wait",
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
             Self::Update(_) => "update",
@@ -110,6 +112,7 @@ impl Command {
             Self::State(command) => command.execute(host).map(|()| 0),
             Self::Exec(command) => command.execute(host),
             Self::Kill(command) => command.execute(host).map(|()| 0),
+            Self::Wait(command) => command.execute(host),
             Self::Pause(command) => command.execute(host).map(|()| 0),
             Self::Resume(command) => command.execute(host).map(|()| 0),
             Self::Update(command) => command.execute(host).map(|()| 0),

@@ -32,6 +32,7 @@ mod state;
 mod update;
 mod usage;
 mod version;
+mod wait;
 
 use std::ffi::OsString;
 use std::time::Instant;

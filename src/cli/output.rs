@@ -18,9 +18,9 @@ pub fn fail(log: &Log, phase: &str, error: &anyhow::Error) -> u8 {
     1
 }
 
-/// The exit status of a command that failed: that of `exec` is told from its process's, as runc has it.
+/// The exit status of a command that failed: that of `exec` is told from its process's, as runc has it, and that of `wait`.
 pub fn status_of_failure(command: &str) -> u8 {
-    if command == "exec" { 255 } else { 1 }
+    if matches!(command, "exec" | "wait") { 255 } else { 1 }
 }
 
 /// Writes to stdout; a reader that went away is an error, not a panic.

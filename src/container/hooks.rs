@@ -16,8 +16,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime;
 
 use crate::error::field;
+use crate::sys::exit::Exit;
 use crate::sys::external::{ExternalProgram, NOT_STARTED};
-use crate::sys::process::{Exit, Open};
+use crate::sys::process::Open;
 use crate::sys::program::Strings;
 use crate::sys::{Fault, SysError, signal, socket, timed_io};
 

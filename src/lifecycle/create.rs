@@ -206,6 +206,7 @@ pub fn first_state(id: &Id, bundle: &Bundle, plan: &Plan) -> Result<State> {
         cgroup: plan.cgroup.paths().clone(),
         intel_rdt: plan.intel_rdt.as_ref().map(|intel_rdt| intel_rdt.groups().clone()),
         limits: plan.cgroup.applied(),
+        exit: None,
         added_mounts: Vec::new(),
         outside: Outside::of(spec, &bundle.directory, is_read_only),
         poststart: hooks.poststart().clone().unwrap_or_default(),

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context, Result};
 
 use super::create::{CreateOptions, Created, build};
+use super::disk::directory::Directory;
 use super::host::Host;
 use super::id::Id;
 use super::process::supervisor::{self, Relay};
@@ -13,6 +14,7 @@ use super::{delete, start};
 use crate::container::bundle;
 use crate::init::link::Failure;
 use crate::plan::Gate;
+use crate::sys::exit::Exit;
 use crate::sys::{process, signal};
 
 /// What run's own flags say.
@@ -46,11 +48,24 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
     let has_filter = created.plan.filter().is_some();
     let kept = created.keep()?;
     let exit = foreground::follow(host, &kept.init, &signals, terminal, supervised);
-    let destroyed = if run.keep { Ok(()) } else { delete::destroy_ended(host, kept.directory, &kept.state) };
+    let destroyed = if run.keep {
+        record(kept.directory, exit.as_ref().ok())
+    } else {
+        delete::destroy_ended(host, kept.directory, &kept.state)
+    };
     let exit = exit?;
     foreground::explain(host, &exit, has_filter);
     let code = exit.code();
     destroyed.map(|()| code)
+}
+
+/// Saves how init has ended, for `wait`, unless somebody has deleted the container meanwhile.
+fn record(directory: Directory, exit: Option<&Exit>) -> Result<()> {
+    let Some(exit) = exit else { return Ok(()) };
+    let directory = directory.lock()?;
+    let Some(mut state) = directory.load()? else { return Ok(()) };
+    state.exit = Some((*exit).into());
+    directory.save(&state)
 }
 
 /// Gives init the word, and follows it until it has become its program. Returns the socket on which that tells that it

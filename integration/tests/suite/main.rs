@@ -96,6 +96,7 @@ mod update;
 mod update_devices;
 mod userns_path;
 mod userns_path_edges;
+mod wait;
 mod waits;
 mod wrong_values;
 
@@ -117,6 +118,7 @@ fn main() -> std::process::ExitCode {
         hooks_failing::TESTS,
         callers::TESTS,
         supervisor::TESTS,
+        wait::TESTS,
         waits::TESTS,
         process::TESTS,
         process_capabilities::TESTS,

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::sys::exit::Exit;
 use crate::sys::external::ExternalProgram;
-use crate::sys::process::{Exit, Open};
+use crate::sys::process::Open;
 use crate::sys::program::Strings;
 use crate::sys::socket;
 

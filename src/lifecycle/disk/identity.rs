@@ -10,6 +10,7 @@ use procfs::FromRead;
 use procfs::process::Stat;
 use serde::{Deserialize, Serialize};
 
+use crate::sys::exit::Exit;
 use crate::sys::{Errno, process, signal};
 
 /// How long a killed process may take to end: runc's ten seconds.
@@ -32,21 +33,37 @@ pub struct Identity {
 impl Identity {
     /// The identity of the process `pid` that `pidfd` holds.
     pub fn of(pid: i32, pidfd: BorrowedFd) -> Result<Self> {
-        let (_, start_time) = read_stat(pid)?.with_context(|| format!("process {pid} is gone"))?;
+        let Seen { start_time, .. } = read_stat(pid)?.with_context(|| format!("process {pid} is gone"))?;
         Ok(Self { pid, start_time, pidfd_inode: process::pidfd_inode(pidfd)? })
     }
 
     /// The identity of this process.
     pub fn own() -> Result<Self> {
         let pid = std::process::id() as i32;
-        let (_, start_time) = read_stat(pid)?.with_context(|| format!("process {pid} is gone"))?;
+        let Seen { start_time, .. } = read_stat(pid)?.with_context(|| format!("process {pid} is gone"))?;
         Ok(Self { pid, start_time, pidfd_inode: 0 })
     }
 
     /// Whether it still runs: a zombie does not.
     pub fn is_alive(&self) -> Result<bool> {
-        let stat = read_stat(self.pid)?;
-        Ok(stat.is_some_and(|(state, start_time)| start_time == self.start_time && !matches!(state, 'Z' | 'X')))
+        Ok(self.seen()?.is_some_and(|seen| !seen.has_ended()))
+    }
+
+    fn seen(&self) -> Result<Option<Seen>> {
+        Ok(read_stat(self.pid)?.filter(|seen| seen.start_time == self.start_time))
+    }
+
+    /// How it has ended, as long as its parent has not reaped it.
+    pub fn leftover(&self) -> Result<Leftover> {
+        let Some(seen) = self.seen()? else { return Ok(Leftover::Nothing) };
+        // EACCES says that we may not trace it, and its exit code is hidden; of a zombie that we may there is no program.
+        let is_hidden = fs::read_link(format!("/proc/{}/exe", self.pid))
+            .is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        Ok(if seen.has_ended() && !is_hidden {
+            Leftover::Exit(Exit::of_status(seen.exit_code))
+        } else {
+            Leftover::Hidden
+        })
     }
 
     /// A descriptor of the process; `None` when it is gone, even if its pid has a new owner.
@@ -79,6 +96,16 @@ impl Identity {
     }
 }
 
+/// What there is of a process, for somebody who is not its parent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leftover {
+    /// It was reaped.
+    Nothing,
+    /// It lives, or how it has ended is not for us.
+    Hidden,
+    Exit(Exit),
+}
+
 /// A process that was sent SIGKILL.
 pub struct Dying(OwnedFd);
 
@@ -99,8 +126,8 @@ impl Dying {
     }
 }
 
-/// State letter and start time of `pid`; `None`: no such process.
-fn read_stat(pid: i32) -> Result<Option<(char, u64)>> {
+/// What proc_pid_stat(5) has of `pid`; `None`: no such process.
+fn read_stat(pid: i32) -> Result<Option<Seen>> {
     let path = format!("/proc/{pid}/stat");
     // More than the 52 numbers and the name ever take, so that it is read at once.
     let mut buffer = [0; 2048];
@@ -114,10 +141,24 @@ fn read_stat(pid: i32) -> Result<Option<(char, u64)>> {
     }
 }
 
-/// Fields 3 and 22 of proc_pid_stat(5).
-fn parse_stat(text: &[u8]) -> Result<(char, u64)> {
-    let stat = Stat::from_read(text)?;
-    Ok((stat.state, stat.starttime))
+/// Fields 3, 22 and 52 of proc_pid_stat(5).
+#[derive(PartialEq, Eq, Debug)]
+struct Seen {
+    state: char,
+    start_time: u64,
+    /// As wait(2) has it; zero for a caller who may not trace the process.
+    exit_code: i32,
+}
+
+impl Seen {
+    fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
+fn parse_stat(text: &[u8]) -> Result<Seen> {
+    let Stat { state, starttime, exit_code, .. } = Stat::from_read(text)?;
+    Ok(Seen { state, start_time: starttime, exit_code: exit_code.unwrap_or(0) })
 }
 
 #[cfg(test)]
@@ -127,7 +168,7 @@ mod tests {
     #[test]
     fn the_stat_line_is_read_past_a_hostile_name() {
         let text = b"7 (a) Z 1 (b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 4096 1 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
-        assert_eq!(parse_stat(text).unwrap(), ('S', 4242));
+        assert_eq!(parse_stat(text).unwrap(), Seen { state: 'S', start_time: 4242, exit_code: 0 });
         assert!(parse_stat(b"7 (x").is_err());
         assert!(parse_stat(b"").is_err());
     }

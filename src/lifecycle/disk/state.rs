@@ -16,6 +16,7 @@ use crate::container::{annotations, intel_rdt};
 use crate::init::link::Failure;
 use crate::lifecycle::status::Status;
 use crate::plan::{Label, StepError};
+use crate::sys::exit::Exit;
 
 /// The version of runtime-spec that `state` names.
 pub const OCI_VERSION: &str = "1.3.0";
@@ -28,6 +29,23 @@ pub enum Phase {
     Creating,
     /// Init is ready: whether it runs is told by the gate and by the process.
     Created,
+}
+
+/// How a container's init has ended.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Ended {
+    /// Its own, or 128 and the number of the signal that killed it.
+    pub exit_status: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+}
+
+impl From<Exit> for Ended {
+    fn from(exit: Exit) -> Self {
+        let signal = if let Exit::Signal(signal) = exit { Some(signal) } else { None };
+        Self { exit_status: exit.code(), signal }
+    }
 }
 
 /// The state file.
@@ -66,6 +84,9 @@ pub struct State {
     /// What a checkpoint has to know of the configuration.
     #[serde(default, skip_serializing_if = "Outside::is_empty")]
     pub outside: Outside,
+    /// How init has ended, where the runtime is its parent: `run --keep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Ended>,
     /// What `mounts add` has mounted, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added_mounts: Vec<Added>,

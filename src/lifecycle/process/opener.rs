@@ -17,6 +17,7 @@ use crate::error::Field;
 use crate::init::link::{self, Failure, InitEnd, Report, RuntimeEnd, StepIndex};
 use crate::init::step::Step;
 use crate::plan::{Plan, StepError};
+use crate::sys::exit::Exit;
 use crate::sys::guard::{self, Guard};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Cloned};
@@ -123,12 +124,12 @@ pub fn in_a_child(
     ensure!(ended, "a source was not opened and mounted within {} s", OPEN_GRACE / 1000);
     // What it reports is read only if it failed: what it has done is done, whatever happens to us.
     match child.wait().context("opener")? {
-        process::Exit::Status(0) => Ok(()),
+        Exit::Status(0) => Ok(()),
         exit => match ours.report().context("report of the opener")? {
             Some(Report::Failed(failure)) => Err(word(&failure).into()),
             _ => match exit {
-                process::Exit::Signal(number) => bail!("the opener was ended by signal {number}"),
-                process::Exit::Status(status) => bail!("the opener ended with status {status}"),
+                Exit::Signal(number) => bail!("the opener was ended by signal {number}"),
+                Exit::Status(status) => bail!("the opener ended with status {status}"),
             },
         },
     }
@@ -184,7 +185,7 @@ pub fn converse(
     heard?;
     ensure!(ended.context("poll")?, "the helper process does not end");
     match child.wait().context("helper process")? {
-        process::Exit::Status(0) => Ok(()),
+        Exit::Status(0) => Ok(()),
         exit => bail!("the helper process ended with status {}", exit.code()),
     }
 }

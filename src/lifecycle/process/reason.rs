@@ -7,7 +7,8 @@ use anyhow::{Error, anyhow};
 
 use crate::error::field;
 use crate::init::link::{Failure, Report, RuntimeEnd};
-use crate::sys::process::{self, Child, Exit};
+use crate::sys::exit::Exit;
+use crate::sys::process::{self, Child};
 use crate::sys::signal;
 
 /// How long a process may take to end that has closed its end of the link, in milliseconds.
