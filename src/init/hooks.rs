@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::inside::Inside;
-use super::link::{Milestone, Report};
+use super::report::{Milestone, Report};
 use super::step::HookState;
 use crate::container::hooks::{Hook, Output};
 use crate::sys::{self, Errno, Fault, file, socket};

@@ -9,6 +9,7 @@ mod hooks;
 pub mod inside;
 pub mod link;
 mod procfs;
+pub mod report;
 pub mod step;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,7 +19,8 @@ use crate::sys::{self, sibling};
 
 pub use inside::Inherited;
 use inside::Inside;
-use link::{Failure, InitEnd, StepIndex};
+use link::InitEnd;
+use report::{Failure, StepIndex};
 use step::{Planned, Step};
 
 /// The life of init: every step in order, or one report of the step that failed.

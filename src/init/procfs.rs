@@ -7,7 +7,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::link::{self, Failure, InitEnd, Report, StepIndex};
+use super::link::{self, InitEnd};
+use super::report::{Failure, Report, StepIndex};
 use crate::container::namespaces::Join;
 use crate::container::rootfs::mount::Mount;
 use crate::sys::guard::Guard;

@@ -12,7 +12,7 @@ use super::process::supervisor::{self, Relay};
 use super::process::{announce, foreground, protect};
 use super::{delete, start};
 use crate::container::bundle;
-use crate::init::link::Failure;
+use crate::init::report::Failure;
 use crate::plan::Gate;
 use crate::sys::exit::Exit;
 use crate::sys::{process, signal};

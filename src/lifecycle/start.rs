@@ -14,7 +14,8 @@ use super::refusal::Refusal;
 use super::status::Status;
 use crate::container::hooks::{self, Inherited};
 use crate::error::{Field, one_line};
-use crate::init::link::{Failure, Milestone, Report, RuntimeEnd};
+use crate::init::link::RuntimeEnd;
+use crate::init::report::{Failure, Milestone, Report};
 use crate::plan::{Label, StepError};
 use crate::sys::process;
 

@@ -16,7 +16,7 @@ use crate::container::process::oom::OomScoreAdj;
 use crate::container::process::rlimits::Rlimit;
 use crate::container::seccomp;
 use crate::container::time_namespace::TimeNamespace;
-use crate::init::link::{Failure, StepIndex};
+use crate::init::report::{Failure, StepIndex};
 use crate::init::step::{HookState, Planned, Step};
 use crate::sys::namespace::{Kind, Kinds};
 

@@ -26,7 +26,7 @@ use crate::container::rootfs::pivot::PivotRoot;
 use crate::container::rootfs::propagation::Propagation;
 use crate::container::seccomp::{Agent, Filter};
 use crate::error::field;
-use crate::init::link::Failure;
+use crate::init::report::Failure;
 use crate::init::step::{Planned, Step};
 use crate::sys::namespace::{Kind, Kinds};
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use crate::container::hooks;
-use crate::init::link::{Failure, StepIndex};
+use crate::init::report::{Failure, StepIndex};
 use crate::init::step::Planned;
 use crate::sys::{Errno, Text, Words};
 

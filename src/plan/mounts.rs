@@ -8,7 +8,7 @@ use crate::container::id_map::{self, IdMaps};
 use crate::container::rootfs::context::Context;
 use crate::container::rootfs::hot::{HotMount, Unmount};
 use crate::error::{Field, field};
-use crate::init::link::StepIndex;
+use crate::init::report::StepIndex;
 
 /// A list of things to do in a container, each with its place in the list that asks for it.
 pub struct Listed<T> {

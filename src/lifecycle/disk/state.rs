@@ -13,7 +13,7 @@ use crate::container::checkpoint::outside::Outside;
 use crate::container::hooks::Output;
 use crate::container::rootfs::hot::Added;
 use crate::container::{annotations, intel_rdt};
-use crate::init::link::Failure;
+use crate::init::report::Failure;
 use crate::lifecycle::status::Status;
 use crate::plan::{Label, StepError};
 use crate::sys::exit::Exit;

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::container::seccomp::Agent;
 use crate::error::{Field, field};
-use crate::init::link::{Report, RuntimeEnd};
+use crate::init::link::RuntimeEnd;
+use crate::init::report::Report;
 use crate::lifecycle::disk::state::{Dependence, OCI_VERSION};
 use crate::sys::process::{self, Child};
 use crate::sys::{Errno, SysError, socket};

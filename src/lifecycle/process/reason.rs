@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Error, anyhow};
 
 use crate::error::field;
-use crate::init::link::{Failure, Report, RuntimeEnd};
+use crate::init::link::RuntimeEnd;
+use crate::init::report::{Failure, Report};
 use crate::sys::exit::Exit;
 use crate::sys::process::{self, Child};
 use crate::sys::signal;

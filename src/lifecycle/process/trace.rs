@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::init::link::StepIndex;
+use crate::init::report::StepIndex;
 use crate::init::step::Planned;
 use crate::lifecycle::host::Host;
 use crate::plan::Label;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{assert_order, default_config, in_user_namespace, place, planned, rich_config, steps, tried};
 use crate::container::namespaces::Join;
-use crate::init::link::{Failure, StepIndex};
+use crate::init::report::{Failure, StepIndex};
 use crate::plan::{Birth, Gate, Label, Listening, StepError, create};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
