@@ -8,6 +8,7 @@
 pub mod beneath;
 pub mod binary;
 pub mod bpf;
+pub mod capability;
 pub mod cgroup;
 pub mod cgroup_tree;
 pub mod command_line;
@@ -46,6 +47,7 @@ pub mod signal;
 pub mod socket;
 mod stack_path;
 pub mod start;
+pub mod stdio;
 pub mod terminal;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

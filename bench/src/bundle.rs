@@ -18,22 +18,6 @@ pub const ROOMY: u64 = 512 << 20;
 pub const CAPABILITIES: u64 = 0xa804_25fb;
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-const NAMES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
 
 /// What differs between the bundles.
 pub struct Shape<'a> {
@@ -116,7 +100,7 @@ fn config(host: &Host, shape: &Shape, bundle: &Path, rootfs: &Path, cgroup: &str
             "args": shape.args,
             "env": [PATH, "HOSTNAME=bench"],
             "cwd": "/",
-            "capabilities": {"bounding": NAMES, "effective": NAMES, "permitted": NAMES},
+            "capabilities": ocirt_bundle::capabilities(),
         },
         "root": {"path": rootfs},
         "hostname": "bench",
@@ -126,7 +110,7 @@ fn config(host: &Host, shape: &Shape, bundle: &Path, rootfs: &Path, cgroup: &str
 }
 
 fn resources(memory: u64) -> Value {
-    let mut devices = vec![json!({"allow": false, "access": "rwm"})];
+    let mut devices = vec![ocirt_bundle::no_device()];
     devices
         .extend([(1, 5), (1, 3), (1, 9), (1, 8), (5, 0), (5, 1)].map(
             |(major, minor)| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm"}),
@@ -140,16 +124,8 @@ fn resources(memory: u64) -> Value {
 }
 
 fn mounts(binds: usize, bundle: &Path) -> Value {
-    let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
-    let mut all = vec![
-        mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        mount("/sys/fs/cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
-        mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
-    ];
+    let kernels = ["/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup", "/dev/mqueue", "/dev/shm"];
+    let mut all = kernels.map(ocirt_bundle::file_system).to_vec();
     let bind = |destination: String, file: &str| json!({"destination": destination, "type": "bind", "source": bundle.join(file), "options": ["rbind", "rprivate"]});
     all.extend(["resolv.conf", "hostname", "hosts"].map(|file| bind(format!("/etc/{file}"), file)));
     all.extend((0..binds).map(|number| bind(format!("/mnt/b{number}"), "hosts")));

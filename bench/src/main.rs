@@ -104,10 +104,15 @@ fn in_path(name: &str) -> Option<PathBuf> {
 ///
 /// The result lies beside this program, so that the bench also runs where there is no compiler.
 fn compile(name: &str) -> Result<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("floor").join(format!("{name}.c"));
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("floor");
+    let source = sources.join(format!("{name}.c"));
     let program = std::env::current_exe()?.with_file_name(format!("ocirt-bench-{name}"));
     let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
-    let is_current = changed(&program).and_then(|built| Ok(built > changed(&source)?)).unwrap_or(false);
+    let mut last = changed(&source)?;
+    for entry in std::fs::read_dir(&sources)? {
+        last = last.max(changed(&entry?.path())?);
+    }
+    let is_current = changed(&program).is_ok_and(|built| built > last);
     if !is_current {
         let status =
             Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(&source).status().context("cc")?;

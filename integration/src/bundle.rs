@@ -1,5 +1,7 @@
 //! A bundle in the test's directory, and the container made from it.
 
+mod files;
+
 use crate::needs::{Need, need};
 use crate::runtime::{Call, Output, Running};
 use crate::wait::eventually;
@@ -42,53 +44,6 @@ impl Bundle {
             options.retain(|option| option != "gid=5");
         }
         self.namespace("user", None).set("linux.uidMappings", map.clone()).set("linux.gidMappings", map)
-    }
-
-    pub fn rootfs(&self) -> PathBuf {
-        self.dir.join("rootfs")
-    }
-
-    /// A path below the rootfs, as the host sees it.
-    pub fn inside(&self, path: &str) -> PathBuf {
-        self.rootfs().join(path.trim_start_matches('/'))
-    }
-
-    /// A path below the bundle, made as a directory.
-    pub fn host_dir(&self, name: &str) -> PathBuf {
-        let path = self.dir.join(name);
-        std::fs::create_dir_all(&path).expect("directory in the bundle");
-        user::give_in_suite(&path);
-        path
-    }
-
-    /// A file in the rootfs.
-    pub fn file(self, path: &str, text: &str) -> Self {
-        let path = self.inside(path);
-        std::fs::create_dir_all(path.parent().expect("parent")).expect("directories");
-        std::fs::write(path, text).expect("file in the rootfs");
-        self
-    }
-
-    pub fn directory(self, path: &str) -> Self {
-        std::fs::create_dir_all(self.inside(path)).expect("directory in the rootfs");
-        self
-    }
-
-    /// A symlink in the rootfs, in place of what is there.
-    pub fn symlink(self, path: &str, target: &str) -> Self {
-        let path = self.inside(path);
-        let _ = std::fs::remove_dir(&path);
-        let _ = std::fs::remove_file(&path);
-        std::os::unix::fs::symlink(target, path).expect("symlink in the rootfs");
-        self
-    }
-
-    /// The probe as a file of its own, for tests that try to overwrite it.
-    pub fn own_probe(self) -> Self {
-        let path = self.inside("/probe");
-        std::fs::remove_file(&path).expect("probe");
-        std::fs::copy(host::probe(), path).expect("probe in the rootfs");
-        self
     }
 
     /// Sets the field at a dotted path: `set("linux.maskedPaths", json!(["/secret"]))`; null removes it.
@@ -376,47 +331,22 @@ impl Container {
     }
 }
 
-/// Docker's default set.
-pub const CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
-
 fn default_spec() -> Value {
-    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
+    let mounts = ["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys"].map(ocirt_bundle::file_system);
     json!({
         "ociVersion": "1.0.2",
         "process": {
             "cwd": "/",
             "user": { "uid": 0, "gid": 0 },
             "env": ["PATH=/usr/bin:/bin:/"],
-            "capabilities": { "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES },
+            "capabilities": ocirt_bundle::capabilities(),
             "noNewPrivileges": true,
         },
         "root": { "path": "rootfs" },
         "hostname": "guest",
-        "mounts": [
-            mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-            mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-            mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
-            mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        ],
+        "mounts": mounts,
         "linux": {
-            "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
+            "resources": { "devices": [ocirt_bundle::no_device()] },
             "namespaces": [
                 { "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
             ],

@@ -10,7 +10,7 @@ use crate::error::field;
 use crate::sys::file::{self, kind, magic};
 use crate::sys::mount::{Depth, attach, copy_tree};
 use crate::sys::path::{Links, RootFd, open_itself_at};
-use crate::sys::{Errno, Fault, socket, tty};
+use crate::sys::{Errno, Fault, socket, stdio, tty};
 
 /// Makes a terminal the container's standard input, output and error.
 #[derive(PartialEq, Eq, Debug)]
@@ -78,7 +78,7 @@ impl Console {
             bind_console(root, terminal.as_fd())?;
         }
         socket::send(socket, NAME, &[master.as_fd()]).map_err(|error| error.about(c"the console socket"))?;
-        Ok(file::become_stdio(terminal.as_fd())?)
+        Ok(stdio::become_all(terminal.as_fd())?)
     }
 }
 

@@ -16,6 +16,7 @@ mod output;
 mod process;
 mod table;
 mod watch;
+mod work;
 
 use answer::Answer;
 use serde_json::json;
@@ -35,7 +36,7 @@ fn main() {
     }
 }
 
-/// Runs one verb. Verbs that read are in `files`, verbs about the process itself in `process`.
+/// Runs one verb. Verbs that read are in `files`, those about the process itself in `process`, those that take their time in `work`.
 fn act(verb: &str, arguments: &[&str]) -> Answer {
     let at = |index: usize| arguments.get(index).copied().unwrap_or("");
     match verb {
@@ -80,33 +81,33 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "notify" => network::notify(at(0)),
         "serve" => network::serve(),
         "netdevs" => network::devices(),
-        "forks" => process::forks(at(0)),
+        "forks" => work::forks(at(0)),
         "flood" => output::flood(at(0)),
         "orphans" => output::orphans(at(0)),
-        "eat" => process::eat(at(0)),
-        "eatchild" => process::child_eats(at(0)),
-        "burn" => process::burn(at(0)),
-        "spawn" => process::spawn_sleeper(at(0)),
+        "eat" => work::eat(at(0)),
+        "eatchild" => work::child_eats(at(0)),
+        "burn" => work::burn(at(0)),
+        "spawn" => work::spawn_sleeper(at(0)),
         "churn" => cgroups::churn(at(0), at(1)),
         "nest" => cgroups::nest(at(0), at(1), at(2), arguments.get(3..).unwrap_or_default()),
-        "exec" => process::exec(arguments),
+        "exec" => work::exec(arguments),
         "stdin" => Ok(json!(io::read_to_string(io::stdin())?)),
         "print" => Ok(json!(at(0))),
         "eprint" => Ok(json!(writeln!(io::stderr(), "{}", at(0)).is_ok())),
-        "snoop" => process::snoop(at(0)),
+        "snoop" => work::snoop(at(0)),
         "stopearly" => watch::stop_early(at(0), at(1)),
         "limitearly" => watch::limit_early(at(0), at(1)),
         "watch" => watch::watch(arguments),
         "seize" => watch::seize(at(0)),
-        "sleep" => process::sleep(at(0)),
-        "tick" => process::tick(at(0)),
-        "count" => process::count(at(0)),
-        "keyringcount" => process::count_keyring(at(0)),
-        "bindcount" => process::count_bound(at(0), at(1), at(2), at(3)),
-        "hold" => process::hold(at(0), at(1)),
+        "sleep" => work::sleep(at(0)),
+        "tick" => work::tick(at(0)),
+        "count" => work::count(at(0)),
+        "keyringcount" => work::count_keyring(at(0)),
+        "bindcount" => work::count_bound(at(0), at(1), at(2), at(3)),
+        "hold" => work::hold(at(0), at(1)),
         "waitfor" => files::wait_for(at(0)),
-        "sigwait" => process::sigwait(),
-        "raise" => process::raise(at(0)),
+        "sigwait" => work::sigwait(),
+        "raise" => work::raise(at(0)),
         "exit" => std::process::exit(at(0).parse().unwrap_or(0)),
         "hook" => process::hook(arguments),
         other => Ok(json!({ "error": format!("no verb {other}") })),

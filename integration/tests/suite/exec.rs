@@ -1,6 +1,7 @@
 //! `exec`: which process it makes in a container, from flags, from a process.json, and from what `create` has saved.
 
-use ocirt_integration::bundle::{Bundle, CAPABILITIES, Container};
+use ocirt_bundle::CAPABILITIES;
+use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::runtime::{Call, Output, kind};
 use ocirt_integration::{fixtures, has, probe, tests, user};
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! `process.capabilities`: what the container's first process may do, and what is not granted (capabilities(7)).
 
-use ocirt_integration::bundle::{Bundle, CAPABILITIES};
+use ocirt_bundle::CAPABILITIES;
+use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::need_root;
 use ocirt_integration::runtime::{self};
 use ocirt_integration::{probe, tests, user};

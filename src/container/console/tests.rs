@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileTypeExt, symlink};
 use super::*;
 use crate::sys::mount::FsContext;
 use crate::sys::scratch::{Directory, in_mount_namespace};
+use crate::sys::stdio;
 
 /// A container's root with a devpts of its own.
 fn with_devpts() -> Directory {
@@ -34,7 +35,7 @@ fn the_master_arrives_with_its_name_and_the_terminal_is_stdio_and_dev_console() 
         assert_eq!(&buffer[..received.len], b"/dev/ptmx");
         let mut master = fs::File::from(received.fds[0].take().unwrap());
         assert_eq!(tty::size(master.as_fd()).unwrap(), tty::Size { rows: 30, columns: 100 });
-        for stream in file::stdio() {
+        for stream in stdio::copies() {
             check_terminal(stream.unwrap().as_fd()).unwrap();
         }
         assert!(fs::metadata(dir.join("dev/console")).unwrap().file_type().is_char_device());

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::sys::mount::FsContext;
 use crate::sys::scratch::{Directory, in_mount_namespace, in_user_namespace};
+use crate::sys::stdio;
 
 fn compile(devices: Value, nodes: Nodes) -> anyhow::Result<Vec<Device>> {
     Device::compile(&serde_json::from_value::<Vec<LinuxDevice>>(devices).unwrap(), nodes)
@@ -172,12 +173,12 @@ fn pipes_go_to_the_containers_user_and_other_files_stay_the_hosts() {
         let streams = [dir.join("dev/null"), dir.join("file")];
         fs::write(&streams[1], "").unwrap();
         for path in &streams {
-            file::become_stdio(fs::File::open(path).unwrap().as_fd()).unwrap();
+            stdio::become_all(fs::File::open(path).unwrap().as_fd()).unwrap();
             crate::sys::proc_self::own_stdio(7).unwrap();
             assert_eq!(fs::metadata(path).unwrap().uid(), 0, "{}", path.display());
         }
         let (reader, _writer) = std::io::pipe().unwrap();
-        file::become_stdio(reader.as_fd()).unwrap();
+        stdio::become_all(reader.as_fd()).unwrap();
         crate::sys::proc_self::own_stdio(7).unwrap();
         assert_eq!(file::stat(reader.as_fd()).unwrap().uid, 7);
         let after = fs::metadata("/dev/null").unwrap();

@@ -17,7 +17,7 @@ use crate::sys::guard::Guard;
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Cloned};
 use crate::sys::program::{self, Strings};
-use crate::sys::{Errno, Fault, Text, Words, file, socket};
+use crate::sys::{Errno, Fault, Text, Words, socket, stdio};
 
 /// Where programs are looked for without a PATH: the shells' default.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -196,7 +196,7 @@ impl Program {
             Cloned::Child => {
                 let prepare = |place: Option<&Place>| match place {
                     Some(place) => place.enter(starting.as_fd()),
-                    None => Ok(file::become_output(nowhere.as_fd())?),
+                    None => Ok(stdio::become_output(nowhere.as_fd())?),
                 };
                 let fault = match prepare(place) {
                     Err(fault) => fault,
