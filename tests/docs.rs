@@ -3,6 +3,8 @@
 //!
 //! `OCIRT_WRITE=1 cargo test -p ocirt --test docs` writes that table anew.
 
+mod tree;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -72,20 +74,12 @@ fn read(path: &str) -> String {
 /// `tests![]`. A function that nothing runs is no evidence.
 fn tests() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let mut directories: Vec<_> = SOURCES.map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).to_vec();
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
-                let text = fs::read_to_string(&path).unwrap();
-                for name in listed(&text).into_iter().chain(marked(&text)) {
-                    found.insert(name.to_owned());
-                    found.insert(format!("{module}::{name}"));
-                }
-            }
+    for path in tree::files(&SOURCES, ".rs") {
+        let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        for name in listed(&text).into_iter().chain(marked(&text)) {
+            found.insert(name.to_owned());
+            found.insert(format!("{module}::{name}"));
         }
     }
     assert!(found.len() > 1000, "the sources are here");

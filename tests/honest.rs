@@ -1,24 +1,14 @@
 //! What a unit test may not do in silence, checked on the source text: end early without a word, or look outside of the clone.
 
+mod tree;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The files below `directories` whose names end in `ending`, with their text.
 fn files(directories: &[&str], ending: &str) -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    let mut rest: Vec<_> = directories.iter().map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).collect();
-    while let Some(path) = rest.pop() {
-        if path.is_dir() && path.ends_with("target") {
-            // What cargo has built there.
-        } else if path.is_dir() {
-            rest.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if path.to_string_lossy().ends_with(ending)
-            && let Ok(text) = fs::read_to_string(&path)
-        {
-            found.push((path, text));
-        }
-    }
-    found
+    let paths = tree::files(directories, ending).into_iter();
+    paths.filter_map(|path| fs::read_to_string(&path).ok().map(|text| (path, text))).collect()
 }
 
 /// `(name, body)` of each function behind `#[test]`.

@@ -3,8 +3,11 @@
 
 #[path = "layers/circles.rs"]
 mod circles;
+#[path = "layers/sizes.rs"]
+mod sizes;
 #[path = "layers/source.rs"]
 mod source;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::fs;

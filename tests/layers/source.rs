@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::tree;
+
 /// A file of one crate.
 pub struct Source {
     /// Below the directory of the crate's root.
@@ -15,24 +17,15 @@ pub struct Source {
 
 /// The sources below a directory of this repository, but for files of tests.
 pub fn sources_of(root: &str) -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
+    let root_path = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
     let mut found = Vec::new();
-    let mut directories = vec![root.clone()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let inside = path.strip_prefix(&root).unwrap().to_path_buf();
-                let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
-                let is_test =
-                    inside.iter().any(|part| part.to_str().unwrap().trim_end_matches(".rs").ends_with("tests"));
-                if !is_test {
-                    let text = without_comments_and_tests(&fs::read_to_string(&path).unwrap());
-                    found.push(Source { path: inside, module, text });
-                }
-            }
+    for path in tree::files(&[root], ".rs") {
+        let inside = path.strip_prefix(&root_path).unwrap().to_path_buf();
+        let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let is_test = inside.iter().any(|part| part.to_str().unwrap().trim_end_matches(".rs").ends_with("tests"));
+        if !is_test {
+            let text = without_comments_and_tests(&fs::read_to_string(&path).unwrap());
+            found.push(Source { path: inside, module, text });
         }
     }
     found
