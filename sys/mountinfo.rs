@@ -48,10 +48,16 @@ pub struct Mounted<'t> {
     /// [`super::file::MountId::number`] of the mount, and of the one that it is mounted on.
     pub number: u64,
     pub parent: u64,
+    /// Major and minor number of the filesystem's device, as `98:0`.
+    pub device: &'t [u8],
     /// What of the filesystem is mounted.
     pub root: Cow<'t, [u8]>,
     /// Where it is, as seen from the root of the process.
     pub at: Cow<'t, [u8]>,
+    /// The options of the mount, separated by commas.
+    pub flags: &'t [u8],
+    /// The optional fields, separated by blanks: `shared:7 master:1`.
+    pub tags: &'t [u8],
     /// The type of the filesystem.
     pub kind: &'t [u8],
     /// The options of the filesystem, separated by commas.
@@ -60,18 +66,22 @@ pub struct Mounted<'t> {
 
 /// The mounts in `text`; a line that is none of the kernel's is left out.
 pub fn parse(text: &[u8]) -> impl Iterator<Item = Mounted<'_>> {
-    text.split(|byte| *byte == b'\n').filter_map(line)
+    text.split(|byte| *byte == b'\n').filter_map(parse_line)
 }
 
-fn line(text: &[u8]) -> Option<Mounted<'_>> {
-    let mut fields = text.split(|byte| *byte == b' ');
+/// The mount of one line.
+pub fn parse_line(text: &[u8]) -> Option<Mounted<'_>> {
+    let mut fields = text.splitn(7, |byte| *byte == b' ');
     let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
     let (number, parent) = (number()?, number()?);
-    let (root, at) = (unescape(fields.nth(1)?), unescape(fields.next()?));
-    // The options of the mount, any number of optional fields, and a hyphen.
-    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let (device, root, at) = (fields.next()?, unescape(fields.next()?), unescape(fields.next()?));
+    let (flags, rest) = (fields.next()?, fields.next()?);
+    // Any number of optional fields, and a hyphen.
+    let end = if rest.starts_with(b"- ") { 0 } else { rest.windows(3).position(|three| three == b" - ")? + 1 };
+    let (tags, rest) = rest.split_at_checked(end)?;
+    let (tags, mut fields) = (tags.trim_ascii_end(), rest.split(|byte| *byte == b' ').skip(1));
     let (kind, options) = (fields.next()?, fields.nth(1)?);
-    Some(Mounted { number, parent, root, at, kind, options })
+    Some(Mounted { number, parent, device, root, at, flags, tags, kind, options })
 }
 
 /// Space, tab, newline, backslash and `#` come as three octal digits behind a backslash.
@@ -108,16 +118,22 @@ mod tests {
         let ext3 = Mounted {
             number: 36,
             parent: 35,
+            device: b"98:0",
             root: b"/a b".into(),
             at: b"/mnt/x y\\z".into(),
+            flags: b"rw,noatime",
+            tags: b"master:1 shared:7",
             kind: b"ext3",
             options: b"rw,errors=continue",
         };
         let proc = Mounted {
             number: 37,
             parent: 36,
+            device: b"0:5",
             root: b"/".into(),
             at: b"/p\xff\t".into(),
+            flags: b"rw",
+            tags: b"",
             kind: b"proc",
             options: b"rw",
         };

@@ -1,10 +1,9 @@
 //! `ocirt list`.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 
-use super::json;
-use super::output::print;
+use super::output::{formatted, print};
 use crate::lifecycle::{self, Host, StateView};
 
 /// List the containers below --root
@@ -35,11 +34,7 @@ impl List {
     fn text(&self, states: &[StateView]) -> Result<String> {
         match self.format.as_str() {
             _ if self.quiet => Ok(states.iter().map(|state| format!("{}\n", state.id)).collect()),
-            "table" => Ok(table(states)),
-            // Go writes a list that never was made as null, and engines have learned it.
-            "json" if states.is_empty() => Ok("null\n".to_owned()),
-            "json" => Ok(json::compact(states)? + "\n"),
-            _ => bail!("invalid format option"),
+            format => formatted(format, states, || Ok(table(states))),
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
+use super::json;
 use crate::error::io_error;
 use crate::lifecycle;
 use crate::log::Log;
@@ -21,6 +23,17 @@ pub fn fail(log: &Log, phase: &str, error: &anyhow::Error) -> u8 {
 /// The exit status of a command that failed: that of `exec` is told from its process's, as runc has it, and that of `wait`.
 pub fn status_of_failure(command: &str) -> u8 {
     if matches!(command, "exec" | "wait") { 255 } else { 1 }
+}
+
+/// What `--format` asks for: the table, or `items` as JSON.
+pub fn formatted<T: Serialize>(format: &str, items: &[T], table: impl FnOnce() -> Result<String>) -> Result<String> {
+    match format {
+        "table" => table(),
+        // Go writes a list that never was made as null, and engines have learned it.
+        "json" if items.is_empty() => Ok("null\n".to_owned()),
+        "json" => Ok(json::compact(items)? + "\n"),
+        _ => bail!("invalid format option"),
+    }
 }
 
 /// Writes to stdout; a reader that went away is an error, not a panic.

