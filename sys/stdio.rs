@@ -1,13 +1,13 @@
 //! Standard input, output and error of this process.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::error::{Result, check};
 use super::file::owned;
 
-#[cfg(any(test, feature = "testing"))]
 /// The descriptors 0, 1 and 2, as far as they are open.
-pub fn copies() -> [Option<OwnedFd>; 3] {
+#[cfg(any(test, feature = "testing"))]
+pub fn copies() -> [Option<std::os::fd::OwnedFd>; 3] {
     [0, 1, 2].map(|fd| {
         // SAFETY: takes integers only; a closed descriptor is an error that becomes None.
         let ret = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
