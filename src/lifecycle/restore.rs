@@ -2,6 +2,7 @@
 //! `create` does; CRIU does what init does there.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,7 @@ use crate::container::checkpoint::request::{self, RestoreFlags, Restored};
 use crate::container::checkpoint::root::{self, Root};
 use crate::container::checkpoint::rpc::{Features, Notify, Request};
 use crate::container::checkpoint::targets::Source;
-use crate::container::checkpoint::{ids, numbers, owners, paths, targets};
+use crate::container::checkpoint::{ids, numbers, owners, paths, restartable, targets};
 use crate::container::verify::Wanted;
 use crate::container::verify::copies::Planned;
 use crate::container::{bundle, cgroup};
@@ -158,6 +159,7 @@ impl<'a> Made<'a> {
         ensure!(plan.intel_rdt.is_none(), field!("linux.intelRdt"; "cannot be restored"));
         let mut wanted = Wanted::of(&bundle.spec, &plan, &bundle.directory)?;
         wanted.relabel(options.restore.lsm_profile.as_deref());
+        wanted.own_session = !options.flags.shell_job;
         ensure!(
             wanted.has_new("mnt"),
             field!("linux.namespaces"; "a container without a mount namespace of its own cannot be restored")
@@ -174,6 +176,9 @@ impl<'a> Made<'a> {
         let may = may(&wanted);
         numbers::check(files.images(), &may)?;
         owners::check(files.images(), &may)?;
+        let parents = files.parents()?;
+        let directories: Vec<_> = iter::once(files.images()).chain(parents.iter().map(AsFd::as_fd)).collect();
+        restartable::check(&directories, options.flags.lazy_pages)?;
         // Nobody starts it any more.
         state.start_steps.clear();
         request::check(&state.outside)?;

@@ -9,6 +9,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, PosixRlimitType, Process, Spe
 
 use super::Plan;
 use crate::container::process::capabilities::Capabilities;
+use crate::container::process::rlimits;
 use crate::container::seccomp::Filter;
 use crate::container::verify::{self, MountKind, Namespace, Propagation, Share, User, Wanted};
 use crate::error::field;
@@ -56,6 +57,13 @@ impl Wanted {
             seccomp: plan.filter().map(|filter| filter.instructions().collect()),
             seccomp_flags: plan.filter().map_or(0, Filter::flags),
             share: share(process, plan)?,
+            limits: process
+                .rlimits()
+                .iter()
+                .flatten()
+                .map(|limit| (rlimits::number(limit.typ()), limit.hard()))
+                .collect(),
+            own_session: true,
             hostname: label(spec.hostname()),
             domainname: label(spec.domainname()),
             apparmor: label(process.apparmor_profile()),

@@ -77,6 +77,7 @@ mod restore_names;
 mod restore_network;
 mod restore_numbers;
 mod restore_paths;
+mod restore_rights;
 mod restore_root;
 mod rootfs;
 mod rootless;
@@ -172,6 +173,7 @@ fn main() -> std::process::ExitCode {
         restore_network::TESTS,
         restore_numbers::TESTS,
         restore_paths::TESTS,
+        restore_rights::TESTS,
         restore_root::TESTS,
         update::TESTS,
         update_devices::TESTS,

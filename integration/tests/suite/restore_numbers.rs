@@ -37,7 +37,7 @@ fn open_files_that_take_a_capability_are_refused() {
         (6, empty.clone(), "a packet socket is not"),
         (11, empty.clone(), "a tun device is not"),
         (21, empty.clone(), "a BPF map is not"),
-        (23, empty, "an open file of an unknown kind"),
+        (23, empty, "an open file of an unknown kind (23)"),
         // SOCK_RAW.
         (4, message(&[(3, 2), (4, 3), (5, 1)], &[]), "a raw socket is not"),
         // NETLINK_AUDIT, and NETLINK_NETFILTER.

@@ -9,6 +9,9 @@ use prost::Message;
 const KINDS: [u32; 6] = [1, VETH, 3, 4, 6, 8];
 const VETH: u32 = 2;
 
+/// A name and its NUL byte: linux/if.h.
+const IFNAMSIZ: usize = 16;
+
 /// `net_device_entry`.
 #[derive(Clone, PartialEq, Message)]
 pub struct Device {
@@ -26,6 +29,9 @@ pub fn check(name: &str, devices: &[Device]) -> Result<()> {
     let number = name.strip_prefix("netdev-").and_then(|name| name.strip_suffix(".img"));
     let namespace: u32 = number.and_then(|number| number.parse().ok()).context("no number of a network namespace")?;
     for Device { kind, name, peer_namespace } in devices {
+        // It becomes a part of a path below /proc/sys, and of one that CRIU cuts off.
+        let is_name = !name.is_empty() && name.len() < IFNAMSIZ && !name.contains('/') && name != "." && name != "..";
+        ensure!(is_name, "{name:?} is no name of a device");
         ensure!(KINDS.contains(kind), "{name:?}: a device of kind {kind} cannot be restored");
         let is_pair = *peer_namespace == Some(namespace);
         ensure!(

@@ -22,6 +22,9 @@ struct Inventory {
     img_version: Option<u32>,
     #[prost(message, optional, tag = "3")]
     root_ids: Option<Ids>,
+    /// Since CRIU 4.1, which makes a command for libnftables of it.
+    #[prost(string, optional, tag = "13")]
+    run: Option<String>,
 }
 
 /// `core_entry`.
@@ -66,6 +69,12 @@ pub fn check(images: BorrowedFd, is_private: impl Fn(&str) -> bool) -> Result<()
     let inventory: Inventory = first(images, "inventory.img")?;
     // Older images are without the first number of their type, and would be read otherwise than here.
     ensure!(inventory.img_version == Some(VERSION), "--image-path: inventory.img: not of version {VERSION}");
+    let is_plain = |run: &String| run.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    ensure!(
+        inventory.run.as_ref().is_none_or(is_plain),
+        "--image-path: inventory.img: {:?} is no id of a run of criu",
+        inventory.run.unwrap_or_default()
+    );
     let host = inventory.root_ids.unwrap_or_default();
     let mut init: Option<Ids> = None;
     for name in names(images)? {
@@ -108,7 +117,7 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let open = fs::File::open(&directory).unwrap();
         let ids = |net, mnt| Ids { net: Some(net), mnt: Some(mnt), ..Ids::default() };
-        write(&directory, "inventory.img", &Inventory { img_version: Some(2), root_ids: Some(ids(1, 2)) });
+        write(&directory, "inventory.img", &Inventory { img_version: Some(2), root_ids: Some(ids(1, 2)), run: None });
         write(&directory, "ids-1.img", &ids(3, 4));
         write(&directory, "core-1.img", &Core { ids: None });
         let both = |kind: &str| matches!(kind, "net" | "mnt");

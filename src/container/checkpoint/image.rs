@@ -114,7 +114,7 @@ fn check(points: &[Point]) -> Result<()> {
         let clean = at.starts_with('/') && at.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
         ensure!(clean && !at.contains('\0'), "{at:?} is not a mount point");
         let unknown = point.flags.iter().find(|flag| !RESTRICTIONS.contains(&flag.as_str()));
-        ensure!(unknown.is_none(), "{unknown:?} is no flag of a mount");
+        ensure!(unknown.is_none(), "{:?} is no flag of a mount", unknown.map_or("", String::as_str));
         if let Some(external) = &point.external {
             let is_name = !external.name.is_empty() && external.name.bytes().all(|byte| byte.is_ascii_digit());
             ensure!(is_name, "{:?} is not the name of a mount", external.name);

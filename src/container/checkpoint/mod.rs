@@ -25,6 +25,7 @@ pub mod outside;
 pub mod owners;
 pub mod paths;
 pub mod request;
+pub mod restartable;
 pub mod root;
 pub mod rpc;
 pub mod targets;

@@ -7,8 +7,9 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result, bail, ensure};
 use caps::Capability::{self, *};
+use prost::Message;
 
-use super::entries::{messages, names};
+use super::entries::{messages, names, with_data};
 use super::wire::Fields;
 use crate::error::field;
 
@@ -35,6 +36,13 @@ const PLAIN_SOCKETS: [u32; 2] = [1, 2];
 /// NETLINK_ROUTE, NETLINK_KOBJECT_UEVENT, NETLINK_GENERIC: everybody may listen (linux/netlink.h).
 const FOR_ALL: [u32; 3] = [0, 15, 16];
 const NETLINK_AUDIT: u32 = 9;
+
+/// SECBIT_KEEP_CAPS, which everybody may set (capabilities(7)).
+const KEEP_CAPS: u32 = 1 << 4;
+
+/// The most that a buffer of a socket can be asked to be, and a pipe. The kernel doubles the first (socket(7)).
+const BUFFERS: [&str; 2] = ["/proc/sys/net/core/wmem_max", "/proc/sys/net/core/rmem_max"];
+const PIPE: &str = "/proc/sys/fs/pipe-max-size";
 
 /// The highest SO_PRIORITY that takes no capability, socket(7).
 const PRIORITY: u32 = 6;
@@ -109,6 +117,10 @@ pub fn check(images: BorrowedFd, may: &May) -> Result<()> {
     for file in messages(images, "files.img")? {
         may.open(&file).context("--image-path: files.img")?;
     }
+    for name in names.iter().filter(|name| ["pipes-data.img", "fifo-data.img"].contains(&name.as_str())) {
+        let pipes = with_data::<PipeData>(images, name, |pipe| pipe.bytes as usize)?;
+        pipes.iter().try_for_each(|pipe| may.pipe(pipe)).with_context(|| format!("--image-path: {name}"))?;
+    }
     for name in &names {
         let check: fn(&May, &Fields) -> Result<()> = match name.split('-').next() {
             Some("core") => May::core,
@@ -123,6 +135,20 @@ pub fn check(images: BorrowedFd, may: &May) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `pipe_data_entry` of images/pipe-data.proto; its data follows.
+#[derive(Clone, PartialEq, Message)]
+struct PipeData {
+    #[prost(uint32, tag = "2")]
+    bytes: u32,
+    #[prost(uint32, optional, tag = "3")]
+    size: Option<u32>,
+}
+
+/// The number in a file of sysctls.
+fn sysctl(path: &str) -> Result<u64> {
+    Ok(std::fs::read_to_string(path).context(path.to_owned())?.trim().parse()?)
 }
 
 /// The first port that everybody may bind.
@@ -141,7 +167,7 @@ impl May {
     fn open(&self, file: &[u8]) -> Result<()> {
         let file = Fields::parse(file)?;
         let unknown = file.tags().find(|tag| *tag > LAST);
-        ensure!(unknown.is_none(), "an open file of an unknown kind ({unknown:?})");
+        ensure!(unknown.is_none(), "an open file of an unknown kind ({})", unknown.unwrap_or_default());
         for (kind, name, all) in [
             (FANOTIFY, "fanotify", &[CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH][..]),
             (PACKET, "a packet socket", &[CAP_NET_RAW]),
@@ -159,7 +185,9 @@ impl May {
         file.messages(NETLINK)?.iter().try_for_each(|socket| self.netlink(socket))?;
         for (kind, options) in [(INET, 14), (UNIX, 10), (PACKET, 7), (NETLINK, 12)] {
             for socket in file.messages(kind)? {
-                socket.messages(options)?.iter().try_for_each(|options| self.options(options))?;
+                // The type of an internet socket; SOCK_STREAM.
+                let is_stream = kind == INET && socket.numbers(4)?.contains(&1);
+                socket.messages(options)?.iter().try_for_each(|options| self.options(options, is_stream))?;
             }
         }
         Ok(())
@@ -222,12 +250,31 @@ impl May {
         Ok(())
     }
 
-    /// A process's timers.
+    /// A process's timers, and what its threads are.
     fn core(&self, entry: &Fields) -> Result<()> {
+        entry.messages(5)?.iter().try_for_each(|thread| self.secure_bits(thread))?;
         for process in entry.messages(3)? {
             for timers in process.messages(7)? {
                 timers.messages(4)?.iter().try_for_each(|timer| self.clock(timer, 2))?;
             }
+        }
+        Ok(())
+    }
+
+    fn pipe(&self, pipe: &PipeData) -> Result<()> {
+        if let Some(size) = pipe.size.filter(|_| !self.has(CAP_SYS_RESOURCE)) {
+            let most = sysctl(PIPE)?;
+            ensure!(u64::from(size) <= most, "a pipe of {size} bytes is not for a container without the capability");
+        }
+        Ok(())
+    }
+
+    /// Bits of a thread by which ids and capabilities have less to do with each other.
+    fn secure_bits(&self, thread: &Fields) -> Result<()> {
+        for credentials in thread.messages(10)? {
+            let bits = credentials.numbers(13)?.into_iter().find(|bits| bits & !KEEP_CAPS != 0);
+            let may = bits.is_none() || self.has(CAP_SETPCAP);
+            ensure!(may, "secure bits {:#x} are not for a container without the capability", bits.unwrap_or_default());
         }
         Ok(())
     }
@@ -270,9 +317,23 @@ impl May {
     }
 
     /// `sk_opts_entry`.
-    fn options(&self, options: &Fields) -> Result<()> {
+    fn options(&self, options: &Fields, is_stream: bool) -> Result<()> {
         if self.has(CAP_NET_ADMIN) {
             return Ok(());
+        }
+        // Of a connection, it grows by itself up to what the sysctls of the container's network let it.
+        if !is_stream {
+            let most = BUFFERS
+                .iter()
+                .map(|path| sysctl(path))
+                .collect::<Result<Vec<_>>>()?
+                .into_iter()
+                .max()
+                .unwrap_or_default();
+            let sizes = [options.numbers(1)?, options.numbers(2)?].concat();
+            if let Some(size) = sizes.into_iter().find(|size| u64::from(*size) > 2 * most) {
+                bail!("a buffer of a socket of {size} bytes is not for a container without the capability");
+            }
         }
         if let Some(priority) = options.numbers(8)?.iter().find(|priority| **priority > PRIORITY) {
             bail!("a socket of priority {priority} is not for a container without the capability");

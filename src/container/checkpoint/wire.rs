@@ -27,7 +27,7 @@ impl<'b> Fields<'b> {
                 }
                 WireType::ThirtyTwoBit => Value::Bytes(take(&mut bytes, 4)?),
                 WireType::SixtyFourBit => Value::Bytes(take(&mut bytes, 8)?),
-                kind => bail!("a field of kind {kind:?}"),
+                WireType::StartGroup | WireType::EndGroup => bail!("a group, which no message has"),
             };
             fields.push((tag, value));
         }
@@ -53,6 +53,15 @@ impl<'b> Fields<'b> {
             }
         }
         Ok(numbers)
+    }
+
+    /// The numbers in a field of 64 bits; of a list, each by itself.
+    pub fn wide_numbers(&self, tag: u32) -> Result<Vec<u64>> {
+        let number = |value| match value {
+            Value::Number(number) => Ok(number),
+            Value::Bytes(_) => bail!("field {tag} is no number"),
+        };
+        self.values(tag).map(number).collect()
     }
 
     /// The messages, or texts, in a field.

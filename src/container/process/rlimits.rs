@@ -36,7 +36,7 @@ pub fn compile(spec: &[PosixRlimit]) -> Result<Vec<Rlimit>> {
 }
 
 /// The number of asm-generic/resource.h; mips and sparc, which differ, are no targets of this runtime.
-const fn number(kind: PosixRlimitType) -> u32 {
+pub const fn number(kind: PosixRlimitType) -> u32 {
     match kind {
         PosixRlimitType::RlimitCpu => 0,
         PosixRlimitType::RlimitFsize => 1,

@@ -1,7 +1,7 @@
 //! What each process of a container has open, mapped and as its program: files of the container's mounts, and what has no
 //! place in any (pipes, sockets, memory). Nothing of the host but what it was given as standard streams.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use caps::Capability::{self, CAP_BPF, CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
 
-use super::Difference;
-use super::status::living;
-use super::table::View;
+use super::status::{Status, living, threads};
+use super::table::{Line, View, join};
+use super::{Difference, opener};
 use crate::sys::file;
 
 /// How the kernel calls files of mounts that it has for itself: memfd_create(2), shared memory of System V and of
@@ -38,7 +38,7 @@ const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "us
 
 /// What the container may have open.
 pub struct Files {
-    mounts: BTreeSet<u64>,
+    mounts: BTreeMap<u64, Line>,
     namespaces: BTreeSet<PathBuf>,
     /// Device and inode of the runtime's standard streams.
     streams: Vec<(u64, u64)>,
@@ -48,7 +48,7 @@ pub struct Files {
 impl Files {
     /// Those of the container of process `init`, which sees the mounts of `view` and can have these capabilities.
     pub fn new(init: i32, view: &View, capabilities: u64) -> Result<Self> {
-        let mounts = view.lines.iter().map(|line| line.id).collect();
+        let mounts = view.lines.iter().map(|line| (line.id, line.clone())).collect();
         let own = NAMESPACES.iter().filter_map(|kind| fs::read_link(format!("/proc/{init}/ns/{kind}")).ok());
         let streams = (0..3).filter_map(|fd| fs::metadata(format!("/proc/self/fd/{fd}")).ok());
         let streams = streams.map(|stream| (stream.dev(), stream.ino())).collect();
@@ -65,9 +65,10 @@ impl Files {
             let entries = fs::read_dir(&directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
             links.extend(entries.context(directory)?.iter().map(fs::DirEntry::path));
         }
+        let own = directories(pid)?;
         let mut differences = Vec::new();
         for link in links {
-            if let Some(found) = self.foreign(&link).with_context(|| link.display().to_string())? {
+            if let Some(found) = self.foreign(&link, &own).with_context(|| link.display().to_string())? {
                 let (field, wanted) = ("mounts".to_owned(), "a file of the container's mounts".to_owned());
                 let found = format!("{}: {found}", link.display());
                 differences.push(Difference { field, wanted, found, pid: Some(pid) });
@@ -77,7 +78,7 @@ impl Files {
     }
 
     /// What `link`, of a process that stands still, leads to, if that is not the container's.
-    fn foreign(&self, link: &Path) -> Result<Option<String>> {
+    fn foreign(&self, link: &Path, own: &[String]) -> Result<Option<String>> {
         let target = match fs::read_link(link) {
             // A process without a program of its own: the kernel's.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -93,8 +94,22 @@ impl Files {
         // Only named: nothing is done to what is found.
         let fd = file::open_path(&CString::new(link.as_os_str().as_bytes())?)?;
         let mount = file::stat(fd.as_fd())?.mount;
-        let is_own = self.mounts.contains(&mount) || self.is_stream(fd.as_fd())?;
-        Ok((!is_own).then(|| format!("{} on mount {mount}", target.display())))
+        let Some(line) = self.mounts.get(&mount) else {
+            let is_own = self.is_stream(fd.as_fd())?;
+            return Ok((!is_own).then(|| format!("{} on mount {mount}", target.display())));
+        };
+        let capability = self.needed(line, &target, own).filter(|capability| !self.has(*capability));
+        Ok(capability.map(|capability| format!("{}, which takes {capability} to open", target.display())))
+    }
+
+    /// What takes a capability to open: see [`opener`].
+    fn needed(&self, line: &Line, target: &Path, own: &[String]) -> Option<Capability> {
+        let inside = target.strip_prefix(&line.at).ok()?;
+        opener::needed(&line.kind, &join(&line.shown.root, inside), own)
+    }
+
+    fn has(&self, capability: Capability) -> bool {
+        self.capabilities & capability.bitmask() != 0
     }
 
     /// Whether a process of the container could have made what is in no file system that can be mounted.
@@ -104,7 +119,7 @@ impl Files {
         if kind != "anon_inode" {
             return KINDS.contains(&kind);
         }
-        let has = |any: &[Capability]| any.iter().any(|capability| self.capabilities & capability.bitmask() != 0);
+        let has = |any: &[Capability]| any.iter().any(|capability| self.has(*capability));
         let may = |(kind, all): (&str, &[&[Capability]])| name == kind && all.iter().all(|any| has(any));
         WITHOUT_A_FILE.contains(&name) || may(FANOTIFY) || may(BPF_MAP)
     }
@@ -115,8 +130,18 @@ impl Files {
     }
 }
 
+/// How the threads of a process are called in a procfs, in each pid namespace that they are in.
+fn directories(pid: i32) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for thread in threads(pid)? {
+        all.extend(Status::of(pid, thread)?.ids("NSpid")?.iter().map(u32::to_string));
+    }
+    Ok(all)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::table::Shown;
     use super::*;
     use crate::sys::namespace;
     use std::fs::File;
@@ -126,13 +151,35 @@ mod tests {
         files.of(own).unwrap().into_iter().map(|difference| difference.found).collect()
     }
 
+    fn proc_line() -> Line {
+        let shown = Shown { device: "0:1".to_owned(), root: PathBuf::from("/") };
+        let (at, kind, flags) = (PathBuf::from("/proc"), "proc".to_owned(), Vec::new());
+        Line { id: 1, parent: 0, shown, at, flags, shared: None, master: None, kind }
+    }
+
+    #[test]
+    fn what_its_opener_decides_about_takes_a_capability() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let file = File::open("/proc/kallsyms").unwrap();
+        let mount = file::stat(file.as_fd()).unwrap().mount;
+        let (mounts, namespaces) = (BTreeMap::from([(mount, proc_line())]), BTreeSet::new());
+        let mut files = Files { mounts, namespaces, streams: Vec::new(), capabilities: 0 };
+        let link = PathBuf::from(format!("/proc/{own}/fd/{}", file.as_raw_fd()));
+        let words = "/proc/kallsyms, which takes CAP_SYSLOG to open";
+        assert_eq!(files.foreign(&link, &[]).unwrap().as_deref(), Some(words));
+        files.capabilities = Capability::CAP_SYSLOG.bitmask();
+        assert_eq!(files.foreign(&link, &[]).unwrap(), None);
+        assert!(directories(own).unwrap().contains(&own.to_string()));
+    }
+
     #[test]
     fn a_file_of_another_mount_and_a_strange_namespace_are_found_and_memory_is_not() {
         let own = i32::try_from(std::process::id()).unwrap();
         let file = File::open("/proc/version").unwrap();
         let mount = file::stat(file.as_fd()).unwrap().mount;
         let namespaces = BTreeSet::from([fs::read_link("/proc/self/ns/net").unwrap()]);
-        let mut files = Files { mounts: BTreeSet::from([mount]), namespaces, streams: Vec::new(), capabilities: 0 };
+        let mut files =
+            Files { mounts: BTreeMap::from([(mount, proc_line())]), namespaces, streams: Vec::new(), capabilities: 0 };
         let net = namespace::open(c"/proc/self/ns/net").unwrap();
         let (_reader, _writer) = io::pipe().unwrap();
         let [proc, net_link] = [file.as_fd(), net.as_fd()].map(|fd| format!("/proc/{own}/fd/{}:", fd.as_raw_fd()));
@@ -147,7 +194,7 @@ mod tests {
     #[test]
     fn what_has_no_file_is_of_a_known_kind() {
         let mut files =
-            Files { mounts: BTreeSet::new(), namespaces: BTreeSet::new(), streams: vec![], capabilities: 0 };
+            Files { mounts: BTreeMap::new(), namespaces: BTreeSet::new(), streams: vec![], capabilities: 0 };
         let is_harmless = |files: &Files, kind: &str| files.is_harmless(OsStr::new(kind));
         for kind in ["pipe:[1]", "socket:[1]", "pidfd:[1]", "anon_inode:inotify", "anon_inode:[eventfd]"] {
             assert!(is_harmless(&files, kind), "{kind}");

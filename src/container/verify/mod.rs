@@ -4,9 +4,11 @@
 //! `restore` looks with it at what CRIU has made of images that may be forged, before a process runs. A container that
 //! runs can change what is looked at; its processes are to be frozen meanwhile, or a row may tell of two moments.
 
+pub mod bounds;
 pub mod copies;
 pub mod files;
 pub mod mounts;
+pub mod opener;
 pub mod processes;
 pub mod scheduler;
 pub mod status;
@@ -37,6 +39,10 @@ pub struct Wanted {
     pub seccomp_flags: u32,
     /// The most that a thread without CAP_SYS_NICE can have.
     pub share: Share,
+    /// Hard limits, by their numbers.
+    pub limits: BTreeMap<u32, u64>,
+    /// Whether no process is in the session of whoever makes the container.
+    pub own_session: bool,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     pub apparmor: Option<String>,

@@ -233,9 +233,15 @@ impl Look<'_> {
             Some(Propagation::Slave) | None => !reaches,
         };
         if !holds {
-            let wanted = mount.propagation.map_or_else(|| "not shared".to_owned(), |kind| format!("{kind:?}"));
-            let found = format!("shared with group {:?}, slave of {:?}", line.shared, line.master);
-            self.differ(field, format!("{} on {at}", wanted.to_lowercase()), found);
+            let wanted = match mount.propagation {
+                None => "not shared",
+                Some(Propagation::Shared) => "shared",
+                Some(Propagation::Slave) => "slave",
+                Some(Propagation::Private) => "private",
+            };
+            let group = |group: Option<u64>| group.map_or_else(|| "none".to_owned(), |group| group.to_string());
+            let found = format!("shared with group {}, slave of {}", group(line.shared), group(line.master));
+            self.differ(field, format!("{wanted} on {at}"), found);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use caps::Capability;
 
 use super::status::{Status, living, threads};
 use super::table::View;
-use super::{Difference, Namespace, Wanted, scheduler};
+use super::{Difference, Namespace, Wanted, bounds, scheduler};
 use crate::error::field;
 use crate::sys::file;
 
@@ -95,6 +95,9 @@ impl<'a> Processes<'a> {
             differences.extend(found.into_iter().map(|difference| Difference { pid: Some(thread), ..difference }));
         }
         differences.extend(self.oom_score_adj(pid)?);
+        if living(pid)?.is_some() {
+            differences.extend(bounds::compare(self.wanted, pid)?);
+        }
         Ok(differences)
     }
 

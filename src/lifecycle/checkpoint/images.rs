@@ -179,6 +179,11 @@ impl Files {
         self.images.fd.as_fd()
     }
 
+    /// The directories of the images that these are the difference to.
+    pub fn parents(&self) -> Result<Vec<OwnedFd>> {
+        parents(self.images()).context("--image-path")
+    }
+
     pub fn directories(&self) -> Directories {
         let number = |directory: &Directory| directory.fd.as_raw_fd();
         let inside = self.inside.as_ref().map(|inside| inside.directory.as_raw_fd());
