@@ -32,7 +32,7 @@ const GLOBAL: [(&str, Takes); 12] = [
 ];
 
 /// Flags after the command. No two commands disagree on a long one.
-const COMMANDS: [(&str, Takes); 75] = [
+const COMMANDS: [(&str, Takes); 77] = [
     ("additional-gids", Value),
     ("all", Nothing),
     ("apparmor", Value),
@@ -54,6 +54,7 @@ const COMMANDS: [(&str, Takes); 75] = [
     ("cpuset-mems", Value),
     ("cwd", Value),
     ("detach", Nothing),
+    ("dry-run", Nothing),
     ("empty-ns", Value),
     ("env", Value),
     ("ext-unix-sk", Nothing),
@@ -61,6 +62,7 @@ const COMMANDS: [(&str, Takes); 75] = [
     ("file-locks", Nothing),
     ("force", Nothing),
     ("format", Value),
+    ("grace", Value),
     ("help", Nothing),
     ("id", Value),
     ("ignore-paused", Nothing),

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 
 use super::global::Global;
 use super::{
-    checkpoint, create, delete, events, exec, features, info, kill, list, mounts, pause, plan, ps, restore, resume,
+    checkpoint, create, delete, events, exec, features, gc, info, kill, list, mounts, pause, plan, ps, restore, resume,
     run, spec, start, state, update, wait,
 };
 use crate::lifecycle::Host;
@@ -66,6 +66,7 @@ pub enum Command {
     Update(Box<update::Update>),
     Events(events::Events),
     Delete(delete::Delete),
+    Gc(gc::Gc),
     List(list::List),
     Mounts(mounts::Mounts),
     Ps(ps::Ps),
@@ -92,6 +93,7 @@ impl Command {
             Self::Update(_) => "update",
             Self::Events(_) => "events",
             Self::Delete(_) => "delete",
+            Self::Gc(_) => "gc",
             Self::List(_) => "list",
             Self::Mounts(_) => "mounts",
             Self::Ps(_) => "ps",
@@ -118,6 +120,7 @@ impl Command {
             Self::Update(command) => command.execute(host).map(|()| 0),
             Self::Events(command) => command.execute(host).map(|()| 0),
             Self::Delete(command) => command.execute(host).map(|()| 0),
+            Self::Gc(command) => command.execute(host),
             Self::List(command) => command.execute(host).map(|()| 0),
             Self::Mounts(command) => command.execute(host).map(|()| 0),
             Self::Ps(command) => command.execute(host).map(|()| 0),

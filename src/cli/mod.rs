@@ -12,6 +12,7 @@ mod duration;
 mod events;
 mod exec;
 mod features;
+mod gc;
 mod global;
 mod info;
 mod json;

@@ -36,6 +36,15 @@ pub fn formatted<T: Serialize>(format: &str, items: &[T], table: impl FnOnce() -
     }
 }
 
+/// Whether `--format` of a command that only ocirt has asks for JSON, and not for text. Said before the command does anything.
+pub fn is_json(format: &str) -> Result<bool> {
+    match format {
+        "text" => Ok(false),
+        "json" => Ok(true),
+        _ => bail!("invalid format option"),
+    }
+}
+
 /// Writes to stdout; a reader that went away is an error, not a panic.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();

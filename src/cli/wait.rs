@@ -1,10 +1,10 @@
 //! `ocirt wait`.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
-use super::output::print;
+use super::output::{is_json, print};
 use super::select;
 use super::{duration, json};
 use crate::lifecycle::{self, Ended, Host, Id};
@@ -53,11 +53,7 @@ impl Wait {
 
     fn wait(&self, host: &Host, id: &Id) -> Result<i32> {
         let timeout = self.timeout.as_deref().map(duration::parse).transpose().context("--timeout")?;
-        let is_json = match self.format.as_str() {
-            "text" => false,
-            "json" => true,
-            _ => bail!("invalid format option"),
-        };
+        let is_json = is_json(&self.format)?;
         let ended = lifecycle::wait(host, id, timeout)?;
         let text =
             if is_json { json::compact(&Waited { id: id.as_str(), ended })? } else { ended.exit_status.to_string() };

@@ -50,7 +50,7 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
     destroy(host, &directory, &state)
 }
 
-fn is_absent(error: &anyhow::Error) -> bool {
+pub fn is_absent(error: &anyhow::Error) -> bool {
     error.downcast_ref() == Some(&Refusal::DoesNotExist)
 }
 

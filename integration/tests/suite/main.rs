@@ -31,6 +31,7 @@ mod exec_life;
 mod exec_rootless;
 mod flags;
 mod foreign_root;
+mod gc;
 mod gone;
 mod helpers;
 mod hooks;
@@ -188,6 +189,7 @@ fn main() -> std::process::ExitCode {
         one_id::TESTS,
         one_id_slow::TESTS,
         foreign_root::TESTS,
+        gc::TESTS,
         gone::TESTS,
         crash::TESTS,
         inject::TESTS,

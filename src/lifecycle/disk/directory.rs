@@ -129,7 +129,12 @@ impl Directory {
         self.lock_after(|_| Ok(()))
     }
 
-    /// The same; does `work` before it waits for another one.
+    /// The same without waiting. `None`: another command changes the container now.
+    pub fn try_lock(self) -> Result<Option<Locked>> {
+        Ok(self.fd.try_lock().with_context(|| self.words())?.then_some(Locked(self)))
+    }
+
+    /// Takes the lock as [`Directory::lock`] does; does `work` before it waits for another one.
     pub fn lock_after(self, work: impl FnOnce(&Self) -> Result<()>) -> Result<Locked> {
         if !self.fd.try_lock().with_context(|| self.words())? {
             work(&self)?;
