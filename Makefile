@@ -11,6 +11,7 @@ SHIM    := $(CURDIR)/target/$(TRIPLE)/release/containerd-shim-ocirt-v2
 RUNTIME ?= $(OCIRT)
 ARGS    ?=
 PART    ?=
+STEPS   ?= 100000000
 SCRIPTS := $(shell grep -rlE '^\#!.*\b(ba)?sh\b' scripts build conformance bench integration packaging .ci --exclude='*.rs' 2>/dev/null)
 
 # What the walks through engines need, besides what builds them.
@@ -18,7 +19,7 @@ ENGINES := containerd docker.io docker-compose docker-registry podman buildah co
 	busybox-static catatonit iproute2 iptables jq socat uidmap slirp4netns fuse-overlayfs protobuf-compiler libprotobuf-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help demo build shim test unit integration conformance engines engines-new engines-shim engines-shim-fast bench-shim engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
+.PHONY: help demo build shim test unit schedules integration conformance engines engines-new engines-shim engines-shim-fast bench-shim soak-shim engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
 
 help: ## this text
 	@echo 'ocirt, an OCI container runtime'
@@ -46,6 +47,9 @@ test: ## unit, integration and conformance tests, and a summary; needs root, and
 
 unit: ## the tests beside the code, and those of the layers
 	scripts/unit $(ARGS)
+
+schedules: ## a hundred million steps of the shim's state machines, in random orders; STEPS=N; takes some minutes
+	OCIRT_STEPS='$(STEPS)' $(CARGO) test --release --locked --package containerd-shim-ocirt --lib -- any_order
 
 integration: $(if $(filter $(OCIRT),$(RUNTIME)),build shim) ## black-box tests of RUNTIME, and of the shim above it
 	RUNTIME='$(RUNTIME)' $(CARGO) test --locked --package ocirt-integration --test suite -- $(ARGS)
@@ -88,6 +92,11 @@ bench-shim: build shim ## CPU, time and memory of containers beside containerd's
 	OCIRT_METER='$(CURDIR)/.build/meter' OCIRT_MEASURE='$(CURDIR)/integration/engines/bench/measure' OCIRT_SHIM='$(SHIM)' \
 		$(CARGO) run --locked --quiet --package ocirt-engines -- \
 		--walks integration/engines/bench --jobs 1 --runtime '$(OCIRT)' $(ARGS)
+
+soak-shim: build shim ## thousands of containers and execs through one containerd and our shim; MANY=5000; takes half an hour
+	@scripts/needs $(ENGINES)
+	OCIRT_SOAK='$(CURDIR)/integration/engines/soak/many' OCIRT_SHIM='$(SHIM)' $(CARGO) run --locked --quiet --package ocirt-engines -- \
+		--walks integration/engines/soak --jobs 1 --runtime '$(OCIRT)' $(ARGS)
 
 engines-vm: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## the same engines in a guest with cgroup v2 and every capability; takes minutes
 	@scripts/needs protobuf-compiler libprotobuf-dev

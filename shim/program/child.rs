@@ -10,13 +10,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
+use crate::sys::limit::Descriptors;
 use crate::sys::{self, Born, Execution};
 
 /// What a child has for its standard streams; /dev/null where nothing is given.
 pub type Streams = [Option<OwnedFd>; 3];
 
 /// Executes a program with the shim's environment. Of `command` its streams and variables are not looked at.
-pub fn execute(command: &Command, streams: &Streams) -> io::Result<Born> {
+pub fn execute(command: &Command, streams: &Streams, descriptors: Descriptors) -> io::Result<Born> {
     let path = c_string(command.get_program())?;
     let mut words = vec![path.clone()];
     for argument in command.get_args() {
@@ -24,18 +25,19 @@ pub fn execute(command: &Command, streams: &Streams) -> io::Result<Born> {
     }
     let directory = command.get_current_dir().map(|path| c_string(path.as_os_str())).transpose()?;
     let streams = streams.each_ref().map(|stream| stream.as_ref().map(AsFd::as_fd));
-    sys::execute(Execution { path: &path, words: &words, directory: directory.as_deref(), streams })
+    sys::execute(Execution { path: &path, words: &words, directory: directory.as_deref(), streams, descriptors })
 }
 
 /// Runs a function in a copy of the shim that has no descriptor of the shim's: neither its socket nor its connections nor
 /// a container's output must stay open for as long as an unmount may take. What goes wrong is written to `errors`.
-pub fn run<F>(function: F, errors: &OwnedFd) -> io::Result<Born>
+pub fn run<F>(function: F, errors: &OwnedFd, descriptors: Descriptors) -> io::Result<Born>
 where
     F: FnOnce() -> Result<(), Box<dyn std::error::Error>>,
 {
     sys::fork_bound(|| {
         let told = nix::unistd::dup2_stderr(errors).map_err(Into::into);
         sys::close_all_from(3);
+        let told = told.and_then(|()| descriptors.apply().map_err(Into::into));
         match told.and_then(|()| function()) {
             Ok(()) => 0,
             Err(error) => {
@@ -58,11 +60,15 @@ mod tests {
 
     use super::*;
 
+    fn limit() -> Descriptors {
+        Descriptors::inherited().unwrap()
+    }
+
     fn shell(line: &str, directory: &str) -> (String, Option<u32>) {
         let mut command = Command::new("sh");
         command.arg("-c").arg(line).current_dir(directory);
         let (mut ours, theirs) = io::pipe().unwrap();
-        let born = execute(&command, &[None, Some(theirs.into()), None]).unwrap();
+        let born = execute(&command, &[None, Some(theirs.into()), None], limit()).unwrap();
         let mut text = String::new();
         ours.read_to_string(&mut text).unwrap();
         let status = loop {
@@ -95,10 +101,10 @@ mod tests {
     #[test]
     fn a_program_or_directory_that_is_missing_is_an_error_and_no_child() {
         let mut command = Command::new("/no/such");
-        assert_eq!(execute(&command, &[None, None, None]).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(execute(&command, &[None, None, None], limit()).unwrap_err().kind(), io::ErrorKind::NotFound);
         command = Command::new("true");
         command.current_dir("/no/such");
-        assert_eq!(execute(&command, &[None, None, None]).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(execute(&command, &[None, None, None], limit()).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
@@ -107,7 +113,7 @@ mod tests {
         let other = File::open("/dev/null").unwrap();
         let number = std::os::fd::AsRawFd::as_raw_fd(&other);
         let look = move || Err(format!("{}", std::path::Path::new(&format!("/proc/self/fd/{number}")).exists()).into());
-        let born = run(look, &theirs.into()).unwrap();
+        let born = run(look, &theirs.into(), limit()).unwrap();
         let mut text = String::new();
         ours.read_to_string(&mut text).unwrap();
         assert_eq!(text, "false\n");

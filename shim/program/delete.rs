@@ -1,18 +1,27 @@
 //! `delete`: what containerd calls when a container's shim has gone, and also after each orderly end. Nothing that has
 //! gone already is an error.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use containerd_shim_ocirt::api::known::Timestamp;
 use containerd_shim_ocirt::api::task::DeleteResponse;
 use containerd_shim_ocirt::call::flags::Caller;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use prost::Message;
 
+use crate::outcome::Outcome;
 use crate::runtime::Runtime;
-use crate::{mounts, socket};
+use crate::sys::limit::Descriptors;
+use crate::{child, mounts, socket, sys};
+
+/// Milliseconds for the runtime: one that hangs is ended. After five seconds containerd kills this call, and the runtime would
+/// stay.
+const WITHIN: u16 = 4000;
 
 /// That of SIGKILL.
 const KILLED: u32 = 137;
@@ -21,9 +30,9 @@ pub fn run(caller: &Caller) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let bundle = if caller.bundle.is_empty() { std::env::current_dir()? } else { PathBuf::from(&caller.bundle) };
     let runtime = Runtime::load(&bundle, &caller.namespace)?;
     if runtime.has(&caller.id) {
-        let output = runtime.command(&["delete", "--force", "--", &caller.id]).stdin(Stdio::null()).output()?;
-        if !output.status.success() && runtime.has(&caller.id) {
-            return Err(format!("delete --force: {}", String::from_utf8_lossy(&output.stderr)).into());
+        let removed = remove(&runtime, &caller.id);
+        if runtime.has(&caller.id) {
+            removed.map_err(|error| format!("delete --force: {error}"))?;
         }
     }
     mounts::unmount(&bundle.join("rootfs"))?;
@@ -31,6 +40,26 @@ pub fn run(caller: &Caller) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let pid = fs::read_to_string(bundle.join("init.pid")).ok().and_then(|text| text.trim().parse().ok());
     let response = DeleteResponse { pid: pid.unwrap_or(0), exit_status: KILLED, exited_at: Some(now()) };
     Ok(response.encode_to_vec())
+}
+
+/// Has the runtime end and remove the container.
+fn remove(runtime: &Runtime, id: &str) -> Outcome<()> {
+    let errors = memfd_create("errors", MFdFlags::MFD_CLOEXEC)?;
+    let command = runtime.command(&["delete", "--force", "--", id]);
+    let streams = [None, None, Some(errors.try_clone()?)];
+    let born = child::execute(&command, &streams, Descriptors::inherited()?)?;
+    let mut fds = [PollFd::new(born.pidfd.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut fds, PollTimeout::from(WITHIN))? == 0 {
+        sys::pidfd_send_signal(born.pidfd.as_fd(), libc::SIGKILL as u32)?;
+        return Err(format!("not done within {} seconds", WITHIN / 1000).into());
+    }
+    if sys::wait(born.pidfd.as_fd()) == Some(0) {
+        return Ok(());
+    }
+    let (mut words, mut errors) = (String::new(), File::from(errors));
+    errors.seek(SeekFrom::Start(0))?;
+    errors.read_to_string(&mut words)?;
+    Err(words.into())
 }
 
 /// The socket of a shim that was killed (containerd #11292).

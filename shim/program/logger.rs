@@ -12,6 +12,7 @@ use containerd_shim_ocirt::call::stdio::{Logger, Ready};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::sys;
+use crate::sys::limit::Descriptors;
 
 /// How long a logger may take until it is ready. Go's shim waits for ever, and with it everybody who asks for the
 /// container.
@@ -29,14 +30,20 @@ pub struct Begun {
 }
 
 /// Begins a logger that reads the two streams. Its environment is these two variables, and nothing of the shim's.
-pub fn begin(logger: &Logger, id: &str, namespace: &str, streams: [OwnedFd; 2]) -> io::Result<Begun> {
+pub fn begin(
+    logger: &Logger,
+    id: &str,
+    namespace: &str,
+    streams: [OwnedFd; 2],
+    descriptors: Descriptors,
+) -> io::Result<Begun> {
     let (ready, theirs) = io::pipe()?;
     let [stdout, stderr] = streams;
     let mut command = Command::new(&logger.program);
     command.args(&logger.arguments).env_clear();
     command.env("CONTAINER_ID", id).env("CONTAINER_NAMESPACE", namespace);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
-    sys::give(&mut command, [stdout, stderr, theirs.into()]);
+    sys::give(&mut command, [stdout, stderr, theirs.into()], descriptors);
     let child = command.spawn().map_err(|error| named(&logger.program, &error))?;
     // What it may open anew by /proc must not be the write end, whose last holder the logger is.
     drop(command);

@@ -69,12 +69,14 @@ fn mount_one(item: &Mount, rootfs: &Path) -> Outcome<()> {
         return if is_remount { propagate(&plan, &place) } else { Ok(()) };
     }
     let tree = tree(&plan, &source)?;
-    sys::mount::attach(tree.as_fd(), place.as_fd())?;
-    propagate(&plan, &tree)?;
-    if is_bind && !only_binds(plan.flags) {
-        remount(&by_descriptor(&tree), plan.flags)?;
+    // A bind mount has the flags of its source. What it is to have besides it has before anybody finds it: containerd's own
+    // code mounts, and remounts then, so that for an instant what is to be read-only is not.
+    let attributes = plan.attributes();
+    if is_bind && attributes != 0 {
+        sys::mount::restrict(tree.as_fd(), attributes)?;
     }
-    Ok(())
+    sys::mount::attach(tree.as_fd(), place.as_fd())?;
+    propagate(&plan, &tree)
 }
 
 /// The mount, nowhere yet, with the ids that it is to have.
@@ -133,11 +135,7 @@ fn call(plan: &Plan, source: &str, target: &Path) -> Outcome<()> {
     Ok(mount(Some(source), target, Some(kind.as_str()), plan.flags, (!data.is_empty()).then_some(data.as_str()))?)
 }
 
-fn only_binds(flags: MsFlags) -> bool {
-    (flags & !(MsFlags::MS_BIND | MsFlags::MS_REC)).is_empty()
-}
-
-/// A bind mount is made with the flags of its source; only a remount changes them, and takes away what it does not name.
+/// A remount takes away what it does not name.
 fn remount(target: &Path, flags: MsFlags) -> nix::Result<()> {
     let has = statvfs(target)?.flags();
     let locked = LOCKED.iter().filter(|(flag, _)| has.contains(*flag)).fold(flags, |all, (_, flag)| all | *flag);
@@ -201,6 +199,8 @@ fn unmount_in(root: BorrowedFd<'_>, path: &Path) -> nix::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     /// EINVAL is what umount2(2) says of a directory that it has found, and that is no mount.
@@ -218,6 +218,43 @@ mod tests {
         let unmount = |path: &str| unmount_in(root.as_fd(), Path::new(path)).unwrap_err();
         assert_eq!(["a", "a/d"].map(unmount), [Errno::EINVAL; 2]);
         assert_eq!(["link/d", "inside/d"].map(unmount), [Errno::ENOTDIR; 2]);
+        std::fs::remove_dir_all(&place).unwrap();
+    }
+
+    /// What is to be read-only is so from its first instant: it is not mounted, and made so then, for somebody to be quicker.
+    #[test]
+    fn a_read_only_bind_mount_was_never_writable() {
+        if !nix::unistd::geteuid().is_root() {
+            return eprintln!("skipped: only root mounts");
+        }
+        let place = std::env::temp_dir().join(format!("shim-instant-{}", std::process::id()));
+        let [rootfs, source] = ["rootfs", "source"].map(|name| place.join(name));
+        [&rootfs, &source].iter().for_each(|directory| std::fs::create_dir_all(directory).unwrap());
+        std::fs::write(source.join("file"), "").unwrap();
+        sys::mount::unshare(libc::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>).unwrap();
+        let options = ["rbind", "ro"].map(str::to_owned).to_vec();
+        let item =
+            Mount { r#type: "bind".to_owned(), source: source.display().to_string(), options, ..Mount::default() };
+        let (file, is_over) = (rootfs.join("file"), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            // Below a mount that is not there yet, there is no such file.
+            let watcher = scope.spawn(|| {
+                let mut opened = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    opened += usize::from(OpenOptions::new().write(true).open(&file).is_ok());
+                }
+                opened
+            });
+            let once = || {
+                mount_one(&item, &rootfs)?;
+                Ok(umount2(&rootfs, MntFlags::MNT_DETACH)?)
+            };
+            let mounted: Outcome<()> = (0..300).try_for_each(|_| once());
+            is_over.store(true, Ordering::Relaxed);
+            // With a file that somebody could open to write, it could not become read-only any more: EBUSY.
+            assert_eq!((watcher.join().unwrap(), mounted.map_err(|error| error.to_string())), (0, Ok(())));
+        });
         std::fs::remove_dir_all(&place).unwrap();
     }
 }

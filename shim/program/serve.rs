@@ -37,6 +37,7 @@ use self::state::Loop;
 use self::words::{Alarm, LISTENER, SIGNALS, Source};
 use crate::outcome::Outcome;
 use crate::sys;
+use crate::sys::limit::Descriptors;
 
 /// Orphans that are reaped before others have their turn.
 const ORPHANS: usize = 256;
@@ -81,6 +82,8 @@ pub fn run(service: Service) -> Outcome<()> {
 impl Loop {
     fn new(service: Service) -> Outcome<Self> {
         let Service { namespace, socket, listener, .. } = service;
+        let descriptors = Descriptors::inherited()?;
+        descriptors.raise()?;
         let mut mask = SigSet::empty();
         let taken = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1];
         taken.into_iter().for_each(|signal| mask.add(signal));
@@ -95,6 +98,7 @@ impl Loop {
             socket,
             signals,
             namespace,
+            descriptors,
             begun: Instant::now(),
             tasks: Tasks::new(std::process::id()),
             queue: Queue::default(),
@@ -216,6 +220,7 @@ impl Loop {
     }
 
     fn reply(&mut self, ticket: Ticket, answer: Result<Response, Status>) {
+        self.alarms.remove(&Alarm::Request(ticket));
         self.send(ticket.connection, ticket.stream, answer.map(|response| response.encode()));
     }
 
@@ -238,7 +243,10 @@ impl Loop {
     }
 
     fn arm(&mut self, alarm: Alarm, after: Duration) {
-        self.alarms.insert(alarm, Instant::now() + after);
+        // A limit beyond all time is none.
+        if let Some(at) = Instant::now().checked_add(after) {
+            self.alarms.insert(alarm, at);
+        }
     }
 
     fn timeout(&self) -> EpollTimeout {
@@ -257,6 +265,7 @@ impl Loop {
             }
             match alarm {
                 Alarm::Task(timer) => self.tell(Input::Timer(timer)),
+                Alarm::Request(ticket) => self.tell(Input::Expired(ticket)),
                 Alarm::Answer => self.containerd_failed(),
                 Alarm::Accept => self.heed(EpollFlags::EPOLLIN),
                 Alarm::Logger(logger) => self.kill_logger(logger),

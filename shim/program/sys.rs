@@ -1,5 +1,6 @@
 //! The system calls that no crate has a safe function for, and short forms of others.
 
+pub mod limit;
 pub mod mount;
 
 use std::cell::Cell;
@@ -14,6 +15,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+use self::limit::Descriptors;
 
 /// Takes variables out of the environment of this process, and so of all its children.
 pub fn remove_variables(names: &[&str]) {
@@ -107,8 +110,8 @@ pub fn receive_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// The first descriptor that a child gets besides its standard streams.
 const FIRST: i32 = 3;
 
-/// Gives a child that is not born yet three descriptors: 3, 4 and 5.
-pub fn give(command: &mut Command, fds: [OwnedFd; 3]) {
+/// Gives a child that is not born yet three descriptors, 3, 4 and 5, and its limit of them.
+pub fn give(command: &mut Command, fds: [OwnedFd; 3], descriptors: Descriptors) {
     let place = move || {
         // Not one of them may be where another one goes.
         let mut above = [0; 3];
@@ -121,7 +124,7 @@ pub fn give(command: &mut Command, fds: [OwnedFd; 3]) {
                 return Err(io::Error::last_os_error());
             }
         }
-        Ok(())
+        descriptors.apply()
     };
     // SAFETY: the closure makes system calls only, which fork(2) leaves to a child.
     unsafe { command.pre_exec(place) };
@@ -159,6 +162,7 @@ pub struct Execution<'a> {
     pub words: &'a [CString],
     pub directory: Option<&'a CStr>,
     pub streams: [Option<BorrowedFd<'a>>; 3],
+    pub descriptors: Descriptors,
 }
 
 /// The same, with nothing that would have to be made in the child.
@@ -167,6 +171,7 @@ struct Order {
     words: *const *const c_char,
     directory: *const c_char,
     streams: [RawFd; 3],
+    descriptors: Descriptors,
     parent: libc::pid_t,
     /// What went wrong, an errno.
     error: Cell<c_int>,
@@ -186,6 +191,7 @@ pub fn execute(execution: Execution<'_>) -> io::Result<Born> {
         words: words.as_ptr(),
         directory: execution.directory.map_or(std::ptr::null(), CStr::as_ptr),
         streams: execution.streams.map(|stream| stream.map_or(null.as_raw_fd(), |fd| fd.as_raw_fd())),
+        descriptors: execution.descriptors,
         parent: std::process::id() as libc::pid_t,
         error: Cell::new(0),
     };
@@ -232,6 +238,9 @@ extern "C" fn begin(order: *mut c_void) -> c_int {
         if unsafe { libc::dup2(stream, number) } < 0 {
             failed();
         }
+    }
+    if order.descriptors.apply().is_err() {
+        failed();
     }
     // SAFETY: the path is NUL-terminated and outlives the call.
     if !order.directory.is_null() && unsafe { libc::chdir(order.directory) } < 0 {

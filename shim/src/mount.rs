@@ -38,6 +38,17 @@ const FLAGS: [(&str, bool, MsFlags); 24] = [
     ("sync", true, MsFlags::MS_SYNCHRONOUS),
 ];
 
+/// What mount_setattr(2) calls the flags that a mount has for itself; the others are those of its file system.
+const ATTRIBUTES: [(MsFlags, u64); 7] = [
+    (MsFlags::MS_RDONLY, libc::MOUNT_ATTR_RDONLY),
+    (MsFlags::MS_NOSUID, libc::MOUNT_ATTR_NOSUID),
+    (MsFlags::MS_NODEV, libc::MOUNT_ATTR_NODEV),
+    (MsFlags::MS_NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+    (MsFlags::MS_NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+    (MsFlags::MS_NOATIME, libc::MOUNT_ATTR_NOATIME),
+    (MsFlags::MS_STRICTATIME, libc::MOUNT_ATTR_STRICTATIME),
+];
+
 /// Words that change propagation, which takes a call of its own.
 const PROPAGATION: [(&str, MsFlags); 8] = [
     ("private", MsFlags::MS_PRIVATE),
@@ -126,6 +137,12 @@ impl Plan {
 
     pub fn is_overlay(&self) -> bool {
         self.way == Way::Kernel("overlay".to_owned())
+    }
+
+    /// Its flags, as mount_setattr(2) has them.
+    pub fn attributes(&self) -> u64 {
+        let set = ATTRIBUTES.iter().filter(|(flag, _)| self.flags.contains(*flag));
+        set.fold(0, |all, (_, attribute)| all | attribute)
     }
 
     /// The data for mount(2), and the directory in which that has to be called: lower directories are named from one that

@@ -9,6 +9,7 @@
 //! ...                                   three dots are any lines, none too
 //! [1]                                   the exit status, where it is not 0
 //! needs: test -e /dev/fuse              skipped, aloud, where this fails
+//! within: 3600 s                        how long the command may take, where that is not DEADLINE
 //! except runc: why it is so             with this runtime the step must turn out otherwise; with `sometimes: ` before
 //!                                       the reason, it may
 //! ```
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use ocirt_integration::{host, runtime};
 
-/// How long one command may take; a build on a loaded machine is the longest.
+/// How long one command may take unless its step says otherwise; a build on a loaded machine is the longest.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// What a command measured, which is shown in any case.
@@ -63,6 +64,7 @@ struct Step {
     output: Vec<String>,
     status: i32,
     needs: Option<String>,
+    within: Option<Duration>,
     except: Vec<(String, String)>,
 }
 
@@ -139,6 +141,9 @@ impl Step {
                 step.command = format!("{}\n{text}", step.command);
             } else if let Some(text) = line.strip_prefix("needs: ") {
                 step.needs = Some(text.to_owned());
+            } else if let Some(text) = line.strip_prefix("within: ") {
+                let seconds = text.strip_suffix(" s").and_then(|text| text.parse().ok());
+                step.within = Some(Duration::from_secs(seconds.ok_or(format!("no seconds in {line:?}"))?));
             } else if let Some(text) = line.strip_prefix("except ") {
                 let (kind, why) = text.split_once(": ").ok_or(format!("no reason in {line:?}"))?;
                 step.except.push((kind.to_owned(), why.to_owned()));
@@ -156,11 +161,11 @@ impl Step {
 
     fn run(&self, kind: &str, environment: &[(String, String)], place: &Path) -> Verdict {
         if let Some(needs) = &self.needs
-            && call(needs, environment, place).0 != Some(0)
+            && call(needs, DEADLINE, environment, place).0 != Some(0)
         {
             return Verdict::Skipped;
         }
-        let (status, output) = call(&self.command, environment, place);
+        let (status, output) = call(&self.command, self.within.unwrap_or(DEADLINE), environment, place);
         let lines: Vec<&str> = output.lines().collect();
         lines.iter().filter(|line| line.starts_with(FIGURE)).for_each(|line| println!("   {line}"));
         let expected: Vec<&str> = self.output.iter().map(String::as_str).collect();
@@ -179,8 +184,8 @@ impl Step {
     }
 }
 
-/// The exit status, 128 and the signal, and what was printed; no status: it was killed at the deadline.
-fn call(command: &str, environment: &[(String, String)], place: &Path) -> (Option<i32>, String) {
+/// The exit status, 128 and the signal, and what was printed; no status: it was killed, `within` was over.
+fn call(command: &str, within: Duration, environment: &[(String, String)], place: &Path) -> (Option<i32>, String) {
     use std::os::unix::process::{CommandExt, ExitStatusExt};
     let path = place.join("output");
     let file = File::create(&path).expect("output file");
@@ -188,7 +193,7 @@ fn call(command: &str, environment: &[(String, String)], place: &Path) -> (Optio
     shell.arg("-c").arg(command).current_dir(place).envs(environment.iter().cloned()).stdin(Stdio::null());
     shell.stdout(file.try_clone().expect("dup")).stderr(file).process_group(0);
     let mut child = shell.spawn().expect("sh");
-    let status = runtime::wait(&mut child, DEADLINE);
+    let status = runtime::wait(&mut child, within);
     if status.is_none() {
         host::kill_tree(child.id());
     }
@@ -234,7 +239,8 @@ mod tests {
 
     #[test]
     fn a_step_is_read_whole() {
-        let text = "engine: docker\n\n# a claim\n$ one\n> two\nout\n[3]\nneeds: true\nexcept runc: since\n";
+        let text =
+            "engine: docker\n\n# a claim\n$ one\n> two\nout\n[3]\nneeds: true\nwithin: 9 s\nexcept runc: since\n";
         let walk = Walk::parse("x".to_owned(), text).unwrap();
         let step = Step {
             claim: "a claim".to_owned(),
@@ -242,6 +248,7 @@ mod tests {
             output: vec!["out".to_owned()],
             status: 3,
             needs: Some("true".to_owned()),
+            within: Some(Duration::from_secs(9)),
             except: vec![("runc".to_owned(), "since".to_owned())],
         };
         assert_eq!((walk.engine.as_str(), walk.steps), ("docker", vec![step]));
@@ -251,5 +258,6 @@ mod tests {
     fn a_step_without_a_command_is_an_error() {
         assert!(Walk::parse("x".to_owned(), "engine: docker\n\n# nothing\n").is_err());
         assert!(Walk::parse("x".to_owned(), "no engine").is_err());
+        assert!(Walk::parse("x".to_owned(), "engine: docker\n\n# a claim\n$ one\nwithin: soon\n").is_err());
     }
 }

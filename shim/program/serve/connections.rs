@@ -91,6 +91,9 @@ impl Loop {
         match Request::decode(&call.service, &call.method, &call.payload) {
             Ok(request) => {
                 let ticket = Ticket { connection: key, stream: call.stream };
+                if let Some(limit) = call.timeout {
+                    self.arm(Alarm::Request(ticket), limit);
+                }
                 self.tell(Input::Request { ticket, request });
             }
             Err(status) => self.send(key, call.stream, Err(status)),

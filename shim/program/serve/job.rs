@@ -13,6 +13,7 @@ use crate::child;
 use crate::outcome::Outcome;
 use crate::runtime::Runtime;
 use crate::sys::Born;
+use crate::sys::limit::Descriptors;
 
 /// What the loop holds for a container.
 #[derive(Clone, Debug)]
@@ -102,11 +103,11 @@ impl Child {
         Self::new(Body::Function(Box::new(function)), container)
     }
 
-    pub(super) fn born(self, errors: &OwnedFd) -> Outcome<Born> {
+    pub(super) fn born(self, errors: &OwnedFd, descriptors: Descriptors) -> Outcome<Born> {
         match self.body {
-            Body::Program(command) => Ok(child::execute(&command, &self.streams)
+            Body::Program(command) => Ok(child::execute(&command, &self.streams, descriptors)
                 .map_err(|error| format!("{}: {error}", command.get_program().display()))?),
-            Body::Function(function) => Ok(child::run(function, errors)?),
+            Body::Function(function) => Ok(child::run(function, errors, descriptors)?),
         }
     }
 }

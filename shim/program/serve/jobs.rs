@@ -197,7 +197,7 @@ impl Loop {
         let log_length = self.containers.get(&child.container).map_or(0, |it| it.runtime.log_length());
         let Child { container, may_be_gone, .. } = child;
         let (makes, inputs, scratch) = (child.makes.take(), std::mem::take(&mut child.inputs), child.scratch.take());
-        let Born { pid, pidfd: fd } = child.born(&errors)?;
+        let Born { pid, pidfd: fd } = child.born(&errors, self.descriptors)?;
         let errors = File::from(errors);
         let token = self.watch(&fd, EpollFlags::EPOLLIN, Source::Job(job))?;
         let watched = Watched { fd, token };

@@ -34,7 +34,7 @@ impl Loop {
             Some(stream) => stream.try_clone(),
             None => std::fs::File::open("/dev/null").map(OwnedFd::from),
         };
-        let begun = logger::begin(logger, id, &self.namespace, [stream(0)?, stream(1)?])?;
+        let begun = logger::begin(logger, id, &self.namespace, [stream(0)?, stream(1)?], self.descriptors)?;
         making.command = logger::behind(&making.command, logger, &begun, &making.log);
         self.last_logger += 1;
         let number = self.last_logger;

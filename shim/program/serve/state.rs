@@ -15,6 +15,7 @@ use super::cgroup::Cgroup;
 use super::held::{Containerd, Logger, Peer, Process, Watch};
 use super::job::{Container, Job};
 use super::words::{Alarm, Source};
+use crate::sys::limit::Descriptors;
 
 pub(super) struct Loop {
     pub(super) epoll: Epoll,
@@ -24,6 +25,8 @@ pub(super) struct Loop {
     pub(super) socket: PathBuf,
     pub(super) signals: SignalFd,
     pub(super) namespace: String,
+    /// What children are to have.
+    pub(super) descriptors: Descriptors,
     pub(super) begun: Instant,
     pub(super) tasks: Tasks,
     pub(super) queue: Queue,

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use containerd_shim_ocirt::task::{ContainerKey, JobKey, ProcessKey, Timer};
+use containerd_shim_ocirt::task::{ContainerKey, JobKey, ProcessKey, Ticket, Timer};
 
 /// The first tokens.
 pub(super) const LISTENER: u64 = 1;
@@ -27,6 +27,8 @@ pub(super) enum Source {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Alarm {
     Task(Timer),
+    /// A client's time limit for its request.
+    Request(Ticket),
     /// containerd has not taken an event in time.
     Answer,
     Retry,

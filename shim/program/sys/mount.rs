@@ -91,9 +91,21 @@ pub fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, is_recursiv
         propagation: 0,
         userns_fd: user_namespace.as_raw_fd() as u64,
     };
-    let flags = libc::AT_EMPTY_PATH | if is_recursive { libc::AT_RECURSIVE } else { 0 };
-    let (fd, size) = (tree.as_raw_fd(), size_of::<libc::mount_attr>());
-    // SAFETY: the structure has this size and outlives the call.
+    set_attributes(tree, attributes, if is_recursive { libc::AT_RECURSIVE } else { 0 })
+}
+
+/// Gives a mount that is nowhere yet these MOUNT_ATTR_* besides those it has, but for those of access times, which take the
+/// place of what it has: mount_setattr(2).
+pub fn restrict(tree: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
+    // The times are a number, which is taken away as a whole (linux/mount.h).
+    let times = libc::MOUNT_ATTR_NOATIME | libc::MOUNT_ATTR_STRICTATIME;
+    let attr_clr = if attributes & times != 0 { libc::MOUNT_ATTR__ATIME } else { 0 };
+    set_attributes(tree, libc::mount_attr { attr_set: attributes, attr_clr, propagation: 0, userns_fd: 0 }, 0)
+}
+
+fn set_attributes(tree: BorrowedFd<'_>, attributes: libc::mount_attr, flags: i32) -> io::Result<()> {
+    let (fd, flags, size) = (tree.as_raw_fd(), flags | libc::AT_EMPTY_PATH, size_of::<libc::mount_attr>());
+    // SAFETY: the path is empty and static; the structure has this size and outlives the call.
     check(unsafe { libc::syscall(libc::SYS_mount_setattr, fd, EMPTY.as_ptr(), flags, &raw const attributes, size) })
 }
 

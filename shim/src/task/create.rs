@@ -99,7 +99,7 @@ impl Tasks {
         container.phase = Phase::Undoing { ticket, error };
         // A client that reads its end of a FIFO must not hang (#11885).
         self.close(ProcessKey::init(key));
-        self.run(Purpose::UndoDelete(key), Work::Delete { container: key, force: true });
+        self.run_limited(Purpose::UndoDelete(key), Work::Delete { container: key, force: true });
     }
 
     pub(super) fn undo_unmount(&mut self, key: ContainerKey) {

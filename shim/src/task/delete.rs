@@ -36,7 +36,7 @@ impl Tasks {
     }
 
     /// Nobody waits for this `create` any more, and nobody would delete what it makes: it is ended, and undone.
-    fn abandon(&mut self, key: ContainerKey) {
+    pub(super) fn abandon(&mut self, key: ContainerKey) {
         let Some(container) = self.containers.get_mut(&key) else { return };
         if let Phase::Creating { job, abandoned } = &mut container.phase
             && !std::mem::replace(abandoned, true)

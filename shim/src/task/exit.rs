@@ -50,7 +50,7 @@ impl Tasks {
         let alone = container.alone;
         if container.freezer == Freezer::Paused {
             container.freezer = Freezer::Thawing;
-            self.run(Purpose::Thaw(key), Work::Resume(key));
+            self.run_limited(Purpose::Thaw(key), Work::Resume(key));
         }
         if !alone {
             let work = Work::Kill { container: key, signal: SIGKILL, all: true };

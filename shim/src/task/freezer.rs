@@ -25,7 +25,7 @@ impl Tasks {
         match outcome {
             Ok(()) if container.init.exit.is_some() => {
                 container.freezer = Freezer::Thawing;
-                self.run(Purpose::Thaw(key), Work::Resume(key));
+                self.run_limited(Purpose::Thaw(key), Work::Resume(key));
                 self.refuse(ticket, Code::NotFound, "process already finished");
             }
             Ok(()) => {

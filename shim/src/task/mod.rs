@@ -7,7 +7,8 @@
 //!
 //! * a process's start is published before its exit, an exec's exit before init's, each exit once, an OOM before it;
 //! * a `Wait` is answered once, when the exit has been published; no request is answered twice;
-//! * a request waits only for work on its own container. `State`, `Connect` and whatever else needs no work never wait.
+//! * a request waits only for work on its own container. `State`, `Connect` and whatever else needs no work never wait;
+//! * work that hangs is ended with the time limit of the request that it is for, and what no request is for, by its own.
 
 pub mod container;
 mod create;
@@ -16,6 +17,7 @@ mod dump;
 mod exec;
 mod exit;
 mod freezer;
+mod limits;
 mod look;
 pub mod memory;
 pub mod queue;
@@ -82,6 +84,8 @@ pub enum Input {
         ticket: Ticket,
         request: Request,
     },
+    /// The client's time limit for this request has passed: nobody reads its answer.
+    Expired(Ticket),
     /// A job's child has ended, or was never born.
     Done {
         job: JobKey,
@@ -240,4 +244,6 @@ pub enum Timer {
     Held(ContainerKey),
     /// The rest of a process's output, while it is being deleted.
     Drain(ProcessKey),
+    /// Work of the shim's own.
+    Job(JobKey),
 }

@@ -22,7 +22,7 @@ pub struct Tasks {
     pub(super) containers: BTreeMap<ContainerKey, Container>,
     pub(super) memory: Memory,
     pub(super) now: Now,
-    jobs: BTreeMap<JobKey, Purpose>,
+    pub(super) jobs: BTreeMap<JobKey, Purpose>,
     last_container: u64,
     last_job: u64,
     connections: usize,
@@ -70,6 +70,29 @@ pub(super) enum Purpose {
     Checkpoint(ContainerKey, Ticket, Event),
 }
 
+impl Purpose {
+    /// The request that is answered when this is done, or when what follows from it is.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Mount(_, ticket)
+            | Self::Create(_, ticket)
+            | Self::Start(_, ticket)
+            | Self::Restore(_, ticket)
+            | Self::Exec(_, ticket)
+            | Self::Pause(_, ticket)
+            | Self::Resume(_, ticket)
+            | Self::Plain(ticket)
+            | Self::Checkpoint(_, ticket, _) => Some(*ticket),
+            Self::UndoDelete(_)
+            | Self::UndoUnmount(_)
+            | Self::Sweep(_)
+            | Self::Thaw(_)
+            | Self::Delete(_)
+            | Self::Unmount(_) => None,
+        }
+    }
+}
+
 impl Tasks {
     /// A shim that has just begun. The first step says that the idle timer is armed.
     pub fn new(shim_pid: u32) -> Self {
@@ -102,6 +125,7 @@ impl Tasks {
             Input::Connected => self.connections += 1,
             Input::Disconnected(connection) => self.disconnected(connection),
             Input::Request { ticket, request } => self.request(ticket, request),
+            Input::Expired(ticket) => self.expired(ticket),
             Input::Done { job, outcome } => self.done(job, outcome),
             Input::Exited { process, status, at, out_of_memory } => self.exited(process, status, at, out_of_memory),
             Input::Drained(process) => self.drained(process),
@@ -110,6 +134,7 @@ impl Tasks {
             Input::Timer(Timer::Flush) => self.flushed(),
             Input::Timer(Timer::Held(container)) => self.held_too_long(container),
             Input::Timer(Timer::Drain(process)) => self.drained(process),
+            Input::Timer(Timer::Job(job)) => self.took_too_long(job),
             Input::Flushed => self.is_unsent = false,
         }
         self.settle();
@@ -143,6 +168,7 @@ impl Tasks {
 
     fn done(&mut self, job: JobKey, outcome: Result<Outcome, Status>) {
         let Some(purpose) = self.jobs.remove(&job) else { return };
+        self.unlimit(job, &purpose);
         let plain = || outcome.clone().map(|_| ());
         match purpose {
             Purpose::Mount(container, ticket) => self.mounted(container, ticket, plain()),
@@ -189,7 +215,6 @@ impl Tasks {
         }
     }
 
-    /// What follows from where the step has led.
     /// The first line of a dump.
     pub(super) fn summary(&self) -> String {
         let (containers, connections, jobs) = (self.containers.len(), self.connections, self.jobs.len());
@@ -204,6 +229,7 @@ impl Tasks {
         line
     }
 
+    /// What follows from where the step has led.
     fn settle(&mut self) {
         if self.end == End::Wanted && self.containers.is_empty() {
             self.end = End::Flushing;

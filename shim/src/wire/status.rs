@@ -9,6 +9,7 @@ pub enum Code {
     Canceled = 1,
     Unknown = 2,
     InvalidArgument = 3,
+    DeadlineExceeded = 4,
     NotFound = 5,
     AlreadyExists = 6,
     ResourceExhausted = 8,

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod contract;
+mod hangs;
 mod mounts;
 mod stdio;
 mod surroundings;

@@ -57,6 +57,23 @@ fn a_bind_mount_is_read_only_where_it_is_said() {
     assert!(fs::exists(format!("{layer}/b")).unwrap());
 }
 
+/// What `ro` means to mount(8), to the OCI, and to containerd's own code: the mount, and none of those below it.
+#[test]
+fn a_read_only_bind_mount_leaves_those_below_it_as_they_are() {
+    let Some(world) = world("touch a || touch below/b && mount | grep $PWD/below | grep -c noexec") else { return };
+    let layer = world.layer("layer", "file");
+    fs::create_dir_all(format!("{layer}/below")).unwrap();
+    let mounts = vec![
+        mount("bind", &layer, &["bind"]),
+        Mount { target: "below".to_owned(), ..mount("tmpfs", "t", &["noexec"]) },
+    ];
+    let rootfs = world.bundle().join("rootfs").display().to_string();
+    // The whole of it once more, on itself.
+    let again = mount("bind", &rootfs, &["rbind", "ro"]);
+    let seen = run(&world, [mounts, vec![again]].concat()).unwrap();
+    assert_eq!(seen, "touch: cannot touch 'a': Read-only file system\n2\n");
+}
+
 #[test]
 fn an_overlay_has_more_layers_than_a_page_of_options() {
     let Some(world) = world("cat a100 a199; echo; ls | wc -l") else { return };

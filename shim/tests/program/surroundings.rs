@@ -160,3 +160,26 @@ fn no_runtime_has_what_the_service_manager_has_told_containerd() {
     let had = |name: &str| variables.lines().filter(|line| line.contains(&format!(" {name}="))).count();
     assert_eq!(ours.map(had), [0, 0, 0, 0, 0, 0, calls.len()]);
 }
+
+/// Its own limit is the highest that it may have; what it starts has what containerd had.
+#[test]
+fn no_container_inherits_how_many_descriptors_the_shim_may_have() {
+    let mut world = World::new("").descriptors(200);
+    world.write("program", &format!("ulimit -Sn >{}/init; exec sleep 1000.125", world.directory.display()));
+    world.write("exec", &format!("ulimit -Sn >{}/exec", world.directory.display()));
+    let logger = world.program("logger", "ulimit -Sn >logger");
+    world.start().unwrap();
+    let text = fs::read_to_string(format!("/proc/{}/limits", world.shim_pid())).unwrap();
+    let line = text.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let limits: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+    assert!(limits[0] == limits[1] && limits[0] != "200", "{line}");
+    world.create(&format!("binary://{logger}")).unwrap();
+    world.init("Start").unwrap();
+    world.exec("e", "{}").unwrap();
+    for name in ["init", "exec", "logger"] {
+        until(name, || world.read(name) == "200\n");
+    }
+    world.init_kill();
+    world.wait();
+    world.init("Delete").unwrap();
+}

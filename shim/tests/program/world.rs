@@ -34,6 +34,8 @@ pub struct World {
     /// The shim has a mount namespace of its own.
     is_private: bool,
     path: Option<String>,
+    /// The shim's soft limit of descriptors.
+    descriptors: Option<u32>,
 }
 
 impl World {
@@ -58,6 +60,7 @@ impl World {
             log: None,
             is_private: false,
             path: None,
+            descriptors: None,
         };
         world.write("config.json", r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#);
         world.write("program", script);
@@ -83,6 +86,11 @@ impl World {
     /// The shim finds programs of the directory.
     pub fn own_programs(mut self) -> Self {
         self.path = Some(format!("{}:{}", self.directory.display(), std::env::var("PATH").unwrap()));
+        self
+    }
+
+    pub fn descriptors(mut self, soft: u32) -> Self {
+        self.descriptors = Some(soft);
         self
     }
 
@@ -124,10 +132,10 @@ impl World {
             ..BootstrapParams::default()
         };
         let shim = env!("CARGO_BIN_EXE_containerd-shim-ocirt-v2");
-        let mut command = Command::new(if self.is_private { "unshare" } else { shim });
-        if self.is_private {
-            command.args(["--mount", "--propagation", "private", "--", shim]);
-        }
+        let mut command = Command::new("sh");
+        let limit = self.descriptors.map(|soft| format!("ulimit -Sn {soft}; ")).unwrap_or_default();
+        let private = if self.is_private { "unshare --mount --propagation private -- " } else { "" };
+        command.args(["-c", &format!("{limit}exec {private}\"$0\" \"$@\""), shim]);
         command.envs(self.environment.iter().cloned());
         command.envs(self.path.iter().map(|path| ("PATH", path)));
         command.args(["-namespace", "n", "-id", "c", "-address", "/none", "start"]).current_dir(self.bundle());
@@ -146,6 +154,14 @@ impl World {
         self.address.strip_prefix("unix://").unwrap()
     }
 
+    /// The same as `init`, for a client that waits no longer.
+    pub fn init_within(&self, method: &str, timeout: Duration) -> Result<(), Status> {
+        let request = ProcessRequest { id: "c".to_owned(), exec_id: String::new() };
+        let service = "containerd.task.v3.Task";
+        let call = Call { service, method, namespace: "n", payload: request.encode_to_vec(), timeout };
+        self.exchange(call).map(drop)
+    }
+
     /// One call on a connection of its own.
     pub fn call<M: Message, A: Message + Default>(&self, method: &str, request: &M) -> Result<A, Status> {
         self.call_service("containerd.task.v3.Task", method, request)
@@ -157,17 +173,22 @@ impl World {
         method: &str,
         request: &M,
     ) -> Result<A, Status> {
+        let call = Call { service, method, namespace: "n", payload: request.encode_to_vec(), timeout: PATIENCE };
+        self.exchange(call).map(|payload| A::decode(payload.as_slice()).unwrap())
+    }
+
+    fn exchange(&self, call: Call<'_>) -> Result<Vec<u8>, Status> {
+        let method = call.method;
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut client = Client::default();
-        let call = Call { service, method, namespace: "n", payload: request.encode_to_vec(), timeout: PATIENCE };
         stream.write_all(&client.call(call).unwrap()).unwrap();
         loop {
             let mut bytes = [0; 4096];
             let count = stream.read(&mut bytes).unwrap_or_else(|error| panic!("{method}: {error}"));
             assert!(count > 0, "{method}: the shim has gone");
             if let Some(answer) = client.receive(&mut &bytes[..count]) {
-                return answer.map(|payload| A::decode(payload.as_slice()).unwrap());
+                return answer;
             }
         }
     }

@@ -198,8 +198,11 @@ fn an_init_that_dies_while_paused_is_thawed() {
     shim.ask(Request::Pause(of_container("c")));
     shim.done(3, Ok(Outcome::Done));
     let outputs = shim.exited(init(1), 137);
-    assert_eq!(outputs, ["run J4 resume 1", "arm held 1 10s", "disarm held 1", "event exit c c 100 137"]);
-    assert_eq!(shim.done(4, Ok(Outcome::Done)), [""; 0], "nobody had it resumed");
+    assert_eq!(
+        outputs,
+        ["run J4 resume 1", "arm job J4 10s", "arm held 1 10s", "disarm held 1", "event exit c c 100 137"]
+    );
+    assert_eq!(shim.done(4, Ok(Outcome::Done)), ["disarm job J4"], "nobody had it resumed");
 }
 
 #[test]
@@ -207,5 +210,8 @@ fn an_init_that_dies_while_it_is_being_paused_is_thawed() {
     let mut shim = Shim::with_running();
     shim.ask(Request::Pause(of_container("c")));
     shim.exited(init(1), 137);
-    assert_eq!(shim.done(3, Ok(Outcome::Done)), ["run J4 resume 1", "#3: 5 process already finished"]);
+    assert_eq!(
+        shim.done(3, Ok(Outcome::Done)),
+        ["run J4 resume 1", "arm job J4 10s", "#3: 5 process already finished"]
+    );
 }

@@ -149,8 +149,11 @@ fn a_create_11885_that_failed_closes_its_output_and_leaves_nothing() {
     let mut shim = Shim::new();
     shim.ask(create_with_mount("c"));
     shim.done(1, Ok(Outcome::Done));
-    assert_eq!(shim.done(2, failed("no such file or directory")), ["close 1.0", "run J3 delete-force 1"]);
-    assert_eq!(shim.done(3, Ok(Outcome::Done)), ["run J4 unmount 1"]);
+    assert_eq!(
+        shim.done(2, failed("no such file or directory")),
+        ["close 1.0", "run J3 delete-force 1", "arm job J3 10s"]
+    );
+    assert_eq!(shim.done(3, Ok(Outcome::Done)), ["disarm job J3", "run J4 unmount 1"]);
     let answer = "#1: 2 OCI runtime create failed: no such file or directory";
     assert_eq!(shim.done(4, Ok(Outcome::Done)), [answer, "forget 1"]);
     assert_eq!(shim.ask(delete("c", "")), ["#2: 5 process c"]);
@@ -173,9 +176,9 @@ fn a_create_40817_that_hangs_is_ended_by_delete_and_undone() {
     assert_eq!(shim.ask(delete("c", "")), ["abort J1", "#2: 5 process c"]);
     assert_eq!(shim.ask(delete("c", "")), ["#3: 5 process c"], "once");
     assert_eq!(shim.ask(shutdown()), ["#4: ok"]);
-    assert_eq!(shim.done(1, failed("killed")), ["close 1.0", "run J2 delete-force 1"]);
+    assert_eq!(shim.done(1, failed("killed")), ["close 1.0", "run J2 delete-force 1", "arm job J2 10s"]);
     let answer = "#1: 2 OCI runtime create failed: killed";
-    assert_eq!(shim.done(2, Ok(Outcome::Done)), [answer, "forget 1", "unlink", "exit"]);
+    assert_eq!(shim.done(2, Ok(Outcome::Done)), ["disarm job J2", answer, "forget 1", "unlink", "exit"]);
 }
 
 /// It has ended well just before: what it made is nobody's.
@@ -184,9 +187,12 @@ fn a_create_that_nobody_waits_for_is_undone() {
     let mut shim = Shim::new();
     shim.ask(create("c"));
     shim.ask(delete("c", ""));
-    assert_eq!(shim.done(1, born(100)), ["close 1.0", "run J2 delete-force 1"], "no event");
+    assert_eq!(shim.done(1, born(100)), ["close 1.0", "run J2 delete-force 1", "arm job J2 10s"], "no event");
     assert_eq!(shim.exited(init(1), 137), [""; 0]);
-    assert_eq!(shim.done(2, Ok(Outcome::Done)), ["#1: 1 deleted while it was being created", "forget 1"]);
+    assert_eq!(
+        shim.done(2, Ok(Outcome::Done)),
+        ["disarm job J2", "#1: 1 deleted while it was being created", "forget 1"]
+    );
 }
 
 /// The runtime hangs in `exec`, or an exec does not end; init's exit waits, but not for ever, and the order holds.

@@ -7,6 +7,7 @@ mod exits;
 mod faults;
 mod history;
 mod lifecycle;
+mod limits;
 mod schedule;
 mod world;
 
@@ -73,6 +74,11 @@ impl Shim {
         let ticket = Ticket { connection: 1, stream: self.next };
         self.next += 1;
         self.see(Input::Request { ticket, request })
+    }
+
+    /// The time limit of a request by its number.
+    fn expired(&mut self, stream: u32) -> Vec<String> {
+        self.see(Input::Expired(Ticket { connection: 1, stream }))
     }
 
     fn done(&mut self, job: u64, outcome: Result<Outcome, Status>) -> Vec<String> {
@@ -190,6 +196,7 @@ fn timer_text(timer: &Timer) -> String {
         Timer::Flush => "flush".to_owned(),
         Timer::Held(container) => format!("held {}", container.0),
         Timer::Drain(process) => format!("drain {}", process_text(*process)),
+        Timer::Job(job) => format!("job J{}", job.0),
     }
 }
 

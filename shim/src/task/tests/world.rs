@@ -32,20 +32,21 @@ pub struct World {
     pub is_delayed: bool,
     is_unlinked: bool,
     pub has_exited: bool,
-    trace: Vec<String>,
+    /// What has happened, in words, if somebody is to read it: that costs more than all the rest.
+    trace: Option<Vec<String>>,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let from = self.trace.len().saturating_sub(60);
-            eprintln!("{}", self.trace[from..].join("\n"));
+            let trace = self.trace.as_deref().unwrap_or_default();
+            eprintln!("{}", trace[trace.len().saturating_sub(60)..].join("\n"));
         }
     }
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub fn new(is_traced: bool) -> Self {
         let mut world = Self {
             tasks: Tasks::new(50),
             queue: Queue::default(),
@@ -67,7 +68,7 @@ impl World {
             is_delayed: false,
             is_unlinked: false,
             has_exited: false,
-            trace: Vec::new(),
+            trace: is_traced.then(Vec::new),
         };
         let outputs = world.tasks.begin();
         world.apply(outputs);
@@ -75,7 +76,9 @@ impl World {
     }
 
     pub fn step(&mut self, input: Input) {
-        self.trace.push(format!("<- {input:?}"));
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("<- {input:?}"));
+        }
         self.clock += 1;
         let now = Now { wall: time(self.clock), monotonic: Duration::from_secs(self.clock) };
         if let Input::Exited { process, .. } = input {
@@ -101,6 +104,16 @@ impl World {
         );
         self.step(Input::Request { ticket, request });
         assert!(!is_quick || !self.asked.contains_key(&ticket), "this has to wait for nothing");
+    }
+
+    /// What is done for this request and for no other is ended, and those who waited are let go.
+    pub fn expire(&mut self, ticket: Ticket) {
+        let waited = self.asked.get(&ticket).is_some_and(|it| matches!(it, Request::Wait(_) | Request::Delete(_)));
+        self.step(Input::Expired(ticket));
+        assert!(!waited || !self.asked.contains_key(&ticket), "an end of a wait is its answer");
+        let is_ending = self.aborted.iter().any(|job| self.jobs.contains_key(job));
+        let is_undone = self.jobs.values().any(|it| matches!(it, Work::Delete { force: true, .. } | Work::Unmount(_)));
+        assert!(!self.asked.contains_key(&ticket) || is_ending || is_undone, "it waits on, and nothing ends that");
     }
 
     /// containerd takes the event that is on its way, or does not.
@@ -140,8 +153,10 @@ impl World {
 
     fn apply(&mut self, outputs: Vec<Output>) {
         for output in outputs {
-            self.trace
-                .push(format!("   {}", if let Output::Ask { .. } = output { "ask".to_owned() } else { text(&output) }));
+            if let Some(trace) = &mut self.trace {
+                let words = if let Output::Ask { .. } = output { "ask".to_owned() } else { text(&output) };
+                trace.push(format!("   {words}"));
+            }
             assert!(!self.has_exited || matches!(output, Output::Reply { .. } | Output::Disarm(_)), "after the end");
             match output {
                 Output::Reply { ticket, answer } => self.replied(ticket, &answer),
@@ -251,6 +266,7 @@ impl World {
         let is_about = |timer: &Timer| match timer {
             Timer::Held(container) => *container == key,
             Timer::Drain(process) => process.container == key,
+            Timer::Job(job) => self.jobs.get(job).is_none_or(|work| container_of(work) == key && !is_late(work)),
             Timer::Idle | Timer::Flush => false,
         };
         assert!(!self.timers.iter().any(is_about), "still armed");
