@@ -6,7 +6,7 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Error};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -31,6 +31,8 @@ pub struct Pump {
     /// The shim's own end of a FIFO for input, so that it has no end of file while the client has not come.
     own_end: Option<OwnedFd>,
     pub is_output: bool,
+    /// It goes to a FIFO, whose reader may come later.
+    is_fifo: bool,
 }
 
 /// How bytes get to the other side.
@@ -160,29 +162,42 @@ pub fn input_to(path: &Path, stdin_closed: bool, to: OwnedFd) -> io::Result<Pump
     } else {
         Some(open_fifo(path, OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK))?)
     };
-    Ok(Pump { from, to, by: Way::Splice, own_end, is_output: false })
+    Ok(Pump { from, to, by: Way::Splice, own_end, is_output: false, is_fifo: false })
 }
 
 /// From `from` to a client's FIFO.
 pub fn output_from(path: &Path, from: OwnedFd) -> io::Result<Pump> {
     let to = open_fifo(path, OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK))?;
-    Ok(Pump { from, to, by: Way::Splice, own_end: None, is_output: true })
+    Ok(Pump { from, to, by: Way::Splice, own_end: None, is_output: true, is_fifo: true })
 }
 
 /// From a terminal to the pipe of a logger.
 pub fn pipe_from(to: OwnedFd, from: OwnedFd) -> io::Result<Pump> {
-    Ok(Pump { from, to: nonblocking(to)?, by: Way::Splice, own_end: None, is_output: true })
+    Ok(Pump { from, to: nonblocking(to)?, by: Way::Splice, own_end: None, is_output: true, is_fifo: false })
 }
 
 /// From `from` to a file that is open for appending.
 pub fn append_from(file: &OwnedFd, from: OwnedFd) -> io::Result<Pump> {
-    Ok(Pump { from, to: file.try_clone()?, by: Way::Write, own_end: None, is_output: true })
+    Ok(Pump { from, to: file.try_clone()?, by: Way::Write, own_end: None, is_output: true, is_fifo: false })
 }
 
 /// From `from` to nobody, so that the process does not wait.
 pub fn nothing_from(from: OwnedFd) -> io::Result<Pump> {
     let to = OpenOptions::new().write(true).open("/dev/null")?.into();
-    Ok(Pump { from: nonblocking(from)?, to, by: Way::Write, own_end: None, is_output: true })
+    Ok(Pump { from: nonblocking(from)?, to, by: Way::Write, own_end: None, is_output: true, is_fifo: false })
+}
+
+/// The end of a FIFO to which a client has not come, or not come back. Its open(2) may be on the way: it would wait for ever for
+/// somebody who writes, and what is in the FIFO is lost with its last end. While this is open, it gets that and the end of file.
+#[derive(Debug)]
+pub struct Rest(OwnedFd);
+
+impl Rest {
+    /// The end for writing has an error for as long as there is none for reading (poll(2)).
+    pub fn has_reader(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|broken| broken == 0)
+    }
 }
 
 impl Pump {
@@ -237,6 +252,19 @@ impl Pump {
     fn has_room(&self) -> bool {
         let mut fds = [PollFd::new(self.to.as_fd(), PollFlags::POLLOUT)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Of output that has ended, what nobody has come for yet. Both ends of the FIFO are closed.
+    pub fn rest(self) -> Option<Rest> {
+        if !self.is_fifo {
+            return None;
+        }
+        let again = format!("/proc/self/fd/{}", self.to.as_raw_fd());
+        let end = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(again).ok()?;
+        // The pump has the other end too, and would be a reader.
+        drop(self);
+        let rest = Rest(end.into());
+        (!rest.has_reader()).then_some(rest)
     }
 
     /// The client writes no more: with its end closed, there is an end of file.

@@ -13,6 +13,7 @@ mod kernel;
 mod loggers;
 mod oom;
 mod processes;
+mod readers;
 mod state;
 mod words;
 
@@ -108,6 +109,7 @@ impl Loop {
             cgroups: BTreeMap::new(),
             memory: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             processes: BTreeMap::new(),
             loggers: BTreeMap::new(),
             last_logger: 0,
@@ -269,6 +271,8 @@ impl Loop {
                 Alarm::Answer => self.containerd_failed(),
                 Alarm::Accept => self.heed(EpollFlags::EPOLLIN),
                 Alarm::Logger(logger) => self.kill_logger(logger),
+                Alarm::Client(job) => self.look_for_client(job),
+                Alarm::Rest(process) => self.look_for_readers(process),
                 Alarm::Retry => {
                     let step = self.queue.retry();
                     self.follow(step);

@@ -13,7 +13,7 @@ use nix::sys::inotify::Inotify;
 
 use super::words::Watched;
 use crate::console::Console;
-use crate::io::{Pump, State};
+use crate::io::{Pump, Rest, State};
 
 pub(super) struct Peer {
     pub(super) stream: UnixStream,
@@ -55,6 +55,10 @@ pub(super) struct Process {
     /// It has not read all of the output yet.
     pub(super) logger: Option<u64>,
     pub(super) pumps: Vec<Option<(Pump, State, u64)>>,
+    /// Output that has ended, and that nobody has come for yet.
+    pub(super) rests: Vec<Rest>,
+    /// How often somebody has been looked for.
+    pub(super) looks: u32,
 }
 
 impl Process {

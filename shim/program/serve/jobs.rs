@@ -27,7 +27,7 @@ use crate::{io, mounts, sys};
 const TOLD: u64 = 4096;
 
 impl Loop {
-    pub fn begin(&mut self, job: JobKey, work: Work) {
+    pub(super) fn begin_now(&mut self, job: JobKey, work: Work) {
         if matches!(&work, Work::Delete { container, .. } if !self.containers.contains_key(container)) {
             // It was to be restored, and never was: the runtime has not heard of it.
             return self.tell(Input::Done { job, outcome: Ok(Done::Done) });
@@ -209,6 +209,9 @@ impl Loop {
     }
 
     pub fn abort(&mut self, job: JobKey) {
+        if self.call_off(job) {
+            return;
+        }
         if let Some(job) = self.jobs.get(&job) {
             // If it has ended by itself meanwhile, that is as good.
             let _ = sys::pidfd_send_signal(job.watched.fd.as_fd(), libc::SIGKILL as u32);

@@ -1,16 +1,20 @@
 //! Inits and execs: their pidfds and their pumps.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use containerd_shim_ocirt::task::{Input, ProcessKey};
 use nix::sys::epoll::EpollFlags;
 
 use super::cgroup::Cgroup;
 use super::state::Loop;
-use super::words::{Source, Watched};
+use super::words::{Alarm, Source, Watched};
 use crate::console::Console;
 use crate::io::{Pump, State};
 use crate::sys;
+
+/// When readers are looked for that have not come: soon, and each time after twice as long, up to 0.6 seconds.
+const SOON: Duration = Duration::from_millis(5);
 
 impl Loop {
     /// Keeps a process's pumps for its birth. What a runtime that fails has to say is in its log, and not the
@@ -113,12 +117,27 @@ impl Loop {
         match (watched, process.pumps.get_mut(place)) {
             (Some(token), Some(entry)) => *entry = Some((pump, after, token)),
             _ if pump.is_output => {
-                drop(pump);
+                process.rests.extend(pump.rest());
+                let has_rests = !process.rests.is_empty();
                 if process.logger.is_none() && process.pumps.iter().flatten().all(|(pump, ..)| !pump.is_output) {
                     self.tell(Input::Drained(key));
                 }
+                if has_rests {
+                    self.arm(Alarm::Rest(key), SOON);
+                }
             }
             _ => {}
+        }
+    }
+
+    /// Closes the rests that somebody has come for; the others are looked at again, until the process is deleted.
+    pub fn look_for_readers(&mut self, key: ProcessKey) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        process.rests.retain(|rest| !rest.has_reader());
+        if !process.rests.is_empty() {
+            process.looks = process.looks.saturating_add(1);
+            let after = SOON.saturating_mul(1 << process.looks.min(7));
+            self.arm(Alarm::Rest(key), after);
         }
     }
 
@@ -151,9 +170,12 @@ impl Loop {
     pub fn close(&mut self, key: ProcessKey) {
         let Some(process) = self.processes.get_mut(&key) else { return };
         process.unborn.clear();
+        process.rests.clear();
         process.console = None;
         process.terminal = None;
         let logger = process.logger.take();
+        self.alarms.remove(&Alarm::Rest(key));
+        let Some(process) = self.processes.get_mut(&key) else { return };
         for (pump, state, token) in std::mem::take(&mut process.pumps).into_iter().flatten() {
             self.unwatch(pump.waits_on(state), token);
         }

@@ -14,6 +14,7 @@ use nix::sys::signalfd::SignalFd;
 use super::cgroup::Cgroup;
 use super::held::{Containerd, Logger, Peer, Process, Watch};
 use super::job::{Container, Job};
+use super::readers::Waiting;
 use super::words::{Alarm, Source};
 use crate::sys::limit::Descriptors;
 
@@ -36,6 +37,7 @@ pub(super) struct Loop {
     pub(super) cgroups: BTreeMap<ContainerKey, Cgroup>,
     pub(super) memory: BTreeMap<ContainerKey, Watch>,
     pub(super) jobs: BTreeMap<JobKey, Job>,
+    pub(super) waiting: BTreeMap<JobKey, Waiting>,
     pub(super) processes: BTreeMap<ProcessKey, Process>,
     pub(super) loggers: BTreeMap<u64, Logger>,
     pub(super) last_logger: u64,

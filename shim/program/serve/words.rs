@@ -34,6 +34,10 @@ pub(super) enum Alarm {
     Retry,
     /// There may be descriptors again for connections.
     Accept,
+    /// Somebody may have come for the output of what a job makes.
+    Client(JobKey),
+    /// Somebody may have come for the rest of the output.
+    Rest(ProcessKey),
     /// A logger has not ended in time.
     Logger(u64),
 }

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod contract;
+mod fifos;
 mod hangs;
 mod mounts;
 mod stdio;
