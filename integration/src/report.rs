@@ -36,7 +36,12 @@ pub struct Report {
     again: Vec<(String, String)>,
     surprises: Vec<(String, String)>,
     seen_flaky: Vec<String>,
+    /// How long each test took.
+    times: Vec<(Duration, String)>,
 }
+
+/// How many of the slowest tests are named at the end.
+const SLOWEST: usize = 5;
 
 impl Report {
     /// An error is one of the checked-in lists or of `OCIRT_HAS`.
@@ -46,8 +51,8 @@ impl Report {
 
     fn with(expected: Differences, declared: Vec<String>, flaky: Vec<Flaky<'static>>) -> Self {
         let (refuted, differs) = (0, 0);
-        let (passed, skipped, again, surprises, seen_flaky) = Default::default();
-        Self { expected, declared, flaky, passed, refuted, differs, skipped, again, surprises, seen_flaky }
+        let (passed, skipped, again, surprises, seen_flaky, times) = Default::default();
+        Self { expected, declared, flaky, passed, refuted, differs, skipped, again, surprises, seen_flaky, times }
     }
 
     /// Sorts a verdict under what was expected, and prints its line.
@@ -70,6 +75,13 @@ impl Report {
             },
             Verdict::Skipped(word) => self.skip(name, word),
         }
+    }
+
+    /// Remembers how long a test took, for the last lines.
+    pub fn took(&mut self, name: &str, time: Duration) {
+        self.times.push((time, name.to_owned()));
+        self.times.sort_unstable_by(|one, other| other.cmp(one));
+        self.times.truncate(SLOWEST);
     }
 
     /// A known failure, which is one of its message's, too.
@@ -147,13 +159,14 @@ impl Report {
         passed.chain(self.skipped.iter().map(|(name, word)| format!("skipped {name} {word}\n"))).collect()
     }
 
-    /// The last lines: what this machine lacks, what was flaky, the counts, what failed.
+    /// The last lines: what this machine lacks, what was flaky, what took longest, the counts, what failed.
     pub fn finish(&self, kind: &str, took: Duration) -> ExitCode {
         println!();
         let mut lacking = BTreeMap::<&str, usize>::new();
         self.skipped.iter().for_each(|(_, word)| *lacking.entry(word).or_default() += 1);
         lacking.iter().for_each(|(word, count)| println!("skipped for want of {word}: {count}"));
         self.seen_flaky.iter().for_each(|name| println!("flaky: {name}"));
+        self.times.iter().for_each(|(time, name)| println!("slow: {:.1} s {name}", time.as_secs_f64()));
         println!(
             "{kind}: {} passed, {} differ as documented, {} skipped, {} FAILED, {:.1} s",
             self.passed.len() + self.refuted,

@@ -100,8 +100,11 @@ impl Suite {
                 scope.spawn(|| {
                     loop {
                         let Some(name) = queue.lock().expect("queue").pop_front() else { break };
+                        let begun = Instant::now();
                         let verdict = self.run_apart(name);
-                        report.lock().expect("report").add(name, verdict);
+                        let mut report = report.lock().expect("report");
+                        report.took(name, begun.elapsed());
+                        report.add(name, verdict);
                     }
                 });
             }
