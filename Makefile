@@ -19,7 +19,7 @@ ENGINES := containerd docker.io docker-compose docker-registry podman buildah co
 	busybox-static catatonit iproute2 iptables jq socat uidmap slirp4netns fuse-overlayfs protobuf-compiler libprotobuf-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help demo build shim test unit schedules integration conformance engines engines-new engines-shim engines-shim-fast bench-shim soak-shim engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
+.PHONY: help demo build shim test unit schedules integration conformance engines engines-new engines-shim engines-shim-fast engines-shim-vm engines-shim-newest bench-shim soak-shim engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
 
 help: ## this text
 	@echo 'ocirt, an OCI container runtime'
@@ -103,6 +103,22 @@ engines-vm: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## the same engines in a g
 	cd integration/engines/cri && $(CARGO) build --locked
 	$(CARGO) build --locked --quiet --package ocirt-engines
 	integration/engines/guest "$$(scripts/debian trixie)" target/$(TRIPLE)/debug/engines --runtime '$(RUNTIME)' $(ARGS)
+
+engines-shim-vm: build shim ## containerd with this project's own shim in that guest; takes minutes
+	@scripts/needs protobuf-compiler libprotobuf-dev
+	cd integration/engines/cri && $(CARGO) build --locked
+	$(CARGO) build --locked --quiet --package ocirt-engines
+	VM_ENV_OCIRT_SHIM='$(SHIM)' integration/engines/guest "$$(scripts/debian trixie)" target/$(TRIPLE)/debug/engines \
+		--walks integration/engines/shim --runtime '$(OCIRT)' $(ARGS)
+	VM_ENV_OCIRT_SHIM='$(SHIM)' integration/engines/guest "$$(scripts/debian trixie)" target/$(TRIPLE)/debug/engines \
+		--runtime '$(OCIRT)' $(ARGS) containerd robust
+
+engines-shim-newest: build shim ## containerd and CRI of Debian's development suite, with its own shim and with ours
+	cd integration/engines/cri && $(CARGO) build --locked
+	$(CARGO) run --locked --quiet --package ocirt-engines -- \
+		--root "$$(scripts/debian forky)" --runtime '$(OCIRT)' $(ARGS) containerd robust cri
+	OCIRT_SHIM='$(SHIM)' $(CARGO) run --locked --quiet --package ocirt-engines -- \
+		--root "$$(scripts/debian forky)" --runtime '$(OCIRT)' $(ARGS) containerd robust cri
 
 engines-load: build ## a hundred containers through containerd, eight at a time, with ocirt and with runc
 	$(CARGO) run --locked --quiet --package ocirt-engines -- --walks integration/engines/load \

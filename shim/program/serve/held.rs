@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use containerd_shim_ocirt::task::ProcessKey;
+use containerd_shim_ocirt::task::{ProcessKey, Work};
 use containerd_shim_ocirt::wire::client::Client;
 use containerd_shim_ocirt::wire::server::Connection;
 use nix::sys::eventfd::EventFd;
@@ -66,6 +66,17 @@ impl Process {
     pub(super) fn is_alive(&self) -> bool {
         self.watched.is_some()
     }
+}
+
+/// A job that has not begun, since nobody is there yet to read what comes of it.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) work: Work,
+    /// FIFOs without a reader.
+    pub(super) missing: Vec<PathBuf>,
+    /// Those with one: an end that was opened and closed again would be the end of file.
+    pub(super) held: Vec<OwnedFd>,
+    pub(super) until: Instant,
 }
 
 #[derive(Debug)]

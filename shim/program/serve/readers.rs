@@ -3,7 +3,6 @@
 //! containerd's client ends an open(2) that is still under way when it deletes.
 
 use std::fs::OpenOptions;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,23 +11,13 @@ use containerd_shim_ocirt::call::stdio::{Output, Stdio};
 use containerd_shim_ocirt::task::{Input, JobKey, Work};
 use containerd_shim_ocirt::wire::status::{Code, Status};
 
+use super::held::Waiting;
 use super::state::Loop;
 use super::words::Alarm;
 
 /// How long a client may take. One that does not come is no reason not to run, and may come later (`io::Rest`).
 const WITHIN: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(2);
-
-/// A job that has not begun.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    work: Work,
-    /// FIFOs without a reader.
-    missing: Vec<PathBuf>,
-    /// Those with one: an end that was opened and closed again would be the end of file.
-    held: Vec<OwnedFd>,
-    until: Instant,
-}
 
 impl Waiting {
     /// An end for writing can be opened as soon as somebody opens the other one (fifo(7)). What cannot be for another reason is

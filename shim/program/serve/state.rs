@@ -12,9 +12,8 @@ use nix::sys::epoll::Epoll;
 use nix::sys::signalfd::SignalFd;
 
 use super::cgroup::Cgroup;
-use super::held::{Containerd, Logger, Peer, Process, Watch};
+use super::held::{Containerd, Logger, Peer, Process, Waiting, Watch};
 use super::job::{Container, Job};
-use super::readers::Waiting;
 use super::words::{Alarm, Source};
 use crate::sys::limit::Descriptors;
 
