@@ -12,19 +12,21 @@
 // A crate of its own, with all the unsafe code.
 use ocirt_sys as sys;
 
+// All that the program needs, and what packages and their tests ask of it. What nobody in the crate needs of the rest, the
+// compiler reports.
 pub mod cli;
 
-pub mod lifecycle;
+mod lifecycle;
 
-pub mod plan;
+mod plan;
 
-pub mod init;
+mod init;
 
-pub mod container;
+mod container;
 
-pub mod error;
+mod error;
 
-pub mod log;
+mod log;
 
 #[cfg(test)]
 #[global_allocator]
@@ -33,3 +35,6 @@ static COUNTING: sys::testing::Counting = sys::testing::Counting;
 #[cfg(test)]
 #[path = "../tests/fixtures/mod.rs"]
 mod fixtures;
+
+#[cfg(test)]
+mod tests;

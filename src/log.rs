@@ -83,10 +83,6 @@ impl Log {
         self.line(Level::Warning, message, None);
     }
 
-    pub fn info(&self, message: &str) {
-        self.line(Level::Info, message, None);
-    }
-
     /// Whether what is only for those who look for a fault is written.
     pub fn is_debug(&self) -> bool {
         self.level >= Level::Debug

@@ -96,6 +96,7 @@ pub fn ambient_raise(capability: u32) -> Result<()> {
 }
 
 /// Whether `capability` is in the ambient set.
+#[cfg(any(test, feature = "testing"))]
 pub fn ambient_has(capability: u32) -> Result<bool> {
     let operation = libc::PR_CAP_AMBIENT_IS_SET as u64;
     let has = prctl("prctl(PR_CAP_AMBIENT_IS_SET)", libc::PR_CAP_AMBIENT, operation, u64::from(capability))?;

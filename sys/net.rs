@@ -20,6 +20,7 @@ pub fn loopback_up() -> Result<()> {
 }
 
 /// Whether the loopback device of the caller's network namespace is up.
+#[cfg(any(test, feature = "testing"))]
 pub fn loopback_is_up() -> Result<bool> {
     let socket = device_socket()?;
     // SAFETY: an all-zero ifreq is valid.

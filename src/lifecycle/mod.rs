@@ -47,6 +47,7 @@ pub use process::supervisor::Supervision;
 pub use restore::{RestoreOptions, restore};
 pub use run::{RunOptions, run};
 pub use start::start;
+#[cfg(test)]
 pub use status::Status;
 pub use update::{Schemata, update};
 pub use wait::wait;

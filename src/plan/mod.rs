@@ -17,7 +17,7 @@ mod tests;
 mod wanted;
 
 pub use create::create;
-pub use decided::{Entrance, Outside, Plan};
+pub use decided::{Entrance, Plan};
 pub use exec::{ExecPlan, ExecRequest, Saved, exec};
 pub use label::{Label, StepError};
 pub use process::Birth;

@@ -1,7 +1,6 @@
 //! How a process enters the container's cgroup by itself. A move from outside waits 10 to 14 ms for an RCU grace period;
 //! a single-threaded process that writes `0` to `tasks`, or one that is cloned into the cgroup, does not wait.
 
-use core::ffi::CStr;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -34,10 +33,6 @@ impl TasksFile {
     pub(super) fn open(path: CString) -> sys::Result<Self> {
         let file = cgroup::open_write(cgroup::here(), &path)?;
         Ok(Self { file, path })
-    }
-
-    pub fn path(&self) -> &CStr {
-        &self.path
     }
 }
 

@@ -30,12 +30,13 @@ mod view;
 mod tests;
 
 pub use create::Created;
+#[cfg(test)]
 pub use host::layout::Layout;
-pub use join::{Join, TasksFile};
+pub use join::Join;
 pub use none::compile_none;
 pub use paths::Paths;
 pub use prepared::{Cgroup, compile, compile_unit};
-pub use view::{HierarchyView, MountView, owner};
+pub use view::owner;
 pub use wanted::applied::Applied;
 
 /// Who makes the container's cgroup.

@@ -73,10 +73,6 @@ impl User {
         self.uid
     }
 
-    pub fn gid(&self) -> u32 {
-        self.gid
-    }
-
     /// Becomes the user: streams, umask, groups, group id, and at last the user id, which ends the right to the
     /// others.
     pub fn apply(&self) -> Result<(), Fault> {

@@ -169,11 +169,6 @@ impl Filter {
     pub fn flags(&self) -> u32 {
         self.flags
     }
-
-    /// What the kernel gets.
-    pub fn program(&self) -> &[Instruction] {
-        &self.program
-    }
 }
 
 impl fmt::Display for Filter {

@@ -11,7 +11,6 @@ use anyhow::Result;
 
 use super::host::layout::Layout;
 use super::paths::Paths;
-pub use oom::OomWatch;
 pub use usage::Stats;
 
 impl Stats {

@@ -5,4 +5,4 @@ mod change;
 mod devices;
 mod prepared;
 
-pub use prepared::{Update, compile};
+pub use prepared::compile;

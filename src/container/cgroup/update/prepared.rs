@@ -16,8 +16,6 @@ use crate::sys::cgroup;
 /// A prepared update. Nothing is touched before [`Update::apply`].
 #[derive(Debug)]
 pub struct Update {
-    /// Everything that is asked for, with what had to be added since the kernel takes it only together.
-    pub resources: LinuxResources,
     /// Each with its directory, in the order in which they are made.
     pub(super) writes: Vec<(String, Write)>,
     pub(super) devices: Option<Devices>,
@@ -60,7 +58,7 @@ pub fn compile(wanted: LinuxResources, paths: &Paths, applied: Applied) -> Resul
     };
     let checked = memory.filter(|memory| memory.check_before_update() == Some(true));
     let check_before_update = checked.and_then(|memory| resources::set(memory.limit()));
-    Ok(Update { writes, devices, check_before_update, applied, warnings, resources })
+    Ok(Update { writes, devices, check_before_update, applied, warnings })
 }
 
 /// The rules, if they are not those that hold already, and their digest.

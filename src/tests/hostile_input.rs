@@ -1,9 +1,7 @@
 //! Everything that is parsed, mutated: values exchanged, removed and replaced by others, bytes changed and cut off. What
 //! comes of each is a result, or an error of one line that says where; never a panic. The seed is fixed.
 //!
-//! `OCIRT_HOSTILE=20 cargo test --release -p ocirt --test hostile_input` tries twenty times as many.
-
-mod fixtures;
+//! `OCIRT_HOSTILE=20 cargo test --release -p ocirt --lib hostile_input` tries twenty times as many.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,17 +9,17 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use crate::container::cgroup::Applied;
+use crate::container::cgroup::{self, Manager};
+use crate::container::checkpoint::outside::Outside;
+use crate::container::checkpoint::request::{Directories, RestoreFlags, Restored};
+use crate::container::checkpoint::{flags::Flags, image, request};
+use crate::container::{bundle, validate};
+use crate::lifecycle::{self, Host, Id, Rootless};
+use crate::log::Log;
+use crate::plan::{self, ExecRequest, Gate, Plan, Request, Saved};
+use crate::sys::process;
 use anyhow::Result;
-use ocirt::container::cgroup::Applied;
-use ocirt::container::cgroup::{self, Manager};
-use ocirt::container::checkpoint::outside::Outside;
-use ocirt::container::checkpoint::request::{Directories, RestoreFlags, Restored};
-use ocirt::container::checkpoint::{flags::Flags, image, request};
-use ocirt::container::{bundle, validate};
-use ocirt::lifecycle::{self, Host, Id, Rootless};
-use ocirt::log::Log;
-use ocirt::plan::{self, ExecRequest, Gate, Plan, Request, Saved};
-use ocirt_sys::process;
 use serde_json::{Value, json};
 
 /// All sections, and most fields, of a configuration that is planned without an error.
@@ -206,7 +204,7 @@ fn a_configuration_is_planned_or_refused_by_field() {
 fn the_configurations_of_engines_are_planned_or_refused_by_field() {
     let place = place();
     let mut planned_ones = 0;
-    for (_, mut config) in fixtures::engines() {
+    for (_, mut config) in crate::fixtures::engines() {
         // What is looked at on the host is another test's.
         config["root"]["path"] = json!("rootfs");
         if let Some(namespaces) = config.pointer_mut("/linux/namespaces").and_then(Value::as_array_mut) {
@@ -226,8 +224,8 @@ fn every_fixture_is_in_a_list() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let count = |name: &str| std::fs::read_dir(here.join(name)).unwrap().count();
     let extra = std::env::var_os("OCIRT_CONFIGS").map_or(0, |place| std::fs::read_dir(place).unwrap().count());
-    assert_eq!(count("engines"), fixtures::engines().len() + fixtures::processes().len() - extra);
-    assert_eq!(count("spec"), fixtures::spec().len());
+    assert_eq!(count("engines"), crate::fixtures::engines().len() + crate::fixtures::processes().len() - extra);
+    assert_eq!(count("spec"), crate::fixtures::spec().len());
 }
 
 fn exec(process: &oci_spec::runtime::Process, saved: &Saved) -> Result<()> {

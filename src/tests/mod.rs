@@ -1,0 +1,3 @@
+//! What is tested of several layers at once, without the program.
+
+mod hostile_input;
