@@ -51,9 +51,9 @@ enum Kind {
     Own,
 }
 
-/// Made groups. Dropped before [`Created::keep`], those that were not there before are removed.
+/// Made groups. Dropped before [`CreatedGroups::keep`], those that were not there before are removed.
 #[derive(Debug, Default)]
-pub struct Created {
+pub struct CreatedGroups {
     made: Vec<PathBuf>,
 }
 
@@ -130,9 +130,9 @@ impl IntelRdt {
     }
 
     /// Makes what is to be made, and writes the schemata.
-    pub fn create(&self) -> Result<Created> {
+    pub fn create(&self) -> Result<CreatedGroups> {
         let Groups { group, monitoring, .. } = &self.groups;
-        let mut created = Created::default();
+        let mut created = CreatedGroups::default();
         let is_new = match self.kind {
             Kind::Existing => {
                 ensure!(
@@ -211,7 +211,7 @@ enum Existing {
     Refused,
 }
 
-impl Created {
+impl CreatedGroups {
     /// Whether it was not there before.
     fn make(&mut self, group: &Path, existing: Existing) -> Result<bool> {
         match fs::DirBuilder::new().mode(0o755).create(group) {
@@ -232,7 +232,7 @@ impl Created {
     }
 }
 
-impl Drop for Created {
+impl Drop for CreatedGroups {
     fn drop(&mut self) {
         for group in self.made.iter().rev() {
             // The error that made us undo is the one to tell.
@@ -268,13 +268,13 @@ impl Groups {
     }
 
     /// Gives the group other schemata. The old ones are back once the returned value is dropped, unless it is kept.
-    pub fn update(&self, l3_cache_schema: Option<&str>, mem_bw_schema: Option<&str>) -> Result<Changed> {
+    pub fn update(&self, l3_cache_schema: Option<&str>, mem_bw_schema: Option<&str>) -> Result<ChangedGroup> {
         // Both are checked before one is written.
         let lines = [l3_cache_schema.map(l3_cache).transpose()?, mem_bw_schema.map(memory_bandwidth).transpose()?];
         let path = self.group.join("schemata");
         let before = fs::read_to_string(&path).map_err(|error| SysError::io("read", &error));
         let before = before.with_context(|| path.display().to_string())?;
-        let mut changed = Changed { group: self.group.clone(), old: Vec::new() };
+        let mut changed = ChangedGroup { group: self.group.clone(), old: Vec::new() };
         for line in lines.iter().flatten() {
             let same = |old: &&str| resource(old) == resource(line);
             changed.old.extend(before.lines().map(str::trim).find(same).map(str::to_owned));
@@ -292,20 +292,20 @@ fn resource(line: &str) -> &str {
 /// Schemata that were changed.
 #[must_use]
 #[derive(Debug)]
-pub struct Changed {
+pub struct ChangedGroup {
     group: PathBuf,
     /// The lines of before.
     old: Vec<String>,
 }
 
-impl Changed {
+impl ChangedGroup {
     /// The new ones stay.
     pub fn keep(mut self) {
         self.old.clear();
     }
 }
 
-impl Drop for Changed {
+impl Drop for ChangedGroup {
     fn drop(&mut self) {
         for line in self.old.iter().rev() {
             // The first error is the one to tell.

@@ -22,7 +22,7 @@ use super::refusal::Refusal;
 use super::status::Status;
 use crate::container::checkpoint::flags::Flags;
 use crate::container::checkpoint::image::{self, Point};
-use crate::container::checkpoint::outside::Outside;
+use crate::container::checkpoint::outside::HostResources;
 use crate::container::checkpoint::request::{self, DumpFlags, Dumped};
 use crate::container::checkpoint::rpc::{Features, Notify, Request};
 use crate::container::checkpoint::{descriptors, mounts, paths, targets};
@@ -30,7 +30,7 @@ use crate::error::field;
 use crate::sys::namespace;
 use crate::sys::path::RootFd;
 use crate::sys::{file, ids, proc_self, process};
-use criu::Program;
+use criu::CriuProgram;
 use images::Files;
 
 /// How long the processes of a saved container may take to disappear, in milliseconds.
@@ -54,11 +54,11 @@ pub fn checkpoint(host: &Host, id: &Id, options: &CheckpointOptions) -> Result<(
     })?;
     ensure!(found.state.intel_rdt.is_none(), field!("linux.intelRdt"; "cannot be restored"));
     request::check(&found.state.outside)?;
-    let program = Program::find()?;
+    let program = CriuProgram::find()?;
     let status = options
         .status_fd
         .map(|fd| proc_self::take_writable(fd).with_context(|| format!("--status-fd: descriptor {fd}")));
-    let mut job = Job { found: &found, options, status: status.transpose()?, points: Vec::new(), images: None };
+    let mut job = DumpJob { found: &found, options, status: status.transpose()?, points: Vec::new(), images: None };
     program.require(Features {
         mem_track: (options.dump.pre_dump || options.dump.parent_path.is_some()).then_some(true),
         lazy_pages: options.flags.lazy_pages.then_some(true),
@@ -79,7 +79,7 @@ pub fn checkpoint(host: &Host, id: &Id, options: &CheckpointOptions) -> Result<(
 }
 
 /// One checkpoint at work.
-struct Job<'a> {
+struct DumpJob<'a> {
     found: &'a Found<Locked>,
     options: &'a CheckpointOptions,
     status: Option<OwnedFd>,
@@ -87,7 +87,7 @@ struct Job<'a> {
     images: Option<OwnedFd>,
 }
 
-impl Job<'_> {
+impl DumpJob<'_> {
     fn pid(&self) -> Result<i32> {
         Ok(self.found.state.init.ok_or(Refusal::NotRunning)?.pid)
     }
@@ -118,7 +118,7 @@ impl Job<'_> {
         request::dump(&self.options.flags, &self.options.dump, files.directories(), &dumped)
     }
 
-    fn dump(&mut self, program: &Program, request: &Request) -> Result<()> {
+    fn dump(&mut self, program: &CriuProgram, request: &Request) -> Result<()> {
         let worker = program.start()?;
         worker.ask(request, |notify, _| self.notified(notify), || Ok(()))?;
         worker.finish()
@@ -164,7 +164,7 @@ impl Job<'_> {
 }
 
 /// The namespaces that CRIU is given, in the order of [`request::inherited`].
-pub fn open_namespaces(outside: &Outside) -> Result<Vec<OwnedFd>> {
+pub fn open_namespaces(outside: &HostResources) -> Result<Vec<OwnedFd>> {
     let open = |(kind, _, path): (&str, &str, &Path)| {
         let name = CString::new(path.as_os_str().as_bytes())?;
         namespace::open(&name).with_context(|| field!("linux.namespaces"; "{kind}: {}", path.display()))

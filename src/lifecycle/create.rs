@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::disk::directory::{Directory, Reserved};
 use super::disk::identity::Identity;
-use super::disk::state::{Dependence, OCI_VERSION, Phase, State};
+use super::disk::state::{OCI_VERSION, PendingAgent, Phase, State};
 use super::host::Host;
 use super::id::Id;
 use super::process::announce::{self, Announcement, PidFile, Receiver};
@@ -19,7 +19,7 @@ use super::process::trace::Trace;
 use super::process::{protect, user_namespace};
 use super::start;
 use crate::container::bundle::{self, Bundle};
-use crate::container::checkpoint::outside::Outside;
+use crate::container::checkpoint::outside::HostResources;
 use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::rootfs::options::is_read_only;
 use crate::container::{annotations, cgroup, validate};
@@ -51,7 +51,7 @@ pub struct Created<'a> {
     // Dropped in this order: init goes first, then its cgroup; then the poststop hooks run, and its state goes.
     pub init: Init,
     cgroup: cgroup::Created,
-    intel_rdt: intel_rdt::Created,
+    intel_rdt: intel_rdt::CreatedGroups,
     poststop: Owed<'a>,
     pub directory: Reserved,
     pub state: State,
@@ -208,13 +208,13 @@ pub fn first_state(id: &Id, bundle: &Bundle, plan: &Plan) -> Result<State> {
         limits: plan.cgroup.applied(),
         exit: None,
         added_mounts: Vec::new(),
-        outside: Outside::of(spec, &bundle.directory, is_read_only),
+        outside: HostResources::of(spec, &bundle.directory, is_read_only),
         poststart: hooks.poststart().clone().unwrap_or_default(),
         poststop: hooks.poststop().clone().unwrap_or_default(),
         start_steps: plan.start_steps(),
         depends_on: plan.seccomp_agent.as_ref().map(|agent| {
             let hooks = hooks.start_container().as_deref().unwrap_or_default();
-            Dependence::new(agent, hooks)
+            PendingAgent::new(agent, hooks)
         }),
     })
 }

@@ -22,7 +22,7 @@ use super::refusal::Refusal;
 use super::status::Status;
 use crate::plan::{self, ExecRequest};
 use crate::sys::{proc_self, signal};
-use place::{OwnScore, Place};
+use place::{CgroupTarget, OwnScore};
 use process::Changes;
 use start::{Started, Watch};
 
@@ -57,7 +57,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     let (console, relay) = announce::consoles(terminal, options.console_socket.as_deref(), options.detach)?;
     check_preserved(0, options.preserve_fds)?;
     let announcement = Announcement::prepare(options.pidfd_socket.as_deref(), options.pid_file.as_deref())?;
-    let place = Place::find(&found, &options.cgroups)?;
+    let place = CgroupTarget::find(&found, &options.cgroups)?;
     let own_score = process.oom_score_adj().map_or(Ok(None), |_| OwnScore::open())?;
     // Before the clone, since the process is never to be seen otherwise (CVE-2016-9962).
     proc_self::set_undumpable()?;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::checkpoint::away::{self, Away};
-use super::checkpoint::criu::{self, Place, Program, Worker};
+use super::checkpoint::away::{self, CriuMountNamespace};
+use super::checkpoint::criu::{self, CriuPlace, CriuProgram, Worker};
 use super::checkpoint::images::Files;
 use super::checkpoint::inspection::{Inspection, Progress};
 use super::checkpoint::planned::{may, planned};
@@ -28,7 +28,7 @@ use super::run::RunOptions;
 use crate::container::checkpoint::flags::Flags;
 use crate::container::checkpoint::image::{self, Point};
 use crate::container::checkpoint::leftovers::Leftovers;
-use crate::container::checkpoint::outside::Outside;
+use crate::container::checkpoint::outside::HostResources;
 use crate::container::checkpoint::paths::Named;
 use crate::container::checkpoint::request::{self, RestoreFlags, Restored};
 use crate::container::checkpoint::root::{self, Root};
@@ -74,7 +74,7 @@ pub struct RestoreOptions {
 pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     ensure!(user::effective_uid() == 0, "needs root");
     let mut bundle = bundle::load(&options.create.bundle, None)?;
-    let program = Program::find()?;
+    let program = CriuProgram::find()?;
     let files = Files::of_restore(&options.flags)?;
     let (points, descriptors) = image::load(files.images())?;
     let (console, relay) =
@@ -87,7 +87,7 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     // From here on no signal ends us before the container is cleaned up.
     let signals = if options.run.detach { None } else { Some(signal::listen()?) };
     let mut made = Made::reserve(host, id, options, &mut bundle, &files, &points)?;
-    let job = Job { host, program: &program, options, points: &points, descriptors: &descriptors };
+    let job = RestoreJob { host, program: &program, options, points: &points, descriptors: &descriptors };
     made.restore(&job, console)?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
     let init = made.init.as_deref();
@@ -102,9 +102,9 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
 }
 
 /// What is restored, and how.
-struct Job<'a> {
+struct RestoreJob<'a> {
     host: &'a Host<'a>,
-    program: &'a Program,
+    program: &'a CriuProgram,
     options: &'a RestoreOptions,
     points: &'a [Point],
     descriptors: &'a [String],
@@ -123,13 +123,13 @@ struct Made<'a> {
     directory: Reserved,
     state: State,
     plan: Plan,
-    outside: Outside,
+    outside: HostResources,
     wanted: Wanted,
     named: Named,
 }
 
 /// A CRIU that waits for its request.
-struct Started {
+struct RestoreStarted {
     worker: Worker,
     root: root::Made,
     files: Files,
@@ -139,7 +139,7 @@ struct Started {
 }
 
 /// What CRIU begins with.
-struct Prepared {
+struct RestorePrepared {
     root: root::Made,
     files: Files,
     /// The paths of external mounts' sources, by their names.
@@ -192,8 +192,8 @@ impl<'a> Made<'a> {
         Ok(Self { init: None, cgroup, left, poststop, directory, state, plan, outside, wanted, named })
     }
 
-    fn restore(&mut self, job: &Job, console: Option<OwnedFd>) -> Result<()> {
-        let Started { worker, root, files, request, planned } = &self.start(job)?;
+    fn restore(&mut self, job: &RestoreJob, console: Option<OwnedFd>) -> Result<()> {
+        let RestoreStarted { worker, root, files, request, planned } = &self.start(job)?;
         let mut inspection = Inspection::new(self.wanted.clone(), self.state.cgroup.clone(), worker.pid())?;
         let (mut progress, paths) = (Progress::default(), self.state.cgroup.clone());
         let mut first = None;
@@ -226,11 +226,11 @@ impl<'a> Made<'a> {
         inspection.release(init.pid)
     }
 
-    fn start(&mut self, job: &Job) -> Result<Started> {
+    fn start(&mut self, job: &RestoreJob) -> Result<RestoreStarted> {
         let sources = self.sources(job.points)?;
         let planned = planned(&self.named.mounts, job.points, &sources, &self.plan.rootfs).context("--image-path")?;
         let namespaces = open_namespaces(&self.outside)?;
-        let place = Place {
+        let place = CriuPlace {
             join: self.cgroup.join()?,
             cgroup_namespace: self.wanted.has_new("cgroup"),
             keyring: self.plan.keyring().cloned(),
@@ -239,10 +239,10 @@ impl<'a> Made<'a> {
         let configuration = request::configuration(&self.state.annotations);
         let program = job.program.file()?;
         // CRIU's namespace, not ours: hooks and files are the host's.
-        let away = Away::go()?;
+        let away = CriuMountNamespace::go()?;
         let (prepared, left) = self.prepare(job, &away, &sources, &program, configuration.as_deref())?;
         self.left = left;
-        let Prepared { root, files, staged } = prepared;
+        let RestorePrepared { root, files, staged } = prepared;
         let worker = job.program.start_in(&program, &place, &borrowed(&namespaces), |pid| {
             away.back()?;
             // A unit of systemd begins with CRIU, as the other cgroups do.
@@ -257,18 +257,18 @@ impl<'a> Made<'a> {
             descriptors: job.descriptors,
         };
         let request = request::restore(&job.options.flags, &job.options.restore, files.directories(), &restored)?;
-        Ok(Started { worker, root, files, request, planned })
+        Ok(RestoreStarted { worker, root, files, request, planned })
     }
 
     /// Makes the root directory that CRIU has, and is in it then.
     fn prepare(
         &self,
-        job: &Job,
-        away: &Away,
+        job: &RestoreJob,
+        away: &CriuMountNamespace,
         sources: &BTreeMap<String, Source>,
         program: &Path,
         configuration: Option<&Path>,
-    ) -> Result<(Prepared, Leftovers)> {
+    ) -> Result<(RestorePrepared, Leftovers)> {
         let rootfs = std::fs::canonicalize(&self.plan.rootfs).context(field!("root.path"))?;
         let left = away.prepare(&rootfs, job.points, sources, &self.named.deleted)?;
         let root = Root::begin(&self.directory.path(), program).context("criu's root directory")?;
@@ -284,7 +284,7 @@ impl<'a> Made<'a> {
             targets::hide_connections(root.own()?.as_fd(), files.images()).context("--image-path: netns-ct")?;
         }
         let root = root.finish().context("criu's root directory")?;
-        Ok((Prepared { root, files, staged }, left))
+        Ok((RestorePrepared { root, files, staged }, left))
     }
 
     /// What of the host all external mounts show, by their names.

@@ -39,7 +39,7 @@ pub fn update(host: &Host, id: &Id, resources: &[u8], schemata: Schemata) -> Res
         found.directory.save(&state)?;
     }
     changed.keep();
-    schemata.into_iter().for_each(intel_rdt::Changed::keep);
+    schemata.into_iter().for_each(intel_rdt::ChangedGroup::keep);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Spec};
 
 use super::birth::{self, Split};
-use super::decided::{Entrance, Outside, Plan};
+use super::decided::{Entrance, ParentWork, Plan};
 use super::process::{Birth, Draft, Program};
 use super::request::{Gate, Request};
 use super::supplied::Supplied;
@@ -23,7 +23,7 @@ use crate::container::net_devices::{self, NetDevices};
 use crate::container::process::user::{BecomeRoot, Maps};
 use crate::container::process::{cpu_affinity, oom};
 use crate::container::rootfs::context::{CgroupView, Hierarchy};
-use crate::container::rootfs::enter::Place;
+use crate::container::rootfs::enter::RootSetup;
 use crate::container::rootfs::options;
 use crate::container::seccomp::{Extra, Filter, Unknown};
 use crate::container::{keyring, seccomp, time_namespace, uts};
@@ -56,7 +56,7 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         private,
         birth: if private.contains(Kind::Pid) && !new.contains(Kind::Pid) { Birth::Late } else { Birth::First },
         // One that is joined and the runtime's own is not the container's to change the root of.
-        place: if private.contains(Kind::Mount) { Place::OwnNamespace } else { Place::RuntimeNamespace },
+        place: if private.contains(Kind::Mount) { RootSetup::OwnNamespace } else { RootSetup::RuntimeNamespace },
         rootfs: request.bundle.join(spec.root().as_ref().context(field!("root"; "missing"))?.path()),
         // In a namespace made in the runtime's own cgroup, a mount would hand that over.
         cgroup: view(&cgroup, new.contains(Kind::Cgroup) && request.cgroup_manager != Manager::Disabled),
@@ -196,7 +196,7 @@ pub(super) struct Container<'a> {
     pub(super) new: Kinds,
     pub(super) private: Kinds,
     pub(super) birth: Birth,
-    pub(super) place: Place,
+    pub(super) place: RootSetup,
     pub(super) rootfs: PathBuf,
     pub(super) cgroup: CgroupView,
 }
@@ -218,7 +218,7 @@ impl Container<'_> {
     }
 
     /// What the runtime does from outside while init waits: only a new user namespace asks for it.
-    fn outside(&self) -> Result<Option<Outside>> {
+    fn outside(&self) -> Result<Option<ParentWork>> {
         if self.joins_user_namespace() {
             return Ok(None);
         }
@@ -233,7 +233,7 @@ impl Container<'_> {
              linux.gidMappings are one id (the kernel denies setgroups then; newgidmap maps more)")
         );
         let oom_score_adj = oom::compile(self.process.oom_score_adj())?;
-        Ok(Some(Outside { maps, oom_score_adj }))
+        Ok(Some(ParentWork { maps, oom_score_adj }))
     }
 
     /// The groups of resctrl, which is looked for only if somebody asks.

@@ -22,7 +22,7 @@ use crate::sys::namespace::{Kind, Kinds};
 
 /// What only the runtime may do for an init in a new user namespace.
 #[derive(Debug)]
-pub struct Outside {
+pub struct ParentWork {
     pub maps: IdMaps,
     pub oom_score_adj: Option<OomScoreAdj>,
 }
@@ -53,7 +53,7 @@ pub struct Plan {
     /// Whether the process that the runtime clones makes init, where others see it.
     pub birth: Birth,
     /// What the runtime does before init takes its first step.
-    pub outside: Option<Outside>,
+    pub outside: Option<ParentWork>,
     /// Limits for the runtime to set from outside, when init is ready: they are the program's.
     pub rlimits: Vec<Rlimit>,
     /// The user namespaces to be made for id-mapped mounts, each with the field that asks for it.

@@ -21,7 +21,7 @@ use crate::container::process::cpu_affinity::{self, AllCpus, CpuList, ExecAffini
 use crate::container::process::oom::{self, OomScoreAdj};
 use crate::container::process::rlimits::Rlimit;
 use crate::container::process::user::{BecomeRoot, Maps};
-use crate::container::rootfs::enter::{EnterRootfs, Place};
+use crate::container::rootfs::enter::{EnterRootfs, RootSetup};
 use crate::container::rootfs::pivot::PivotRoot;
 use crate::container::rootfs::propagation::Propagation;
 use crate::container::seccomp::{Agent, Filter};
@@ -220,7 +220,7 @@ fn join(draft: &mut Draft, program: &Program, saved: &Saved, request: &ExecReque
 fn root(draft: &mut Draft, program: &Program, saved: &Saved, request: &ExecRequest) -> Result<()> {
     if !saved.namespaces().contains(Kind::Mount) {
         let (propagation, _) = Propagation::compile(None)?;
-        let place = Place::RuntimeNamespace;
+        let place = RootSetup::RuntimeNamespace;
         let enter = EnterRootfs::compile(request.rootfs, place, &propagation)?;
         draft.add("root.path", Step::EnterRootfs(enter));
         draft.push(Step::PivotRoot(PivotRoot::compile(place, &propagation)));

@@ -12,7 +12,7 @@ use crate::container::devices::{DevLinks, Device, Nodes};
 use crate::container::namespaces::Join;
 use crate::container::process::cwd;
 use crate::container::rootfs::context::{Context, Label};
-use crate::container::rootfs::enter::{EnterRootfs, Place};
+use crate::container::rootfs::enter::{EnterRootfs, RootSetup};
 use crate::container::rootfs::mask::{MaskPath, ReadonlyPath, ReadonlyRoot};
 use crate::container::rootfs::mount::{self, Mount};
 use crate::container::rootfs::notify::NotifySocket;
@@ -29,12 +29,12 @@ impl Container<'_> {
     pub(super) fn files(&self, draft: &mut Draft, late: Option<&Rc<Join>>) -> Result<()> {
         let (first, _) = Propagation::compile(self.linux.rootfs_propagation().as_deref())?;
         let enter = EnterRootfs::compile(&self.rootfs, self.place, &first)?;
-        if self.place == Place::OwnNamespace {
+        if self.place == RootSetup::OwnNamespace {
             // Before anything is opened or mounted: nothing may appear on the host.
             draft.add("linux.rootfsPropagation", Step::Propagation(first));
         }
         draft.add("root.path", Step::EnterRootfs(enter));
-        if self.place == Place::RuntimeNamespace {
+        if self.place == RootSetup::RuntimeNamespace {
             return self.leave_host_alone(draft);
         }
         let mounts = self.spec.mounts().as_deref().unwrap_or_default();
@@ -130,7 +130,7 @@ impl Container<'_> {
     pub(super) fn new_root(&self, draft: &mut Draft) -> Result<()> {
         if self.program.has_terminal() {
             // Its devpts is mounted, and the console's place can still be bound.
-            let node = if self.place == Place::OwnNamespace { Node::Bound } else { Node::Untouched };
+            let node = if self.place == RootSetup::OwnNamespace { Node::Bound } else { Node::Untouched };
             let console =
                 Console::compile(self.process.console_size().as_ref(), node, Output::of(self.request.relays_terminal))?;
             draft.add("process.terminal", Step::Console(console));
@@ -166,7 +166,7 @@ impl Container<'_> {
 
     /// Read-only mounts, masks and the read-only root: when everything is made that they would forbid.
     fn close_files(&self, draft: &mut Draft) -> Result<()> {
-        if self.place == Place::RuntimeNamespace {
+        if self.place == RootSetup::RuntimeNamespace {
             return Ok(());
         }
         let label = self.linux.mount_label().as_deref().filter(|_| crate::sys::security::selinux_is_enabled());

@@ -10,7 +10,7 @@ use super::supplied::Supplied;
 use crate::container::console::ControllingTerminal;
 use crate::container::hooks::Hook;
 use crate::container::id_map::IdMaps;
-use crate::container::process::capabilities::{self, Held};
+use crate::container::process::capabilities::{self, GrantableCaps};
 use crate::container::process::descriptors::Descriptors;
 use crate::container::process::env::Environment;
 use crate::container::process::executable::Executable;
@@ -73,13 +73,13 @@ pub enum Birth {
 }
 
 /// What is left for the very end.
-pub struct Last {
+pub struct FinalSteps {
     filter: Option<Filter>,
     program: Rc<Executable>,
     environment: Rc<Environment>,
 }
 
-impl Last {
+impl FinalSteps {
     /// The program's environment, HOME included once that is found.
     pub fn environment(&self) -> &Rc<Strings> {
         self.environment.strings()
@@ -169,7 +169,7 @@ impl Program<'_> {
     }
 
     /// From root to the user of the process, up to where only the program is missing.
-    pub fn identity(&self, draft: &mut Draft) -> Result<Last> {
+    pub fn identity(&self, draft: &mut Draft) -> Result<FinalSteps> {
         let no_new_privileges = self.process.no_new_privileges() == Some(true);
         // Without no_new_privs only a privileged process may load it; with, as few calls as possible come after it. But
         // where it notifies, whoever waits for Ready has the agent to serve.
@@ -202,12 +202,12 @@ impl Program<'_> {
         if let Some(filter) = served {
             draft.add("linux.seccomp", Step::Seccomp(filter));
         }
-        Ok(Last { filter, program, environment })
+        Ok(FinalSteps { filter, program, environment })
     }
 
     /// What it can be granted.
-    fn held(&self) -> Result<Held> {
-        Ok(if self.in_user_namespace { Held::in_a_user_namespace() } else { Held::by_the_runtime()? })
+    fn held(&self) -> Result<GrantableCaps> {
+        Ok(if self.in_user_namespace { GrantableCaps::in_a_user_namespace() } else { GrantableCaps::by_the_runtime()? })
     }
 
     /// What is said of another process in its place.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::container::cgroup::Applied;
 use crate::container::cgroup::{self, Manager};
-use crate::container::checkpoint::outside::Outside;
+use crate::container::checkpoint::outside::HostResources;
 use crate::container::checkpoint::request::{Directories, RestoreFlags, Restored};
 use crate::container::checkpoint::{flags::Flags, image, request};
 use crate::container::{bundle, validate};
@@ -310,7 +310,7 @@ fn a_checkpoints_files_are_read_or_refused() {
         let descriptors: [String; 3] = serde_json::from_slice(text)?;
         let restored = Restored {
             root: Path::new("/root"),
-            outside: &Outside::default(),
+            outside: &HostResources::default(),
             configuration: None,
             sources: &BTreeMap::new(),
             descriptors: &descriptors,

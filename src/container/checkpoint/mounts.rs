@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::image::{External, Origin, Point, RESTRICTIONS};
-use super::outside::Outside;
+use super::outside::HostResources;
 use crate::sys::file;
 use crate::sys::mountinfo;
 use crate::sys::path::{Links, RootFd};
@@ -28,7 +28,7 @@ type Identity = (u64, u64);
 struct Candidates(Vec<(Identity, Origin)>);
 
 impl Candidates {
-    fn new(outside: &Outside, cgroups: &BTreeMap<String, String>) -> Self {
+    fn new(outside: &HostResources, cgroups: &BTreeMap<String, String>) -> Self {
         let binds = outside
             .binds
             .iter()
@@ -56,7 +56,7 @@ impl Candidates {
 ///
 /// A mount is external if what it shows *is* what an entry of config.json names, or one of the host's device nodes, or
 /// the container's own cgroup: the same inode. The rest is the container's, and CRIU's to restore.
-pub fn of(pid: i32, outside: &Outside, cgroups: &BTreeMap<String, String>) -> Result<Vec<Point>> {
+pub fn of(pid: i32, outside: &HostResources, cgroups: &BTreeMap<String, String>) -> Result<Vec<Point>> {
     let path = format!("/proc/{pid}/mountinfo");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;
     let root = RootFd::new(file::open_path(&CString::new(format!("/proc/{pid}/root"))?).context("container root")?);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Bind mounts, and namespaces.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
 #[serde(rename_all = "camelCase")]
-pub struct Outside {
+pub struct HostResources {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub binds: Vec<Bind>,
     /// Those joined by path, by the names of /proc/PID/ns.
@@ -33,7 +33,7 @@ pub struct Bind {
     pub read_only: bool,
 }
 
-impl Outside {
+impl HostResources {
     /// `is_read_only` tells whether a mount with these options is.
     pub fn of(spec: &Spec, bundle: &Path, is_read_only: fn(&[String]) -> bool) -> Self {
         let mounts = spec.mounts().as_deref().unwrap_or_default().iter().filter(|mount| is_bind(mount));
@@ -89,7 +89,8 @@ mod tests {
             "linux": { "namespaces": [{ "type": "network", "path": "/run/netns/x" }, { "type": "pid" }, { "type": "user" }] }
         }))
         .unwrap();
-        let outside = Outside::of(&spec, Path::new("/bundle"), |options| options.iter().any(|option| option == "ro"));
+        let outside =
+            HostResources::of(&spec, Path::new("/bundle"), |options| options.iter().any(|option| option == "ro"));
         assert_eq!(
             serde_json::to_value(&outside).unwrap(),
             json!({
@@ -101,6 +102,6 @@ mod tests {
                 "newUserNamespace": true
             })
         );
-        assert_eq!(serde_json::to_string(&Outside::default()).unwrap(), "{}");
+        assert_eq!(serde_json::to_string(&HostResources::default()).unwrap(), "{}");
     }
 }

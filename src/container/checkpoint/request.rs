@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::flags::{CgroupsMode, Flags};
 use super::image::Point;
-use super::outside::Outside;
+use super::outside::HostResources;
 use super::rpc::{ExternalMount, InheritFd, Kind, Options, PageServer, Request};
 
 use crate::error::field;
@@ -57,7 +57,7 @@ pub struct Directories {
 pub struct Dumped<'a> {
     pub pid: i32,
     pub rootfs: &'a Path,
-    pub outside: &'a Outside,
+    pub outside: &'a HostResources,
     pub annotations: &'a HashMap<String, String>,
     pub freezer: Option<&'a str>,
     /// None for a pre-dump: memory only.
@@ -71,7 +71,7 @@ pub struct Dumped<'a> {
 pub struct Restored<'a> {
     /// The rootfs, a mount point.
     pub root: &'a Path,
-    pub outside: &'a Outside,
+    pub outside: &'a HostResources,
     pub configuration: Option<&'a Path>,
     /// Names of external mounts, and their paths.
     pub sources: &'a BTreeMap<String, PathBuf>,
@@ -142,14 +142,14 @@ pub fn restore(flags: &Flags, own: &RestoreFlags, directories: Directories, rest
 const INHERITED: [(&str, &str); 1] = [("net", "extRootNetNS")];
 
 /// Kind, key and path of the namespaces of which CRIU gets descriptors, from [`FIRST_FREE`] on.
-pub fn inherited(outside: &Outside) -> impl Iterator<Item = (&'static str, &'static str, &Path)> {
+pub fn inherited(outside: &HostResources) -> impl Iterator<Item = (&'static str, &'static str, &Path)> {
     let path = |kind| outside.namespaces.get(kind).map(PathBuf::as_path);
     INHERITED.into_iter().filter_map(move |(kind, key)| Some((kind, key, path(kind)?)))
 }
 
 /// Refuses what CRIU has no way to restore, and what it cannot restore safely: in a pid namespace that others are in, they
 /// would see CRIU's own programs, whose root is not the container's.
-pub fn check(outside: &Outside) -> Result<()> {
+pub fn check(outside: &HostResources) -> Result<()> {
     ensure!(
         !outside.new_user_namespace,
         field!("linux.namespaces"; "a container with a user namespace cannot be restored: from inside it, CRIU may not read its images")
@@ -213,9 +213,9 @@ mod tests {
 
     const DIRECTORIES: Directories = Directories { images: 5, work: None };
 
-    fn outside() -> Outside {
+    fn outside() -> HostResources {
         let namespaces = BTreeMap::from([("net".to_owned(), PathBuf::from("/proc/self/ns/net"))]);
-        Outside { namespaces, ..Outside::default() }
+        HostResources { namespaces, ..HostResources::default() }
     }
 
     #[test]
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn every_flag_reaches_criu() {
         let directories = Directories { images: 5, work: Some(6) };
-        let (outside, annotations) = (Outside::default(), HashMap::new());
+        let (outside, annotations) = (HostResources::default(), HashMap::new());
         let dumped = Dumped {
             pid: 42,
             rootfs: Path::new("/b/rootfs"),
@@ -350,16 +350,16 @@ mod tests {
     #[test]
     fn namespaces_that_criu_cannot_enter_are_refused() {
         check(&outside()).unwrap();
-        let error = |outside: Outside| format!("{:#}", check(&outside).unwrap_err());
+        let error = |outside: HostResources| format!("{:#}", check(&outside).unwrap_err());
         for kind in ["mnt", "uts", "ipc", "cgroup", "time"] {
             let namespaces = BTreeMap::from([(kind.to_owned(), PathBuf::from("/x"))]);
-            let words = error(Outside { namespaces, ..Outside::default() });
+            let words = error(HostResources { namespaces, ..HostResources::default() });
             assert!(
                 words.contains(&format!("a {kind} namespace that is joined by path cannot be restored")),
                 "{words}"
             );
         }
-        let words = error(Outside { new_user_namespace: true, ..Outside::default() });
+        let words = error(HostResources { new_user_namespace: true, ..HostResources::default() });
         assert!(words.contains("user namespace"), "{words}");
     }
 }

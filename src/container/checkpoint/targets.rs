@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::entries;
 use super::image::{Origin, Point};
 use super::mounts::{self, DEVICES};
-use super::outside::Outside;
+use super::outside::HostResources;
 use crate::error::{field, io_error};
 use crate::sys::file::{self, kind};
 use crate::sys::mount::{self, Attributes, Depth, attr};
@@ -37,7 +37,7 @@ pub struct Source {
 }
 
 /// Where on the host an external mount comes from now: by the configuration that is restored, and the new cgroup.
-pub fn source(origin: &Origin, outside: &Outside, cgroups: &BTreeMap<String, String>) -> Result<Source> {
+pub fn source(origin: &Origin, outside: &HostResources, cgroups: &BTreeMap<String, String>) -> Result<Source> {
     match origin {
         Origin::Mount(destination) => {
             let bind = outside.binds.iter().find(|bind| bind.destination == Path::new(destination));
@@ -58,7 +58,7 @@ pub fn source(origin: &Origin, outside: &Outside, cgroups: &BTreeMap<String, Str
 }
 
 /// Whether the container may write to the external mount of this name: a bind mount that config.json has so, and the host.
-pub fn is_writable(name: &str, points: &[Point], outside: &Outside) -> bool {
+pub fn is_writable(name: &str, points: &[Point], outside: &HostResources) -> bool {
     let mut all = points.iter().filter_map(|point| point.external.as_ref()).filter(|external| external.name == name);
     all.all(|external| match &external.origin {
         Origin::Mount(_) => source(&external.origin, outside, &BTreeMap::new())
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn the_source_is_the_configurations_never_the_images() {
         let bind = Bind { destination: "/data".into(), source: "/host/data".into(), read_only: true };
-        let outside = Outside { binds: vec![bind], ..Outside::default() };
+        let outside = HostResources { binds: vec![bind], ..HostResources::default() };
         let cgroups = BTreeMap::from([("pids".to_owned(), "/sys/fs/cgroup/pids/c1".to_owned())]);
         let of = |origin: Origin| source(&origin, &outside, &cgroups);
         assert_eq!(

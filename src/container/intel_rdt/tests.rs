@@ -45,7 +45,7 @@ impl Resctrl {
         compile(&serde_json::from_value(spec).unwrap(), "container1", &self.mountinfo())
     }
 
-    fn create(&self, spec: Value) -> Result<(IntelRdt, Created)> {
+    fn create(&self, spec: Value) -> Result<(IntelRdt, CreatedGroups)> {
         let intel_rdt = self.compile(spec)?;
         let created = intel_rdt.create()?;
         Ok((intel_rdt, created))

@@ -17,12 +17,12 @@ use crate::sys::{Errno, Fault, SysError};
 
 /// What init can grant: the sets it has when it starts to set up its process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Held {
+pub struct GrantableCaps {
     pub permitted: u64,
     pub bounding: u64,
 }
 
-impl Held {
+impl GrantableCaps {
     /// What an init in the runtime's own user namespace holds: what the runtime holds.
     pub fn by_the_runtime() -> crate::sys::Result<Self> {
         let sets = credentials::capabilities()?;
@@ -54,7 +54,7 @@ pub struct Capabilities {
 }
 
 /// The prepared sets and the warnings for what was left out.
-pub fn compile(spec: Option<&LinuxCapabilities>, held: Held) -> Result<(Capabilities, Vec<String>)> {
+pub fn compile(spec: Option<&LinuxCapabilities>, held: GrantableCaps) -> Result<(Capabilities, Vec<String>)> {
     let mut warnings = Vec::new();
     let Some(spec) = spec else { return Ok((Capabilities::default(), warnings)) };
     let mut grant = |set: &str, wanted: &Option<HashSet<Capability>>, limit: u64| {
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::sys::testing::{heap_free, in_a_child};
 
-    const ALL: Held = Held { permitted: u64::MAX, bounding: u64::MAX };
+    const ALL: GrantableCaps = GrantableCaps { permitted: u64::MAX, bounding: u64::MAX };
 
     fn spec(json: &str) -> LinuxCapabilities {
         serde_json::from_str(json).expect("capabilities")
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn what_the_runtime_does_not_hold_is_a_warning() {
         let spec = spec(r#"{"bounding":["CAP_KILL","CAP_SYS_RESOURCE"],"permitted":["CAP_SYS_RESOURCE"]}"#);
-        let without = Held { permitted: !(1 << 24), bounding: !(1 << 24) };
+        let without = GrantableCaps { permitted: !(1 << 24), bounding: !(1 << 24) };
         let (sets, warnings) = compile(Some(&spec), without).expect("compiles");
         assert_eq!((sets.bounding, sets.sets.permitted), (1 << 5, 0));
         assert_eq!(warnings.len(), 2);
@@ -215,7 +215,7 @@ mod tests {
         let json = r#"{"bounding":["CAP_KILL","CAP_CHOWN"],"permitted":["CAP_KILL","CAP_CHOWN"],
             "effective":["CAP_CHOWN"],"inheritable":["CAP_KILL"],"ambient":["CAP_KILL"]}"#;
         in_a_child(|| {
-            let (sets, warnings) = compile(Some(&spec(json)), Held::by_the_runtime()?)?;
+            let (sets, warnings) = compile(Some(&spec(json)), GrantableCaps::by_the_runtime()?)?;
             assert!(warnings.is_empty());
             heap_free(|| sets.apply_before_ids())?;
             credentials::set_uid(1000)?;

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::idmap::{IdMap, UserNamespaces};
 use super::options::{Flags, Symlinks};
 use super::prepared::{Prepared, propagate};
-use super::request::Request;
+use super::request::MountRequest;
 use super::target::{Target, c_path};
 use crate::sys::file::{self, magic};
 use crate::sys::mount::{Attributes, Depth, Sharing, attr, copy_itself, copy_path};
@@ -38,7 +38,11 @@ pub struct Bind {
 }
 
 impl Bind {
-    pub(super) fn compile(request: Request, context: &Context, warnings: &mut Vec<String>) -> anyhow::Result<Self> {
+    pub(super) fn compile(
+        request: MountRequest,
+        context: &Context,
+        warnings: &mut Vec<String>,
+    ) -> anyhow::Result<Self> {
         let options = &request.options;
         // mount(2) ignores the data of a bind mount, and some do pass it. A lone word is more likely a flag misspelt.
         for option in &options.data {
@@ -65,7 +69,7 @@ impl Bind {
 
     /// The host's `/sys` in place of a new sysfs, which a user namespace may have only of a network namespace of its
     /// own. Read-only means all of it: the cgroups below are the host's (CVE-2023-25809).
-    pub(super) fn of_host_sysfs(request: &Request, context: &Context) -> anyhow::Result<Self> {
+    pub(super) fn of_host_sysfs(request: &MountRequest, context: &Context) -> anyhow::Result<Self> {
         let mut bind = Self::new(Path::new("/sys"), request).with_context(|| context.bundle.display().to_string())?;
         bind.depth = Depth::Tree;
         bind.flags.below = Attributes { set: bind.flags.mount.set & attr::RDONLY, clear: 0 };
@@ -89,7 +93,7 @@ impl Bind {
         })
     }
 
-    fn new(source: &Path, request: &Request) -> anyhow::Result<Self> {
+    fn new(source: &Path, request: &MountRequest) -> anyhow::Result<Self> {
         let options = &request.options;
         Ok(Self {
             source: c_path(source).context("source")?,

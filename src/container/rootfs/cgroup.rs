@@ -11,7 +11,7 @@ use super::bind::Bind;
 use super::context::{CgroupView, Context, Hierarchy};
 use super::filesystem::Filesystem;
 use super::prepared::propagate;
-use super::request::Request;
+use super::request::MountRequest;
 use super::target::Target;
 use crate::sys::mount::{Attributes, Depth, Sharing, attr, set_attributes};
 use crate::sys::path::RootFd;
@@ -59,7 +59,7 @@ pub struct V2 {
 }
 
 impl CgroupMount {
-    pub(super) fn compile(request: Request, context: &Context) -> anyhow::Result<Self> {
+    pub(super) fn compile(request: MountRequest, context: &Context) -> anyhow::Result<Self> {
         let view = context.cgroup.context("type: cgroup: the container has no cgroup")?;
         if view.hierarchies.is_empty() {
             return V2::compile(request, view).map(Self::V2);
@@ -79,7 +79,7 @@ impl CgroupMount {
 }
 
 impl V1 {
-    fn compile(request: Request, context: &Context, view: &CgroupView) -> anyhow::Result<Self> {
+    fn compile(request: MountRequest, context: &Context, view: &CgroupView) -> anyhow::Result<Self> {
         let asked = request.options.flags;
         let flags = asked.mount.set | attr::NOSUID | attr::NODEV | attr::NOEXEC;
         // `ro` means the hierarchies, as in runc; `rro,rw` leaves them read-only.
@@ -138,7 +138,7 @@ impl V1 {
 }
 
 impl V2 {
-    fn compile(request: Request, view: &CgroupView) -> anyhow::Result<Self> {
+    fn compile(request: MountRequest, view: &CgroupView) -> anyhow::Result<Self> {
         let flags = request.options.flags.mount.set;
         let own = view.unified.as_deref().map(|own| Bind::of_cgroup(own, request.target.clone(), flags));
         let data = ["source=tmpfs".to_owned(), "mode=755".to_owned()];
@@ -146,7 +146,7 @@ impl V2 {
             namespaced: view.namespaced,
             own: own.transpose().context("cgroup")?,
             cover: Filesystem::internal("tmpfs", request.target.clone(), &data, flags | attr::RDONLY)?,
-            filesystem: Filesystem::compile(Request { kind: "cgroup2", ..request }, None)?,
+            filesystem: Filesystem::compile(MountRequest { kind: "cgroup2", ..request }, None)?,
         })
     }
 

@@ -22,14 +22,14 @@ const MAX_DEPTH: u32 = 2048;
 #[derive(PartialEq, Eq, Debug)]
 pub struct EnterRootfs {
     path: CString,
-    place: Place,
+    place: RootSetup,
     /// Whether the host's mounts are still peers: a copy of one would be a peer too.
     peers: bool,
 }
 
 /// Where the container's files will be seen from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum RootSetup {
     /// A mount namespace of its own: pivot_root(2) wants the root to be a mount.
     OwnNamespace,
     /// The runtime's mount namespace: nothing may be mounted, chroot(2) has to do.
@@ -38,7 +38,7 @@ pub enum Place {
 
 impl EnterRootfs {
     /// `path` is absolute: the bundle joined with `root.path`.
-    pub fn compile(path: &Path, place: Place, propagation: &Propagation) -> anyhow::Result<Self> {
+    pub fn compile(path: &Path, place: RootSetup, propagation: &Propagation) -> anyhow::Result<Self> {
         // Without a trailing slash, behind which the kernel would follow a symlink.
         let path: std::path::PathBuf = path.components().collect();
         let peers = propagation.leaves_peers();
@@ -52,7 +52,7 @@ impl EnterRootfs {
 
     /// The container's root, made of the `directory` that [`EnterRootfs::open`] returned.
     pub fn apply(&self, directory: OwnedFd) -> Result<RootFd, Fault> {
-        if self.place == Place::RuntimeNamespace {
+        if self.place == RootSetup::RuntimeNamespace {
             return Ok(RootFd::new(directory));
         }
         if self.peers {

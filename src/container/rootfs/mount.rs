@@ -19,7 +19,7 @@ use super::mask::LateReadonly;
 use super::options::{Options, Symlinks};
 use super::prepared::Prepared;
 use super::remount::Remount;
-use super::request::Request;
+use super::request::MountRequest;
 use super::target::{Target, clean};
 use crate::sys::mount::attr;
 use crate::sys::path::RootFd;
@@ -64,7 +64,7 @@ impl Mount {
         let parsed = Options::parse(options);
         let (id_map, mappings) = idmap::compile(mount, parsed.id_map.as_ref(), context, next)?.unzip();
         let unwritten = if id_map.is_some() && parsed.id_map.is_none() { "idmap" } else { "" };
-        let request = Request {
+        let request = MountRequest {
             target: Target::compile(mount.destination(), &mut warnings)?,
             kind: mount.typ().as_deref().unwrap_or_default(),
             source: mount.source().as_deref(),
@@ -200,7 +200,7 @@ pub fn makes_devices(mounts: &[runtime::Mount]) -> bool {
 }
 
 /// A read-only tmpfs, or `/dev`, stays writable until mount points, devices and links are made in it.
-fn late_readonly(request: &Request, held: &Rc<Held>) -> Option<LateReadonly> {
+fn late_readonly(request: &MountRequest, held: &Rc<Held>) -> Option<LateReadonly> {
     let read_only = request.options.flags.mount.set & attr::RDONLY != 0;
     let is_late = request.kind == "tmpfs" || request.target.path.as_bytes() == b"/dev";
     (read_only && is_late).then(|| {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::enter::Place;
+use super::enter::RootSetup;
 use super::propagation::Propagation;
 use super::target::c_path;
 use crate::sys::mount::{Depth, FsContext, Sharing, attach, detach, detach_here, pivot_root_here, set_sharing};
@@ -31,17 +31,17 @@ pub enum PivotRoot {
 
 impl PivotRoot {
     /// The usual way.
-    pub fn compile(place: Place, propagation: &Propagation) -> Self {
+    pub fn compile(place: RootSetup, propagation: &Propagation) -> Self {
         match place {
-            Place::OwnNamespace => Self::Pivot { peers: propagation.leaves_peers() },
-            Place::RuntimeNamespace => Self::Chroot,
+            RootSetup::OwnNamespace => Self::Pivot { peers: propagation.leaves_peers() },
+            RootSetup::RuntimeNamespace => Self::Chroot,
         }
     }
 
     /// The way without pivot_root(2). `mountinfo` is the text of proc_pid_mountinfo(5), which has the host's mounts
     /// that are to be hidden; those in `rootfs` are the container's.
-    pub fn compile_no_pivot(place: Place, mountinfo: &[u8], rootfs: &Path) -> anyhow::Result<Self> {
-        if place == Place::RuntimeNamespace {
+    pub fn compile_no_pivot(place: RootSetup, mountinfo: &[u8], rootfs: &Path) -> anyhow::Result<Self> {
+        if place == RootSetup::RuntimeNamespace {
             return Ok(Self::Chroot);
         }
         // Whole ones alone: no part of them lets anybody mount another.

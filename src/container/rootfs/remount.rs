@@ -11,7 +11,7 @@ use super::filesystem::parameter;
 use super::held::{Earlier, Held};
 use super::options::Flags;
 use super::prepared::propagate;
-use super::request::Request;
+use super::request::MountRequest;
 use super::target::Target;
 use crate::sys::mount::{Depth, FsContext, Sharing};
 use crate::sys::path::{Links, RootFd};
@@ -40,7 +40,7 @@ enum On {
 }
 
 impl Remount {
-    pub(super) fn compile(request: Request, earlier: &[Earlier]) -> anyhow::Result<Self> {
+    pub(super) fn compile(request: MountRequest, earlier: &[Earlier]) -> anyhow::Result<Self> {
         let options = request.options;
         ensure!(options.legacy == 0, "options: iversion and silent cannot be changed by remount");
         ensure!(!options.copy_up, "options: tmpcopyup: not for a remount");

@@ -7,7 +7,7 @@ use super::options::Options;
 use super::target::Target;
 
 /// An entry of `mounts`, its options and destination understood.
-pub(super) struct Request<'a> {
+pub(super) struct MountRequest<'a> {
     pub target: Target,
     pub kind: &'a str,
     pub source: Option<&'a Path>,

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::enter::{EnterRootfs, Place};
+use super::enter::{EnterRootfs, RootSetup};
 use super::mask::{MaskPath, Masks, ReadonlyPath, ReadonlyRoot};
 use super::mount::Mount;
 use super::pivot::PivotRoot;
@@ -41,7 +41,7 @@ fn rootfs() -> Directory {
 fn enter(dir: &Directory) -> RootFd {
     Propagation::compile(None).unwrap().0.apply().unwrap();
     let propagation = Propagation::compile(None).unwrap().0;
-    let enter = EnterRootfs::compile(&dir.join("rootfs"), Place::OwnNamespace, &propagation).unwrap();
+    let enter = EnterRootfs::compile(&dir.join("rootfs"), RootSetup::OwnNamespace, &propagation).unwrap();
     enter.apply(enter.open().unwrap()).unwrap()
 }
 
@@ -90,7 +90,7 @@ fn a_whole_rootfs_is_set_up_without_privileges_on_the_host() {
         assert!(sys.contains(" ro,nosuid,nodev,noexec,"), "{sys}");
         let cgroups = mount_line(&dir.join("rootfs/sys/fs/cgroup"));
         assert!(cgroups.is_none_or(|line| line.contains(" ro")), "submounts are read-only too");
-        PivotRoot::compile(Place::OwnNamespace, &Propagation::compile(None).unwrap().0).apply(&root).unwrap();
+        PivotRoot::compile(RootSetup::OwnNamespace, &Propagation::compile(None).unwrap().0).apply(&root).unwrap();
         ReadonlyPath::compile(&["/dir".to_owned()]).unwrap()[0].apply(&root).unwrap();
         let mut masks = Masks::default();
         for path in MaskPath::compile(&["/secret".to_owned(), "/sys/kernel".to_owned()], None).unwrap() {

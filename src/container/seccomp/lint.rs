@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperator as Operator};
 
-use super::rules::{Found, Verdict, strictness};
+use super::rules::{SystemCall, Verdict, strictness};
 use super::section::Coverage;
 use super::verdict::{RET_ACTION, RET_ERRNO, RET_KILL_PROCESS, RET_KILL_THREAD, RET_TRAP, default_verdict, verdict};
 
@@ -33,7 +33,7 @@ pub(super) fn warnings(spec: &LinuxSeccomp) -> Vec<String> {
 /// container is dead as soon as it is started, and nothing else says why.
 pub(super) fn missing(native: &Coverage, default: u32) -> Vec<String> {
     let of = |name: &str| {
-        let found = Found::all(&[name.to_owned()]);
+        let found = SystemCall::all(&[name.to_owned()]);
         let number = found.first().and_then(|call| call.number(&native.abi))?;
         let own = native.verdicts.calls.binary_search_by_key(&number, |(number, _)| *number);
         match own.ok().and_then(|place| native.verdicts.calls.get(place)) {

@@ -36,7 +36,7 @@ use crate::error::field;
 use crate::sys::seccomp::{Instruction, seccomp_new_listener, seccomp_set_mode_filter};
 use crate::sys::{Errno, Fault, SysError};
 use arch::Abi;
-use rules::{Clause, Condition, Found, Rule};
+use rules::{Clause, Condition, Rule, SystemCall};
 use section::Coverage;
 use verdict::{MAX_INSTRUCTIONS, RET_KILL_THREAD, default_verdict, stub, verdict};
 
@@ -246,11 +246,11 @@ fn rule(field: &str, entry: &LinuxSyscall, unknown: Unknown) -> Result<Rule> {
     }
     if unknown == Unknown::Refused
         && let Some((i, name)) =
-            entry.names().iter().enumerate().find(|(_, name)| Found::all(std::slice::from_ref(*name)).is_empty())
+            entry.names().iter().enumerate().find(|(_, name)| SystemCall::all(std::slice::from_ref(*name)).is_empty())
     {
         bail!(field!("{field}.names[{i}]"; "no architecture has a system call {name:?}"));
     }
-    let calls = Found::all(entry.names());
+    let calls = SystemCall::all(entry.names());
     let verdict = verdict(entry.action(), entry.errno_ret()).with_context(|| field!("{field}.errnoRet"))?;
     let clauses = clauses(field, entry.args().as_deref().unwrap_or_default())?;
     Ok(Rule { calls, clauses, verdict })

@@ -13,7 +13,7 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction as Action};
 use serde::{Deserialize, Serialize};
 
 use super::arch::Abi;
-use super::rules::{Chain, Found, Verdict, Verdicts};
+use super::rules::{Chain, SystemCall, Verdict, Verdicts};
 use super::verdict::RET_USER_NOTIF;
 
 use crate::error::field;
@@ -84,7 +84,7 @@ fn named(spec: &LinuxSeccomp, receiver: Option<&Path>) -> Result<Option<Agent>> 
 
 /// How a listener leaves a process under these verdicts.
 pub(super) fn handover(abi: &Abi, verdicts: &Verdicts, chains: &[Chain]) -> Handover {
-    let sendmsg = Found::all(&["sendmsg".to_owned()]).first().and_then(|call| call.number(abi));
+    let sendmsg = SystemCall::all(&["sendmsg".to_owned()]).first().and_then(|call| call.number(abi));
     let verdict = verdicts.calls.iter().find(|(number, _)| Some(*number) == sendmsg).map(|(_, verdict)| verdict);
     let notifies = match verdict {
         None => false,

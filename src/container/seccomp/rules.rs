@@ -17,7 +17,7 @@ use super::verdict::{MAX_INSTRUCTIONS, RET_ACTION};
 /// One entry of `linux.seccomp.syscalls`.
 pub(super) struct Rule {
     /// The names some architecture has.
-    pub calls: Vec<Found>,
+    pub calls: Vec<SystemCall>,
     /// Any of them is enough.
     pub clauses: Vec<Clause>,
     /// SECCOMP_RET_* with its data.
@@ -79,12 +79,12 @@ pub(super) fn verdicts(abi: &Abi, rules: &[Rule], default: u32, chains: &mut Vec
 }
 
 /// A name of the profile, found in the table.
-pub(super) struct Found {
+pub(super) struct SystemCall {
     call: Call,
     multiplexed: Option<Multiplexed>,
 }
 
-impl Found {
+impl SystemCall {
     /// Those of `names` that some architecture has.
     pub(super) fn all(names: &[String]) -> Vec<Self> {
         let mut search = Search::default();

@@ -21,12 +21,12 @@ use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::path::RootFd;
 
 /// While this lives, the runtime is in a mount namespace that is not its own.
-pub struct Away {
+pub struct CriuMountNamespace {
     own: OwnedFd,
     directory: OwnedFd,
 }
 
-impl Away {
+impl CriuMountNamespace {
     /// Goes to one that nobody else sees; the host's mounts are there, too.
     pub fn go() -> Result<Self> {
         let away = Self::begin()?;
@@ -65,7 +65,7 @@ impl Away {
     }
 }
 
-impl Drop for Away {
+impl Drop for CriuMountNamespace {
     fn drop(&mut self) {
         // The right that let us leave is still ours. setns(2) moves the working directory, to where all relative paths of
         // the command line would be looked for.
@@ -95,7 +95,7 @@ pub fn follow_links(made: Made, criu: i32) -> Result<()> {
 
 fn in_namespace_of(pid: i32, act: impl FnOnce() -> Result<()>) -> Result<()> {
     let theirs = namespace::open(&CString::new(format!("/proc/{pid}/ns/mnt"))?)?;
-    let away = Away::begin()?;
+    let away = CriuMountNamespace::begin()?;
     namespace::join(theirs.as_fd(), Kind::Mount)?;
     act()?;
     away.back()

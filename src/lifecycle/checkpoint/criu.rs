@@ -35,7 +35,7 @@ const NEEDED: (u32, u32) = (4, 1);
 const IDLE: u32 = 2000;
 
 /// Where criu is on this host.
-pub struct Program {
+pub struct CriuProgram {
     path: CString,
 }
 
@@ -73,7 +73,7 @@ impl std::fmt::Display for Missing {
 impl std::error::Error for Missing {}
 
 /// A failure of CRIU's own with what its log says, and with the release of one that is too old; any other as it is.
-pub fn explain(error: anyhow::Error, program: &Program, log: impl FnOnce() -> String) -> anyhow::Error {
+pub fn explain(error: anyhow::Error, program: &CriuProgram, log: impl FnOnce() -> String) -> anyhow::Error {
     if error.is::<Failed>() { anyhow!("{error}: {}{}", log(), program.too_old()) } else { error }
 }
 
@@ -84,7 +84,7 @@ fn release(text: &str) -> Option<(&str, (u32, u32))> {
     Some((version, (numbers.next()??, numbers.next()??)))
 }
 
-impl Program {
+impl CriuProgram {
     /// Finds criu in $PATH.
     pub fn find() -> Result<Self> {
         let path = std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into());
@@ -170,7 +170,7 @@ impl Program {
     pub fn start_in(
         &self,
         file: &Path,
-        place: &Place,
+        place: &CriuPlace,
         passed: &[BorrowedFd],
         begin: impl FnOnce(i32) -> Result<()>,
     ) -> Result<Worker> {
@@ -180,7 +180,7 @@ impl Program {
     fn launch(
         &self,
         program: &CStr,
-        place: Option<&Place>,
+        place: Option<&CriuPlace>,
         passed: &[BorrowedFd],
         begin: impl FnOnce(i32) -> Result<()>,
     ) -> Result<Worker> {
@@ -194,7 +194,7 @@ impl Program {
         descriptors.extend(passed);
         match process::clone_process(0, place.and_then(|place| place.join.clone_into())).context("criu")? {
             Cloned::Child => {
-                let prepare = |place: Option<&Place>| match place {
+                let prepare = |place: Option<&CriuPlace>| match place {
                     Some(place) => place.enter(starting.as_fd()),
                     None => Ok(stdio::become_output(nowhere.as_fd())?),
                 };
@@ -228,7 +228,7 @@ impl Program {
 }
 
 /// Where a criu that restores is: what it makes is born there.
-pub struct Place {
+pub struct CriuPlace {
     /// The container's cgroup.
     pub join: cgroup::Join,
     /// Whether that becomes the root of a new cgroup namespace.
@@ -238,7 +238,7 @@ pub struct Place {
     pub proc: OwnedFd,
 }
 
-impl Place {
+impl CriuPlace {
     /// What the child does before it becomes criu; no heap.
     fn enter(&self, runtime: BorrowedFd) -> Result<(), Fault> {
         process::die_with_parent()?;

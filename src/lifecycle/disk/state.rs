@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
 use crate::container::cgroup::{Applied, Paths};
-use crate::container::checkpoint::outside::Outside;
+use crate::container::checkpoint::outside::HostResources;
 use crate::container::hooks::Output;
 use crate::container::rootfs::hot::Added;
 use crate::container::{annotations, intel_rdt};
@@ -80,10 +80,10 @@ pub struct State {
     pub start_steps: Vec<Label>,
     /// The seccomp agent on whose answers init depends, for `start`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub depends_on: Option<Dependence>,
+    pub depends_on: Option<PendingAgent>,
     /// What a checkpoint has to know of the configuration.
-    #[serde(default, skip_serializing_if = "Outside::is_empty")]
-    pub outside: Outside,
+    #[serde(default, skip_serializing_if = "HostResources::is_empty")]
+    pub outside: HostResources,
     /// How init has ended, where the runtime is its parent: `run --keep`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Ended>,
@@ -138,7 +138,7 @@ impl State {
 
 /// What init depends on after the start gate: the agent that has its listener since `create`.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-pub struct Dependence {
+pub struct PendingAgent {
     pub agent: PathBuf,
     /// How long the startContainer hooks may take, in seconds; None: at least one takes as long as it takes.
     pub hooks: Option<u32>,

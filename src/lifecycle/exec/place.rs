@@ -13,7 +13,7 @@ use crate::lifecycle::disk::found::Found;
 use crate::sys::ids;
 
 /// The cgroup of the process.
-pub struct Place {
+pub struct CgroupTarget {
     pub paths: Paths,
     /// The container's.
     pub own: Paths,
@@ -21,7 +21,7 @@ pub struct Place {
     pub instead: Option<i32>,
 }
 
-impl Place {
+impl CgroupTarget {
     /// By `--cgroup`, each of which is below the container's own.
     pub fn find(found: &Found, cgroups: &[String]) -> Result<Self> {
         let own = found.state.cgroup.clone();

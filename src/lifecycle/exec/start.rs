@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 
-use super::place::{OwnScore, Place};
+use super::place::{CgroupTarget, OwnScore};
 use super::wait::Wait;
 use crate::container::cgroup::Join;
 use crate::error::field;
@@ -15,7 +15,7 @@ use crate::init::report::{Failure, Milestone, Report};
 use crate::init::step::Step;
 use crate::init::{self, Inherited};
 use crate::lifecycle::disk::found::Found;
-use crate::lifecycle::process::agent::Attendance;
+use crate::lifecycle::process::agent::AgentSession;
 use crate::lifecycle::process::reason;
 use crate::lifecycle::refusal::{ONLY_ROOT_ENTERS, Refusal};
 use crate::lifecycle::status::Status;
@@ -39,7 +39,7 @@ impl Started {
     /// Clones the process, which begins to run the plan's steps.
     pub fn launch(
         plan: &ExecPlan,
-        place: &Place,
+        place: &CgroupTarget,
         console: Option<OwnedFd>,
         mut own_score: Option<OwnScore>,
         timeline: Option<Rc<Timeline>>,
@@ -107,7 +107,7 @@ impl Started {
     /// Follows the process until it has become its program: an end of file, since its end of the link is close-on-exec.
     pub fn follow_to_exec(&self, plan: &ExecPlan, watch: &mut Watch) -> Result<()> {
         let state = &watch.found.state;
-        let mut attendance = Attendance::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
+        let mut attendance = AgentSession::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         let mut is_ready = false;
         loop {
             watch.wait.until_ready(self.link.as_fd(), attendance.awaited())?;

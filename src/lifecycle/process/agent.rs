@@ -12,7 +12,7 @@ use crate::container::seccomp::Agent;
 use crate::error::{Field, field};
 use crate::init::link::RuntimeEnd;
 use crate::init::report::Report;
-use crate::lifecycle::disk::state::{Dependence, OCI_VERSION};
+use crate::lifecycle::disk::state::{OCI_VERSION, PendingAgent};
 use crate::sys::process::{self, Child};
 use crate::sys::{Errno, SysError, socket};
 
@@ -22,7 +22,7 @@ pub const ANSWER_TIMEOUT: u32 = 30_000;
 const LISTENER_TIMEOUT: u32 = 10_000;
 
 /// The runtime beside a process that may come to need an agent.
-pub struct Attendance<'a> {
+pub struct AgentSession<'a> {
     agent: Option<&'a Agent>,
     child: &'a Child,
     link: &'a RuntimeEnd,
@@ -31,7 +31,7 @@ pub struct Attendance<'a> {
     served: bool,
 }
 
-impl<'a> Attendance<'a> {
+impl<'a> AgentSession<'a> {
     pub fn new(agent: Option<&'a Agent>, child: &'a Child, link: &'a RuntimeEnd) -> Self {
         Self { agent, child, link, descriptor: None, served: false }
     }
@@ -91,7 +91,7 @@ impl<'a> Attendance<'a> {
     }
 }
 
-impl Dependence {
+impl PendingAgent {
     pub fn new(agent: &Agent, hooks: &[runtime::Hook]) -> Self {
         let seconds: Option<i64> = hooks.iter().map(runtime::Hook::timeout).sum();
         Self { agent: agent.path.clone(), hooks: seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)) }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::agent::Attendance;
+use super::agent::AgentSession;
 use super::poststop::Owed;
 use super::{opener, reason, user_namespace};
 use crate::container::namespaces::Join;
@@ -58,7 +58,7 @@ impl Init {
         inherited.mount_namespaces = opener::namespaces(&plan.mount_maps)?;
         let (link, end) = link::pair()?;
         let cgroup = inherited.join.clone_into();
-        let away = Away::go(&plan.born_in)?;
+        let away = BornIn::go(&plan.born_in)?;
         let cloned = match (&plan.entrance, plan.birth) {
             (None, _) => process::clone_process(plan.clone_flags, cgroup).context("init"),
             (Some(entrance), Birth::First) => user_namespace::clone_init(entrance, plan.clone_flags, cgroup),
@@ -144,7 +144,7 @@ impl Init {
     }
 
     fn follow(&self, plan: &Plan, directory: &Locked, state: &mut State, poststop: &mut Owed) -> Result<Progress> {
-        let mut attendance = Attendance::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
+        let mut attendance = AgentSession::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         loop {
             if self.is_in_sight && attendance.awaited().is_none() {
                 let [has_spoken] =
@@ -276,11 +276,11 @@ fn word(plan: &Plan, failure: &Failure, said: Option<OwnedFd>) -> anyhow::Error 
 }
 
 /// While this lives, the runtime's children are born in other namespaces than its own.
-struct Away {
+struct BornIn {
     own: Vec<(Kind, OwnedFd)>,
 }
 
-impl Away {
+impl BornIn {
     fn go(namespaces: &[Join]) -> Result<Self> {
         let mut away = Self { own: Vec::with_capacity(namespaces.len()) };
         for join in namespaces {
@@ -293,7 +293,7 @@ impl Away {
     }
 }
 
-impl Drop for Away {
+impl Drop for BornIn {
     fn drop(&mut self) {
         for (kind, own) in self.own.iter().rev() {
             // The right that let us leave is still ours.

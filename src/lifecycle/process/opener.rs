@@ -84,7 +84,7 @@ impl View {
 /// `listed` are the user namespaces of the plan's id-mapped mounts.
 pub fn serve(view: &View, link: &RuntimeEnd, plan: &Plan, step: StepIndex, listed: &[OwnedFd]) -> Result<()> {
     let namespaces = UserNamespaces { listed, container: Some(view.user.as_fd()) };
-    let wanted = Wanted { plan, step, namespaces };
+    let wanted = OpenerRequest { plan, step, namespaces };
     in_a_child(|failure| plan.word(failure), || wanted.open_and_pass(view.mounts.as_fd(), link))
 }
 
@@ -191,13 +191,13 @@ pub fn converse(
     }
 }
 
-struct Wanted<'a> {
+struct OpenerRequest<'a> {
     plan: &'a Plan,
     step: StepIndex,
     namespaces: UserNamespaces<'a>,
 }
 
-impl Wanted<'_> {
+impl OpenerRequest<'_> {
     /// Opens in the mount namespace `mounts`, and passes on to init.
     fn open_and_pass(&self, mounts: BorrowedFd, link: &RuntimeEnd) -> std::result::Result<(), (StepIndex, Fault)> {
         let at_step = |error: SysError| (self.step, error.into());

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use super::wire::{self, Kind, Message, Method, Reader, Value};
+use super::wire::{self, Message, MessageKind, Method, Reader, Value};
 use crate::sys::{Errno, Fault, socket};
 
 /// How long one call may take.
@@ -268,7 +268,8 @@ impl Connection {
         loop {
             if let Some((message, length)) = Message::parse(&self.buffer)? {
                 self.buffer.drain(..length);
-                if message.kind == Kind::Signal && message.member == "JobRemoved" && message.signature == "uoss" {
+                if message.kind == MessageKind::Signal && message.member == "JobRemoved" && message.signature == "uoss"
+                {
                     self.ended.push(job_end(&mut message.body())?);
                 }
                 return Ok(message);
@@ -287,8 +288,8 @@ impl Connection {
             let message = self.message(deadline)?;
             match message.kind {
                 _ if message.reply_to != Some(serial) => {}
-                Kind::Reply => return Ok(message),
-                Kind::Error => {
+                MessageKind::Reply => return Ok(message),
+                MessageKind::Error => {
                     let words = if message.signature.starts_with('s') { message.body().text()? } else { String::new() };
                     if message.error == format!("{DBUS}.Error.NoReply") {
                         return Err(Failed::Disconnected(anyhow!("{words}")));
@@ -296,7 +297,7 @@ impl Connection {
                     let words = if words.is_empty() { message.error.clone() } else { words };
                     return Err(Failed::Refused { name: message.error, words });
                 }
-                Kind::Call | Kind::Signal => {}
+                MessageKind::Call | MessageKind::Signal => {}
             }
         }
     }

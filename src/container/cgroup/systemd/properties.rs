@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::gvariant;
 use super::wire::Value;
 use crate::container::cgroup::host::layout::Layout;
-use crate::container::cgroup::wanted::device_rules::{Access, Kind, Rule, Rules};
+use crate::container::cgroup::wanted::device_rules::{Access, DeviceKind, Rule, Rules};
 use crate::container::cgroup::wanted::resources::{Missing, Write};
 use crate::error::field;
 
@@ -175,7 +175,7 @@ pub fn of_devices(rules: &Rules, layout: Layout) -> Vec<Property> {
 
 /// An entry of DeviceAllow=. A rule for one minor number of every driver cannot be said there.
 fn device(rule: &Rule) -> Option<Value> {
-    let kind = if rule.kind == Kind::Char { "char" } else { "block" };
+    let kind = if rule.kind == DeviceKind::Char { "char" } else { "block" };
     let node = match (rule.major, rule.minor) {
         (None, None) => format!("{kind}-*"),
         (Some(major), None) => format!("{kind}-{major}"),

@@ -159,7 +159,7 @@ pub fn call(method: &Method, serial: u32, arguments: &[Value]) -> Vec<u8> {
 
 /// What kind of message came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum MessageKind {
     Call,
     Reply,
     Error,
@@ -169,7 +169,7 @@ pub enum Kind {
 /// A message that came.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// The serial number of the call that it answers.
     pub reply_to: Option<u32>,
     pub member: String,
@@ -191,10 +191,10 @@ impl Message {
         }
         ensure!(reader.byte()? == b'l', "D-Bus message is not little endian");
         let kind = match reader.byte()? {
-            1 => Kind::Call,
-            2 => Kind::Reply,
-            3 => Kind::Error,
-            4 => Kind::Signal,
+            1 => MessageKind::Call,
+            2 => MessageKind::Reply,
+            3 => MessageKind::Error,
+            4 => MessageKind::Signal,
             other => bail!("D-Bus message of unknown type {other}"),
         };
         reader.at = 4;
@@ -341,7 +341,7 @@ mod tests {
             assert_eq!(Message::parse(&bytes[..length]).unwrap(), None, "{length}");
         }
         let (message, length) = Message::parse(&[bytes.clone(), vec![1, 2, 3]].concat()).unwrap().unwrap();
-        assert_eq!((length, message.kind, message.signature.as_str()), (bytes.len(), Kind::Call, "usoayt"));
+        assert_eq!((length, message.kind, message.signature.as_str()), (bytes.len(), MessageKind::Call, "usoayt"));
         let mut body = message.body();
         assert_eq!((body.u32().unwrap(), body.text().unwrap().as_str()), (5, "x"));
         assert_eq!(body.text().unwrap(), "/job/1");

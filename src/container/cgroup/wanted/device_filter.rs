@@ -7,7 +7,7 @@
 
 use anyhow::{Result, bail};
 
-use super::device_rules::{Access, Kind, Rule, Rules};
+use super::device_rules::{Access, DeviceKind, Rule, Rules};
 use crate::error::field;
 use crate::sys::bpf::Instruction;
 
@@ -40,10 +40,10 @@ pub fn compile(rules: &Rules) -> Vec<Instruction> {
     }
     let mut program = Program::default();
     program.load_context();
-    let halves = program.jump(JUMP_EQUAL, KIND, Kind::Char as i32);
-    program.half(rules, Kind::Block);
+    let halves = program.jump(JUMP_EQUAL, KIND, DeviceKind::Char as i32);
+    program.half(rules, DeviceKind::Block);
     program.land(halves);
-    program.half(rules, Kind::Char);
+    program.half(rules, DeviceKind::Char);
     program.finish()
 }
 
@@ -78,7 +78,7 @@ impl Program {
         self.code.push(load(MINOR, 8));
     }
 
-    fn half(&mut self, rules: &Rules, kind: Kind) {
+    fn half(&mut self, rules: &Rules, kind: DeviceKind) {
         for rule in rules.list.iter().rev().filter(|rule| rule.kind == kind) {
             self.rule(rule);
             if rule.is_for_all() {
@@ -171,7 +171,7 @@ mod tests {
     use crate::container::cgroup::wanted::device_rules::tests::parse;
 
     /// What the kernel would do with the program.
-    fn run(program: &[Instruction], kind: Kind, access: u8, major: u32, minor: u32) -> bool {
+    fn run(program: &[Instruction], kind: DeviceKind, access: u8, major: u32, minor: u32) -> bool {
         if program.is_empty() {
             return true;
         }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     /// What the specification says, from the rules as written: for each access the last match decides.
-    fn expected(text: &[&str], kind: Kind, access: u8, major: u32, minor: u32) -> bool {
+    fn expected(text: &[&str], kind: DeviceKind, access: u8, major: u32, minor: u32) -> bool {
         let always = [
             "+c *:* m",
             "+b *:* m",
@@ -238,7 +238,7 @@ mod tests {
                 .rev()
                 .find_map(|line| {
                     let fields: Vec<&str> = line[1..].split([' ', ':']).collect();
-                    let kinds = fields[0] == "a" || fields[0] == if kind == Kind::Char { "c" } else { "b" };
+                    let kinds = fields[0] == "a" || fields[0] == if kind == DeviceKind::Char { "c" } else { "b" };
                     let number = |field: &str, number: u32| field == "*" || field.parse() == Ok(number);
                     let matches =
                         kinds && number(fields[1], major) && number(fields[2], minor) && fields[3].contains(*letter);
@@ -270,7 +270,7 @@ mod tests {
     fn agrees(text: &[&str]) {
         let program = compile(&Rules::compile(&parse(text)).unwrap());
         assert_eq!(unreachable(&program), 0, "{text:?}");
-        for kind in [Kind::Block, Kind::Char] {
+        for kind in [DeviceKind::Block, DeviceKind::Char] {
             for access in 1..=7 {
                 for major in [0, 1, 5, 7, 8, 10, 136, 4095, u32::MAX] {
                     for minor in [0, 1, 2, 3, 5, 8, 16, 200, 229, 1_048_575] {

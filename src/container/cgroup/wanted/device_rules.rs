@@ -57,7 +57,7 @@ impl Access {
 
 /// The two kinds of device nodes, with the values of BPF_DEVCG_DEV_*.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum DeviceKind {
     Block = 1,
     Char = 2,
 }
@@ -66,14 +66,14 @@ pub enum Kind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rule {
     pub allow: bool,
-    pub kind: Kind,
+    pub kind: DeviceKind,
     pub major: Option<u32>,
     pub minor: Option<u32>,
     pub access: Access,
 }
 
 impl Rule {
-    const fn allow(kind: Kind, major: Option<u32>, minor: Option<u32>, access: Access) -> Self {
+    const fn allow(kind: DeviceKind, major: Option<u32>, minor: Option<u32>, access: Access) -> Self {
         Self { allow: true, kind, major, minor, access }
     }
 
@@ -97,7 +97,7 @@ impl Rule {
     /// `c 10:200 rwm`, as devices.allow and devices.deny of cgroup v1 take it.
     fn line(&self) -> String {
         let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
-        let kind = if self.kind == Kind::Char { 'c' } else { 'b' };
+        let kind = if self.kind == DeviceKind::Char { 'c' } else { 'b' };
         let access: String = [(Access::READ, 'r'), (Access::WRITE, 'w'), (Access::MKNOD, 'm')]
             .iter()
             .filter_map(|(access, letter)| self.access.overlaps(*access).then_some(*letter))
@@ -109,18 +109,18 @@ impl Rule {
 /// What runc allows to every container, whatever the configuration says: to make any node, the default devices of
 /// config-linux.md, pseudo-terminals, and /dev/net/tun (which runc 1.2.4 brought back, since VPN images need it).
 const ALWAYS: [Rule; 12] = [
-    Rule::allow(Kind::Char, None, None, Access::MKNOD),
-    Rule::allow(Kind::Block, None, None, Access::MKNOD),
-    Rule::allow(Kind::Char, Some(1), Some(3), Access::ALL), // null
-    Rule::allow(Kind::Char, Some(1), Some(8), Access::ALL), // random
-    Rule::allow(Kind::Char, Some(1), Some(7), Access::ALL), // full
-    Rule::allow(Kind::Char, Some(5), Some(0), Access::ALL), // tty
-    Rule::allow(Kind::Char, Some(1), Some(5), Access::ALL), // zero
-    Rule::allow(Kind::Char, Some(1), Some(9), Access::ALL), // urandom
-    Rule::allow(Kind::Char, Some(5), Some(1), Access::ALL), // console
-    Rule::allow(Kind::Char, Some(136), None, Access::ALL),  // pts/*
-    Rule::allow(Kind::Char, Some(5), Some(2), Access::ALL), // ptmx
-    Rule::allow(Kind::Char, Some(10), Some(200), Access::ALL), // net/tun
+    Rule::allow(DeviceKind::Char, None, None, Access::MKNOD),
+    Rule::allow(DeviceKind::Block, None, None, Access::MKNOD),
+    Rule::allow(DeviceKind::Char, Some(1), Some(3), Access::ALL), // null
+    Rule::allow(DeviceKind::Char, Some(1), Some(8), Access::ALL), // random
+    Rule::allow(DeviceKind::Char, Some(1), Some(7), Access::ALL), // full
+    Rule::allow(DeviceKind::Char, Some(5), Some(0), Access::ALL), // tty
+    Rule::allow(DeviceKind::Char, Some(1), Some(5), Access::ALL), // zero
+    Rule::allow(DeviceKind::Char, Some(1), Some(9), Access::ALL), // urandom
+    Rule::allow(DeviceKind::Char, Some(5), Some(1), Access::ALL), // console
+    Rule::allow(DeviceKind::Char, Some(136), None, Access::ALL),  // pts/*
+    Rule::allow(DeviceKind::Char, Some(5), Some(2), Access::ALL), // ptmx
+    Rule::allow(DeviceKind::Char, Some(10), Some(200), Access::ALL), // net/tun
 ];
 
 /// The most rules of a container that differ: each is compared with all others.
@@ -171,11 +171,11 @@ impl Rules {
                 *self = Self { default_allow: allow, list: Vec::new(), always: 0 };
             }
             LinuxDeviceType::A => {
-                self.add(rule(Kind::Char));
-                self.add(rule(Kind::Block));
+                self.add(rule(DeviceKind::Char));
+                self.add(rule(DeviceKind::Block));
             }
-            LinuxDeviceType::B => drop(self.add(rule(Kind::Block))),
-            LinuxDeviceType::C => drop(self.add(rule(Kind::Char))),
+            LinuxDeviceType::B => drop(self.add(rule(DeviceKind::Block))),
+            LinuxDeviceType::C => drop(self.add(rule(DeviceKind::Char))),
             other => bail!("type: {:?} is none of a, b, c", other.as_str()),
         }
         Ok(())

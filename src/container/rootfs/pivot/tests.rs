@@ -17,7 +17,7 @@ use crate::sys::scratch::{
     Directory, c_path as scratch_path, in_copied_mount_namespace, in_mount_namespace, mount_line,
 };
 
-fn entered(rootfs: &Path, place: Place) -> Result<RootFd, Fault> {
+fn entered(rootfs: &Path, place: RootSetup) -> Result<RootFd, Fault> {
     let enter = EnterRootfs::compile(rootfs, place, &Propagation::compile(None).unwrap().0).unwrap();
     enter.apply(enter.open()?)
 }
@@ -25,7 +25,7 @@ fn entered(rootfs: &Path, place: Place) -> Result<RootFd, Fault> {
 /// A rootfs that is entered, with `mounts` in it.
 fn enter(rootfs: &Path, propagation: Option<&str>, mounts: Value, cgroup: Option<&CgroupView>) -> RootFd {
     Propagation::compile(propagation).unwrap().0.apply().unwrap();
-    let root = entered(rootfs, Place::OwnNamespace).unwrap();
+    let root = entered(rootfs, RootSetup::OwnNamespace).unwrap();
     let context = Context {
         bundle: Path::new("/"),
         label: None,
@@ -45,7 +45,7 @@ fn enter(rootfs: &Path, propagation: Option<&str>, mounts: Value, cgroup: Option
 fn pivot_into(rootfs: &Path, mounts: Value) -> RootFd {
     let root = enter(rootfs, None, mounts, None);
     let propagation = Propagation::compile(None).unwrap().0;
-    PivotRoot::compile(Place::OwnNamespace, &propagation).apply(&root).unwrap();
+    PivotRoot::compile(RootSetup::OwnNamespace, &propagation).apply(&root).unwrap();
     root
 }
 
@@ -99,7 +99,7 @@ fn a_rootfs_that_is_a_symlink_or_a_file_is_refused() {
     let (dir, rootfs) = rootfs();
     symlink(&rootfs, dir.join("link")).unwrap();
     for path in [dir.join("link/"), rootfs.join("secret"), dir.join("none")] {
-        let fault = entered(&path, Place::OwnNamespace).err().unwrap();
+        let fault = entered(&path, RootSetup::OwnNamespace).err().unwrap();
         assert!(matches!(fault.errno, Errno::ENOTDIR | Errno::ENOENT), "{fault}");
     }
 }
@@ -193,7 +193,7 @@ fn without_pivot_root_the_rootfs_moves_over_the_root_and_the_hosts_proc_is_hidde
     in_mount_namespace(move || {
         let table = fs::read("/proc/thread-self/mountinfo").unwrap();
         let root = enter(&rootfs, None, proc_mount(), None);
-        let step = PivotRoot::compile_no_pivot(Place::OwnNamespace, &table, &rootfs).unwrap();
+        let step = PivotRoot::compile_no_pivot(RootSetup::OwnNamespace, &table, &rootfs).unwrap();
         assert!(step.to_string().starts_with("move the rootfs over /, hiding /"), "{step}");
         step.apply(&root).unwrap();
         assert!(Path::new("/secret").exists() && !Path::new("/etc").exists());
@@ -209,10 +209,10 @@ fn without_a_mount_namespace_the_root_is_changed_and_nothing_mounted() {
     let (_dir, rootfs) = rootfs();
     in_mount_namespace(move || {
         let before = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
-        let root = entered(&rootfs, Place::RuntimeNamespace).unwrap();
+        let root = entered(&rootfs, RootSetup::RuntimeNamespace).unwrap();
         assert_eq!(fs::read_to_string("/proc/thread-self/mountinfo").unwrap(), before);
         let propagation = Propagation::compile(None).unwrap().0;
-        PivotRoot::compile(Place::RuntimeNamespace, &propagation).apply(&root).unwrap();
+        PivotRoot::compile(RootSetup::RuntimeNamespace, &propagation).apply(&root).unwrap();
         assert!(Path::new("/secret").exists());
     });
 }
@@ -222,7 +222,7 @@ fn mountinfo_gives_up_whole_procs_with_their_blanks() {
     let table = b"1 2 0:3 / /a\\040b rw - proc proc rw\n2 2 0:3 /sys /c rw - proc proc rw\n\
         3 2 0:4 / /sys rw shared:1 - sysfs sysfs rw\n4 2 0:4 / /c/rootfs/sys rw - sysfs sysfs rw\n\
         5 2 0:5 / /dev rw - devtmpfs d rw\nnonsense\n";
-    let step = PivotRoot::compile_no_pivot(Place::OwnNamespace, table, Path::new("/c/rootfs")).unwrap();
+    let step = PivotRoot::compile_no_pivot(RootSetup::OwnNamespace, table, Path::new("/c/rootfs")).unwrap();
     assert_eq!(step, PivotRoot::Move { hide: vec![c"/a b".to_owned(), c"/sys".to_owned()] });
 }
 
