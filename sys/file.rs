@@ -19,16 +19,16 @@ pub mod kind {
     pub const SOCKET: u32 = libc::S_IFSOCK;
 }
 
-/// Filesystem types as statfs(2) numbers them.
+/// Filesystem types as statfs(2) numbers them: 32 bits, whatever the C library makes of the field.
 pub mod magic {
-    pub const PROC: i64 = 0x9fa0;
-    pub const DEVPTS: i64 = 0x1cd1;
-    pub const TMPFS: i64 = 0x0102_1994;
-    pub const OVERLAYFS: i64 = 0x794c_7630;
-    pub const SYSFS: i64 = 0x6265_6572;
-    pub const FUSE: i64 = 0x6573_5546;
-    pub const NFS: i64 = 0x6969;
-    pub const V9FS: i64 = 0x0102_1997;
+    pub const PROC: u32 = 0x9fa0;
+    pub const DEVPTS: u32 = 0x1cd1;
+    pub const TMPFS: u32 = 0x0102_1994;
+    pub const OVERLAYFS: u32 = 0x794c_7630;
+    pub const SYSFS: u32 = 0x6265_6572;
+    pub const FUSE: u32 = 0x6573_5546;
+    pub const NFS: u32 = 0x6969;
+    pub const V9FS: u32 = 0x0102_1997;
 }
 
 /// What statx(2) says of a file.
@@ -145,13 +145,13 @@ fn statx(dir: BorrowedFd, name: &CStr, flags: libc::c_int) -> Result<Stat> {
 }
 
 /// The type of the filesystem of the file that `fd` is open on, one of [`magic`] or another: fstatfs(2).
-pub fn fs_type(fd: BorrowedFd) -> Result<i64> {
+pub fn fs_type(fd: BorrowedFd) -> Result<u32> {
     let mut buffer = MaybeUninit::<libc::statfs>::zeroed();
     // SAFETY: `buffer` has room for a whole struct and outlives the call.
     let ret = unsafe { libc::fstatfs(fd.as_raw_fd(), buffer.as_mut_ptr()) };
     check("fstatfs", ret.into())?;
     // SAFETY: the struct is plain integers, was zeroed, and the kernel has filled it.
-    Ok(unsafe { buffer.assume_init() }.f_type)
+    Ok(unsafe { buffer.assume_init() }.f_type as u32)
 }
 
 /// Whether the mount that `fd` was reached through, or its filesystem, is read-only: fstatvfs(3).

@@ -15,7 +15,7 @@ pub fn loopback_up() -> Result<()> {
     }
     request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
     // SAFETY: `request` is a live ifreq with a NUL-terminated name.
-    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) };
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &request) };
     check("ioctl(SIOCSIFFLAGS)", libc::c_long::from(ret)).map(drop)
 }
 
@@ -29,7 +29,7 @@ pub fn loopback_is_up() -> Result<bool> {
         *slot = byte as libc::c_char;
     }
     // SAFETY: `request` is a live ifreq with a NUL-terminated name, and the kernel fills in its flags.
-    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &mut request) };
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as libc::Ioctl, &mut request) };
     check("ioctl(SIOCGIFFLAGS)", libc::c_long::from(ret))?;
     // SAFETY: SIOCGIFFLAGS has just written that member of the union.
     let flags = unsafe { request.ifr_ifru.ifru_flags };

@@ -34,7 +34,7 @@ pub fn new_session() -> Result<()> {
 struct KernelAction([u64; 8]);
 
 /// The bytes of the kernel's signal set: 64 signals.
-const SIGSET_BYTES: usize = 8;
+pub(super) const SIGSET_BYTES: usize = 8;
 
 /// Sets every signal to its default action and blocks none. An exec would keep what is ignored, SIGPIPE by Rust's
 /// start code for one. The raw call reaches the two signals that the C library keeps to itself.

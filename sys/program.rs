@@ -33,6 +33,11 @@ impl Strings {
         Self { strings, pointers, spare: spare.map(|size| vec![Cell::new(0); size].into()) }
     }
 
+    /// Those of this process's own command line.
+    pub fn of_arguments() -> Self {
+        Self::new(super::command_line::arguments().map(CStr::to_owned).collect())
+    }
+
     /// Those of this process's own environment (environ(7)).
     pub fn of_environment() -> Self {
         let variables = std::env::vars_os().map(|(name, value)| {

@@ -1,27 +1,42 @@
 //! Signals, heard through a descriptor, and their numbers.
 
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::error::{Result, SysError};
+use super::error::{Errno, Result, check};
+use super::file::owned;
+use super::proc_self::SIGSET_BYTES;
+
+/// Every signal, those too that the C library would keep to itself: musl takes 34, which is SIGRTMIN for everybody else.
+const ALL: u64 = u64::MAX;
 
 /// Blocks every signal and returns the descriptor on which they are heard.
 pub fn listen() -> Result<Signals> {
-    let all = SigSet::all();
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).map_err(|errno| SysError::new("sigprocmask", errno))?;
-    let fd = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(|errno| SysError::new("signalfd", errno))?;
-    Ok(Signals(fd))
+    let (all, none) = (ALL, core::ptr::null_mut::<u64>());
+    // SAFETY: `all` is a signal set of that many bytes; no old one is asked for.
+    let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, none, SIGSET_BYTES) };
+    check("rt_sigprocmask", ret)?;
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: as above.
+    let ret = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const all, SIGSET_BYTES, flags) };
+    owned("signalfd", ret).map(Signals)
 }
 
 /// Every signal sent to this process, as a descriptor to poll and read.
-pub struct Signals(SignalFd);
+pub struct Signals(OwnedFd);
 
 impl Signals {
     /// The number of the next signal, if one has come.
     pub fn next(&self) -> Result<Option<i32>> {
-        let info = self.0.read_signal().map_err(|errno| SysError::new("read", errno))?;
-        Ok(info.map(|info| info.ssi_signo as i32))
+        // SAFETY: signalfd_siginfo is plain data, for which all zeroes is a valid value.
+        let mut info: libc::signalfd_siginfo = unsafe { core::mem::zeroed() };
+        let size = size_of::<libc::signalfd_siginfo>();
+        // SAFETY: `info` has room for that many bytes, and outlives the call.
+        let ret = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), size) };
+        match check("read", ret as libc::c_long) {
+            Ok(_) => Ok(Some(info.ssi_signo as i32)),
+            Err(error) if error.errno == Errno::EAGAIN => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use core::ffi::CStr;
 use core::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::sys::time::{TimeVal, TimeValLike};
+
 use super::error::{Errno, Fault, Result, SysError, check};
 use super::timed_io::TIMEOUT;
 
@@ -110,6 +112,12 @@ pub fn accept(listener: BorrowedFd) -> Result<OwnedFd> {
     }
 }
 
+/// What the C library makes of the length of a control message: the kernel's is a usize. Ours are a few hundred bytes.
+#[cfg(target_env = "gnu")]
+type Length = usize;
+#[cfg(not(target_env = "gnu"))]
+type Length = libc::socklen_t;
+
 /// A control message with `N` descriptors, as cmsg(3) lays it out: the data follow the header at once, which is
 /// a multiple of the alignment that CMSG_DATA asks for.
 #[repr(C)]
@@ -134,7 +142,7 @@ impl<const N: usize> Control<N> {
         let mut control = Self::empty();
         control.header.cmsg_level = libc::SOL_SOCKET;
         control.header.cmsg_type = libc::SCM_RIGHTS;
-        control.header.cmsg_len = Self::HEADER + size_of_val(fds);
+        control.header.cmsg_len = (Self::HEADER + size_of_val(fds)) as Length;
         for (slot, fd) in control.fds.iter_mut().zip(fds) {
             *slot = fd.as_raw_fd();
         }
@@ -148,8 +156,8 @@ impl<const N: usize> Control<N> {
         if len < Self::HEADER || header.cmsg_level != libc::SOL_SOCKET || header.cmsg_type != libc::SCM_RIGHTS {
             return fds;
         }
-        let count = header.cmsg_len.saturating_sub(Self::HEADER) / size_of::<libc::c_int>();
-        for (slot, fd) in fds.iter_mut().zip(self.fds).take(count) {
+        let count = header.cmsg_len.saturating_sub(Self::HEADER as Length) / size_of::<libc::c_int>() as Length;
+        for (slot, fd) in fds.iter_mut().zip(self.fds).take(count as usize) {
             // SAFETY: the kernel made it for this message, and `self` is gone with this: nobody else owns it.
             *slot = Some(unsafe { OwnedFd::from_raw_fd(fd) });
         }
@@ -225,7 +233,7 @@ fn receive_up_to<const N: usize>(socket: BorrowedFd, buffer: &mut [u8]) -> Resul
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = Control::<N>::FULL;
+    message.msg_controllen = Control::<N>::FULL as Length;
     let len = loop {
         // SAFETY: everything that `message` points at outlives the call.
         let ret = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
@@ -237,7 +245,7 @@ fn receive_up_to<const N: usize>(socket: BorrowedFd, buffer: &mut [u8]) -> Resul
             Ok(len) => break len as usize,
         }
     };
-    Ok(Received { len, fds: control.into_fds(message.msg_controllen) })
+    Ok(Received { len, fds: control.into_fds(message.msg_controllen as usize) })
 }
 
 /// Connects a stream socket to the unix socket at `path` on the host: a console socket, a pidfd socket, an agent's. The
@@ -273,7 +281,7 @@ pub fn connect_abstract(name: &[u8]) -> core::result::Result<OwnedFd, Fault> {
 }
 
 fn connect(socket: OwnedFd, address: &libc::sockaddr_un, len: libc::socklen_t) -> core::result::Result<OwnedFd, Fault> {
-    let limit = libc::timeval { tv_sec: TIMEOUT.as_secs() as libc::time_t, tv_usec: 0 };
+    let limit = *TimeVal::seconds(TIMEOUT.as_secs() as i64).as_ref();
     let size = size_of::<libc::timeval>() as libc::socklen_t;
     // SAFETY: `limit` is a timeval of `size` bytes and outlives the call.
     let ret = unsafe {

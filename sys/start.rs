@@ -1,7 +1,8 @@
 //! A program's first lines, in place of the standard library's: those also read /proc/self/maps and prepare to report a
 //! stack overflow, 40 µs of the 250 that a process costs, twice in the commands that replace themselves.
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 
@@ -25,11 +26,15 @@ pub fn run(main: fn(Vec<OsString>) -> u8, count: i32, arguments: *const *const l
     super::command_line::remember(count, arguments);
     never_capture_backtraces();
     let status = match prepare() {
-        Ok(()) => main(std::env::args_os().collect()),
+        Ok(()) => main(super::command_line::arguments().map(owned).collect()),
         Err(_) => 1,
     };
     // Unlike a return it lets the standard library write what standard output still holds.
     std::process::exit(status.into())
+}
+
+fn owned(word: &CStr) -> OsString {
+    OsStr::from_bytes(word.to_bytes()).to_owned()
 }
 
 /// Has the standard library decide, once for the life of the process, that errors have no backtraces. Each that is made,

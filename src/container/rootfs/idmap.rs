@@ -148,7 +148,7 @@ impl IdMap {
 }
 
 /// The name of a filesystem that cannot be id-mapped, or could not always: docs/kernel.md has since when.
-fn fs_name(kind: i64) -> &'static str {
+fn fs_name(kind: u32) -> &'static str {
     match kind {
         magic::PROC => " (proc)",
         magic::TMPFS => " (tmpfs, before Linux 6.3)",

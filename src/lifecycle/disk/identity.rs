@@ -1,7 +1,8 @@
 //! Which process a pid is: told from a later one with the same number by when it started.
 
+use std::ffi::CString;
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use procfs::process::Stat;
 use serde::{Deserialize, Serialize};
 
 use crate::sys::exit::Exit;
-use crate::sys::{Errno, process, signal};
+use crate::sys::{Errno, file, process, signal};
 
 /// How long a killed process may take to end: runc's ten seconds.
 const KILL_GRACE: Duration = Duration::from_secs(10);
@@ -131,12 +132,11 @@ fn read_stat(pid: i32) -> Result<Option<Seen>> {
     let path = format!("/proc/{pid}/stat");
     // More than the 52 numbers and the name ever take, so that it is read at once.
     let mut buffer = [0; 2048];
-    match fs::File::open(&path).and_then(|mut file| file.read(&mut buffer)) {
+    let name = CString::new(path.as_str())?;
+    match file::read_path(&name).and_then(|stat| file::read(stat.as_fd(), &mut buffer)) {
         Ok(len) => parse_stat(buffer.get(..len).unwrap_or_default()).map(Some).context(path),
         // ESRCH: it ended between open and read.
-        Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32) => {
-            Ok(None)
-        }
+        Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ESRCH) => Ok(None),
         Err(error) => Err(error).context(path),
     }
 }

@@ -6,9 +6,7 @@
 //! Where no such mount can be made (no CAP_SYS_ADMIN, a binary on a foreign mount namespace), a sealed copy in memory
 //! serves, or, where no file in memory may be executed, one without a name. See docs/decisions/0001-self-protection.md.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Context, Result};
 
@@ -41,17 +39,11 @@ fn enter_after(last: impl FnOnce()) -> Result<()> {
         return Ok(());
     }
     let read_only = clone_or_copy(own).context("self-protection")?;
-    let arguments = std::env::args_os().map(|text| c_string(text.into_vec())).collect();
-    let (arguments, environment) = (Strings::new(arguments), Strings::of_environment());
+    let (arguments, environment) = (Strings::of_arguments(), Strings::of_environment());
     last();
     Err(sys::process::exec_descriptor(read_only.as_fd(), &arguments, &environment)).context("self-protection")
 }
 
 fn clone_or_copy(own: OwnedFd) -> std::result::Result<OwnedFd, sys::Fault> {
     binary::read_only_clone(own.as_fd()).or_else(|_| binary::private_copy())
-}
-
-/// Arguments come from C: there is no NUL inside.
-fn c_string(bytes: Vec<u8>) -> CString {
-    CString::new(bytes).unwrap_or_default()
 }
