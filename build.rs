@@ -16,28 +16,30 @@ fn main() {
         println!("cargo::rerun-if-changed={log}");
     }
     println!("cargo::rerun-if-changed=build/order.txt");
-    for argument in order().unwrap_or_default() {
+    // Nothing where there is no order: an empty argument is a file of that name for every linker but LLD.
+    for argument in order().into_iter().flatten() {
         println!("cargo::rustc-link-arg-bins={argument}");
     }
 }
 
-/// The linker's arguments that put the functions of build/order.txt first; none where the linker does not know them.
+/// The linker's arguments that put the functions of build/order.txt first; none where the linker does not know them. The
+/// linker is called by a C compiler, which wants `-Wl,` before them, or by rustc itself.
 fn order() -> Option<[String; 2]> {
     let variable = |name: &str| std::env::var(name).ok();
     let file = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("build/order.txt");
     let target = variable("TARGET")?;
     let path = file.to_str().filter(|path| !path.contains(','))?;
-    if variable("PROFILE")? != "release" || target != "x86_64-unknown-linux-gnu" || !file.exists() {
+    if variable("PROFILE")? != "release" || !target.starts_with("x86_64-") || !file.exists() {
         return None;
     }
-    let arguments = [
-        format!("-Clink-arg=-Wl,--symbol-ordering-file={path}"),
-        "-Clink-arg=-Wl,--no-warn-symbol-ordering".to_owned(),
-    ];
-    links(&target, &arguments)?.then(|| arguments.map(|argument| argument.replacen("-Clink-arg=", "", 1)))
+    ["-Wl,", ""].into_iter().find_map(|prefix| {
+        let arguments = [format!("--symbol-ordering-file={path}"), "--no-warn-symbol-ordering".to_owned()]
+            .map(|word| prefix.to_owned() + &word);
+        links(&target, &arguments)?.then_some(arguments)
+    })
 }
 
-/// Whether an empty program can be linked with these arguments of rustc, added to those that cargo has for the target.
+/// Whether an empty program can be linked with these arguments of the linker, and those that cargo has for the target.
 fn links(target: &str, arguments: &[String]) -> Option<bool> {
     let directory = PathBuf::from(std::env::var_os("OUT_DIR")?);
     let source = directory.join("empty.rs");
@@ -49,7 +51,7 @@ fn links(target: &str, arguments: &[String]) -> Option<bool> {
         .args([directory.join("empty"), source])
         .args(flags.split('\u{1f}').filter(|flag| !flag.is_empty()))
         .args(linker.ok())
-        .args(arguments)
+        .args(arguments.iter().map(|argument| format!("-Clink-arg={argument}")))
         .output();
     Some(output.ok()?.status.success())
 }
