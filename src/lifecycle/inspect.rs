@@ -60,10 +60,12 @@ pub fn state(host: &Host, id: &Id) -> Result<StateView> {
 /// with a warning: it may not hide the others.
 pub fn list(host: &Host) -> Result<Vec<StateView>> {
     let mut views = Vec::new();
+    let mut passwd = None;
     for id in ids(host)? {
         match Found::open(host, &id) {
             Ok(found) => {
-                let owner = user_name(found.state.owner);
+                let passwd = passwd.get_or_insert_with(|| std::fs::read_to_string("/etc/passwd").unwrap_or_default());
+                let owner = user_name(passwd, found.state.owner);
                 views.push(StateView { owner, ..view(found) });
             }
             Err(error) if error.downcast_ref() == Some(&Refusal::DoesNotExist) => {}
@@ -87,10 +89,9 @@ pub fn ps(host: &Host, id: &Id) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// The name of user `uid` in the host's /etc/passwd, or its number as text.
-fn user_name(uid: u32) -> String {
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    name_of(&passwd, uid).map_or_else(|| uid.to_string(), str::to_owned)
+/// The name of user `uid` in the host's `passwd`, or its number as text.
+fn user_name(passwd: &str, uid: u32) -> String {
+    name_of(passwd, uid).map_or_else(|| uid.to_string(), str::to_owned)
 }
 
 fn name_of(passwd: &str, uid: u32) -> Option<&str> {

@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
-use oci_spec::runtime::{Capability, Process};
+use oci_spec::runtime::Process;
 use serde::Deserialize;
 use serde_json::{Deserializer, Value};
 
@@ -12,8 +13,7 @@ const KEY: &str = "\"capabilities\"";
 
 /// Whether `name` is one, in this spelling.
 pub fn is_exact(name: &str) -> bool {
-    let known: Result<Capability, _> = serde_json::from_value(name.into());
-    known.is_ok_and(|capability| name.strip_prefix("CAP_") == Some(capability.to_string().as_str()))
+    caps::Capability::from_str(name).is_ok()
 }
 
 /// Whether `text`, of which `process` was parsed, has none but exact names. False also if that takes a longer look.
