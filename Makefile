@@ -3,10 +3,14 @@
 CARGO   ?= cargo
 PREFIX  ?= /usr/local
 DESTDIR ?=
-# .cargo/config.toml builds for the host by name, so that its flags stay away from build scripts.
-TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# What the released programs are built for, with musl where that can be; make TRIPLE=x86_64-unknown-linux-gnu is another.
+TRIPLE  := $(shell scripts/triple 2>/dev/null)
+# Tests, and what only this machine runs, are built for the machine itself.
+HOST    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 OCIRT   := $(CURDIR)/target/$(TRIPLE)/release/ocirt
-SHIM    := $(CURDIR)/target/$(TRIPLE)/release/containerd-shim-ocirt-v2
+# The shim's errors have the words of its C library, and engines know glibc's (docs/decisions/0019-musl.md).
+SHIM_TRIPLE := $(HOST)
+SHIM    := $(CURDIR)/target/$(SHIM_TRIPLE)/release/containerd-shim-ocirt-v2
 # The runtime under test: RUNTIME=/usr/sbin/runc make integration
 RUNTIME ?= $(OCIRT)
 ARGS    ?=
@@ -37,10 +41,11 @@ demo: ## a container's life, explained; needs root, and installs busybox
 	@RUNTIME='$(RUNTIME)' scripts/demo
 
 build: ## the release binary: target/*/release/ocirt, static
-	$(CARGO) build --release --locked --package ocirt
+	@scripts/triple --fetch
+	$(CARGO) build --release --locked --target $(TRIPLE) --package ocirt
 
 shim: ## containerd's shim for it: target/*/release/containerd-shim-ocirt-v2, static
-	$(CARGO) build --release --locked --package containerd-shim-ocirt
+	$(CARGO) build --release --locked --target $(SHIM_TRIPLE) --package containerd-shim-ocirt
 
 test: ## unit, integration and conformance tests, and a summary; needs root, and installs what it needs
 	@scripts/test unit integration conformance
@@ -52,7 +57,7 @@ schedules: ## a hundred million steps of the shim's state machines, in random or
 	OCIRT_STEPS='$(STEPS)' $(CARGO) test --release --locked --package containerd-shim-ocirt --lib -- any_order
 
 integration: $(if $(filter $(OCIRT),$(RUNTIME)),build shim) ## black-box tests of RUNTIME, and of the shim above it
-	RUNTIME='$(RUNTIME)' $(CARGO) test --locked --package ocirt-integration --test suite -- $(ARGS)
+	$(if $(filter $(OCIRT),$(RUNTIME)),OCIRT_SHIM="$${OCIRT_SHIM:-$(SHIM)}") RUNTIME='$(RUNTIME)' $(CARGO) test --locked --package ocirt-integration --test suite -- $(ARGS)
 
 conformance: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## runtime-tools' validation suite against RUNTIME; ARGS: programs
 	conformance/run '$(RUNTIME)' $(ARGS)
@@ -102,15 +107,15 @@ engines-vm: $(if $(filter $(OCIRT),$(RUNTIME)),build) ## the same engines in a g
 	@scripts/needs protobuf-compiler libprotobuf-dev
 	cd integration/engines/cri && $(CARGO) build --locked
 	$(CARGO) build --locked --quiet --package ocirt-engines
-	integration/engines/guest "$$(scripts/debian trixie)" target/$(TRIPLE)/debug/engines --runtime '$(RUNTIME)' $(ARGS)
+	integration/engines/guest "$$(scripts/debian trixie)" target/$(HOST)/debug/engines --runtime '$(RUNTIME)' $(ARGS)
 
 engines-shim-vm: build shim ## containerd with this project's own shim in that guest; takes minutes
 	@scripts/needs protobuf-compiler libprotobuf-dev
 	cd integration/engines/cri && $(CARGO) build --locked
 	$(CARGO) build --locked --quiet --package ocirt-engines
-	VM_ENV_OCIRT_SHIM='$(SHIM)' integration/engines/guest "$$(scripts/debian trixie)" target/$(TRIPLE)/debug/engines \
+	VM_ENV_OCIRT_SHIM='$(SHIM)' integration/engines/guest "$$(scripts/debian trixie)" target/$(HOST)/debug/engines \
 		--walks integration/engines/shim --runtime '$(OCIRT)' $(ARGS)
-	VM_ENV_OCIRT_SHIM='$(SHIM)' integration/engines/guest "$$(scripts/debian trixie)" target/$(TRIPLE)/debug/engines \
+	VM_ENV_OCIRT_SHIM='$(SHIM)' integration/engines/guest "$$(scripts/debian trixie)" target/$(HOST)/debug/engines \
 		--runtime '$(OCIRT)' $(ARGS) containerd robust
 
 engines-shim-newest: build shim ## containerd and CRI of Debian's development suite, with its own shim and with ours

@@ -73,11 +73,7 @@ fn bench(arguments: &Arguments) -> Result<bool> {
 fn find_peers(arguments: &Arguments) -> Result<Vec<(String, PathBuf)>> {
     let mut peers = Vec::new();
     if !arguments.no_ocirt {
-        let release = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
-        let built =
-            ["x86_64-unknown-linux-gnu/release/ocirt", "aarch64-unknown-linux-gnu/release/ocirt", "release/ocirt"];
-        let path = std::env::var_os("OCIRT").map(PathBuf::from);
-        let path = path.or_else(|| built.iter().map(|file| release.join(file)).find(|path| path.exists()));
+        let path = std::env::var_os("OCIRT").map(PathBuf::from).or_else(newest_release);
         peers.push(("ocirt".to_owned(), path.context("no release build of ocirt (make build, or OCIRT=/path)")?));
     }
     match std::env::var("PEERS") {
@@ -93,6 +89,15 @@ fn find_peers(arguments: &Arguments) -> Result<Vec<(String, PathBuf)>> {
         }
     }
     Ok(peers)
+}
+
+/// The release build that was made last, whatever it was made for.
+fn newest_release() -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let directories = target.read_dir().ok()?.flatten().map(|entry| entry.path().join("release/ocirt"));
+    directories
+        .filter(|program| program.is_file())
+        .max_by_key(|program| program.metadata().and_then(|metadata| metadata.modified()).ok())
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {

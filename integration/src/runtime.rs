@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// No call may take longer, on a loaded machine either.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// `RUNTIME`, else `OCIRT`, else the ocirt beside the test programs, else the release build.
+/// `RUNTIME`, else `OCIRT`, else the ocirt that was built last, whatever it was built for.
 pub fn path() -> PathBuf {
     for name in ["RUNTIME", "OCIRT"] {
         if let Some(path) = std::env::var_os(name).filter(|value| !value.is_empty()) {
@@ -24,9 +24,13 @@ pub fn path() -> PathBuf {
         }
     }
     let own = std::env::current_exe().expect("own path");
-    let target = own.ancestors().nth(3).expect("target directory");
-    let built = ["release", "debug"].map(|profile| target.join(profile).join("ocirt"));
-    built.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("no ocirt in {}", target.display())).clone()
+    let target = own.ancestors().nth(4).expect("target directory");
+    let triples = target.read_dir().expect("target directory").flatten();
+    let built =
+        triples.flat_map(|triple| ["release", "debug"].map(|profile| triple.path().join(profile).join("ocirt")));
+    let modified = |path: &PathBuf| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    let newest = built.filter(|path| path.is_file()).max_by_key(modified);
+    newest.unwrap_or_else(|| panic!("no ocirt in {}", target.display()))
 }
 
 /// The program as whoever calls it in this suite can reach it.

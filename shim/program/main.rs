@@ -24,6 +24,11 @@ use std::process::ExitCode;
 
 use containerd_shim_ocirt::call::flags::{self, Call};
 
+// As the runtime has it: docs/decisions/0019-musl.md.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// What the service manager has told containerd, and nobody else (sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3)).
 /// A runtime that has it hands it on: a container would speak to the manager as a process of containerd's service, and
 /// `start` would wait until it says that it is ready.
