@@ -32,9 +32,10 @@ const GLOBAL: [(&str, Takes); 12] = [
 ];
 
 /// Flags after the command. No two commands disagree on a long one.
-const COMMANDS: [(&str, Takes); 77] = [
+const COMMANDS: [(&str, Takes); 78] = [
     ("additional-gids", Value),
     ("all", Nothing),
+    ("all-roots", Nothing),
     ("apparmor", Value),
     ("auto-dedup", Nothing),
     ("blkio-weight", Value),

@@ -1,5 +1,7 @@
 //! `ocirt list`.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use clap::Args;
 
@@ -20,6 +22,10 @@ pub struct List {
     )]
     format: String,
 
+    /// List the containers below every directory that an engine is known to use, with that directory
+    #[arg(long)]
+    all_roots: bool,
+
     /// Print nothing but ids
     #[arg(short, long)]
     quiet: bool,
@@ -27,7 +33,8 @@ pub struct List {
 
 impl List {
     pub fn execute(self, host: &Host) -> Result<()> {
-        let states = lifecycle::list(host).context("list")?;
+        let list = if self.all_roots { lifecycle::list_everywhere } else { lifecycle::list };
+        let states = list(host).context("list")?;
         print(&self.text(&states).context("list")?)
     }
 
@@ -41,21 +48,31 @@ impl List {
 
 /// The table as runc's, which is Go's tabwriter: columns of at least 12 characters, with three of them blank.
 fn table(states: &[StateView]) -> String {
-    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let path = |path: &PathBuf| path.display().to_string();
     let rows = states.iter().map(|state| {
-        let StateView { id, pid, status, bundle, created, owner, .. } = state;
-        [id.clone(), pid.to_string(), status.to_string(), bundle.display().to_string(), created.clone(), owner.clone()]
+        let StateView { id, pid, status, bundle, created, owner, root, .. } = state;
+        let cells = [id.clone(), pid.to_string(), status.to_string(), path(bundle), created.clone(), owner.clone()];
+        cells.into_iter().chain(root.as_ref().map(path)).collect()
     });
-    let rows: Vec<[String; 6]> = std::iter::once(header).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(12);
-    let widths: [usize; 5] = std::array::from_fn(width);
+    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].into_iter();
+    let root = states.iter().any(|state| state.root.is_some()).then_some("ROOT");
+    let header = header.chain(root).map(str::to_owned).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
+    let mut widths = [12; 7];
+    for row in &rows {
+        for (cell, width) in row.iter().zip(&mut widths) {
+            *width = (cell.chars().count() + 3).max(*width);
+        }
+    }
     let mut text = String::new();
     for row in &rows {
-        for (cell, width) in row.iter().zip(widths) {
-            text.push_str(cell);
-            text.extend(std::iter::repeat_n(' ', width - cell.chars().count()));
+        if let Some((last, cells)) = row.split_last() {
+            for (cell, width) in cells.iter().zip(widths) {
+                text.push_str(cell);
+                text.extend(std::iter::repeat_n(' ', width - cell.chars().count()));
+            }
+            text.push_str(last);
         }
-        text.push_str(&row[5]);
         text.push('\n');
     }
     text
@@ -67,7 +84,7 @@ mod tests {
     use crate::cli::tests::state_of;
 
     fn list(format: &str, quiet: bool) -> List {
-        List { format: format.to_owned(), quiet }
+        List { format: format.to_owned(), quiet, all_roots: false }
     }
 
     #[test]
@@ -84,6 +101,16 @@ mod tests {
         assert!(
             list("table", false).text(&[state_of("a_long_name")]).unwrap().contains("\na_long_name   3075        ")
         );
+    }
+
+    #[test]
+    fn several_roots_are_a_column() {
+        let state = StateView { root: Some("/run/x".into()), ..state_of("c1") };
+        let table = list("table", false).text(&[state]).unwrap();
+        let ends: Vec<_> = table.lines().map(|line| line.split_whitespace().next_back()).collect();
+        assert_eq!(ends, [Some("ROOT"), Some("/run/x")]);
+        let lines: Vec<_> = table.lines().collect();
+        assert_eq!(lines[0].find("ROOT"), lines[1].find("/run/x"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub fn state_of(id: &str) -> StateView {
         created: "2026-11-23T19:46:04.233813708Z".into(),
         annotations: [("a.x".into(), "é\"q".into()), ("z.b".into(), "<a&b>".into())].into(),
         owner: "root".into(),
+        root: None,
     }
 }
 

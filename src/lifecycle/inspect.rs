@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::disk::found::Found;
 use super::disk::root::Root;
+use super::disk::roots;
 use super::host::Host;
 use super::id::Id;
 use super::process::members;
@@ -31,6 +32,9 @@ pub struct StateView {
     pub annotations: BTreeMap<String, String>,
     /// The name of the user who created it; `state` leaves it empty as runc does.
     pub owner: String,
+    /// The root directory that it is below; only where several were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
 }
 
 fn view(found: Found) -> StateView {
@@ -48,6 +52,7 @@ fn view(found: Found) -> StateView {
         created: found.state.created,
         annotations: found.state.annotations.into_iter().collect(),
         owner: String::new(),
+        root: None,
     }
 }
 
@@ -59,6 +64,23 @@ pub fn state(host: &Host, id: &Id) -> Result<StateView> {
 /// The state of every container, sorted by id. One that goes away meanwhile is left out, and one whose state is broken
 /// with a warning: it may not hide the others.
 pub fn list(host: &Host) -> Result<Vec<StateView>> {
+    below(host, |id, error| host.log.warn(&format!("list: {id}: {}", one_line(error))))
+}
+
+/// The same below every root directory that engines are known to use, and [`Host::root`].
+pub fn list_everywhere(host: &Host) -> Result<Vec<StateView>> {
+    let mut views = Vec::new();
+    for root in roots::everywhere(&host.root) {
+        let there = Host { root: root.clone(), ..*host };
+        // Other runtimes keep their containers there, too, with a state of their own.
+        let found =
+            below(&there, |id, error| host.log.debug(&format!("list: {}/{id}: {}", root.display(), one_line(error))));
+        views.extend(found?.into_iter().map(|view| StateView { root: Some(root.clone()), ..view }));
+    }
+    Ok(views)
+}
+
+fn below(host: &Host, skipped: impl Fn(&Id, &anyhow::Error)) -> Result<Vec<StateView>> {
     let mut views = Vec::new();
     let mut passwd = None;
     for id in ids(host)? {
@@ -69,7 +91,7 @@ pub fn list(host: &Host) -> Result<Vec<StateView>> {
                 views.push(StateView { owner, ..view(found) });
             }
             Err(error) if error.downcast_ref() == Some(&Refusal::DoesNotExist) => {}
-            Err(error) => host.log.warn(&format!("list: {id}: {}", one_line(&error))),
+            Err(error) => skipped(&id, &error),
         }
     }
     Ok(views)

@@ -39,7 +39,7 @@ pub use exec::{ExecOptions, exec};
 pub use gc::{GcOptions, Leftover, Outcome, gc};
 pub use host::{Host, Rootless};
 pub use id::Id;
-pub use inspect::{StateView, ids, list, ps, state};
+pub use inspect::{StateView, ids, list, list_everywhere, ps, state};
 pub use kill::{Signal, kill};
 pub use pause::{pause, resume};
 pub use process::protect::enter as protect;

@@ -7,6 +7,7 @@
     reason = "rules of the runtime; a test process and its guest exit and spawn as they like"
 )]
 
+mod all_roots;
 mod annotations;
 mod apparmor;
 mod attacks;
@@ -160,6 +161,7 @@ fn main() -> std::process::ExitCode {
         exec_rootless::TESTS,
         console::TESTS,
         output::TESTS,
+        all_roots::TESTS,
         flags::TESTS,
         wrong_values::TESTS,
         pause::TESTS,

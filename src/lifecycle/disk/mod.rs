@@ -6,5 +6,6 @@ pub mod directory;
 pub mod found;
 pub mod identity;
 pub mod root;
+pub mod roots;
 pub mod state;
 pub mod trusted;

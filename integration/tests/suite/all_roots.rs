@@ -1,0 +1,49 @@
+//! `list --all-roots`: the containers of every engine of the host.
+
+use std::os::unix::fs::PermissionsExt;
+
+use ocirt_integration::bundle::Bundle;
+use ocirt_integration::needs::{need_ocirt, need_root};
+use ocirt_integration::runtime::{Call, call};
+use ocirt_integration::{host, probe, tests};
+use serde_json::json;
+
+tests![the_containers_of_all_engines_are_listed];
+
+/// `list` beside an engine is empty, since each engine has a root directory of its own.
+fn the_containers_of_all_engines_are_listed() {
+    need_ocirt();
+    need_root();
+    // This test's own /run: what an engine has there is not its business.
+    // SAFETY: the strings are NUL-terminated literals; no data.
+    let ret = unsafe { libc::mount(c"tmpfs".as_ptr(), c"/run".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()) };
+    assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
+    let engines = ["/run/docker/runtime-ocirt/moby", "/run/containerd/runc/k8s.io", "/run/ocirt"];
+    let bundles = engines.map(|root| {
+        std::fs::create_dir_all(root).expect("root");
+        std::fs::set_permissions(root, PermissionsExt::from_mode(0o700)).expect("root");
+        let bundle = Bundle::new().write(probe!(sleep 60));
+        bundle.call("create").root(Some(root.into())).run().ok();
+        (root, bundle)
+    });
+    // Another runtime's.
+    std::fs::create_dir_all("/run/runc/theirs").expect("root");
+    std::fs::write("/run/runc/theirs/state.json", r#"{"id":"theirs","init_process_pid":1}"#).expect("state");
+    let own = Bundle::new().start(probe!(sleep 60));
+    let listed = call(["list", "--all-roots", "--format", "json"]).ok();
+    let listed: Vec<_> =
+        listed.json().as_array().expect("a list").iter().map(|row| (row["id"].clone(), row["root"].clone())).collect();
+    for (root, bundle) in &bundles {
+        assert!(listed.contains(&(json!(bundle.id), json!(root))), "{listed:?}");
+        let list = Call::new(["list", "--quiet"]).root(Some(root.into())).run().ok();
+        assert_eq!(list.stdout, format!("{}\n", bundle.id));
+        Call::new(["delete", "--force", &bundle.id]).root(Some(root.into())).run().ok();
+    }
+    assert!(listed.contains(&(json!(own.id()), json!(host::root()))), "{listed:?}");
+    assert_eq!(listed.len(), 4, "{listed:?}");
+    let table = call(["list", "--all-roots"]).ok().stdout;
+    assert!(table.lines().next().is_some_and(|line| line.ends_with("ROOT")), "{table}");
+    // SAFETY: the string is a NUL-terminated literal.
+    let ret = unsafe { libc::umount2(c"/run".as_ptr(), libc::MNT_DETACH) };
+    assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
+}
