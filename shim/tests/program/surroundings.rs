@@ -166,7 +166,8 @@ fn no_runtime_has_what_the_service_manager_has_told_containerd() {
 fn no_container_inherits_how_many_descriptors_the_shim_may_have() {
     let mut world = World::new("").descriptors(200);
     world.write("program", &format!("ulimit -Sn >{}/init; exec sleep 1000.125", world.directory.display()));
-    world.write("exec", &format!("ulimit -Sn >{}/exec", world.directory.display()));
+    // The runtime's shell must not be the one who waits for it.
+    world.write("exec", &format!("ulimit -Sn >{}/exec; exec sleep 0.5", world.directory.display()));
     let logger = world.program("logger", "ulimit -Sn >logger");
     world.start().unwrap();
     let text = fs::read_to_string(format!("/proc/{}/limits", world.shim_pid())).unwrap();
