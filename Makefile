@@ -153,7 +153,10 @@ test-vm-fast: ## the part of test-vm that CI runs: unit and integration on cgrou
 lint: ## formatting, clippy, layers, shellcheck, licenses
 	@scripts/lint $(SCRIPTS)
 
-install: build shim ## into $(DESTDIR)$(PREFIX)/sbin, beside other runtimes
+install: build shim ## into $(DESTDIR)$(PREFIX), beside other runtimes: programs, manual pages, completions of shells
+	@mkdir -p .build
+	$(CARGO) run --release --locked --quiet --package ocirt-packaging -- .build/generated
+	packaging/install-pages .build/generated '$(DESTDIR)$(PREFIX)'
 	install -D -m 755 '$(OCIRT)' '$(DESTDIR)$(PREFIX)/sbin/ocirt'
 	packaging/install-shim '$(SHIM)' '$(DESTDIR)$(PREFIX)'
 

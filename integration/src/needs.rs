@@ -41,6 +41,7 @@ pub enum Need {
     Fuse,
     MemfdNoexec,
     ExitInfo,
+    Busybox,
 }
 
 impl Need {
@@ -79,6 +80,7 @@ impl Need {
             Need::Fuse => "fuse",
             Need::MemfdNoexec => "memfd-noexec",
             Need::ExitInfo => "exit-info",
+            Need::Busybox => "busybox",
         }
     }
 }

@@ -39,14 +39,15 @@ ocirt takes a bundle, which is a directory that holds a config.json and a root f
 it. It is a drop-in replacement for runc: container engines such as Docker, containerd, Podman and CRI-O call it the
 same way.
 
-To try it by hand:
+To try it by hand, as root, with a static busybox (Debian's package busybox-static):
 
-    mkdir -p bundle/rootfs && cd bundle
+    mkdir -p bundle/rootfs/bin && cd bundle
+    cp /bin/busybox rootfs/bin/sh
     ocirt spec                  # writes config.json
-    ocirt run web1              # creates, starts, waits and deletes
+    ocirt run web1              # a shell: creates, starts, waits and deletes
 
-or in steps, as engines do: `ocirt create web1`, `ocirt start web1`, `ocirt state web1`, `ocirt kill web1 TERM`,
-`ocirt delete web1`.
+or in steps, as engines do, with \"terminal\": false in config.json: `ocirt create web1`, `ocirt start web1`,
+`ocirt state web1`, `ocirt kill web1 KILL`, `ocirt delete web1`.
 
 An error is one line on stderr, and one line in the file that --log names. The exit status is 0, or 1 after an error,
 or 3 for an unknown command; `run` and `wait` exit as the container does.";

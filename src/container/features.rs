@@ -144,6 +144,11 @@ fn linux(names: &Names) -> Linux {
     }
 }
 
+/// The name of a capability by its number; none of one that is newer than this program.
+pub fn capability(number: u32) -> Option<&'static str> {
+    capability::NAMES.get(usize::try_from(number).ok()?).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

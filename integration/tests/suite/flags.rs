@@ -10,7 +10,7 @@ use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{Call, Output, call};
 use ocirt_integration::wait::eventually;
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::{host, probe, tests, user};
 use serde_json::json;
 
 tests![
@@ -198,6 +198,20 @@ fn info_says_what_the_host_has() {
     assert!(call(["--version"]).stdout.contains(&fact("Version")));
     assert_eq!(fact("Cgroup setup") == "unified", host::is_cgroup2());
     assert!(fact("Namespaces").split(' ').any(|name| name == "mnt"));
+    // Of root's capabilities at least this one, since the suite mounts.
+    assert!(user::has_suite() || fact("Capabilities").split(' ').any(|name| name == "CAP_SYS_ADMIN"));
+    let modules = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    assert!(modules.is_empty() || fact("Security modules") == modules.trim().replace(',', " "));
+    let object = call(["info", "--format", "json"]).ok().json();
+    assert_eq!(object["kernelRelease"], release.trim());
+    let list = |key: &str| {
+        let values = object[key].as_array().unwrap_or_else(|| panic!("no {key} in {object}"));
+        values.iter().filter_map(|value| value.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(list("capabilities"), fact("Capabilities"));
+    assert_eq!(list("namespaces"), fact("Namespaces"));
+    assert!(object["securityModules"].is_array());
+    call(["info", "--format", "xml"]).fails("invalid format option");
 }
 
 fn a_foreground_run_is_a_subreaper_unless_told() {

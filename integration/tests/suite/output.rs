@@ -1,9 +1,13 @@
 //! What the commands print, which is what engines parse: state, list, ps, version, features, spec, and the flags.
 
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::needs::need_ocirt;
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, call, kind, path};
-use ocirt_integration::{fixtures, host, probe, tests, user};
+use ocirt_integration::{fixtures, host, probe, terminal, tests, user};
 use serde_json::{Value, json};
 
 tests![
@@ -14,7 +18,6 @@ tests![
     list_survives_what_is_no_container,
     ps_lists_the_processes,
     ps_takes_arguments_for_ps,
-    the_debug_log_has_each_step_in_order,
     the_version_has_the_lines_engines_parse,
     called_as_runc_the_version_says_runc,
     features_are_json,
@@ -25,39 +28,11 @@ tests![
     a_flag_given_twice_takes_the_last,
     global_flags_of_engines_are_accepted,
     help_is_printed,
+    the_first_example_of_the_help_works_as_it_stands,
     plan_prints_the_steps_and_changes_nothing,
     the_root_directory_is_made_private,
     the_default_root_is_used,
 ];
-
-/// The monotonic time never goes back, and every step of the plan is there, of init and of an exec.
-fn the_debug_log_has_each_step_in_order() {
-    need_ocirt();
-    let log = host::place().join("debug.log");
-    let flags = ["--debug", "--log", log.to_str().expect("UTF-8")];
-    let lines = |what: &str| {
-        let text = std::fs::read_to_string(&log).expect("the log");
-        std::fs::remove_file(&log).expect("the log");
-        let times: Vec<f64> =
-            text.lines().filter_map(|line| line.split_once(": [")?.1.split_once("] ")?.0.parse().ok()).collect();
-        assert!(times.len() > 10 && times.is_sorted(), "{text}");
-        assert!(text.lines().all(|line| line.contains("level=debug")), "{text}");
-        assert!(text.contains(&format!("{what}: ")) && text.contains(" us in all"), "{text}");
-        text
-    };
-    let bundle = Bundle::new().global(&flags).write(probe!(print "x"));
-    assert_eq!(bundle.call("run").run().ok().answers(), ["x"]);
-    let text = lines("run");
-    for step in ["plan: ", "cgroup: ", "mount proc on /proc", "pivot_root", "reset signals"] {
-        assert!(text.contains(step), "{step} in {text}");
-    }
-    let container = Bundle::new().global(&flags).create(probe!(sleep 60));
-    assert!(lines("create").contains("report ready"));
-    container.start().ok();
-    let exec = Call::new(["exec", container.id(), "/probe", "print", "x"]).as_user(container.bundle.as_user());
-    assert_eq!(exec.global(flags).run().ok().stderr, "");
-    assert!(lines("exec").contains("set capabilities"));
-}
 
 fn running() -> Container {
     let container =
@@ -76,7 +51,7 @@ fn state_has_the_fields_engines_read() {
     assert_eq!(state["rootfs"], container.bundle.rootfs().to_str().expect("UTF-8"));
     assert_eq!(state["annotations"], json!({ "org.example.a": "", "org.example.b": "2" }));
     assert!(state["owner"].is_string());
-    assert!(std::path::Path::new(&format!("/proc/{}", state["pid"])).exists());
+    assert!(Path::new(&format!("/proc/{}", state["pid"])).exists());
     let created = state["created"].as_str().expect("created");
     assert!(created.ends_with('Z') && created.as_bytes()[10] == b'T' && created.contains('.'), "{created}");
     assert!(output.stdout.starts_with("{\n  \"ociVersion\""), "{}", output.stdout);
@@ -329,6 +304,44 @@ fn help_is_printed() {
         let output = Call::new(words.iter().copied()).run().ok();
         assert!(output.stdout.to_lowercase().contains("usage"), "{words:?}: {}", output.stdout);
     }
+}
+
+/// Word for word, but for the name of the container, which other runs may have as well.
+fn the_first_example_of_the_help_works_as_it_stands() {
+    need_ocirt();
+    need_root();
+    need(Need::Busybox, Path::new("/bin/busybox").exists());
+    let help = call(["--help"]).ok().stdout;
+    let lines = help.lines().skip_while(|line| !line.starts_with("    "));
+    let example: Vec<&str> = lines.take_while(|line| line.starts_with("    ")).collect();
+    assert!(example.len() > 2 && example.iter().any(|line| line.contains("ocirt run web1")), "{help}");
+    let id = host::new_id();
+    let directory = host::place().join("example");
+    std::fs::create_dir(&directory).expect("directory");
+    let (mut master, slave) = terminal::pty(24, 80);
+    let stream = || slave.try_clone().expect("descriptor");
+    let mut shell = Command::new("sh")
+        .args([
+            "-euc",
+            &format!(
+                "ocirt() {{ \"$RUNTIME\" --root \"$ROOT\" \"$@\"; }}\n{}",
+                example.join("\n").replace("web1", &id)
+            ),
+        ])
+        .env("RUNTIME", path())
+        .env("ROOT", host::root())
+        .current_dir(&directory)
+        .stdin(stream())
+        .stdout(stream())
+        .stderr(stream())
+        .spawn()
+        .expect("sh");
+    drop(slave);
+    master.write_all(b"echo $((6 * 7)); exit 5\n").expect("terminal");
+    let text = terminal::read_until(&mut master, |_| false);
+    assert_eq!(shell.wait().expect("sh").code(), Some(5), "{text}");
+    assert!(text.lines().any(|line| line == "42"), "{text}");
+    host::assert_nothing_left();
 }
 
 fn plan_prints_the_steps_and_changes_nothing() {
