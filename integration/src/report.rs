@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::expected::{self, Differences};
+use crate::expected::{self, Differences, Release};
 use crate::flaky::{self, Flaky};
 use crate::needs;
 
@@ -45,8 +45,8 @@ const SLOWEST: usize = 5;
 
 impl Report {
     /// An error is one of the checked-in lists or of `OCIRT_HAS`.
-    pub fn new(kind: &str) -> Result<Self, String> {
-        Ok(Self::with(expected::of(kind)?, needs::declared()?, flaky::listed()?))
+    pub fn new(kind: &str, release: Release) -> Result<Self, String> {
+        Ok(Self::with(expected::of(kind, release)?, needs::declared()?, flaky::listed()?))
     }
 
     fn with(expected: Differences, declared: Vec<String>, flaky: Vec<Flaky<'static>>) -> Self {
@@ -194,7 +194,7 @@ mod tests {
 
     fn report(expected: Option<&str>, declared: &[&str], flaky: &[&'static str]) -> Report {
         let list = expected.map(|why| format!("{NAME}: {why}\n    not so\n")).unwrap_or_default();
-        let expected = expected::parse(&list).unwrap();
+        let expected = expected::parse(&list, Release::default()).unwrap();
         let entry = |name| Flaky { name, since: "2026-11-30", owner: "x", reason: "x" };
         let declared = declared.iter().map(|word| (*word).to_owned()).collect();
         Report::with(expected, declared, flaky.iter().copied().map(entry).collect())

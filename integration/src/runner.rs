@@ -2,6 +2,7 @@
 //!
 //! `OCIRT_KEEP=1` keeps the directories of the tests: bundles, outputs of calls, traces. `OCIRT_RESULTS` is a file for what ran.
 
+use crate::expected::Release;
 use crate::report::{Report, Verdict};
 use crate::selection::Selection;
 use crate::snapshot::Snapshot;
@@ -71,6 +72,7 @@ fn run_here(name: &str, body: fn()) -> ! {
 struct Suite {
     runtime: PathBuf,
     kind: String,
+    release: Release,
     /// Its name, which is in those of all that its tests make.
     name: String,
     place: PathBuf,
@@ -79,16 +81,16 @@ struct Suite {
 impl Suite {
     fn new() -> Result<Self, String> {
         let runtime = runtime::path();
-        let kind = runtime::ask_kind(&runtime);
+        let (kind, release) = runtime::ask_kind(&runtime);
         let name = host::new_run();
         let place = PathBuf::from(format!("/tmp/{name}"));
         std::fs::create_dir(&place).map_err(|error| format!("{}: {error}", place.display()))?;
         std::fs::copy(probe_path(), place.join("probe")).map_err(|error| format!("copy of the probe: {error}"))?;
-        Ok(Self { runtime, kind, name, place })
+        Ok(Self { runtime, kind, release, name, place })
     }
 
     fn run_all(&self, chosen: VecDeque<&str>, threads: Option<usize>) -> Result<ExitCode, String> {
-        let report = Mutex::new(Report::new(&self.kind)?);
+        let report = Mutex::new(Report::new(&self.kind, self.release)?);
         let before = Snapshot::take(&self.name);
         println!("runtime {} ({}), {} tests", self.runtime.display(), self.kind, chosen.len());
         let started = Instant::now();

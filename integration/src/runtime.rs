@@ -2,6 +2,7 @@
 
 mod inherited;
 
+use crate::expected::Release;
 use crate::{host, user};
 use serde_json::Value;
 use std::fs::File;
@@ -58,10 +59,14 @@ pub fn strace_flags() -> &'static str {
     if user::has_suite() { "-u tester" } else { "" }
 }
 
-/// The first word of `--version`: runc, crun, ocirt.
-pub fn ask_kind(runtime: &Path) -> String {
+/// What `--version` begins with, `runc version 1.3.6`: runc, crun or ocirt, and the release.
+pub fn ask_kind(runtime: &Path) -> (String, Release) {
     let output = Command::new(runtime).arg("--version").output().expect("runtime --version");
-    String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap_or("unknown").to_owned()
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut words = text.split_whitespace();
+    let kind = words.next().unwrap_or("unknown").to_owned();
+    let release = words.nth(1).and_then(Release::parse);
+    (kind, release.unwrap_or_else(|| panic!("{}: no release in {text:?}", runtime.display())))
 }
 
 /// Which runtime this test process drives.

@@ -118,7 +118,7 @@ fn run(wishes: &Wishes) -> Result<bool, String> {
 
 /// One walk with one runtime, in a box of its own.
 fn travel(walk: &Walk, runtime: &Path, root: Option<&Path>) -> Tally {
-    let kind = runtime::ask_kind(runtime);
+    let (kind, _) = runtime::ask_kind(runtime);
     println!("\n==== {} with {kind}", walk.name);
     let begin = Instant::now();
     // The root may be another one by then.

@@ -217,7 +217,7 @@ fn a_hook_may_join_the_network_namespace_of_the_state() {
     let bundle = Bundle::new();
     let mark = bundle.dir.join("mark");
     let mark = mark.to_str().expect("UTF-8");
-    let script = format!("pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); readlink /proc/$pid/ns/net > {mark}");
+    let script = format!("pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'); readlink /proc/$pid/ns/net > {mark}");
     let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] });
     let answer = bundle.hook("createRuntime", hook).run(probe!(ns)).ok().answer();
     eventually("mark", || Path::new(mark).exists());
