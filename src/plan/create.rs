@@ -78,7 +78,12 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
     }
     draft.warnings.extend(cgroup.warnings().iter().cloned());
     draft.warnings.extend(linux.seccomp().iter().flat_map(seccomp::warnings));
-    draft.warnings.extend(container.program.filter.iter().flat_map(|filter| filter.warnings().iter().cloned()));
+    let filter = container.program.filter.as_ref();
+    ensure!(
+        !filter.is_some_and(Filter::kills_for_execve),
+        field!("linux.seccomp"; "the profile kills for execve, so that no program can be started")
+    );
+    draft.warnings.extend(filter.iter().flat_map(|filter| filter.warnings().iter().cloned()));
     let intel_rdt = container.intel_rdt()?;
     let waits =
         Waits { id_maps: outside.is_some(), net_devices: !net_devices.is_empty(), unit: cgroup.takes_process() };

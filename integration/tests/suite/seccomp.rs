@@ -19,6 +19,7 @@ tests![
     the_filter_works_without_no_new_privileges,
     a_kill_ends_the_container_with_sigsys,
     a_profile_that_keeps_every_program_from_starting_is_a_warning,
+    a_profile_that_kills_for_execve_is_refused,
     a_profile_that_ends_the_program_is_named,
     a_large_default_profile_works,
     the_flags_are_accepted,
@@ -39,14 +40,23 @@ fn a_profile_that_keeps_every_program_from_starting_is_a_warning() {
         let rule = json!([{ "names": [name], "action": action }]);
         with(rule).write(probe!(print "x")).call("create").run().ok().stderr
     };
+    let words = said("SCMP_ACT_ERRNO", "execve");
+    assert!(words.contains("linux.seccomp: the profile does not allow execve, so that no program"), "{words}");
     for action in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"] {
-        let words = said(action, "execve");
-        assert!(words.contains("linux.seccomp: the profile does not allow execve, so that no program"), "{words}");
         let words = said(action, "exit_group");
         assert!(words.contains("linux.seccomp: the profile does not allow exit_group, so that"), "{words}");
     }
     for (action, name) in [("SCMP_ACT_LOG", "execve"), ("SCMP_ACT_ERRNO", "execveat"), ("SCMP_ACT_ERRNO", "exit")] {
         assert_eq!(said(action, name), "", "{action} {name}");
+    }
+}
+
+/// `start` could not tell the end of init from the beginning of its program.
+fn a_profile_that_kills_for_execve_is_refused() {
+    need_ocirt();
+    for action in ["SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"] {
+        let bundle = with(json!([{ "names": ["execve"], "action": action }]));
+        bundle.refused("linux.seccomp: the profile kills for execve, so that no program can be started");
     }
 }
 

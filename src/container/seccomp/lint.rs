@@ -32,20 +32,30 @@ pub(super) fn warnings(spec: &LinuxSeccomp) -> Vec<String> {
 /// The calls without which no program of the container starts or ends, where the profile lets none of them through: the
 /// container is dead as soon as it is started, and nothing else says why.
 pub(super) fn missing(native: &Coverage, default: u32) -> Vec<String> {
-    let of = |name: &str| {
-        let found = SystemCall::all(&[name.to_owned()]);
-        let number = found.first().and_then(|call| call.number(&native.abi))?;
-        let own = native.verdicts.calls.binary_search_by_key(&number, |(number, _)| *number);
-        match own.ok().and_then(|place| native.verdicts.calls.get(place)) {
-            Some((_, Verdict::Return(verdict))) => Some(*verdict),
-            // It depends on arguments.
-            Some((_, Verdict::Chain(_))) => None,
-            None => Some(default),
-        }
-    };
-    let is_forbidden =
-        |verdict: &u32| [RET_KILL_PROCESS, RET_KILL_THREAD, RET_TRAP, RET_ERRNO].contains(&(verdict & RET_ACTION));
+    let is_forbidden = |verdict: u32| is_fatal(verdict) || verdict & RET_ACTION == RET_ERRNO;
     let words = [("execve", "no program can be started"), ("exit_group", "no program can end by itself")];
-    let missing = words.iter().filter(|(name, _)| of(name).as_ref().is_some_and(is_forbidden));
+    let missing = words.iter().filter(|(name, _)| verdict_of(native, default, name).is_some_and(is_forbidden));
     missing.map(|(name, so)| format!("linux.seccomp: the profile does not allow {name}, so that {so}")).collect()
+}
+
+/// Whether the profile ends init where it is to become the program.
+pub(super) fn kills_for_execve(native: &Coverage, default: u32) -> bool {
+    verdict_of(native, default, "execve").is_some_and(is_fatal)
+}
+
+/// Whether it ends the process that made the call; SIGSYS has no handler in init.
+fn is_fatal(verdict: u32) -> bool {
+    [RET_KILL_PROCESS, RET_KILL_THREAD, RET_TRAP].contains(&(verdict & RET_ACTION))
+}
+
+/// What becomes of a native call; nothing that is known where it depends on arguments.
+fn verdict_of(native: &Coverage, default: u32, name: &str) -> Option<u32> {
+    let found = SystemCall::all(&[name.to_owned()]);
+    let number = found.first().and_then(|call| call.number(&native.abi))?;
+    let own = native.verdicts.calls.binary_search_by_key(&number, |(number, _)| *number);
+    match own.ok().and_then(|place| native.verdicts.calls.get(place)) {
+        Some((_, Verdict::Return(verdict))) => Some(*verdict),
+        Some((_, Verdict::Chain(_))) => None,
+        None => Some(default),
+    }
 }

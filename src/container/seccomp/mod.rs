@@ -57,6 +57,8 @@ pub struct Filter {
     /// What the profile forbids that every program needs. Of no use to exec, which `create` came before.
     #[serde(skip)]
     warnings: Vec<String>,
+    #[serde(skip)]
+    kills_for_execve: bool,
 }
 
 /// Values of linux/seccomp.h.
@@ -91,7 +93,8 @@ pub fn compile_raw(program: &str, spec: Option<&LinuxSeccomp>, receiver: Option<
     let notifies = raw::notifies(&program);
     let agent = if notifies { Some(notify::of_raw(spec, receiver)?) } else { None };
     let flags = spec.map_or(Ok(FLAG_SPEC_ALLOW), |spec| flags(spec, notifies))?;
-    Ok(Filter { program, flags, calls: 0, agent, handover: Handover::Taken, warnings: Vec::new() })
+    let (handover, warnings, kills_for_execve) = (Handover::Taken, Vec::new(), false);
+    Ok(Filter { program, flags, calls: 0, agent, handover, warnings, kills_for_execve })
 }
 
 /// What a profile that compiles says, but its author may not have meant.
@@ -119,7 +122,7 @@ pub fn compile(spec: &LinuxSeccomp, extra: &Extra) -> Result<Filter> {
     let coverages: Vec<Coverage> = abis.iter().map(covered).collect();
     let native = coverages.first().context(field!("linux.seccomp"; "no architecture"))?;
     let calls = native.verdicts.calls.len();
-    let warnings = lint::missing(native, default);
+    let (warnings, kills_for_execve) = (lint::missing(native, default), lint::kills_for_execve(native, default));
     let handover = notify::handover(&native.abi, &native.verdicts, &chains);
     let sections = section::sections(&coverages, default, RET_KILL_THREAD);
     let program = program::emit(&sections, &chains, default, RET_KILL_THREAD);
@@ -128,7 +131,7 @@ pub fn compile(spec: &LinuxSeccomp, extra: &Extra) -> Result<Filter> {
         length <= MAX_INSTRUCTIONS,
         field!("linux.seccomp"; "{length} instructions, the kernel takes {MAX_INSTRUCTIONS}")
     );
-    Ok(Filter { program, flags, calls, agent, handover, warnings })
+    Ok(Filter { program, flags, calls, agent, handover, warnings, kills_for_execve })
 }
 
 impl Filter {
@@ -159,6 +162,11 @@ impl Filter {
     /// What the profile forbids that every program needs.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Whether init ends where it is to become the program: nobody could tell that from a program that has begun.
+    pub fn kills_for_execve(&self) -> bool {
+        self.kills_for_execve
     }
 
     pub fn handover(&self) -> Handover {
