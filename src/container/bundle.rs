@@ -5,6 +5,8 @@
 
 pub mod capabilities;
 mod document;
+mod keys;
+mod known;
 mod place;
 mod required;
 mod words;
@@ -19,6 +21,7 @@ use serde_json::Value;
 use crate::error::{field, io_error};
 use crate::sys::{Errno, Fault, SysError, timed_io};
 use document::Document;
+use keys::Misspelt;
 
 /// Room for most configurations, in bytes.
 const ROOM: usize = 32 * 1024;
@@ -72,15 +75,18 @@ fn unreadable(name: &str, error: Fault) -> Error {
 
 /// The configuration that `text` holds, and a warning for everything that was ignored.
 ///
-/// Unknown keys are ignored (config.md, extensibility), and so is `null`, which Go writes for an absent list. A wrong
-/// type or an unknown value is an error that names the field; broken JSON one that names line and column.
+/// Unknown keys are ignored (config.md, extensibility), with a warning if they are nearly known ones, and so is `null`,
+/// which Go writes for an absent list. A wrong type or an unknown value is an error that names the field; broken JSON one
+/// that names line and column.
 pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     let mut warnings = Vec::new();
     let mut spec = match serde_json::from_slice::<Spec>(text) {
         Ok(spec) if says_it_all(&spec) && capabilities::are_exact(text, spec.process().as_ref()) => spec,
         _ => parse_slowly(text, &mut warnings)?,
     };
-    check_version(spec.version(), &mut warnings)?;
+    let misspelt = keys::misspelt(text);
+    warnings.extend(misspelt.iter().map(Misspelt::warning));
+    check_version(spec.version(), &misspelt, &mut warnings)?;
     drop_empty_strings(&mut spec);
     Ok((spec, warnings))
 }
@@ -105,7 +111,7 @@ pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>)> {
         && capabilities::are_exact(text, Some(&process))
     {
         drop_empty_labels(&mut process);
-        return Ok((process, Vec::new()));
+        return Ok((process, keys::misspelt_process(text).iter().map(Misspelt::warning).collect()));
     }
     let process: Value = serde_json::from_slice(text).map_err(|error| syntax_error(&error))?;
     if !process.is_object() {
@@ -187,16 +193,19 @@ fn from_text<T: DeserializeOwned>(text: &str, document: Document) -> Result<T> {
         let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
         // The text is JSON: what serde_json misses is one of an enumeration's names.
         let what = if what == "expected value" { "expected a name" } else { what };
-        field_error(&place::of(text, error.column()), &words::plain(what), document)
+        field_error(&place::of(text, error.column()), &words::plain(what), text, document)
     })
 }
 
 /// An error of the types, as `linux.resources.pids.limit: invalid type: …`.
-fn field_error(place: &str, what: &str, document: Document) -> Error {
+fn field_error(place: &str, what: &str, text: &str, document: Document) -> Error {
     let missing = what.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    let missing = missing.map(|field| if place == "." { field.to_owned() } else { format!("{place}.{field}") });
     match (place, missing) {
-        (".", Some(field)) => document.error(field.to_owned(), "missing"),
-        (_, Some(field)) => document.error(format!("{place}.{field}"), "missing"),
+        (_, Some(field)) => {
+            let what = keys::missing(&keys::misspelt(text.as_bytes()), &field);
+            document.error(field, &what)
+        }
         (".", None) => anyhow!("{what}"),
         _ => document.error(place.to_owned(), what),
     }
@@ -225,10 +234,10 @@ fn syntax_error(error: &serde_json::Error) -> Error {
 
 /// config.md, "Specification version": within a major version everything is compatible, so every 1.x is taken. What
 /// came before 1.0.0 is read as if it were 1.0.0, as the other runtimes do.
-fn check_version(version: &str, warnings: &mut Vec<String>) -> Result<()> {
+fn check_version(version: &str, misspelt: &[Misspelt], warnings: &mut Vec<String>) -> Result<()> {
     let refuse = |what: &str| Err(anyhow!("{what}").context(field!("ociVersion")));
     if version.is_empty() {
-        return refuse("missing");
+        return refuse(&keys::missing(misspelt, "ociVersion"));
     }
     match major(version) {
         Some(1) => Ok(()),

@@ -94,7 +94,7 @@ pub fn build<'a>(
         options.supervision.listening.as_ref().map_or(0, |listening| listening.count),
         options.preserve_fds,
     )?;
-    let mut trace = Trace::new(host, format!("container {id}"));
+    let mut trace = Trace::of(host, id);
     let plan = trace.timed("plan", || compile(host, id, options, &mut bundle, gate))?;
     let directory = Directory::reserve(&host.root, id)?;
     let mut state = first_state(id, &bundle, &plan)?;
@@ -130,7 +130,7 @@ pub fn build<'a>(
         init.enter_unit(&plan, &mut cgroup)?;
     }
     cgroup.hand_over(&plan.cgroup)?;
-    let prepared = init.prepare(&plan, &directory, &mut state, &mut poststop);
+    let prepared = init.prepare(&plan, &directory, &mut state, &mut poststop, &mut trace);
     trace.steps(&plan.steps);
     prepared?;
     state.phase = Phase::Created;
@@ -176,15 +176,15 @@ pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &mut Bundl
         rootless: host.rootless.for_cgroups(),
         umask: host.umask,
     };
+    // Before anything is refused: what is missing may be misspelt.
+    bundle.warnings.iter().for_each(|warning| host.log.warn(warning));
     validate::validate(&bundle.spec, &bundle.directory)?;
     if sys::ids::effective_uid() != 0 {
         validate::rootless(&bundle.spec)?;
     }
     let plan = plan::create(&bundle.spec, &request)?;
     user_namespace.iter().try_for_each(|settled| user_namespace::verify(settled, &plan))?;
-    for warning in bundle.warnings.iter().chain(&plan.warnings) {
-        host.log.warn(warning);
-    }
+    plan.warnings.iter().for_each(|warning| host.log.warn(warning));
     Ok(plan)
 }
 

@@ -6,7 +6,7 @@ use super::inject::traced;
 use super::waits::fifo;
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
-use ocirt_integration::runtime::call;
+use ocirt_integration::runtime::{Call, call};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -23,10 +23,42 @@ tests![
     a_filter_of_the_runtimes_own_that_a_cgroup_above_forbids_is_called_so,
     an_exec_whose_container_ends_after_the_look_is_told_so,
     what_init_reports_is_the_reason_whatever_the_runtime_noticed_first,
+    a_key_that_is_misspelt_is_told_so,
     a_command_line_in_one_word_is_told_so,
     a_script_without_its_interpreter_is_told_so,
     every_errno_is_spelled_alike,
 ];
+
+/// A key that is not known is ignored, which may be what somebody relies on.
+fn a_key_that_is_misspelt_is_told_so() {
+    need_ocirt();
+    let output = Bundle::new().set("root.readOnly", json!(true)).run(probe!(print "x")).ok();
+    let warning = "root.readOnly: unknown, and ignored (did you mean readonly?)";
+    assert_eq!(output.stderr, format!("ocirt: warning: {warning}\n"));
+    let renamed = |from: &str, to: &str| {
+        let bundle = Bundle::new().write(probe!(print "x")).config(|config| {
+            let (place, key) = from.rsplit_once('/').expect("a pointer");
+            let object = config.pointer_mut(place).and_then(Value::as_object_mut).expect("an object");
+            let value = object.remove(key).expect("a value");
+            object.insert(to.to_owned(), value);
+        });
+        bundle.keep_args().call("run").run()
+    };
+    // Of what is missing, the error or a warning before it says how it may be spelled.
+    renamed("/process/args", "agrs").fails("process.agrs: unknown, and ignored (did you mean args?)");
+    renamed("/ociVersion", "ociversion").fails("ociVersion: missing (did you mean it by \"ociversion\"?)");
+    let container = running(Bundle::new());
+    let mut process = minimal(probe!(print "x"));
+    process["noNewPrivilegs"] = json!(true);
+    let log = host::place().join("log");
+    let file = container.bundle.dir.join("process.json");
+    std::fs::write(&file, process.to_string()).expect("process.json");
+    let words = ["exec", "--process", file.to_str().expect("UTF-8"), container.id()];
+    let call = Call::new(words).as_user(container.bundle.as_user());
+    call.global(["--log", log.to_str().expect("UTF-8")]).run().ok();
+    let text = std::fs::read_to_string(log).expect("the log");
+    assert!(text.contains("process.noNewPrivilegs: unknown, and ignored (did you mean noNewPrivileges?)"), "{text}");
+}
 
 /// The usual mistake: `"args": ["/bin/sh -c true"]`.
 fn a_command_line_in_one_word_is_told_so() {
