@@ -11,7 +11,7 @@ mod level;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -81,6 +81,14 @@ impl Log {
 
     pub fn warn(&self, message: &str) {
         self.line(Level::Warning, message, None);
+    }
+
+    /// A warning of a command whose standard error is that of a program in a container: there it goes only if a person reads
+    /// it, at a terminal.
+    pub fn warn_beside_a_program(&self, message: &str) {
+        if !matches!(self.sink, Sink::Console) || std::io::stderr().is_terminal() {
+            self.warn(message);
+        }
     }
 
     /// Whether what is only for those who look for a fault is written.

@@ -74,7 +74,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     let plan = trace.timed("plan", || plan::exec(&process, &saved, request))?;
     // Of the container's own process, `create` has said it.
     if options.process.is_some() || !options.changes.capabilities.is_empty() {
-        plan.warnings.iter().for_each(|warning| host.log.warn(warning));
+        plan.warnings.iter().for_each(|warning| host.log.warn_beside_a_program(warning));
     }
     // From here on every signal is heard by the relay, which passes it on.
     let signals = if options.detach { None } else { Some(signal::listen()?) };

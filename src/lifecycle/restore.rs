@@ -23,6 +23,7 @@ use super::host::Host;
 use super::id::Id;
 use super::process::launch::run_runtime_hooks;
 use super::process::poststop::Owed;
+use super::process::trace::Trace;
 use super::process::{announce, foreground};
 use super::run::RunOptions;
 use crate::container::checkpoint::flags::Flags;
@@ -243,7 +244,9 @@ impl<'a> Made<'a> {
         let (prepared, left) = self.prepare(job, &away, &sources, &program, configuration.as_deref())?;
         self.left = left;
         let RestorePrepared { root, files, staged } = prepared;
-        let worker = job.program.start_in(&program, &place, &borrowed(&namespaces), |pid| {
+        let output = our_output()?;
+        let passed = [output.each_ref().map(AsFd::as_fd).as_slice(), &borrowed(&namespaces)].concat();
+        let worker = job.program.start_in(&program, &place, &passed, |pid| {
             away.back()?;
             // A unit of systemd begins with CRIU, as the other cgroups do.
             self.cgroup.start(&self.plan.cgroup, Some(pid))
@@ -307,7 +310,7 @@ impl<'a> Made<'a> {
             Some("setup-namespaces") => {
                 inspection.namespaces(pid()?)?;
                 self.poststop.incur(&self.state);
-                run_runtime_hooks(&self.plan, &self.state, pid()?)
+                run_runtime_hooks(&self.plan, &self.state, pid()?, &Trace::of(self.poststop.host(), &self.state.id))
             }
             Some("orphan-pts-master") => {
                 let master = fds.first_mut().and_then(Option::take).context("criu sent no terminal")?;
@@ -353,4 +356,10 @@ impl<'a> Made<'a> {
         cgroup.keep();
         Ok((init.map(Guard::keep), directory, state))
     }
+}
+
+/// Standard output and standard error, which are the container's.
+fn our_output() -> Result<[OwnedFd; 2]> {
+    let (output, error) = (std::io::stdout(), std::io::stderr());
+    Ok([output.as_fd().try_clone_to_owned()?, error.as_fd().try_clone_to_owned()?])
 }

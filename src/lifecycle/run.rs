@@ -73,7 +73,7 @@ fn record(directory: Directory, exit: Option<&Exit>) -> Result<()> {
 fn begin(host: &Host, created: &mut Created) -> Result<Option<OwnedFd>> {
     created.init.link.go(&[]).context("init")?;
     let word = |failure: &Failure| created.plan.word(failure);
-    let started = start::follow_to_exec(&created.state, &created.init.link, word);
+    let started = start::follow_to_exec(&created.state, &created.init.link, word, |_| {});
     created.trace.steps(&created.plan.steps);
     let notify_socket = started?;
     created.run_poststart(host)?;

@@ -10,10 +10,11 @@ use super::disk::state::State;
 use super::host::Host;
 use super::id::Id;
 use super::process::supervisor;
+use super::process::trace::Trace;
 use super::refusal::Refusal;
 use super::status::Status;
 use crate::container::hooks::{self, Inherited};
-use crate::error::{Field, one_line};
+use crate::error::one_line;
 use crate::init::link::RuntimeEnd;
 use crate::init::report::{Failure, Milestone, Report};
 use crate::plan::{Label, StepError};
@@ -47,7 +48,8 @@ pub fn start(host: &Host, id: &Id) -> Result<()> {
     // From here on others may change the container: hooks call the runtime, too.
     let directory = found.directory.unlock()?;
     let state = &found.state;
-    let started = follow_to_exec(state, &link, |failure| state.word(failure))
+    let mut trace = Trace::of(host, id);
+    let started = follow_to_exec(state, &link, |failure| state.word(failure), |steps| trace.passed(steps))
         .and_then(|notify_socket| run_poststart(host, state).map(|()| notify_socket));
     let notify_socket = started.map_err(|failed| {
         // Whoever hears of the failure may delete the container at once. The first error is the one to tell.
@@ -91,26 +93,33 @@ fn has_ended(state: &State) -> Result<bool> {
 }
 
 /// Waits until init has become the container's program: an end of file, since its end of the link is close-on-exec.
-/// `word` tells which step a failure is about. Returns the socket on which the container tells that it is ready, if
+/// `word` tells which step a failure is about, `passed` is told which steps are done, as far as they can be told apart. Returns the socket on which the container tells that it is ready, if
 /// somebody waits for that.
 pub fn follow_to_exec(
     state: &State,
     link: &RuntimeEnd,
     word: impl Fn(&Failure) -> StepError,
+    mut passed: impl FnMut(&[Label]),
 ) -> std::result::Result<Option<OwnedFd>, Unstarted> {
     let mut notify_socket = None;
-    let mut hooks = state.start_steps.iter().filter(|label| label.is_hook());
-    let mut hook = hooks.next();
+    let mut left = state.start_steps.as_slice();
     loop {
+        let at = left.iter().position(Label::is_hook);
+        let hook = at.and_then(|at| left.get(at));
         let failed = if hook.is_some() { Unstarted::Hook } else { Unstarted::Program };
         let report = wait(state, link).and_then(|()| link.report_with_descriptor().context("init on its way to exec"));
         match report.map_err(failed)? {
-            Some((Report::Reached(Milestone::Hooked), _)) => hook = hooks.next(),
+            Some((Report::Reached(Milestone::Hooked), _)) => {
+                let (done, rest) = left.split_at(at.map_or(0, |at| at + 1));
+                passed(done);
+                left = rest;
+            }
             Some((Report::NotifySocket, socket)) => notify_socket = socket,
             Some((Report::Failed(failure), said)) => return Err(failed(word(&failure).with_said(said).into())),
             Some((report, _)) => return Err(failed(anyhow!("init says {report:?} on its way to exec"))),
             None => {
                 let outlived = hook.map_or(Ok(()), |hook| outlived(state, hook));
+                passed(left);
                 return outlived.map(|()| notify_socket).map_err(failed);
             }
         }
@@ -143,8 +152,7 @@ pub fn run_poststart(host: &Host, state: &State) -> std::result::Result<(), Unst
 fn try_poststart(host: &Host, state: &State) -> Result<()> {
     let text = state.for_hooks(Status::Running, state.init.map(|init| init.pid))?;
     let output = state.hook_output()?;
-    for hook in hooks::compile("poststart", &state.poststart, &Inherited::OfRuntime { umask: host.umask })? {
-        hook.run(&text, &state.bundle, &output).with_context(|| Field::new(hook.field.clone()))?;
-    }
-    Ok(())
+    let trace = Trace::of(host, &state.id);
+    let hooks = hooks::compile("poststart", &state.poststart, &Inherited::OfRuntime { umask: host.umask })?;
+    hooks.iter().try_for_each(|hook| trace.hook(hook, &text, &state.bundle, &output))
 }

@@ -302,11 +302,18 @@ fn a_failing_hook_undoes_the_restore() {
     let stop = host::place().join("stop");
     let script = format!("if [ -e {} ]; then echo no more >&2; exit 7; fi", stop.display());
     let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] });
-    let container = counting(Bundle::new().hook("createRuntime", hook));
+    let after = host::place().join("after");
+    let after = json!({ "path": "/bin/sh", "args": ["sh", "-c", format!("cat >> {}", after.display())] });
+    let container = counting(Bundle::new().hook("createRuntime", hook).hook("poststop", after));
     let before = save(&container, &[]);
+    // What the container's end was owed, which the checkpoint was.
+    fs::remove_file(host::place().join("after")).expect("the poststop hook of the checkpoint");
     File::create(&stop).expect("file");
     let output = restore(&container.bundle).fails("hook");
     assert!(output.stderr.contains("no more"), "{}", output.stderr);
+    // What engines' hooks took before this one is given back (runtime.md, "Lifecycle", step 12).
+    let state = fs::read_to_string(host::place().join("after")).expect("the poststop hook of the restore");
+    assert!(state.contains("\"stopped\""), "{state}");
     call(["state", container.id()]).fails("does not exist");
     host::assert_nothing_left();
     assert_eq!(count(&container.bundle), before);

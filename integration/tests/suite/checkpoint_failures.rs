@@ -21,6 +21,7 @@ tests![
     a_failure_quotes_crius_log,
     a_log_that_crius_configuration_has_elsewhere_is_quoted,
     an_old_criu_is_named_and_prints_nothing,
+    what_a_criu_that_restores_prints_is_not_the_containers,
     a_killed_checkpoint_lets_the_container_go_on,
     a_killed_restore_is_undone_by_delete,
 ];
@@ -169,6 +170,29 @@ fn an_old_criu_is_named_and_prints_nothing() {
     assert_eq!((output.stdout.as_str(), output.stderr.lines().count()), ("", 1), "{:?}", output.stderr);
     assert!(!output.stderr.contains("bage"), "{:?}", output.stderr);
     assert_eq!(container.status(), "running");
+}
+
+fn what_a_criu_that_restores_prints_is_not_the_containers() {
+    required();
+    need_ocirt();
+    let container = counting(Bundle::new());
+    save(&container, &[]);
+    // Of the host, CRIU sees the programs alone.
+    let directory = Path::new("/usr/local/sbin");
+    let status =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "programs"]).arg(directory).status().expect("mount");
+    assert!(status.success());
+    let script =
+        "case $* in *--version*) echo 'Version: 3.17.1' ;; *) printf 'gar\\000bage\\n' >&2; echo more; exit 1 ;; esac";
+    fs::write(directory.join("criu"), format!("#!/bin/sh\n{script}\n")).expect("script");
+    fs::set_permissions(directory.join("criu"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("script");
+    let call = restore_call(&container.bundle, &["--detach"]).env("PATH", "/usr/local/sbin:/usr/bin:/bin");
+    let output = call.run().fails("is CRIU 3.17.1; checkpoint and restore need 4.1 or newer");
+    assert_eq!((output.stdout.as_str(), output.stderr.lines().count()), ("", 1), "{:?}", output.stderr);
+    assert!(!output.stderr.contains("bage"), "{:?}", output.stderr);
+    let status = std::process::Command::new("umount").arg(directory).status().expect("umount");
+    assert!(status.success());
+    restore(&container.bundle).ok();
 }
 
 /// Kills the call at some moment of its work; false if it had ended by then.

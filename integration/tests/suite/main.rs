@@ -22,6 +22,7 @@ mod checkpoint_mounts;
 mod confinement;
 mod console;
 mod crash;
+mod debug_log;
 mod deliberate;
 mod engines;
 mod error_codes;
@@ -199,6 +200,7 @@ fn main() -> std::process::ExitCode {
         engines::TESTS,
         shim_input::TESTS,
         shim_kill::TESTS,
+        debug_log::TESTS,
         deliberate::TESTS,
     ])
 }

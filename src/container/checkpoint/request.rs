@@ -127,13 +127,15 @@ pub fn restore(flags: &Flags, own: &RestoreFlags, directories: Directories, rest
     for (name, source) in restored.sources {
         options.ext_mnt.push(mount(name, &text(source)?));
     }
-    for (fd, key) in restored.descriptors.iter().enumerate().take(3) {
+    // What CRIU itself prints goes nowhere: its descriptors 1 and 2 are not the container's.
+    let standard = [0, FIRST_FREE, FIRST_FREE + 1];
+    for (key, fd) in restored.descriptors.iter().zip(standard) {
         if key.starts_with("pipe:") || key.starts_with("file[") {
-            options.inherit_fd.push(InheritFd { key: key.clone(), fd: fd as i32 });
+            options.inherit_fd.push(InheritFd { key: key.clone(), fd });
         }
     }
     for (index, (_, key, _)) in inherited(restored.outside).enumerate() {
-        options.inherit_fd.push(InheritFd { key: key.to_owned(), fd: FIRST_FREE + index as i32 });
+        options.inherit_fd.push(InheritFd { key: key.to_owned(), fd: FIRST_FREE + 2 + index as i32 });
     }
     Ok(Request { options: Some(options), ..Request::new(Kind::Restore) })
 }
@@ -141,7 +143,8 @@ pub fn restore(flags: &Flags, own: &RestoreFlags, directories: Directories, rest
 /// Namespaces that CRIU leaves alone at a dump, and is given as a descriptor at a restore; with runc's keys.
 const INHERITED: [(&str, &str); 1] = [("net", "extRootNetNS")];
 
-/// Kind, key and path of the namespaces of which CRIU gets descriptors, from [`FIRST_FREE`] on.
+/// Kind, key and path of the namespaces of which CRIU gets descriptors, behind the output of the container, which is at
+/// [`FIRST_FREE`].
 pub fn inherited(outside: &HostResources) -> impl Iterator<Item = (&'static str, &'static str, &Path)> {
     let path = |kind| outside.namespaces.get(kind).map(PathBuf::as_path);
     INHERITED.into_iter().filter_map(move |(kind, key)| Some((kind, key, path(kind)?)))
@@ -259,7 +262,8 @@ mod tests {
         let options = request.options.unwrap();
         assert_eq!(options.ext_mnt, [mount("7", "/host/data")]);
         let inherited: Vec<_> = options.inherit_fd.iter().map(|fd| (fd.key.as_str(), fd.fd)).collect();
-        assert_eq!(inherited, [("pipe:[9]", 1), ("pipe:[9]", 2), ("extRootNetNS", FIRST_FREE)]);
+        let expected = [("pipe:[9]", FIRST_FREE), ("pipe:[9]", FIRST_FREE + 1), ("extRootNetNS", FIRST_FREE + 2)];
+        assert_eq!(inherited, expected);
         assert_eq!(options.config_file.as_deref(), Some("/c"));
     }
 

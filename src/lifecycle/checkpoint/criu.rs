@@ -159,7 +159,7 @@ impl CriuProgram {
         Ok(())
     }
 
-    /// Starts criu with our standard descriptors. At a dump it ends by itself, and lets the container go first.
+    /// Starts criu with our standard input. At a dump it ends by itself, and lets the container go first.
     pub fn start(&self) -> Result<Worker> {
         self.launch(&self.path, None, &[], |_| Ok(()))
     }
@@ -187,16 +187,16 @@ impl CriuProgram {
         let (ours, theirs) = socket::pair()?;
         let (started, starting) = socket::pair()?;
         let (arguments, environment) = strings();
-        // One that saves a container prints what is for nobody, and in old releases bytes of its memory. One that restores
-        // has the container's streams.
+        // What criu prints is for nobody, and in old releases bytes of its memory. The container's streams are among what
+        // is passed.
         let nowhere = File::options().write(true).open("/dev/null").context("/dev/null")?;
         let mut descriptors = vec![theirs.as_fd()];
         descriptors.extend(passed);
         match process::clone_process(0, place.and_then(|place| place.join.clone_into())).context("criu")? {
             Cloned::Child => {
-                let prepare = |place: Option<&CriuPlace>| match place {
-                    Some(place) => place.enter(starting.as_fd()),
-                    None => Ok(stdio::become_output(nowhere.as_fd())?),
+                let prepare = |place: Option<&CriuPlace>| {
+                    stdio::become_output(nowhere.as_fd())?;
+                    place.map_or(Ok(()), |place| place.enter(starting.as_fd()))
                 };
                 let fault = match prepare(place) {
                     Err(fault) => fault,

@@ -54,7 +54,7 @@ fn given(host: &Host, path: &Path, saved: &Process) -> Result<Process> {
     let parsed = bundle::parse_process(&text).with_context(|| format!("--process {}", path.display()))?;
     let (mut process, warnings) = parsed;
     for warning in warnings {
-        host.log.warn(&warning);
+        host.log.warn_beside_a_program(&warning);
     }
     macro_rules! from_the_container {
         ($($get:ident $set:ident),*) => {

@@ -8,11 +8,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::agent::AgentSession;
 use super::poststop::Owed;
+use super::trace::Trace;
 use super::{opener, reason, user_namespace};
 use crate::container::namespaces::Join;
 use crate::container::net_devices::Moved;
 use crate::container::{cgroup, hooks};
-use crate::error::{Field, field};
+use crate::error::field;
 use crate::init::link::{self, RuntimeEnd};
 use crate::init::report::{Failure, Milestone, Report};
 use crate::init::{self, Inherited};
@@ -131,19 +132,34 @@ impl Init {
     }
 
     /// Follows init until it is ready to start, running the hooks of the runtime namespace on the way.
-    pub fn prepare(&mut self, plan: &Plan, directory: &Locked, state: &mut State, poststop: &mut Owed) -> Result<()> {
+    pub fn prepare(
+        &mut self,
+        plan: &Plan,
+        directory: &Locked,
+        state: &mut State,
+        poststop: &mut Owed,
+        trace: &mut Trace,
+    ) -> Result<()> {
         if plan.birth == Birth::Late {
-            let born = self.follow(plan, directory, state, poststop).map_err(|error| self.own_words(plan, error))?;
+            let born =
+                self.follow(plan, directory, state, poststop, trace).map_err(|error| self.own_words(plan, error))?;
             let Progress::Born(init) = born else { bail!("init is ready before it is born") };
             self.hand_over(plan, directory, state, init).map_err(|error| self.own_words(plan, error))?;
         }
-        match self.follow(plan, directory, state, poststop).map_err(|error| self.own_words(plan, error))? {
+        match self.follow(plan, directory, state, poststop, trace).map_err(|error| self.own_words(plan, error))? {
             Progress::Ready => self.limit(plan).map_err(|error| self.own_words(plan, error)),
             Progress::Born(_) => bail!("init reports a process of its own"),
         }
     }
 
-    fn follow(&self, plan: &Plan, directory: &Locked, state: &mut State, poststop: &mut Owed) -> Result<Progress> {
+    fn follow(
+        &self,
+        plan: &Plan,
+        directory: &Locked,
+        state: &mut State,
+        poststop: &mut Owed,
+        trace: &mut Trace,
+    ) -> Result<Progress> {
         let mut attendance = AgentSession::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         loop {
             if self.is_in_sight && attendance.awaited().is_none() {
@@ -156,7 +172,8 @@ impl Init {
                 Some(Report::Reached(Milestone::Mounted)) => {
                     directory.save(state)?;
                     poststop.incur(state);
-                    self.run_hooks(plan, state)?;
+                    trace.steps(&plan.steps);
+                    self.run_hooks(plan, state, trace)?;
                 }
                 Some(Report::Reached(Milestone::Ready)) => return Ok(Progress::Ready),
                 Some(Report::Reached(Milestone::Starting | Milestone::Hooked)) => {
@@ -210,8 +227,8 @@ impl Init {
     }
 
     /// prestart and createRuntime hooks; then init goes on with the state for its own hooks.
-    fn run_hooks(&self, plan: &Plan, state: &State) -> Result<()> {
-        run_runtime_hooks(plan, state, self.child.pid)?;
+    fn run_hooks(&self, plan: &Plan, state: &State, trace: &Trace) -> Result<()> {
+        run_runtime_hooks(plan, state, self.child.pid, trace)?;
         // Who is born later has no pid yet; config.md asks for it from `created` on.
         let inside = if plan.birth == Birth::First { Some(pid_inside(self.child.pid)?) } else { None };
         let states = [Status::Creating, Status::Created].map(|status| state.for_hooks(status, inside));
@@ -240,7 +257,7 @@ impl Init {
 }
 
 /// Runs the prestart and createRuntime hooks of a container whose init is `pid`.
-pub fn run_runtime_hooks(plan: &Plan, state: &State, pid: i32) -> Result<()> {
+pub fn run_runtime_hooks(plan: &Plan, state: &State, pid: i32, trace: &Trace) -> Result<()> {
     if plan.runtime_hooks.is_empty() {
         return Ok(());
     }
@@ -249,7 +266,7 @@ pub fn run_runtime_hooks(plan: &Plan, state: &State, pid: i32) -> Result<()> {
         // Hooks of old take the container for created, as crun and runtime-tools have it.
         let status = if hook.field.starts_with("hooks.prestart") { Status::Created } else { Status::Creating };
         let state_text = state.for_hooks(status, Some(pid))?;
-        hook.run(&state_text, &state.bundle, &output).with_context(|| Field::new(hook.field.clone()))?;
+        trace.hook(hook, &state_text, &state.bundle, &output)?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::container::hooks::{self, Inherited, Output};
 use crate::error::one_line;
 use crate::lifecycle::disk::state::State;
 use crate::lifecycle::host::Host;
+use crate::lifecycle::process::trace::Trace;
 use crate::lifecycle::status::Status;
 
 /// Runs the hooks. One that fails is a warning, and the rest goes on; an error says that none could be run.
@@ -22,9 +23,10 @@ pub fn run(host: &Host, state: &State) -> Result<()> {
         host.log.warn(&one_line(&error));
         Output::open(None, None)
     })?;
+    let trace = Trace::of(host, &state.id);
     for hook in hooks {
-        if let Err(error) = hook.run(&text, &state.bundle, &output) {
-            host.log.warn(&format!("{}: {}", hook.field, one_line(&error)));
+        if let Err(error) = trace.hook(&hook, &text, &state.bundle, &output) {
+            host.log.warn(&one_line(&error));
         }
     }
     Ok(())
@@ -41,6 +43,11 @@ impl<'a> Owed<'a> {
     /// None yet.
     pub fn nothing(host: &'a Host<'a>) -> Self {
         Self { host, state: None }
+    }
+
+    /// Whose they are.
+    pub fn host(&self) -> &'a Host<'a> {
+        self.host
     }
 
     /// The container has come as far as its hooks.
