@@ -8,7 +8,7 @@ TRIPLE  := $(shell scripts/triple 2>/dev/null)
 # Tests, and what only this machine runs, are built for the machine itself.
 HOST    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 OCIRT   := $(CURDIR)/target/$(TRIPLE)/release/ocirt
-# The shim's errors have the words of its C library, and engines know glibc's (docs/decisions/0019-musl.md).
+# The shim's errors have the words of its C library, and engines know glibc's (docs/decisions/0021-musl.md).
 SHIM_TRIPLE := $(HOST)
 SHIM    := $(CURDIR)/target/$(SHIM_TRIPLE)/release/containerd-shim-ocirt-v2
 # The runtime under test: RUNTIME=/usr/sbin/runc make integration

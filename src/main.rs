@@ -2,7 +2,7 @@
 
 #![no_main]
 
-// musl's own takes a tenth of `run` and of `exec`: docs/decisions/0019-musl.md.
+// musl's own takes a tenth of `run` and of `exec`: docs/decisions/0021-musl.md.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use containerd_shim_ocirt::call::flags::{self, Call};
 
-// As the runtime has it: docs/decisions/0019-musl.md.
+// As the runtime has it: docs/decisions/0021-musl.md.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
