@@ -18,6 +18,7 @@ mod error;
 pub mod exit;
 pub mod external;
 pub mod file;
+pub mod file_rights;
 pub mod guard;
 pub mod ids;
 pub mod kernel;

@@ -1,5 +1,6 @@
 //! Signals, heard through a descriptor, and their numbers.
 
+use core::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::error::{Errno, Result, check};
@@ -46,10 +47,25 @@ impl std::os::fd::AsFd for Signals {
     }
 }
 
+/// The number of a signal that [`asks_to_end`], and that is pending because it is blocked; sigpending(2). It stays so.
+pub fn pending_end() -> Result<Option<i32>> {
+    let mut pending = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the pointer is to a set, which the call fills.
+    let ret = unsafe { libc::sigpending(pending.as_mut_ptr()) };
+    check("sigpending", ret.into())?;
+    let is_there = |signal: &i32| {
+        // SAFETY: the call has filled the set, and the number is one of a signal.
+        unsafe { libc::sigismember(pending.as_ptr(), *signal) == 1 }
+    };
+    Ok(TO_END.into_iter().find(is_there))
+}
+
 /// Whether a program that leaves its signals alone is ended by this one, and a user sends it for that.
 pub fn asks_to_end(number: i32) -> bool {
-    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT].contains(&number)
+    TO_END.contains(&number)
 }
+
+const TO_END: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 
 pub const KILL: i32 = libc::SIGKILL;
 pub const TERM: i32 = libc::SIGTERM;

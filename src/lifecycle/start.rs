@@ -9,8 +9,8 @@ use super::disk::found::Found;
 use super::disk::state::State;
 use super::host::Host;
 use super::id::Id;
-use super::process::supervisor;
 use super::process::trace::Trace;
+use super::process::{heard, supervisor};
 use super::refusal::Refusal;
 use super::status::Status;
 use crate::container::hooks::{self, Inherited};
@@ -116,7 +116,7 @@ pub fn follow_to_exec(
             }
             Some((Report::NotifySocket, socket)) => notify_socket = socket,
             Some((Report::Failed(failure), said)) => return Err(failed(word(&failure).with_said(said).into())),
-            Some((report, _)) => return Err(failed(anyhow!("init says {report:?} on its way to exec"))),
+            Some(_) => return Err(failed(anyhow!("init reports what is not about its way to exec"))),
             None => {
                 let outlived = hook.map_or(Ok(()), |hook| outlived(state, hook));
                 passed(left);
@@ -136,10 +136,12 @@ fn outlived(state: &State, hook: &Label) -> Result<()> {
     Ok(())
 }
 
-/// Waits for init's next report. If it depends on an agent, the wait has an end, and so has init then: nobody would
+/// Waits for init's next report, or for a signal. If it depends on an agent, the wait has an end, and so has init then: nobody would
 /// notice if it went on later.
 fn wait(state: &State, link: &RuntimeEnd) -> Result<()> {
-    let (Some(dependence), Some(init)) = (&state.depends_on, state.init) else { return Ok(()) };
+    let (Some(dependence), Some(init)) = (&state.depends_on, state.init) else {
+        return heard::until_spoken(link, None).map(drop);
+    };
     // An init that cannot be ended is the worse news.
     dependence.wait(link, init.pid).or_else(|error| state.end_init().and(Err(error)))
 }

@@ -8,6 +8,7 @@ use ocirt_integration::forge::{Entry, Value, edit, edit_all};
 use ocirt_integration::tests;
 use serde_json::json;
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
 tests![
@@ -15,6 +16,7 @@ tests![
     a_thread_in_the_middle_of_a_sequence_is_refused,
     the_callers_session_is_refused,
     files_that_show_what_their_opener_may_see_are_refused,
+    files_that_the_user_may_not_open_are_refused,
     limits_of_the_image_are_refused,
     memory_at_address_zero_is_refused,
     larger_buffers_and_secure_bits_are_refused,
@@ -96,6 +98,26 @@ fn files_that_show_what_their_opener_may_see_are_refused() {
                 file.0.retain(|(field, _)| ![8, 10].contains(field));
                 file.set_number(2, 0);
                 file.set_text(6, name);
+            });
+        });
+    }
+    saved.is_sound();
+}
+
+/// The user is root, without capabilities: a file of another user is not for it.
+fn files_that_the_user_may_not_open_are_refused() {
+    ocirt();
+    let saved = Saved::new(confined());
+    let secret = saved.container.bundle.dir.join("open/secret");
+    fs::write(&secret, "42").expect("secret");
+    chown(&secret, Some(12_345), Some(12_345)).expect("chown");
+    for (mode, flags) in [(0o600, 0), (0o644, 2), (0o622, 0)] {
+        fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).expect("chmod");
+        saved.refuses("process.user: wanted a file that process.user may open, found /proc/", |images| {
+            counter(images, |file| {
+                file.0.retain(|(field, _)| ![8, 10].contains(field));
+                file.set_number(2, flags);
+                file.set_text(6, "/mnt/open/secret");
             });
         });
     }

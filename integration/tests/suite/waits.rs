@@ -22,6 +22,7 @@ tests![
     a_fifo_may_be_read_later_and_slowly,
     a_fifo_that_nobody_writes_is_not_waited_for_for_ever,
     a_start_does_not_wait_for_an_init_that_is_stopped,
+    a_signal_ends_a_run_whose_init_does_not_go_on,
 ];
 
 const ALL: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -231,4 +232,33 @@ fn a_start_does_not_wait_for_an_init_that_is_stopped() {
     host::signal(pid, libc::SIGCONT);
     container.start().ok();
     assert_eq!(container.answers(1), ["it ran"]);
+}
+
+/// `run` passes signals on to the container, and blocks them until there is one.
+fn a_signal_ends_a_run_whose_init_does_not_go_on() {
+    need_ocirt();
+    for kind in ["createContainer", "startContainer"] {
+        let begun = host::place().join(kind);
+        let script = "echo > \"$0\"; exec sleep 63";
+        let begin = begun.to_str().expect("UTF-8");
+        let hook = match kind {
+            "createContainer" => {
+                json!({ "path": "/bin/sh", "args": ["sh", "-c", script, begin], "env": ["PATH=/usr/bin:/bin"] })
+            }
+            _ => hook(kind, &["sleep", "63"]),
+        };
+        let mut running = Bundle::new().hook(kind, hook).write(probe!(print "it ran")).call("run").spawn();
+        if kind == "createContainer" {
+            eventually("the hook runs", || begun.exists());
+        } else {
+            std::thread::sleep(std::time::Duration::from_secs(2));
+        }
+        let asked = Instant::now();
+        host::signal(running.child.id(), libc::SIGTERM);
+        let output = running.finish();
+        assert!(asked.elapsed().as_secs_f64() < 30.0, "{kind}: {:?}", asked.elapsed());
+        assert_eq!(output.status, 1, "{kind}: {}", output.stderr);
+        assert!(output.stderr.contains("signal 15 came while init was set up"), "{kind}: {}", output.stderr);
+        host::assert_nothing_left();
+    }
 }

@@ -152,11 +152,13 @@ impl Drop for Created {
             // The first error is the one to tell.
             let _ = self.paths.remove();
         }
+        // Of all together: who does not die for the first directory, does not die for the others.
+        let deadline = Paths::dies_within();
         for directory in self.made.iter().rev() {
             let directory = absolute(&directory.to_string_lossy());
             if self.paths.directories.values().any(|own| *own == directory) {
                 // A hook of a container that shares our pid namespace may have left processes; they end here.
-                let _ = self.paths.remove_directory(&directory);
+                let _ = self.paths.remove_within(&directory, &deadline);
             } else {
                 // A parent can be in use by another container meanwhile; then it has to stay.
                 let _ = CString::new(directory).map(|path| cgroup::remove_directory(cgroup::here(), &path));

@@ -110,7 +110,7 @@ impl Paths {
     }
 
     fn remove_directories(&self) -> Result<()> {
-        let deadline = Deadline::after(DIE_WITHIN);
+        let deadline = Self::dies_within();
         let mut first = Ok(());
         for directory in self.directories.values() {
             let removed = self.remove_within(directory, &deadline);
@@ -119,15 +119,20 @@ impl Paths {
         first
     }
 
-    /// Removes one of the cgroup's directories, as [`Paths::remove`] does.
-    pub(super) fn remove_directory(&self, directory: &str) -> Result<()> {
-        self.remove_within(directory, &Deadline::after(DIE_WITHIN))
+    /// How long processes that were killed may take to end.
+    pub(super) fn dies_within() -> Deadline {
+        Deadline::after(DIE_WITHIN)
     }
 
-    fn remove_within(&self, directory: &str, deadline: &Deadline) -> Result<()> {
+    /// Removes one of the cgroup's directories, as [`Paths::remove`] does.
+    pub(super) fn remove_within(&self, directory: &str, deadline: &Deadline) -> Result<()> {
         while let Removed::Busy = tree::remove(directory)? {
-            // Those that only this hierarchy knows are not reached by way of the others.
-            let killed = self.kill_in(directory);
+            // Those that only this hierarchy knows are not reached by way of the others. A freezer that has had all the time
+            // for another hierarchy is not waited for once more.
+            let killed = match deadline.left().is_zero() {
+                true => tree::signal(directory, KILL),
+                false => self.kill_in(directory),
+            };
             if deadline.pause().is_none() {
                 killed?;
                 let left = tree::members(directory)?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,10 @@ use caps::Capability::{self, CAP_BPF, CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
 
 use super::status::{Status, living, threads};
 use super::table::{Line, View, join};
-use super::{Difference, opener};
-use crate::sys::file;
+use super::{Difference, Wanted, opener};
+use crate::sys::Errno;
+use crate::sys::file::{self, Stat, kind};
+use crate::sys::file_rights::{self, FileRights};
 
 /// How the kernel calls files of mounts that it has for itself: memfd_create(2), shared memory of System V and of
 /// processes, huge pages, and the rings of io_setup(2).
@@ -43,16 +45,19 @@ pub struct Files {
     /// Device and inode of the runtime's standard streams.
     streams: Vec<(u64, u64)>,
     capabilities: u64,
+    /// Those of the container's user, where no process can come to have more.
+    rights: Option<FileRights>,
 }
 
 impl Files {
-    /// Those of the container of process `init`, which sees the mounts of `view` and can have these capabilities.
-    pub fn new(init: i32, view: &View, capabilities: u64) -> Result<Self> {
+    /// Those of the container of process `init`, which sees the mounts of `view`.
+    pub fn new(init: i32, view: &View, wanted: &Wanted) -> Result<Self> {
         let mounts = view.lines.iter().map(|line| (line.id, line.clone())).collect();
         let own = NAMESPACES.iter().filter_map(|kind| fs::read_link(format!("/proc/{init}/ns/{kind}")).ok());
         let streams = (0..3).filter_map(|fd| fs::metadata(format!("/proc/self/fd/{fd}")).ok());
         let streams = streams.map(|stream| (stream.dev(), stream.ino())).collect();
-        Ok(Self { mounts, namespaces: own.collect(), streams, capabilities })
+        let (capabilities, rights) = (wanted.reachable(), wanted.file_rights());
+        Ok(Self { mounts, namespaces: own.collect(), streams, capabilities, rights })
     }
 
     /// What process `pid` has of others.
@@ -67,14 +72,56 @@ impl Files {
         }
         let own = directories(pid)?;
         let mut differences = Vec::new();
-        for link in links {
-            if let Some(found) = self.foreign(&link, &own).with_context(|| link.display().to_string())? {
+        for link in &links {
+            if let Some(found) = self.foreign(link, &own).with_context(|| link.display().to_string())? {
                 let (field, wanted) = ("mounts".to_owned(), "a file of the container's mounts".to_owned());
                 let found = format!("{}: {found}", link.display());
                 differences.push(Difference { field, wanted, found, pid: Some(pid) });
             }
         }
+        differences.extend(self.withheld(pid, &links)?);
         Ok(differences)
+    }
+
+    /// What process `pid` has open, by `links`, that the container's user may not open.
+    fn withheld(&self, pid: i32, links: &[PathBuf]) -> Result<Vec<Difference>> {
+        let Some(rights) = &self.rights else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
+        for link in links {
+            // Bits of the owner, by how it was opened.
+            let mode = fs::symlink_metadata(link).with_context(|| link.display().to_string())?.mode();
+            let bits = [(0o400, file_rights::READ), (0o200, file_rights::WRITE)];
+            let wanted = bits.iter().filter(|(bit, _)| mode & bit != 0).fold(0, |all, (_, one)| all | one);
+            let fd = match file::open_path(&CString::new(link.as_os_str().as_bytes())?) {
+                // Nothing behind it: it leads to no file.
+                Err(error) if error.errno == Errno::ENOENT => continue,
+                fd => fd?,
+            };
+            let stat = file::stat(fd.as_fd())?;
+            let is_file =
+                [kind::REGULAR, kind::DIRECTORY, kind::CHARACTER, kind::BLOCK, kind::FIFO].contains(&stat.kind());
+            // Terminals are the runtime's, which had them opened.
+            let is_ours = self.mounts.get(&stat.mount).is_some_and(|line| line.kind != "devpts");
+            if is_file && is_ours {
+                all.push((link, fd, stat, wanted));
+            }
+        }
+        // The first is the program, which need not be readable for those that execute it.
+        let program = all.first().map(|(_, _, stat, _)| (stat.mount, stat.inode));
+        let refused = |(link, fd, stat, wanted): &(&PathBuf, OwnedFd, Stat, i32)| {
+            let wanted = if program == Some((stat.mount, stat.inode)) { file_rights::EXECUTE } else { *wanted };
+            let may = match file_rights::may(fd.as_fd(), wanted) {
+                // It was written to before the mount was made read-only.
+                Err(error) if error.errno == Errno::EROFS => true,
+                may => may?,
+            };
+            Ok((!may).then(|| link.display().to_string()))
+        };
+        let found =
+            rights.with(|| all.iter().map(refused).collect::<Result<Vec<_>>>()).context("rights to files")??;
+        let (wanted, pid) = ("a file that process.user may open".to_owned(), Some(pid));
+        let difference = |found| Difference { field: "process.user".to_owned(), wanted: wanted.clone(), found, pid };
+        Ok(found.into_iter().flatten().map(difference).collect())
     }
 
     /// What `link`, of a process that stands still, leads to, if that is not the container's.
@@ -163,7 +210,7 @@ mod tests {
         let file = File::open("/proc/kallsyms").unwrap();
         let mount = file::stat(file.as_fd()).unwrap().mount;
         let (mounts, namespaces) = (BTreeMap::from([(mount, proc_line())]), BTreeSet::new());
-        let mut files = Files { mounts, namespaces, streams: Vec::new(), capabilities: 0 };
+        let mut files = Files { mounts, namespaces, streams: Vec::new(), capabilities: 0, rights: None };
         let link = PathBuf::from(format!("/proc/{own}/fd/{}", file.as_raw_fd()));
         let words = "/proc/kallsyms, which takes CAP_SYSLOG to open";
         assert_eq!(files.foreign(&link, &[]).unwrap().as_deref(), Some(words));
@@ -178,8 +225,13 @@ mod tests {
         let file = File::open("/proc/version").unwrap();
         let mount = file::stat(file.as_fd()).unwrap().mount;
         let namespaces = BTreeSet::from([fs::read_link("/proc/self/ns/net").unwrap()]);
-        let mut files =
-            Files { mounts: BTreeMap::from([(mount, proc_line())]), namespaces, streams: Vec::new(), capabilities: 0 };
+        let mut files = Files {
+            mounts: BTreeMap::from([(mount, proc_line())]),
+            namespaces,
+            streams: Vec::new(),
+            capabilities: 0,
+            rights: None,
+        };
         let net = namespace::open(c"/proc/self/ns/net").unwrap();
         let (_reader, _writer) = io::pipe().unwrap();
         let [proc, net_link] = [file.as_fd(), net.as_fd()].map(|fd| format!("/proc/{own}/fd/{}:", fd.as_raw_fd()));
@@ -193,8 +245,13 @@ mod tests {
 
     #[test]
     fn what_has_no_file_is_of_a_known_kind() {
-        let mut files =
-            Files { mounts: BTreeMap::new(), namespaces: BTreeSet::new(), streams: vec![], capabilities: 0 };
+        let mut files = Files {
+            mounts: BTreeMap::new(),
+            namespaces: BTreeSet::new(),
+            streams: vec![],
+            capabilities: 0,
+            rights: None,
+        };
         let is_harmless = |files: &Files, kind: &str| files.is_harmless(OsStr::new(kind));
         for kind in ["pipe:[1]", "socket:[1]", "pidfd:[1]", "anon_inode:inotify", "anon_inode:[eventfd]"] {
             assert!(is_harmless(&files, kind), "{kind}");

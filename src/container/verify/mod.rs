@@ -23,6 +23,7 @@ use caps::Capability;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Field, field};
+use crate::sys::file_rights::FileRights;
 
 /// What a container must be like.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
@@ -201,6 +202,14 @@ impl Wanted {
     /// Whether no process can come to be of another user.
     pub fn keeps_user(&self) -> bool {
         self.no_new_privileges && !self.can_have(Capability::CAP_SETUID)
+    }
+
+    /// What no process can do more with files than; None, where it can come to have other ids.
+    pub fn file_rights(&self) -> Option<FileRights> {
+        let is_fixed = self.keeps_user() && !self.can_have(Capability::CAP_SETGID);
+        let groups = self.user.groups.clone().filter(|_| is_fixed)?;
+        let User { uid, gid, .. } = self.user;
+        Some(FileRights { uid, gid, groups, capabilities: self.reachable() })
     }
 
     /// What no capability set of a process may exceed: what execve(2) can still give it (capabilities(7)).

@@ -89,7 +89,7 @@ impl Inspection {
         let view = View::of(init)?;
         refuse(mounts::compare(&self.wanted, &view, &self.cgroups)?)?;
         let processes = Processes::new(&self.wanted, init, &self.cgroups, &view);
-        let files = Files::new(init, &view, self.wanted.reachable())?;
+        let files = Files::new(init, &view, &self.wanted)?;
         for pid in &pids {
             refuse(processes.place(*pid)?)?;
             refuse(files.of(*pid)?)?;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::agent::AgentSession;
 use super::poststop::Owed;
 use super::trace::Trace;
-use super::{opener, reason, user_namespace};
+use super::{heard, opener, reason, user_namespace};
 use crate::container::namespaces::Join;
 use crate::container::net_devices::Moved;
 use crate::container::{cgroup, hooks};
@@ -162,9 +162,8 @@ impl Init {
     ) -> Result<Progress> {
         let mut attendance = AgentSession::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         loop {
-            if self.is_in_sight && attendance.awaited().is_none() {
-                let [has_spoken] =
-                    process::poll([self.link.as_fd()], Some(REPORT_TIMEOUT)).context("report of init")?;
+            if attendance.awaited().is_none() {
+                let has_spoken = heard::until_spoken(&self.link, self.is_in_sight.then_some(REPORT_TIMEOUT))?;
                 let seconds = REPORT_TIMEOUT / 1000;
                 ensure!(has_spoken, "init did not go on for {seconds} s (was it stopped in its pid namespace?)");
             }

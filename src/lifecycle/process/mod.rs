@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod announce;
 pub mod foreground;
+pub mod heard;
 pub mod launch;
 pub mod members;
 pub mod opener;
