@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use super::error::{Result, check};
 use super::path::openat2;
 use super::proc_self::write_whole;
+use super::stat;
 
 /// No way out: no "..", no absolute or magic link, no mount that somebody put on top.
 const KERNEL_FILE: u64 =
@@ -98,12 +99,7 @@ pub fn make_directory(parent: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<
 
 /// Whether `fd` is a regular file.
 pub fn is_regular(fd: BorrowedFd<'_>) -> Result<bool> {
-    // SAFETY: an all-zero stat is valid.
-    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
-    // SAFETY: `stat` is live.
-    let ret = unsafe { libc::fstat(fd.as_raw_fd(), &mut stat) };
-    check("fstat", libc::c_long::from(ret))?;
-    Ok(stat.st_mode & libc::S_IFMT == libc::S_IFREG)
+    Ok(stat::of(fd.as_raw_fd())?.st_mode & libc::S_IFMT == libc::S_IFREG)
 }
 
 /// Reads into `buffer` from where `fd` stands and returns how many bytes it got, 0 at the end.

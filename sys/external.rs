@@ -88,9 +88,10 @@ impl ExternalProgram<'_> {
         }
         self.directory.map_or(Ok(()), change_directory)?;
         for (fd, number) in self.streams.iter().zip(0..) {
+            // By itself: musl makes it a dup2(2), which no profile needs to let through, and other architectures have not.
             // SAFETY: takes numbers; the copy is meant to survive exec. What is passed lies above the three.
-            let ret = unsafe { libc::dup3(fd.as_raw_fd(), number, 0) };
-            check("dup3", ret.into())?;
+            let ret = unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) };
+            check("dup3", ret)?;
         }
         reset_signals()?;
         self.open.close_on_exec()

@@ -48,6 +48,7 @@ pub mod signal;
 pub mod socket;
 mod stack_path;
 pub mod start;
+mod stat;
 pub mod stdio;
 pub mod terminal;
 #[cfg(any(test, feature = "testing"))]

@@ -198,11 +198,7 @@ fn above(fd: BorrowedFd<'_>, which: libc::c_ulong) -> Option<OwnedFd> {
 
 /// The device and inode of `fd`, which tell namespaces apart (namespaces(7)).
 fn identity(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
-    // SAFETY: an all-zero stat is valid.
-    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
-    // SAFETY: `stat` is live.
-    let ret = unsafe { libc::fstat(fd.as_raw_fd(), &mut stat) };
-    check("fstat", libc::c_long::from(ret))?;
+    let stat = super::stat::of(fd.as_raw_fd())?;
     Ok((stat.st_dev, stat.st_ino))
 }
 

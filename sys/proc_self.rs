@@ -4,6 +4,7 @@ use core::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::error::{Errno, Result, SysError, check};
+use super::stat;
 
 /// Makes /proc/PID of the caller belong to root and its memory unreadable to others, so that no process of a
 /// container it joins can ptrace it (CVE-2016-9962). Holds until the next execve(2) of a readable program.
@@ -95,12 +96,8 @@ pub fn keep_over_exec(fd: u32) -> Result<()> {
 /// no error: the streams work, as they do in runc.
 pub fn own_stdio(uid: u32) -> Result<()> {
     for fd in 0..=2 {
-        // SAFETY: an all-zero stat is valid.
-        let mut stat: libc::stat = unsafe { core::mem::zeroed() };
-        // SAFETY: `stat` is live; a bad descriptor is EBADF.
-        let ret = unsafe { libc::fstat(fd, &mut stat) };
         // A closed stream needs no owner.
-        if ret < 0 || stat.st_uid == uid || !is_stream(&stat) {
+        if !stat::of(fd).is_ok_and(|stat| stat.st_uid != uid && is_stream(&stat)) {
             continue;
         }
         // SAFETY: the arguments are numbers; a group of -1 stays as it is.

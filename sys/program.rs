@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 
 use super::error::{Errno, Result, SysError, check};
+use super::stat;
 
 /// How many strings can be added later.
 const SPARE: usize = 2;
@@ -91,12 +92,7 @@ pub fn execve(path: &CStr, args: &Strings, env: &Strings) -> SysError {
 /// regular file or lacks the permission. With the effective ids (faccessat2, Linux 5.8); where a seccomp profile
 /// older than that call refuses it, with the real ones, which are the same in a container's process.
 pub fn check_executable(path: &CStr) -> Result<()> {
-    // SAFETY: an all-zero stat is valid.
-    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
-    // SAFETY: `path` is NUL-terminated and `stat` is live.
-    let ret = unsafe { libc::fstatat(libc::AT_FDCWD, path.as_ptr(), &mut stat, 0) };
-    check("stat", libc::c_long::from(ret))?;
-    match stat.st_mode & libc::S_IFMT {
+    match stat::of_path(path)?.st_mode & libc::S_IFMT {
         libc::S_IFREG => {}
         libc::S_IFDIR => return Err(SysError::new("exec", Errno::EISDIR)),
         _ => return Err(SysError::new("exec", Errno::EACCES)),

@@ -186,7 +186,17 @@ fn planned(text: &[u8], place: &Path) -> Result<(oci_spec::runtime::Spec, Plan)>
 }
 
 fn config() -> Value {
-    serde_json::from_str(CONFIG).unwrap()
+    let mut config: Value = serde_json::from_str(CONFIG).unwrap();
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        // Only cgroup v1 has it.
+        config["linux"]["resources"]["memory"].as_object_mut().unwrap().remove("swappiness");
+    }
+    config
+}
+
+/// The configuration, planned.
+fn whole() -> (oci_spec::runtime::Spec, Plan) {
+    planned(config().to_string().as_bytes(), &place()).unwrap()
 }
 
 fn names_a_section(message: &str) -> bool {
@@ -246,7 +256,7 @@ fn exec(process: &oci_spec::runtime::Process, saved: &Saved) -> Result<()> {
 
 #[test]
 fn a_process_is_planned_or_refused_by_field() {
-    let (spec, plan) = planned(CONFIG.as_bytes(), &place()).unwrap();
+    let (spec, plan) = whole();
     let saved = Saved::new(&spec, &plan, true).unwrap();
     let attempt = |text: &[u8]| exec(&bundle::parse_process(text)?.0, &saved);
     try_each(&config()["process"], 250, attempt, |message| {
@@ -257,7 +267,7 @@ fn a_process_is_planned_or_refused_by_field() {
 /// What `create` writes for exec: by then it is the runtime's own, and broken at most.
 #[test]
 fn what_is_saved_for_exec_is_read_or_refused() {
-    let (spec, plan) = planned(CONFIG.as_bytes(), &place()).unwrap();
+    let (spec, plan) = whole();
     let saved = serde_json::to_value(Saved::new(&spec, &plan, true).unwrap()).unwrap();
     let attempt = |text: &[u8]| {
         let saved: Saved<'static> = serde_json::from_slice(text)?;
@@ -270,7 +280,7 @@ fn what_is_saved_for_exec_is_read_or_refused() {
 
 #[test]
 fn resources_of_an_update_are_compiled_or_refused_by_field() {
-    let (_, plan) = planned(CONFIG.as_bytes(), &place()).unwrap();
+    let (_, plan) = whole();
     let attempt = |text: &[u8]| {
         let resources = bundle::parse_resources(text)?;
         cgroup::update::compile(resources, plan.cgroup.paths(), Applied::default()).map(drop)
@@ -328,7 +338,7 @@ fn a_state_file_is_read_or_refused_by_name() {
         "ociVersion": "1.3.0", "id": "web", "phase": "created", "creator": { "pid": 1, "startTime": 7 },
         "init": { "pid": 2147483647, "startTime": 7, "pidfdInode": 9 }, "bundle": "/b", "rootfs": "/b/rootfs",
         "created": "2026-01-01T00:00:00.000000000Z", "annotations": { "a": "b" }, "owner": 0, "ownPidNamespace": true,
-        "cgroup": planned(CONFIG.as_bytes(), &place()).map(|(_, plan)| serde_json::to_value(plan.cgroup.paths()).unwrap()).unwrap(),
+        "cgroup": serde_json::to_value(whole().1.cgroup.paths()).unwrap(),
         "startSteps": [{ "index": 1, "field": "", "what": "exec" }],
         "poststop": [{ "path": "/bin/true" }],
     });

@@ -171,7 +171,7 @@ fn column(name: &str) {
 /// Commands and flags that the runtimes of distributions do not have yet, or never will.
 fn lacks(kind: &str, row: &Row) -> bool {
     // CRIU cannot save standard output to a file of the host without help, which only ocirt gives.
-    let only_ocirt = ["mounts", "info", "plan", "features", "spec", "checkpoint", "restore"];
+    let only_ocirt = ["mounts", "info", "plan", "features", "spec", "checkpoint", "restore", "gc", "wait"];
     kind != "ocirt" && only_ocirt.contains(&command(row))
         // Its halves of a frozen exec are nobody's to reap.
         || kind == "runc" && ["--regex", "--ignore-paused"].iter().any(|flag| row.0.contains(flag))
@@ -236,8 +236,8 @@ fn end_execs(id: &str) {
 
 /// One line with `words`; of ours it begins with the command, and nothing else was printed.
 fn is_refusal(row: &Row, output: &Output, words: &str) -> bool {
-    // The exit status of exec's own failures, to tell them from those of its process.
-    let failure = if command(row) == "exec" { 255 } else { 1 };
+    // The exit status of a failure of their own, to tell it from the process's.
+    let failure = if ["exec", "wait"].contains(&command(row)) { 255 } else { 1 };
     let is_ours = output.stdout.is_empty() && output.stderr.starts_with(&format!("ocirt: {} ", command(row)));
     output.status == failure
         && output.stderr.contains(words)

@@ -28,6 +28,7 @@ const ABSENT: Cell = No("container does not exist");
 const EXISTS: Cell = No("already exists");
 const NOT_RUNNING: Cell = No("container not running");
 const NOT_PAUSED: Cell = No("container not paused");
+const NOT_ENDED: Cell = No("the container has not ended");
 const STARTED: Cell = No("cannot start an already running container");
 
 /// A new container under an id that is taken.
@@ -82,6 +83,8 @@ pub const TABLE: &[Row] = &[
     ("kill --all ID KILL", [ABSENT, NOT_RUNNING, To("stopped"), To("stopped"), To("stopped"), Same]),
     // None that matches is no error.
     ("kill --regex ^ID$ KILL", [Same, NOT_RUNNING, To("stopped"), To("stopped"), To("stopped"), NOT_RUNNING]),
+    // The exit status of what has ended is its own: wait.rs.
+    ("wait --timeout 0s ID", [ABSENT, NOT_ENDED, NOT_ENDED, NOT_ENDED, NOT_ENDED, Skip]),
     ("pause ID", [ABSENT, NOT_RUNNING, To("paused"), To("paused"), NOT_RUNNING, NOT_RUNNING]),
     ("resume ID", [ABSENT, NOT_PAUSED, NOT_PAUSED, NOT_PAUSED, To("running"), NOT_PAUSED]),
     ("update --pids-limit 77 ID", [ABSENT, NOT_RUNNING, To("created"), To("running"), To("paused"), NOT_RUNNING]),
@@ -111,6 +114,7 @@ pub const TABLE: &[Row] = &[
     ),
     ("delete --force ID", [Same, To("absent"), To("absent"), To("absent"), To("absent"), To("absent")]),
     ("delete --force --regex ^ID$", [Same, To("absent"), To("absent"), To("absent"), To("absent"), To("absent")]),
+    ("gc --grace 0s", [Same, Same, Same, Same, Same, To("absent")]),
     ("list", ALWAYS),
     ("list --quiet", ALWAYS),
     (
