@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::output::{is_json, print};
+use super::output::{TextOrJson, print};
 use super::{duration, json};
 use crate::lifecycle::{self, GcOptions, Host, Leftover, Outcome};
 
@@ -26,16 +26,8 @@ pub struct Gc {
     #[arg(long, value_name = "DURATION", default_value = "10s", hide_default_value = true, allow_hyphen_values = true)]
     grace: String,
 
-    /// Format of the output: text or json [default: text]
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        hide_default_value = true,
-        allow_hyphen_values = true
-    )]
-    format: String,
+    #[command(flatten)]
+    output: TextOrJson,
 }
 
 impl Gc {
@@ -45,7 +37,7 @@ impl Gc {
 
     fn gc(&self, host: &Host) -> Result<i32> {
         let grace: Duration = duration::parse(&self.grace).context("--grace")?;
-        let is_json = is_json(&self.format)?;
+        let is_json = self.output.is_json()?;
         let leftovers = lifecycle::gc(host, &GcOptions { dry_run: self.dry_run, grace })?;
         print(&if is_json { json::compact(&leftovers)? + "\n" } else { leftovers.iter().map(line).collect() })?;
         Ok(i32::from(leftovers.iter().any(|leftover| leftover.outcome == Outcome::Kept)))

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use serde::Serialize;
 
 use super::json;
@@ -36,12 +37,29 @@ pub fn formatted<T: Serialize>(format: &str, items: &[T], table: impl FnOnce() -
     }
 }
 
-/// Whether `--format` of a command that only ocirt has asks for JSON, and not for text. Said before the command does anything.
-pub fn is_json(format: &str) -> Result<bool> {
-    match format {
-        "text" => Ok(false),
-        "json" => Ok(true),
-        _ => bail!("invalid format option"),
+/// `--format` of a command that only ocirt has.
+#[derive(Args, Debug)]
+pub struct TextOrJson {
+    /// Format of the output: text or json [default: text]
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    format: String,
+}
+
+impl TextOrJson {
+    /// Asked before the command does anything.
+    pub fn is_json(&self) -> Result<bool> {
+        match self.format.as_str() {
+            "text" => Ok(false),
+            "json" => Ok(true),
+            _ => bail!("invalid format option"),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
-use super::output::{is_json, print};
+use super::output::{TextOrJson, print};
 use super::select;
 use super::{duration, json};
 use crate::lifecycle::{self, Ended, Host, Id};
@@ -21,16 +21,8 @@ pub struct Wait {
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     timeout: Option<String>,
 
-    /// Format of the output: text or json [default: text]
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        hide_default_value = true,
-        allow_hyphen_values = true
-    )]
-    format: String,
+    #[command(flatten)]
+    output: TextOrJson,
 
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
@@ -53,7 +45,7 @@ impl Wait {
 
     fn wait(&self, host: &Host, id: &Id) -> Result<i32> {
         let timeout = self.timeout.as_deref().map(duration::parse).transpose().context("--timeout")?;
-        let is_json = is_json(&self.format)?;
+        let is_json = self.output.is_json()?;
         let ended = lifecycle::wait(host, id, timeout)?;
         let text =
             if is_json { json::compact(&Waited { id: id.as_str(), ended })? } else { ended.exit_status.to_string() };

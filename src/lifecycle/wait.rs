@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::disk::found::Found;
-use super::disk::identity::{Identity, Leftover};
+use super::disk::identity::{Identity, Remains};
 use super::disk::state::Ended;
 use super::host::Host;
 use super::id::Id;
@@ -36,8 +36,8 @@ pub fn wait(host: &Host, id: &Id, timeout: Option<Duration>) -> Result<Ended> {
 /// How the process ends. `None`: nobody but its parent knows.
 fn follow(init: &Identity, timeout: Option<Duration>) -> Result<Option<Exit>> {
     let Some(pidfd) = init.open()? else {
-        let left = init.leftover()?;
-        return Ok(if let Leftover::Exit(exit) = left { Some(exit) } else { None });
+        let left = init.remains()?;
+        return Ok(if let Remains::Exit(exit) = left { Some(exit) } else { None });
     };
     let milliseconds = timeout.map(|timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX));
     let [has_ended] = process::poll([pidfd.as_fd()], milliseconds).context("poll")?;
@@ -51,13 +51,13 @@ fn follow(init: &Identity, timeout: Option<Duration>) -> Result<Option<Exit>> {
 fn exit_of(init: &Identity, pidfd: BorrowedFd) -> Result<Option<Exit>> {
     let begun = Instant::now();
     loop {
-        let left = init.leftover()?;
-        if let Leftover::Exit(exit) = left {
+        let left = init.remains()?;
+        if let Remains::Exit(exit) = left {
             return Ok(Some(exit));
         }
         // Asked last: by then it is reaped, if nothing was left of it.
         let exit = pidfd_info::exit(pidfd)?;
-        if exit.is_some() || left == Leftover::Nothing {
+        if exit.is_some() || left == Remains::Nothing {
             return Ok(exit);
         }
         ensure!(begun.elapsed() < REAP_TIMEOUT, "{UNKNOWN}");

@@ -55,15 +55,15 @@ impl Identity {
     }
 
     /// How it has ended, as long as its parent has not reaped it.
-    pub fn leftover(&self) -> Result<Leftover> {
-        let Some(seen) = self.seen()? else { return Ok(Leftover::Nothing) };
+    pub fn remains(&self) -> Result<Remains> {
+        let Some(seen) = self.seen()? else { return Ok(Remains::Nothing) };
         // EACCES says that we may not trace it, and its exit code is hidden; of a zombie that we may there is no program.
         let is_hidden = fs::read_link(format!("/proc/{}/exe", self.pid))
             .is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
         Ok(if seen.has_ended() && !is_hidden {
-            Leftover::Exit(Exit::of_status(seen.exit_code))
+            Remains::Exit(Exit::of_status(seen.exit_code))
         } else {
-            Leftover::Hidden
+            Remains::Hidden
         })
     }
 
@@ -99,7 +99,7 @@ impl Identity {
 
 /// What there is of a process, for somebody who is not its parent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Leftover {
+pub enum Remains {
     /// It was reaped.
     Nothing,
     /// It lives, or how it has ended is not for us.

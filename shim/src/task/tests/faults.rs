@@ -30,12 +30,7 @@ fn connect_13848_is_answered_whatever_is_under_way() {
 /// The client's time limit passed during a slow unmount; its second Delete got "not found", and nobody said Shutdown.
 #[test]
 fn delete_7496_again_waits_for_the_first_and_gets_its_answer() {
-    let mut shim = Shim::new();
-    shim.ask(create_with_mount("c"));
-    shim.done(1, Ok(Outcome::Done));
-    shim.done(2, born(100));
-    shim.exited(init(1), 137);
-    shim.see(Input::Drained(init(1)));
+    let mut shim = Shim::with_ended_on_a_mount(137);
     assert_eq!(shim.ask(delete("c", "")), ["close 1.0", "run J3 delete 1"]);
     assert_eq!(shim.done(3, Ok(Outcome::Done)), ["run J4 unmount 1"]);
     assert_eq!(shim.see(Input::Disconnected(9)), [""; 0]);
@@ -50,12 +45,7 @@ fn delete_7496_again_waits_for_the_first_and_gets_its_answer() {
 
 #[test]
 fn delete_8931_that_failed_can_be_tried_again() {
-    let mut shim = Shim::new();
-    shim.ask(create_with_mount("c"));
-    shim.done(1, Ok(Outcome::Done));
-    shim.done(2, born(100));
-    shim.exited(init(1), 0);
-    shim.see(Input::Drained(init(1)));
+    let mut shim = Shim::with_ended_on_a_mount(0);
     shim.ask(delete("c", ""));
     shim.done(3, Ok(Outcome::Done));
     assert_eq!(shim.done(4, failed("unmount: device or resource busy")), ["#2: 2 unmount: device or resource busy"]);

@@ -64,12 +64,7 @@ fn a_delete_whose_clients_have_all_gone_is_ended_and_may_be_tried_again() {
 /// Of a deletion, unmounting is what may take its time, and is not begun anew (#7496).
 #[test]
 fn an_unmount_whose_client_has_gone_goes_on() {
-    let mut shim = Shim::new();
-    shim.ask(create_with_mount("c"));
-    shim.done(1, Ok(Outcome::Done));
-    shim.done(2, born(100));
-    shim.exited(init(1), 137);
-    shim.see(Input::Drained(init(1)));
+    let mut shim = Shim::with_ended_on_a_mount(137);
     shim.ask(delete("c", ""));
     shim.done(3, Ok(Outcome::Done));
     assert_eq!(shim.expired(2), ["#2: 4 the time limit of the request has passed"]);

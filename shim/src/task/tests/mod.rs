@@ -64,6 +64,17 @@ impl Shim {
         shim
     }
 
+    /// Container `c`, whose root filesystem the shim has mounted, after the end of its init.
+    fn with_ended_on_a_mount(status: u32) -> Self {
+        let mut shim = Self::new();
+        shim.ask(create_with_mount("c"));
+        shim.done(1, Ok(Outcome::Done));
+        shim.done(2, born(100));
+        shim.exited(init(1), status);
+        shim.see(Input::Drained(init(1)));
+        shim
+    }
+
     fn see(&mut self, input: Input) -> Vec<String> {
         let now = Now { wall: time(self.seconds), monotonic: Duration::from_secs(self.seconds) };
         texts(&self.tasks.step(now, input))
