@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Error;
+use anyhow::{Error, Result};
 
 use crate::sys::{SysError, Words};
 
@@ -22,6 +22,15 @@ pub fn one_line(error: &Error) -> String {
         _ => cause.to_string(),
     };
     error.chain().map(words).collect::<Vec<_>>().join(": ")
+}
+
+/// Text that a container may have chosen, such as a file's name, for people: it cannot move the terminal's cursor.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { printable.extend(c.escape_default()) } else { printable.push(c) }
+    }
+    printable
 }
 
 /// A place in config.json, `linux.namespaces[2].path`, and what is wrong with it, where the cause does not say. As context
@@ -135,6 +144,52 @@ impl fmt::Display for About {
     }
 }
 
+/// What is found wrong: the first, which ends the search, or all of it.
+#[derive(Debug)]
+pub struct Faults {
+    wanted: Wanted,
+    found: Vec<Error>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wanted {
+    First,
+    All,
+}
+
+impl Faults {
+    /// The search ends at the first, as its error.
+    pub fn first() -> Self {
+        Self { wanted: Wanted::First, found: Vec::new() }
+    }
+
+    /// The search goes on, and what is wrong is kept.
+    pub fn all() -> Self {
+        Self { wanted: Wanted::All, found: Vec::new() }
+    }
+
+    /// What `result` has. Of an error nothing: it is kept, or returned where it ends the search.
+    pub fn keep<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+        match (result, self.wanted) {
+            (Ok(value), _) => Ok(Some(value)),
+            (Err(error), Wanted::First) => Err(error),
+            (Err(error), Wanted::All) => {
+                self.found.push(error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The same of each of `results`: those that are there.
+    pub fn keep_each<T>(&mut self, results: impl IntoIterator<Item = Result<T>>) -> Result<Vec<T>> {
+        results.into_iter().filter_map(|result| self.keep(result).transpose()).collect()
+    }
+
+    pub fn into_found(self) -> Vec<Error> {
+        self.found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +226,17 @@ mod tests {
         for error in [missing().unwrap_err(), refused().unwrap_err(), Error::from(field!("root"; "missing"))] {
             assert_eq!((error.to_string().as_str(), Field::of(&error).unwrap().place()), ("root: missing", "root"));
         }
+    }
+
+    #[test]
+    fn the_first_fault_ends_the_search_or_all_are_kept() {
+        let results = || [Ok(1), Err(anyhow!("a")), Ok(2), Err(anyhow!("b"))];
+        let mut all = Faults::all();
+        assert_eq!(all.keep_each(results()).unwrap(), [1, 2]);
+        assert_eq!(all.into_found().iter().map(ToString::to_string).collect::<Vec<_>>(), ["a", "b"]);
+        let mut first = Faults::first();
+        assert_eq!(first.keep_each(results()).unwrap_err().to_string(), "a");
+        assert!(first.into_found().is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! ocirt, an OCI low-level runtime. The modules in reading order:
 //!
 //! ```text
-//! cli → lifecycle → plan → init → container → sys            log: used by cli and lifecycle
+//! cli → lifecycle → plan → init → container → sys            log, trace: used by cli and lifecycle
 //!                                                            error: used by all but init
 //! ```
 
@@ -27,6 +27,8 @@ mod container;
 mod error;
 
 mod log;
+
+mod trace;
 
 #[cfg(test)]
 #[global_allocator]

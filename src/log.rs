@@ -19,7 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
-use crate::error::{About, one_line};
+use crate::error::{About, one_line, printable};
 use crate::sys::timed_io;
 use daemon::{Daemon, Protocol};
 use facts::{Code, Facts};
@@ -153,16 +153,14 @@ fn to_stderr(line: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// One line for people. What an attacker may have chosen, such as a file's name, cannot move the terminal's cursor.
+/// One line for people.
 fn console_line(level: Level, message: &str) -> String {
     let mut line = String::from("ocirt: ");
     if level != Level::Error {
         line.push_str(level.name());
         line.push_str(": ");
     }
-    for c in message.trim_end().chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
+    line.push_str(&printable(message.trim_end()));
     line.push('\n');
     line
 }

@@ -9,6 +9,7 @@ const PROG_LOAD: libc::c_long = 5;
 const PROG_ATTACH: libc::c_long = 8;
 const PROG_DETACH: libc::c_long = 9;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
 
 const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
@@ -22,7 +23,7 @@ const LICENSE: &CStr = c"Apache-2.0";
 /// One eBPF instruction, `struct bpf_insn` of linux/bpf.h. `registers`: destination in the low half, source in the high.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Instruction {
+pub struct EbpfInstruction {
     pub code: u8,
     pub registers: u8,
     pub offset: i16,
@@ -82,7 +83,7 @@ impl Attr {
 
 /// Loads `program` as a BPF_PROG_TYPE_CGROUP_DEVICE (Linux 4.15) and returns it; EPERM without CAP_BPF (or
 /// CAP_SYS_ADMIN) in the first user namespace.
-pub fn load_device_filter(program: &[Instruction]) -> Result<OwnedFd> {
+pub fn load_device_filter(program: &[EbpfInstruction]) -> Result<OwnedFd> {
     let count = u32::try_from(program.len()).unwrap_or(u32::MAX);
     let mut attr = Attr::new()
         .u32(0, PROG_TYPE_CGROUP_DEVICE)
@@ -142,6 +143,19 @@ pub fn filter_by_id(id: u32) -> Result<OwnedFd> {
     let fd = bpf("bpf BPF_PROG_GET_FD_BY_ID", PROG_GET_FD_BY_ID, &mut attr)?;
     // SAFETY: the call succeeded, so `fd` is a new descriptor (close-on-exec, as all of bpf's) that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The tag of a program: a digest of its instructions as they were loaded (`struct bpf_prog_info`, Linux 4.13).
+pub fn tag(program: BorrowedFd<'_>) -> Result<[u8; 8]> {
+    /// Type and id come before it.
+    const TAG: usize = 8;
+    let mut info = [0u8; 16];
+    let mut attr =
+        Attr::new().u32(0, program.as_raw_fd() as u32).u32(4, info.len() as u32).pointer(8, info.as_mut_ptr());
+    bpf("bpf BPF_OBJ_GET_INFO_BY_FD", OBJ_GET_INFO_BY_FD, &mut attr)?;
+    let mut tag = [0; 8];
+    tag.iter_mut().zip(info.iter().skip(TAG)).for_each(|(slot, byte)| *slot = *byte);
+    Ok(tag)
 }
 
 fn bpf(call: &'static str, command: libc::c_long, attr: &mut Attr) -> Result<libc::c_long> {

@@ -16,7 +16,7 @@ use super::error::{Result, SysError};
 
 /// What a mounted file system at one of the places where cgroups are mounted can be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Filesystem {
+pub enum CgroupFilesystem {
     Cgroup,
     Cgroup2,
     Other,
@@ -62,22 +62,22 @@ pub fn exists(dir: BorrowedFd<'_>, path: &CStr) -> bool {
 }
 
 /// What is mounted at `fd`.
-pub fn filesystem(fd: BorrowedFd<'_>) -> Result<Filesystem> {
+pub fn filesystem(fd: BorrowedFd<'_>) -> Result<CgroupFilesystem> {
     let found = nix::sys::statfs::fstatfs(fd).map_err(error("fstatfs"))?.filesystem_type();
     Ok(kind_of(found))
 }
 
 /// What is mounted at `path`.
-pub fn filesystem_at(path: &CStr) -> Result<Filesystem> {
+pub fn filesystem_at(path: &CStr) -> Result<CgroupFilesystem> {
     let found = nix::sys::statfs::statfs(path).map_err(error("statfs"))?.filesystem_type();
     Ok(kind_of(found))
 }
 
-fn kind_of(found: nix::sys::statfs::FsType) -> Filesystem {
+fn kind_of(found: nix::sys::statfs::FsType) -> CgroupFilesystem {
     match found {
-        nix::sys::statfs::CGROUP2_SUPER_MAGIC => Filesystem::Cgroup2,
-        nix::sys::statfs::CGROUP_SUPER_MAGIC => Filesystem::Cgroup,
-        _ => Filesystem::Other,
+        nix::sys::statfs::CGROUP2_SUPER_MAGIC => CgroupFilesystem::Cgroup2,
+        nix::sys::statfs::CGROUP_SUPER_MAGIC => CgroupFilesystem::Cgroup,
+        _ => CgroupFilesystem::Other,
     }
 }
 

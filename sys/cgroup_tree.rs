@@ -21,7 +21,7 @@ const NAMED_LEVELS: usize = 16;
 
 /// What the walk has come to.
 #[derive(Debug)]
-pub enum Step<'a> {
+pub enum WalkStep<'a> {
     /// A cgroup, before those below it; the first is that in which the walk starts. Anything may have happened to it since.
     Enter(BorrowedFd<'a>),
     /// All cgroups below `name` in `parent` were visited. Not told of the one in which the walk starts.
@@ -35,7 +35,7 @@ pub struct Walk {
     /// The directory above, as long as it is known.
     above: Option<OwnedFd>,
     /// From the start down to `dir`; empty before the first step.
-    levels: Vec<Level>,
+    levels: Vec<WalkLevel>,
     name: CString,
     buffer: Vec<u8>,
     until: Instant,
@@ -43,20 +43,20 @@ pub struct Walk {
 
 /// A directory on the way down.
 #[derive(Debug)]
-struct Level {
+struct WalkLevel {
     inode: u64,
     /// Children up to this inode number were visited.
     after: u64,
     /// The child that is being visited.
     entered: u64,
     /// The next children, the last one first.
-    next: Vec<Child>,
+    next: Vec<ChildDirectory>,
     /// Whether there may be others behind them.
     has_more: bool,
 }
 
 #[derive(Debug)]
-struct Child {
+struct ChildDirectory {
     inode: u64,
     name: CString,
 }
@@ -69,10 +69,10 @@ impl Walk {
     }
 
     /// The next step; `None` at the end.
-    pub fn step(&mut self) -> Result<Option<Step<'_>>> {
+    pub fn step(&mut self) -> Result<Option<WalkStep<'_>>> {
         if self.levels.is_empty() {
-            self.levels.push(Level::of(self.dir.as_fd())?);
-            return Ok(Some(Step::Enter(self.dir.as_fd())));
+            self.levels.push(WalkLevel::of(self.dir.as_fd())?);
+            return Ok(Some(WalkStep::Enter(self.dir.as_fd())));
         }
         loop {
             if Instant::now() >= self.until {
@@ -80,12 +80,12 @@ impl Walk {
             }
             if self.has_child()? {
                 if self.descend()? {
-                    return Ok(Some(Step::Enter(self.dir.as_fd())));
+                    return Ok(Some(WalkStep::Enter(self.dir.as_fd())));
                 }
             } else if !self.ascend()? {
                 return Ok(None);
             } else if self.leave()? {
-                return Ok(Some(Step::Leave { parent: self.dir.as_fd(), name: &self.name }));
+                return Ok(Some(WalkStep::Leave { parent: self.dir.as_fd(), name: &self.name }));
             }
         }
     }
@@ -111,7 +111,7 @@ impl Walk {
             }
             below => below?,
         };
-        let deeper = Level::of(below.as_fd())?;
+        let deeper = WalkLevel::of(below.as_fd())?;
         if deeper.inode != child.inode {
             level.forget();
             return Ok(false);
@@ -120,7 +120,7 @@ impl Walk {
         self.above = Some(std::mem::replace(&mut self.dir, below));
         self.levels.push(deeper);
         let distant = self.levels.len().checked_sub(NAMED_LEVELS + 1);
-        distant.and_then(|index| self.levels.get_mut(index)).into_iter().for_each(Level::forget);
+        distant.and_then(|index| self.levels.get_mut(index)).into_iter().for_each(WalkLevel::forget);
         Ok(true)
     }
 
@@ -154,7 +154,7 @@ impl Walk {
     }
 }
 
-impl Level {
+impl WalkLevel {
     /// The directory, before any child of it was visited. In kernfs it has two links more than it has children.
     fn of(dir: BorrowedFd<'_>) -> Result<Self> {
         let stat = nix::sys::stat::fstat(dir).map_err(|errno| SysError::new("fstat", errno))?;
@@ -204,13 +204,13 @@ impl Level {
 
 /// The first of the entries that getdents64(2) gave, if it is a directory below, and those behind it. An entry has an inode
 /// number, an offset, its length, its type, and a name that ends in NUL.
-fn entry(entries: &[u8]) -> Option<(Option<Child>, &[u8])> {
+fn entry(entries: &[u8]) -> Option<(Option<ChildDirectory>, &[u8])> {
     let (inode, _) = entries.split_first_chunk::<8>()?;
     let (length, rest) = entries.get(16..)?.split_first_chunk::<2>()?;
     let (kind, _) = rest.split_first()?;
     let (entry, others) = entries.split_at_checked(u16::from_ne_bytes(*length).into())?;
     let name = CStr::from_bytes_until_nul(entry.get(19..)?).ok()?;
     let is_below = *kind == libc::DT_DIR && !matches!(name.to_bytes(), b"." | b"..");
-    let child = is_below.then(|| Child { inode: u64::from_ne_bytes(*inode), name: name.to_owned() });
+    let child = is_below.then(|| ChildDirectory { inode: u64::from_ne_bytes(*inode), name: name.to_owned() });
     Some((child, others))
 }

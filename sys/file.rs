@@ -107,10 +107,11 @@ pub fn stat(fd: BorrowedFd) -> Result<Stat> {
     statx(fd, c"", libc::AT_EMPTY_PATH)
 }
 
-/// Whether it is a pipe or a FIFO. Unlike [`stat`], this asks no file system, which might not answer.
-pub fn is_pipe(fd: BorrowedFd) -> bool {
-    // SAFETY: no pointers.
-    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) >= 0 }
+/// The number in mountinfo of the mount that `fd` was reached through. Unlike [`stat`], this asks no file system, which
+/// might not answer (AT_STATX_DONT_SYNC of statx(2)).
+pub fn mount_of(fd: BorrowedFd) -> Result<u64> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    statx_with(fd, c"", flags, libc::STATX_MNT_ID).map(|stat| stat.stx_mnt_id)
 }
 
 /// What `name` in `dir` is, not following it if it is a symlink.

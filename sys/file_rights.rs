@@ -22,7 +22,7 @@ pub const WRITE: i32 = libc::W_OK;
 pub const EXECUTE: i32 = libc::X_OK;
 
 /// What the thread had before. Dropped, it has that again.
-struct Own {
+struct OwnIds {
     uid: u32,
     gid: u32,
     groups: Vec<u32>,
@@ -33,7 +33,7 @@ impl FileRights {
     /// Does `act` with these rights, which are fewer than the thread's.
     pub fn with<T>(&self, act: impl FnOnce() -> T) -> Result<T> {
         let own =
-            Own { uid: file_uid(None), gid: file_gid(None), groups: groups()?, sets: credentials::capabilities()? };
+            OwnIds { uid: file_uid(None), gid: file_gid(None), groups: groups()?, sets: credentials::capabilities()? };
         credentials::set_groups(&self.groups)?;
         file_gid(Some(self.gid));
         file_uid(Some(self.uid));
@@ -51,7 +51,7 @@ impl FileRights {
     }
 }
 
-impl Drop for Own {
+impl Drop for OwnIds {
     fn drop(&mut self) {
         // What is permitted can be made effective again; with fewer rights, what comes then fails.
         let _ = credentials::set_capabilities(self.sets);

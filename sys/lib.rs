@@ -36,6 +36,7 @@ pub mod process;
 pub mod procfs;
 pub mod program;
 pub mod ptrace;
+pub mod random;
 pub mod regular;
 pub mod reopen;
 pub mod sched;

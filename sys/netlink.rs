@@ -20,7 +20,7 @@ pub struct Link {
 
 /// An address of a device: everything of it that is not bound to the device or to the moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Address {
+pub struct DeviceAddress {
     family: u8,
     prefix: u8,
     scope: u8,
@@ -81,17 +81,17 @@ impl Netlink {
 
     /// The device of this name; `None`: there is none.
     pub fn link_by_name(&self, name: &str) -> Result<Option<Link>> {
-        let mut request = Request::link(RTM_GETLINK, 0, 0, 0);
+        let mut request = NetlinkRequest::link(RTM_GETLINK, 0, 0, 0);
         request.text(IFLA_IFNAME, name);
         self.link(request)
     }
 
     /// Whether some device has this index.
     pub fn has_index(&self, index: u32) -> Result<bool> {
-        self.link(Request::link(RTM_GETLINK, index, 0, 0)).map(|link| link.is_some())
+        self.link(NetlinkRequest::link(RTM_GETLINK, index, 0, 0)).map(|link| link.is_some())
     }
 
-    fn link(&self, request: Request) -> Result<Option<Link>> {
+    fn link(&self, request: NetlinkRequest) -> Result<Option<Link>> {
         let mut found = None;
         let answered = self.ask("RTM_GETLINK", request, |kind, body| {
             if let (RTM_NEWLINK, Some(index), Some(flags)) = (kind, u32_at(body, 4), u32_at(body, 8)) {
@@ -105,12 +105,12 @@ impl Netlink {
     }
 
     /// The permanent addresses of global scope that the device has.
-    pub fn global_addresses(&self, index: u32) -> Result<Vec<Address>> {
+    pub fn global_addresses(&self, index: u32) -> Result<Vec<DeviceAddress>> {
         let mut addresses = Vec::new();
-        let request = Request::new(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, &[0; ADDRESS]);
+        let request = NetlinkRequest::new(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, &[0; ADDRESS]);
         self.ask("RTM_GETADDR", request, |kind, body| {
             if kind == RTM_NEWADDR && u32_at(body, 4) == Some(index) {
-                addresses.extend(Address::parse(body));
+                addresses.extend(DeviceAddress::parse(body));
             }
         })?;
         Ok(addresses)
@@ -120,7 +120,7 @@ impl Netlink {
     /// its addresses are gone, and it is down. ENODEV: no such device; EINVAL: it belongs to its namespace, as `lo` does;
     /// EEXIST, EBUSY: name or index is taken.
     pub fn move_link(&self, index: u32, namespace: BorrowedFd, name: &str, new_index: u32) -> Result<()> {
-        let mut request = Request::link(RTM_SETLINK, index, 0, 0);
+        let mut request = NetlinkRequest::link(RTM_SETLINK, index, 0, 0);
         request.number(IFLA_NET_NS_FD, namespace.as_raw_fd() as u32);
         request.text(IFLA_IFNAME, name);
         request.number(IFLA_NEW_IFINDEX, new_index);
@@ -128,13 +128,13 @@ impl Netlink {
     }
 
     pub fn set_up(&self, index: u32) -> Result<()> {
-        self.ask("RTM_SETLINK", Request::link(RTM_SETLINK, index, IFF_UP, IFF_UP), |_, _| {})
+        self.ask("RTM_SETLINK", NetlinkRequest::link(RTM_SETLINK, index, IFF_UP, IFF_UP), |_, _| {})
     }
 
-    pub fn add_address(&self, index: u32, address: &Address) -> Result<()> {
+    pub fn add_address(&self, index: u32, address: &DeviceAddress) -> Result<()> {
         let [a, b, c, d] = index.to_ne_bytes();
         let body = [address.family, address.prefix, 0, address.scope, a, b, c, d];
-        let mut request = Request::new(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE_EXCL, &body);
+        let mut request = NetlinkRequest::new(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE_EXCL, &body);
         request.number(IFA_FLAGS, address.flags);
         for (kind, value) in &address.attributes {
             request.attribute(*kind, value);
@@ -143,7 +143,7 @@ impl Netlink {
     }
 
     /// Sends a request and reads to the end of its answer: an acknowledgement, or the last part.
-    fn ask(&self, call: &'static str, request: Request, mut each: impl FnMut(u16, &[u8])) -> Result<()> {
+    fn ask(&self, call: &'static str, request: NetlinkRequest, mut each: impl FnMut(u16, &[u8])) -> Result<()> {
         let bytes = request.finish();
         // SAFETY: `bytes` outlives the call.
         let ret = unsafe { libc::send(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
@@ -176,7 +176,7 @@ impl Netlink {
     }
 }
 
-impl Address {
+impl DeviceAddress {
     /// None: not global, or of limited life.
     fn parse(body: &[u8]) -> Option<Self> {
         let &[family, prefix, flags, scope, ..] = body else { return None };
@@ -196,9 +196,9 @@ impl Address {
 }
 
 /// A request being put together.
-struct Request(Vec<u8>);
+struct NetlinkRequest(Vec<u8>);
 
-impl Request {
+impl NetlinkRequest {
     fn new(kind: u16, flags: u16, body: &[u8]) -> Self {
         let mut bytes = vec![0; 4];
         bytes.extend(kind.to_ne_bytes());
@@ -275,8 +275,8 @@ mod tests {
     #[test]
     fn a_truncated_message_is_no_message() {
         assert!(message(&[0; 15]).is_none());
-        assert!(message(&Request::new(RTM_GETLINK, 0, &[]).0).is_none());
-        let whole = Request::link(RTM_GETLINK, 7, 0, 0).finish();
+        assert!(message(&NetlinkRequest::new(RTM_GETLINK, 0, &[]).0).is_none());
+        let whole = NetlinkRequest::link(RTM_GETLINK, 7, 0, 0).finish();
         assert!(message(&whole).is_some());
         assert!(message(whole.get(..31).unwrap()).is_none());
         assert!(attribute(&[3, 0, 1, 0]).is_none());
@@ -302,7 +302,7 @@ mod tests {
             assert_eq!(netlink.global_addresses(1)?, []);
             let flags = IFA_F_CHOSEN & 0x200;
             let attributes = vec![(IFA_ADDRESS, vec![192, 0, 2, 1]), (IFA_LOCAL, vec![192, 0, 2, 1])];
-            let address = Address { family: libc::AF_INET as u8, prefix: 24, scope: 0, flags, attributes };
+            let address = DeviceAddress { family: libc::AF_INET as u8, prefix: 24, scope: 0, flags, attributes };
             netlink.add_address(1, &address)?;
             assert_eq!(netlink.global_addresses(1)?, std::slice::from_ref(&address));
             assert_eq!(netlink.add_address(1, &address).unwrap_err().errno, Errno::EEXIST);

@@ -1,5 +1,7 @@
 //! How the kernel treats a process: CPU and I/O scheduling, affinity, NUMA memory policy, personality, limits.
 
+use core::ops::RangeInclusive;
+
 use super::error::{Result, SysError, check};
 
 /// `struct sched_attr` of linux/sched/types.h, version 1 (Linux 5.3: with the utilisation clamps).
@@ -25,6 +27,20 @@ pub const SCHED_BATCH: u32 = 3;
 pub const SCHED_ISO: u32 = 4;
 pub const SCHED_IDLE: u32 = 5;
 pub const SCHED_DEADLINE: u32 = 6;
+
+/// No kernel has more CPUs, or nodes of memory.
+const MOST: u32 = 8192;
+
+/// The ranges of a list of CPUs or nodes in the format of cpuset(7), `0-3,8`, as far as a kernel may have them. `None`: a part that
+/// is no range.
+pub fn ranges(list: &str) -> impl Iterator<Item = Option<RangeInclusive<u32>>> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse::<u32>().ok()?);
+        Some(first..=last.min(MOST))
+    };
+    list.trim().split(',').filter(|part| !part.is_empty()).map(range)
+}
 
 /// Sets the scheduling policy and attributes of the caller; sched_setattr(2).
 pub fn set_scheduler(attr: &SchedAttr) -> Result<()> {

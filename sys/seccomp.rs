@@ -20,7 +20,7 @@ const _: () = assert!(align_of::<Instruction>() == align_of::<libc::sock_filter>
 
 /// `struct sock_fprog`.
 #[repr(C)]
-struct Program {
+struct SockFprog {
     len: u16,
     filter: *const Instruction,
 }
@@ -54,7 +54,7 @@ pub fn seccomp_new_listener(flags: u32, program: &[Instruction]) -> Result<Owned
 
 fn install(flags: u32, program: &[Instruction]) -> Result<libc::c_long> {
     let len = u16::try_from(program.len()).map_err(|_| SysError::new("seccomp", Errno::E2BIG))?;
-    let fprog = Program { len, filter: program.as_ptr() };
+    let fprog = SockFprog { len, filter: program.as_ptr() };
     // SAFETY: `fprog` describes `program`, `len` instructions of the kernel's layout; both outlive the call, which copies.
     let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog) };
     check("seccomp", ret)

@@ -17,8 +17,6 @@ const NOT_ACCEPTED: &str = "nobody has accepted a connection within 10 s, and th
 
 /// The most descriptors that one message of ours carries.
 pub const MAX_FDS: usize = 64;
-/// The most that the kernel takes (SCM_MAX_FD).
-const KERNEL_MAX_FDS: usize = 253;
 
 /// Two connected ends that keep message boundaries and tell when the peer is gone.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -118,17 +116,17 @@ type Length = usize;
 #[cfg(not(target_env = "gnu"))]
 type Length = libc::socklen_t;
 
-/// A control message with `N` descriptors, as cmsg(3) lays it out: the data follow the header at once, which is
+/// A control message with [`MAX_FDS`] descriptors, as cmsg(3) lays it out: the data follow the header at once, which is
 /// a multiple of the alignment that CMSG_DATA asks for.
 #[repr(C)]
-struct Control<const N: usize> {
+struct Control {
     header: libc::cmsghdr,
-    fds: [libc::c_int; N],
+    fds: [libc::c_int; MAX_FDS],
 }
 
-impl<const N: usize> Control<N> {
+impl Control {
     const HEADER: usize = size_of::<libc::cmsghdr>();
-    const FULL: usize = Self::HEADER + N * size_of::<libc::c_int>();
+    const FULL: usize = Self::HEADER + MAX_FDS * size_of::<libc::c_int>();
 
     fn empty() -> Self {
         // SAFETY: cmsghdr and the descriptors are plain numbers, for which zero is a valid value.
@@ -136,7 +134,7 @@ impl<const N: usize> Control<N> {
     }
 
     fn with(fds: &[BorrowedFd]) -> Result<Self> {
-        if fds.len() > N {
+        if fds.len() > MAX_FDS {
             return Err(SysError::new("sendmsg", Errno::E2BIG));
         }
         let mut control = Self::empty();
@@ -150,8 +148,8 @@ impl<const N: usize> Control<N> {
     }
 
     /// The descriptors in what recvmsg filled up to `len` bytes.
-    fn into_fds(self, len: usize) -> [Option<OwnedFd>; N] {
-        let mut fds = [const { None }; N];
+    fn into_fds(self, len: usize) -> [Option<OwnedFd>; MAX_FDS] {
+        let mut fds = [const { None }; MAX_FDS];
         let Self { header, .. } = self;
         if len < Self::HEADER || header.cmsg_level != libc::SOL_SOCKET || header.cmsg_type != libc::SCM_RIGHTS {
             return fds;
@@ -188,7 +186,7 @@ pub fn send_all(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<
 
 /// How many bytes were sent.
 fn send_part(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<usize> {
-    let mut control = Control::<MAX_FDS>::with(fds)?;
+    let mut control = Control::with(fds)?;
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
     let mut message: libc::msghdr = unsafe { zeroed() };
@@ -209,31 +207,21 @@ fn send_part(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> Result<usi
 }
 
 /// What came with a message: its length (0: the peer is gone) and its descriptors, in order.
-pub struct Received<const N: usize> {
+pub struct Received {
     pub len: usize,
-    pub fds: [Option<OwnedFd>; N],
+    pub fds: [Option<OwnedFd>; MAX_FDS],
 }
 
 /// Receives one message of ours into `buffer`, waiting for it.
-pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received<MAX_FDS>> {
-    receive_up_to(socket, buffer)
-}
-
-/// Receives one message of anybody's, with all its descriptors: those for which there is no room, the kernel would close in
-/// the receiver, which may take as long as the sender likes.
-pub fn receive_all(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received<KERNEL_MAX_FDS>> {
-    receive_up_to(socket, buffer)
-}
-
-fn receive_up_to<const N: usize>(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received<N>> {
-    let mut control = Control::<N>::empty();
+pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received> {
+    let mut control = Control::empty();
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
     let mut message: libc::msghdr = unsafe { zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = Control::<N>::FULL as Length;
+    message.msg_controllen = Control::FULL as Length;
     let len = loop {
         // SAFETY: everything that `message` points at outlives the call.
         let ret = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
@@ -246,6 +234,36 @@ fn receive_up_to<const N: usize>(socket: BorrowedFd, buffer: &mut [u8]) -> Resul
         }
     };
     Ok(Received { len, fds: control.into_fds(message.msg_controllen as usize) })
+}
+/// A message that was looked at, and stays where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peeked {
+    /// Of the bytes that the buffer had room for.
+    pub len: usize,
+    pub has_descriptors: bool,
+}
+
+/// Looks at the next message. Nothing that comes with it gets into this process. EAGAIN: there is none.
+pub fn peek(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Peeked> {
+    let (len, flags) = receive_bytes(socket, buffer, libc::MSG_PEEK)?;
+    Ok(Peeked { len, has_descriptors: flags & libc::MSG_CTRUNC != 0 })
+}
+
+/// Takes the next message away. What comes with it, the kernel closes, which may take as long as the sender likes.
+pub fn discard(socket: BorrowedFd) -> Result<()> {
+    receive_bytes(socket, &mut [], 0).map(drop)
+}
+
+/// How many bytes were read, and the message's flags.
+fn receive_bytes(socket: BorrowedFd, buffer: &mut [u8], flags: libc::c_int) -> Result<(usize, libc::c_int)> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    // SAFETY: everything that `message` points at outlives the call.
+    let ret = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags | libc::MSG_DONTWAIT) };
+    check("recvmsg", ret as libc::c_long).map(|len| (len as usize, message.msg_flags))
 }
 
 /// Connects a stream socket to the unix socket at `path` on the host: a console socket, a pidfd socket, an agent's. The

@@ -22,8 +22,9 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Room for the times of so many things.
-    pub fn new(len: usize) -> Result<Self> {
+    /// Room for the times of so many things, and for that of the begin.
+    pub fn new(things: usize) -> Result<Self> {
+        let len = things.saturating_add(1);
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping, of no file, wherever the kernel likes.
         let start = unsafe { libc::mmap(core::ptr::null_mut(), Self::bytes(len), protection, flags, -1, 0) };
@@ -34,12 +35,22 @@ impl Timeline {
     }
 
     fn bytes(len: usize) -> usize {
-        len.max(1).saturating_mul(size_of::<AtomicU64>())
+        len.saturating_mul(size_of::<AtomicU64>())
     }
 
     fn times(&self) -> &[AtomicU64] {
         // SAFETY: the mapping has room for `len` of them, is zero at first, and stays until `self` is dropped.
         unsafe { core::slice::from_raw_parts(self.times.as_ptr(), self.len) }
+    }
+
+    /// Somebody is about to do the first thing.
+    pub fn begin(&self) {
+        self.stamp(self.len - 1);
+    }
+
+    /// When that was.
+    pub fn begun(&self) -> Option<Duration> {
+        self.at(self.len - 1)
     }
 
     /// The thing at this place is done. Uses no heap.
@@ -74,14 +85,15 @@ mod tests {
         let before = monotonic();
         match clone_process(0, None).unwrap() {
             Cloned::Child => {
+                timeline.begin();
                 timeline.stamp(1);
                 timeline.stamp(7);
                 exit_now(0)
             }
             Cloned::Runtime(child) => drop(crate::process::wait(std::os::fd::AsFd::as_fd(&child.pidfd)).unwrap()),
         }
-        assert_eq!([timeline.at(0), timeline.at(2), timeline.at(3)], [None; 3]);
-        let time = timeline.at(1).unwrap();
-        assert!(before <= time && time <= monotonic());
+        assert_eq!([timeline.at(0), timeline.at(2), timeline.at(4)], [None; 3]);
+        let [begun, done] = [timeline.begun(), timeline.at(1)].map(Option::unwrap);
+        assert!(before <= begun && begun <= done && done <= monotonic());
     }
 }

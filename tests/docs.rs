@@ -97,9 +97,13 @@ fn marked(text: &str) -> Vec<&str> {
     let bodies = text.split("#[test]\n").skip(1);
     bodies
         .filter_map(|body| {
-            let mut lines =
-                body.lines().map(str::trim_start).skip_while(|line| line.starts_with('#') || line.starts_with("//"));
-            lines.next()?.strip_prefix("fn ")?.split('(').next()
+            let before = |line: &&str| line.starts_with('#') || line.starts_with("//");
+            let mut lines = body.lines().map(str::trim_start);
+            // One that is ignored does not run.
+            if lines.clone().take_while(before).any(|line| line.starts_with("#[ignore")) {
+                return None;
+            }
+            lines.find(|line| !before(line))?.strip_prefix("fn ")?.split('(').next()
         })
         .collect()
 }
@@ -163,16 +167,28 @@ fn every_advisory_has_a_row_and_an_attack_of_the_suite() {
 }
 
 /// The faults of other shims that docs/shim-faults.md has a row for: reports of containerd, moby, Kubernetes and others.
-const SHIM_FAULTS: usize = 36;
+const SHIM_FAULTS: usize = 44;
 
 #[test]
 fn every_fault_of_another_shim_has_a_test_or_a_walk() {
     let page = read("docs/shim-faults.md");
     let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what ")).collect();
     assert_eq!(rows.len(), SHIM_FAULTS);
-    let walks =
-        ["shim/shim.walk", "shim-new/cri.walk", "shim-new/containerd.walk", "walks/robust.walk", "bench/shim.walk"];
-    let walks: String = walks.iter().map(|walk| read(&format!("integration/engines/{walk}"))).collect();
+    // What these targets of the Makefile walk, by the words with which they do.
+    let walked = [
+        ("engines-shim", "--walks integration/engines/shim ", "shim/shim.walk"),
+        ("engines-shim", "--walks integration/engines/shim-new ", "shim-new/cri.walk"),
+        ("engines-shim", "--walks integration/engines/shim-new ", "shim-new/containerd.walk"),
+        ("engines-shim", "containerd robust ", "walks/robust.walk"),
+        ("bench-shim", "--walks integration/engines/bench ", "bench/shim.walk"),
+    ];
+    let makefile = read("Makefile");
+    let walk = |(target, words, walk): (&str, &str, &str)| {
+        let recipe = makefile.split_once(&format!("\n{target}: ")).map(|(_, rest)| rest.split("\n\n").next().unwrap());
+        assert!(recipe.is_some_and(|recipe| recipe.contains(words)), "make {target} does not walk {walk}");
+        read(&format!("integration/engines/{walk}"))
+    };
+    let walks: String = walked.into_iter().map(walk).collect();
     for row in rows {
         let proof = row.split('|').nth(3).unwrap_or_else(|| panic!("three columns: {row}"));
         let steps: Vec<_> = proof.split('"').skip(1).step_by(2).collect();
@@ -298,4 +314,30 @@ fn names_are_found_in_text() {
         names("see `a::b`, `src/x.rs` and `four_words_make_one`, `not_a_test`"),
         ["a::b", "four_words_make_one"]
     );
+}
+
+/// `(code, severity, remedy)` of each finding, as the source has them.
+fn findings(source: &str) -> Vec<(String, String, String)> {
+    let (_, table) = source.split_once("\ncodes! {\n").expect("the table");
+    let rows = table.lines().take_while(|line| *line != "}");
+    let row = |line: &str| {
+        let mut quoted = line.split('"');
+        let (code, severity) = (quoted.nth(1).expect("a code"), quoted.next().expect("a severity"));
+        (code.to_owned(), severity.trim().to_lowercase(), quoted.next().expect("a remedy").to_owned())
+    };
+    rows.map(row).collect()
+}
+
+#[test]
+fn every_code_of_check_is_explained_and_provoked() {
+    let (page, suite) = (read("docs/check.md"), read("integration/tests/suite/check.rs"));
+    let tests = read("src/container/lint/tests.rs") + &suite;
+    let codes = findings(&read("src/container/lint/code.rs"));
+    assert!(codes.len() > 25, "{} codes", codes.len());
+    for (code, severity, remedy) in &codes {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{code}` | {severity} | ")));
+        assert!(row.is_some_and(|row| row.ends_with(&format!(" | {remedy} |"))), "docs/check.md: {code}");
+        assert!(tests.contains(&format!("\"{code}\"")), "no test provokes {code}");
+    }
+    assert_eq!(page.lines().filter(|line| line.starts_with("| `")).count(), codes.len(), "docs/check.md");
 }

@@ -46,7 +46,7 @@ fn rows() -> Vec<Row> {
 
 /// `--bundle`, `-b` of `-b, --bundle DIR`; nothing of an argument.
 fn spellings(flag: &str) -> Vec<&str> {
-    flag.split([',', ' ']).filter(|word| word.starts_with('-') && *word != "-").collect()
+    flag.split([',', ' ', '[']).filter(|word| word.starts_with('-') && *word != "-").collect()
 }
 
 fn parser() -> Command {

@@ -16,9 +16,10 @@ use std::path::Path;
 use source::{Source, sources_of};
 
 /// What each module may use of ours. A container module may use none of its siblings.
-const LAYERS: [(&str, &[&str]); 7] = [
-    ("cli", &["lifecycle", "container", "log", "error"]),
-    ("lifecycle", &["plan", "init", "container", "sys", "log", "error"]),
+const LAYERS: [(&str, &[&str]); 8] = [
+    ("cli", &["lifecycle", "container", "log", "trace", "error"]),
+    ("lifecycle", &["plan", "init", "container", "sys", "log", "trace", "error"]),
+    ("trace", &["sys", "error"]),
     ("log", &["plan", "sys", "error"]),
     ("plan", &["init", "container", "sys", "error"]),
     ("init", &["container", "sys"]),

@@ -37,7 +37,9 @@ mod tests {
             "update",
             "events",
             "delete",
+            "inspect",
             "mounts",
+            "verify",
             "ps",
             "checkpoint",
         ];

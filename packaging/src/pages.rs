@@ -58,7 +58,7 @@ pub const PROGRAM: Page = Page {
     statuses: &[
         ("0", "Success."),
         ("1", "An error; one line on standard error, or in --log, says which."),
-        ("3", "Unknown command."),
+        ("3", "Unknown command; `verify`: something differs."),
         ("0 to 255", "`run` and `restore` without --detach: the status of the container's process."),
         ("255", "`exec` and `wait`: an error, or the status of the process."),
     ],
@@ -66,7 +66,7 @@ pub const PROGRAM: Page = Page {
         ("/run/ocirt/", "A directory for each of root's containers, if --root does not name another place."),
         ("$XDG_RUNTIME_DIR/ocirt/", "The same for other users."),
         (
-            "CONTAINER_ID/state.json, CONTAINER_ID/exec.json",
+            "CONTAINER_ID/state.json, CONTAINER_ID/exec.json, CONTAINER_ID/told.json",
             "In that directory: what later commands need to know of the container.",
         ),
         ("config.json, rootfs/", "The bundle: what `create`, `run` and `restore` make a container of."),
@@ -103,7 +103,7 @@ pub const PROGRAM: Page = Page {
     ],
 };
 
-const COMMANDS: [Page; 22] = [
+const COMMANDS: [Page; 26] = [
     Page {
         command: "create",
         statuses: SIMPLE,
@@ -186,10 +186,44 @@ const COMMANDS: [Page; 22] = [
         see_also: &["ocirt(8)", "ocirt-run(8)", "ocirt-events(8)"],
     },
     Page {
+        command: "inspect",
+        statuses: SIMPLE,
+        files: STATE,
+        examples: &[
+            example("A container, its processes and its mounts:", &["ocirt inspect web1"]),
+            example("One of Docker's, which has its own root:", &["ocirt list --all-roots"]),
+            example("Where it is mounted:", &["ocirt inspect --format json web1 | jq '.mounts[].destination'"]),
+        ],
+        see_also: &["ocirt(8)", "ocirt-state(8)", "ocirt-ps(8)", "ocirt-events(8)"],
+    },
+    Page {
+        command: "trace",
+        statuses: SIMPLE,
+        files: NO_FILES,
+        examples: &[
+            example(
+                "Where the time of a start goes:",
+                &["ocirt --trace /tmp/t.json run --bundle /srv/web web1", "ocirt trace /tmp/t.json"],
+            ),
+            example("The same as a picture:", &["ocirt trace --svg /tmp/t.json > t.svg"]),
+        ],
+        see_also: &["ocirt(8)", "ocirt-plan(8)", "ocirt-events(8)"],
+    },
+    Page {
+        command: "verify",
+        statuses: &[("0", "As it was told."), ("3", "Something differs."), ("1", "Not all can be seen, or an error.")],
+        files: STATE,
+        examples: &[example("Whether somebody has changed it:", &["ocirt verify web1", "ocirt verify --all web1"])],
+        see_also: &["ocirt(8)", "ocirt-inspect(8)", "ocirt-update(8)", "namespaces(7)", "capabilities(7)"],
+    },
+    Page {
         command: "pause",
         statuses: SIMPLE,
         files: STATE,
-        examples: &[example("A container that stands still, and goes on:", &["ocirt pause web1", "ocirt resume web1"])],
+        examples: &[
+            example("A container that stands still, and goes on:", &["ocirt pause web1", "ocirt resume web1"]),
+            example("One that also gives up to a gigabyte of memory back:", &["ocirt pause --reclaim=1g web1"]),
+        ],
         see_also: &["ocirt(8)", "ocirt-resume(8)", "cgroups(7)"],
     },
     Page {
@@ -349,6 +383,23 @@ const COMMANDS: [Page; 22] = [
             ),
         ],
         see_also: &["ocirt(8)", "ocirt-features(8)", "capabilities(7)"],
+    },
+    Page {
+        command: "check",
+        statuses: &[
+            ("0", "Nothing was found."),
+            ("1", "An error: it could not be looked at; one line on standard error, or in --log, says why."),
+            ("3", "Something was found."),
+        ],
+        files: BUNDLE,
+        examples: &[
+            example("A bundle:", &["ocirt check --bundle /srv/web"]),
+            example(
+                "The codes of what is found in a container of Docker:",
+                &["ocirt check --bundle . --as docker --format json | jq -r '.findings[].code'"],
+            ),
+        ],
+        see_also: &["ocirt(8)", "ocirt-create(8)", "ocirt-plan(8)"],
     },
     Page {
         command: "plan",

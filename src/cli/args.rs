@@ -11,12 +11,14 @@ use anyhow::{Context, Result, bail};
 pub enum Takes {
     Nothing,
     Value,
+    /// A value behind an equals sign, or none.
+    Perhaps,
 }
 
-use Takes::{Nothing, Value};
+use Takes::{Nothing, Perhaps, Value};
 
 /// Flags before the command.
-const GLOBAL: [(&str, Takes); 12] = [
+const GLOBAL: [(&str, Takes); 13] = [
     ("cgroup-manager", Value),
     ("criu", Value),
     ("debug", Nothing),
@@ -28,15 +30,17 @@ const GLOBAL: [(&str, Takes); 12] = [
     ("rootless", Value),
     ("systemd-cgroup", Nothing),
     ("systemd-log", Nothing),
+    ("trace", Value),
     ("version", Nothing),
 ];
 
 /// Flags after the command. No two commands disagree on a long one.
-const COMMANDS: [(&str, Takes); 78] = [
+const COMMANDS: [(&str, Takes); 83] = [
     ("additional-gids", Value),
     ("all", Nothing),
     ("all-roots", Nothing),
     ("apparmor", Value),
+    ("as", Value),
     ("auto-dedup", Nothing),
     ("blkio-weight", Value),
     ("bundle", Value),
@@ -44,6 +48,7 @@ const COMMANDS: [(&str, Takes); 78] = [
     ("cgroup", Value),
     ("config", Value),
     ("console-socket", Value),
+    ("container", Value),
     ("cpu-burst", Value),
     ("cpu-idle", Value),
     ("cpu-period", Value),
@@ -98,12 +103,15 @@ const COMMANDS: [(&str, Takes); 78] = [
     ("process", Value),
     ("process-label", Value),
     ("quiet", Nothing),
+    ("reclaim", Perhaps),
+    ("reclaim-timeout", Value),
     ("regex", Nothing),
     ("resources", Value),
     ("rootless", Nothing),
     ("shell-job", Nothing),
     ("stats", Nothing),
     ("status-fd", Value),
+    ("svg", Nothing),
     ("tcp-close", Nothing),
     ("tcp-established", Nothing),
     ("tcp-skip-in-flight", Nothing),
@@ -115,7 +123,7 @@ const COMMANDS: [(&str, Takes); 78] = [
 
 /// A command line.
 #[derive(PartialEq, Eq, Debug)]
-pub struct Line {
+pub struct CommandLine {
     /// The program's name first, in clap's spelling.
     pub words: Vec<OsString>,
     /// The one of the words that is the command, as clap finds it.
@@ -123,7 +131,7 @@ pub struct Line {
 }
 
 /// The context of an error is the command, if there is one.
-pub fn normalise(arguments: Vec<OsString>) -> Result<Line> {
+pub fn normalise(arguments: Vec<OsString>) -> Result<CommandLine> {
     let mut arguments = arguments.into_iter();
     let mut out: Vec<OsString> = arguments.next().into_iter().collect();
     let mut command: Option<OsString> = None;
@@ -165,13 +173,14 @@ pub fn normalise(arguments: Vec<OsString>) -> Result<Line> {
                         out.push(format!("--{flag}").into());
                         out.extend(value.map(OsStringExt::from_vec).or_else(|| arguments.next()));
                     }
+                    Some((flag, Perhaps)) => out.push(with_value(flag, value)),
                     None => out.push(argument.clone()),
                 }
             }
         }
     }
     out.extend(arguments);
-    Ok(Line { words: out, command })
+    Ok(CommandLine { words: out, command })
 }
 
 enum Word<'a> {
@@ -214,6 +223,12 @@ fn short_takes_value(letter: u8, command: Option<&OsStr>) -> bool {
         b'e' | b'g' | b'u' => command == "exec",
         _ => false,
     }
+}
+
+fn with_value(flag: &str, value: Option<Vec<u8>>) -> OsString {
+    let value = value.map(|value| [b"=", value.as_slice()].concat());
+    let spelling = [b"--", flag.as_bytes(), value.as_deref().unwrap_or_default()].concat();
+    OsString::from_vec(spelling)
 }
 
 /// Go's spellings of a boolean, strconv.ParseBool; the last one given counts.
@@ -280,6 +295,12 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_need_not_be_there_follows_an_equals_sign() {
+        assert_eq!(normal("o pause --reclaim x"), "o pause --reclaim x");
+        assert_eq!(normal("o pause -reclaim=1m x"), "o pause --reclaim=1m x");
+    }
+
+    #[test]
     fn rootless_has_a_value_before_the_command_and_none_after_it() {
         assert_eq!(normal("o --rootless auto spec --rootless"), "o --rootless auto spec --rootless");
         assert_eq!(normal("o --rootless=true list"), "o --rootless true list");
@@ -314,8 +335,11 @@ mod tests {
         let parser = crate::cli::Cli::command();
         let check = |command: &clap::Command, table: &[(&str, Takes)]| {
             for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
-                let takes =
-                    if matches!(argument.get_action(), ArgAction::Set | ArgAction::Append) { Value } else { Nothing };
+                let takes = match argument.get_action() {
+                    ArgAction::Set if argument.get_num_args().is_some_and(|number| number.min_values() == 0) => Perhaps,
+                    ArgAction::Set | ArgAction::Append => Value,
+                    _ => Nothing,
+                };
                 let flag = (argument.get_long().unwrap(), takes);
                 assert!(table.contains(&flag), "{} {flag:?}", command.get_name());
             }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::select;
-use crate::container::checkpoint::flags::{self, CgroupsMode, Flags, NetworkLock};
+use crate::container::checkpoint::flags::{self, CgroupsMode, CriuFlags, NetworkLock};
 use crate::container::checkpoint::request::DumpFlags;
 use crate::lifecycle::{self, CheckpointOptions, Host};
 
@@ -50,7 +50,7 @@ pub struct Checkpoint {
 
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 }
 
 /// What `checkpoint` and `restore` are told alike.
@@ -128,8 +128,8 @@ impl Checkpoint {
 }
 
 impl Common {
-    pub fn flags(self) -> Result<Flags> {
-        Ok(Flags {
+    pub fn flags(self) -> Result<CriuFlags> {
+        Ok(CriuFlags {
             image_path: self.image_path,
             work_path: self.work_path,
             tcp_established: self.tcp_established,

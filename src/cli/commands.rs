@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 
 use super::global::Global;
 use super::{
-    checkpoint, create, delete, events, exec, features, gc, info, kill, list, mounts, pause, plan, ps, restore, resume,
-    run, spec, start, state, update, wait,
+    check, checkpoint, create, delete, events, exec, features, gc, info, inspect, kill, list, mounts, pause, plan, ps,
+    restore, resume, run, spec, start, state, trace, update, verify, wait,
 };
 use crate::lifecycle::Host;
 
@@ -69,14 +69,18 @@ pub enum Command {
     Delete(delete::Delete),
     Gc(gc::Gc),
     List(list::List),
+    Inspect(inspect::Inspect),
     Mounts(mounts::Mounts),
+    Verify(verify::Verify),
     Ps(ps::Ps),
+    Check(check::Check),
     Checkpoint(checkpoint::Checkpoint),
     Restore(restore::Restore),
     Spec(spec::Spec),
     Features(features::Features),
     Info(info::Info),
     Plan(plan::Plan),
+    Trace(trace::Trace),
 }
 
 impl Command {
@@ -96,14 +100,50 @@ impl Command {
             Self::Delete(_) => "delete",
             Self::Gc(_) => "gc",
             Self::List(_) => "list",
+            Self::Inspect(_) => "inspect",
             Self::Mounts(_) => "mounts",
+            Self::Verify(_) => "verify",
             Self::Ps(_) => "ps",
+            Self::Check(_) => "check",
             Self::Checkpoint(_) => "checkpoint",
             Self::Restore(_) => "restore",
             Self::Spec(_) => "spec",
             Self::Features(_) => "features",
             Self::Info(_) => "info",
             Self::Plan(_) => "plan",
+            Self::Trace(_) => "trace",
+        }
+    }
+
+    /// The container that it is about.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Self::Create(create::Create { id, .. })
+            | Self::Run(run::Run { id, .. })
+            | Self::Start(start::Start { id, .. })
+            | Self::State(state::State { id, .. })
+            | Self::Exec(exec::Exec { id, .. })
+            | Self::Kill(kill::Kill { id, .. })
+            | Self::Wait(wait::Wait { id, .. })
+            | Self::Pause(pause::Pause { id, .. })
+            | Self::Resume(resume::Resume { id, .. })
+            | Self::Events(events::Events { id, .. })
+            | Self::Delete(delete::Delete { id, .. })
+            | Self::Verify(verify::Verify { id, .. })
+            | Self::Ps(ps::Ps { id, .. })
+            | Self::Checkpoint(checkpoint::Checkpoint { id, .. })
+            | Self::Restore(restore::Restore { id, .. })
+            | Self::Inspect(inspect::Inspect { id, .. })
+            | Self::Plan(plan::Plan { id, .. }) => Some(id),
+            Self::Update(update) => Some(&update.id),
+            Self::Mounts(mounts) => Some(&mounts.id),
+            Self::Check(_)
+            | Self::Gc(_)
+            | Self::List(_)
+            | Self::Spec(_)
+            | Self::Features(_)
+            | Self::Info(_)
+            | Self::Trace(_) => None,
         }
     }
 
@@ -123,14 +163,18 @@ impl Command {
             Self::Delete(command) => command.execute(host).map(|()| 0),
             Self::Gc(command) => command.execute(host),
             Self::List(command) => command.execute(host).map(|()| 0),
+            Self::Inspect(command) => command.execute(host).map(|()| 0),
             Self::Mounts(command) => command.execute(host).map(|()| 0),
+            Self::Verify(command) => command.execute(host),
             Self::Ps(command) => command.execute(host).map(|()| 0),
             Self::Plan(command) => command.execute(host).map(|()| 0),
+            Self::Check(command) => command.execute(host),
             Self::Checkpoint(command) => command.execute(host).map(|()| 0),
             Self::Restore(command) => command.execute(host),
             Self::Spec(command) => command.execute().map(|()| 0),
             Self::Features(command) => command.execute().map(|()| 0),
             Self::Info(command) => command.execute().map(|()| 0),
+            Self::Trace(command) => command.execute().map(|()| 0),
         }
     }
 }

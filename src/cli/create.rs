@@ -16,7 +16,7 @@ use crate::lifecycle::{self, CreateOptions, Host, Supervision};
 #[command(verbatim_doc_comment)]
 pub struct Create {
     #[command(flatten)]
-    pub options: Options,
+    pub options: CreateFlags,
 
     /// Accepted as crun does; only `run` has a subreaper
     #[arg(long, hide = true)]
@@ -24,12 +24,12 @@ pub struct Create {
 
     /// Name of the new container, unique on this host
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 }
 
 /// What `create`, `run` and `plan` are told about the new container.
 #[derive(Args, Debug)]
-pub struct Options {
+pub struct CreateFlags {
     /// Path of the bundle directory [default: the current one]
     #[arg(short, long, value_name = "DIR", default_value = ".", hide_default_value = true, allow_hyphen_values = true)]
     pub bundle: PathBuf,
@@ -71,7 +71,7 @@ impl Create {
     }
 }
 
-impl Options {
+impl CreateFlags {
     /// The flags, and what a supervisor of the runtime has for the container.
     pub fn supervised(self) -> Result<CreateOptions> {
         Ok(CreateOptions {

@@ -19,7 +19,7 @@ pub struct Delete {
 
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 }
 
 impl Delete {

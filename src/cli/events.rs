@@ -26,7 +26,7 @@ pub struct Events {
 
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 }
 
 impl Events {

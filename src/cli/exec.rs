@@ -90,7 +90,7 @@ pub struct Exec {
 
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 
     /// Program to run and its arguments
     #[arg(value_name = "COMMAND", num_args = 0.., allow_hyphen_values = true)]

@@ -10,6 +10,7 @@ use crate::container::cgroup::Manager;
 use crate::lifecycle::disk::root;
 use crate::lifecycle::{Host, Rootless};
 use crate::log::{Format, Level, Log};
+use crate::trace::Recorder;
 
 /// The `--log` that `--systemd-log` means.
 pub const JOURNAL: &str = "journald:ocirt";
@@ -40,6 +41,11 @@ pub struct Global {
     /// Log everything, the same as --log-level debug
     #[arg(long)]
     pub debug: bool,
+
+    /// File to append the spans of what is done to, for `ocirt trace` and other viewers of Chrome's trace events
+    /// [default: $OCIRT_TRACE]
+    #[arg(long, value_name = "FILE", verbatim_doc_comment, allow_hyphen_values = true)]
+    pub trace: Option<OsString>,
 
     /// Let systemd make the cgroups; cgroupsPath is slice:prefix:name then
     #[arg(short, long)]
@@ -80,7 +86,16 @@ impl Global {
         Log::open(place, format, level)
     }
 
-    pub fn host<'a>(&self, log: &'a Log) -> Result<Host<'a>> {
+    /// The recorder of a command's spans.
+    pub fn recorder(&self) -> Result<Recorder> {
+        let place = self.trace.clone().or_else(|| std::env::var_os("OCIRT_TRACE"));
+        match place.filter(|place| !place.is_empty()) {
+            Some(place) => Recorder::open(&place, std::env::var_os("TRACEPARENT").as_deref()),
+            None => Ok(Recorder::off()),
+        }
+    }
+
+    pub fn host<'a>(&self, log: &'a Log, recorder: &'a Recorder) -> Result<Host<'a>> {
         if self.criu.is_some() {
             log.warn("--criu is ignored");
         }
@@ -89,7 +104,7 @@ impl Global {
             None => root::default_root()?,
         };
         let (cgroup_manager, rootless) = (self.manager()?, rootless(&self.rootless)?);
-        Ok(Host { root, cgroup_manager, rootless, umask: root::take_umask(), log })
+        Ok(Host { root, cgroup_manager, rootless, umask: root::take_umask(), log, recorder })
     }
 
     fn manager(&self) -> Result<Manager> {

@@ -37,23 +37,23 @@ const UNKNOWN: &str = "unknown";
 struct Fact {
     name: &'static str,
     key: &'static str,
-    value: Value,
+    value: FactValue,
 }
 
-enum Value {
+enum FactValue {
     Text(String),
     List(Vec<String>),
 }
 
 /// An object with the facts in their order. What is not known is null, or an empty array.
-struct Facts(Vec<Fact>);
+struct FactList(Vec<Fact>);
 
 impl Info {
     pub fn execute(self) -> Result<()> {
-        print(&self.text(&Facts(facts()))?)
+        print(&self.text(&FactList(facts()))?)
     }
 
-    fn text(&self, facts: &Facts) -> Result<String> {
+    fn text(&self, facts: &FactList) -> Result<String> {
         match self.format.as_str() {
             "table" => Ok(facts.0.iter().map(Fact::line).collect()),
             "json" => Ok(json::indented(facts, "  ")? + "\n"),
@@ -64,29 +64,31 @@ impl Info {
 
 impl Fact {
     fn text(name: &'static str, key: &'static str, value: String) -> Self {
-        Self { name, key, value: Value::Text(value) }
+        Self { name, key, value: FactValue::Text(value) }
     }
 
     fn list(name: &'static str, key: &'static str, values: Vec<String>) -> Self {
-        Self { name, key, value: Value::List(values) }
+        Self { name, key, value: FactValue::List(values) }
     }
 
     fn line(&self) -> String {
         let value = match &self.value {
-            Value::Text(text) => text.clone(),
-            Value::List(values) => values.join(" "),
+            FactValue::Text(text) => text.clone(),
+            FactValue::List(values) => values.join(" "),
         };
         format!("{:<18}{}\n", self.name, if value.is_empty() { UNKNOWN } else { &value })
     }
 }
 
-impl Serialize for Facts {
+impl Serialize for FactList {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_map(Some(self.0.len()))?;
         for fact in &self.0 {
             match &fact.value {
-                Value::Text(text) => object.serialize_entry(fact.key, &Some(text).filter(|text| !text.is_empty()))?,
-                Value::List(values) => object.serialize_entry(fact.key, values)?,
+                FactValue::Text(text) => {
+                    object.serialize_entry(fact.key, &Some(text).filter(|text| !text.is_empty()))?
+                }
+                FactValue::List(values) => object.serialize_entry(fact.key, values)?,
             }
         }
         object.end()
@@ -241,7 +243,7 @@ mod tests {
     fn facts_are_lines_or_an_object() {
         let facts = || {
             let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-            Facts(vec![
+            FactList(vec![
                 Fact::text("Version", "version", "1".to_owned()),
                 Fact::text("Commit", "commit", String::new()),
                 Fact::list("Security modules", "securityModules", list(&["lockdown", "apparmor"])),

@@ -22,7 +22,7 @@ pub struct Kill {
 
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 
     /// Signal to send
     #[arg(value_name = "SIGNAL", num_args = 0..=2, allow_hyphen_values = true)]

@@ -4,6 +4,7 @@
 
 pub mod args;
 mod bytes;
+mod check;
 mod checkpoint;
 mod commands;
 mod create;
@@ -15,6 +16,7 @@ mod features;
 mod gc;
 mod global;
 mod info;
+mod inspect;
 mod json;
 mod kill;
 mod list;
@@ -30,15 +32,17 @@ mod select;
 mod spec;
 mod start;
 mod state;
+mod trace;
 mod update;
 mod usage;
+mod verify;
 mod version;
 mod wait;
 
 use std::ffi::OsString;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 
 use crate::lifecycle;
@@ -57,7 +61,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the command that `arguments` spell, and returns the exit status.
 pub fn main(arguments: Vec<OsString>) -> u8 {
-    let args::Line { words: arguments, command } = match args::normalise(arguments) {
+    let args::CommandLine { words: arguments, command } = match args::normalise(arguments) {
         Ok(line) => line,
         Err(error) => {
             fail(&Log::console(), "usage", &error);
@@ -97,7 +101,8 @@ fn execute(global: &Global, log: &Log, command: Command) -> u8 {
         Command::Spec(spec) => spec.execute().map(|()| 0),
         Command::Features(features) => features.execute().map(|()| 0),
         Command::Info(info) => info.execute().map(|()| 0),
-        command => global.host(log).context(name).and_then(|host| command.execute(&host)),
+        Command::Trace(trace) => trace.execute().map(|()| 0),
+        command => recorded(global, log, name, command),
     };
     log.debug(&format!("{name}: {} us in all", begun.elapsed().as_micros()));
     match result {
@@ -108,6 +113,15 @@ fn execute(global: &Global, log: &Log, command: Command) -> u8 {
             status_of_failure(name)
         }
     }
+}
+
+/// Runs a command as a span of its own, where spans are recorded.
+fn recorded(global: &Global, log: &Log, name: &str, command: Command) -> Result<i32> {
+    let recorder = global.recorder().with_context(|| name.to_owned())?;
+    recorder.begin_command(name, command.container());
+    let result = global.host(log, &recorder).with_context(|| name.to_owned()).and_then(|host| command.execute(&host));
+    recorder.end_command(&result);
+    result
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub struct Mounts {
 
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 
     /// File with the mounts as JSON, or - for standard input
     #[arg(value_name = "FILE")]

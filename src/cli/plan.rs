@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::create::Options;
+use super::create::CreateFlags;
 use super::output::print;
 use super::select;
 use crate::lifecycle::{self, Host};
 
 /// Print what create would do, step by step
 ///
-/// Nothing is created. The list is what the container's first process would carry out, in this order.
+/// Nothing is created. First comes what the runtime would do, each line with `runtime:` before it: cgroups with the values
+/// of their files, new namespaces, hooks. Then what the container's first process would carry out, in this order.
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Plan {
     #[command(flatten)]
-    options: Options,
+    options: CreateFlags,
 
     /// Name of the container
     #[arg(
@@ -27,7 +28,7 @@ pub struct Plan {
         hide_default_value = true,
         allow_hyphen_values = true
     )]
-    id: String,
+    pub id: String,
 
     /// Path of the bundle directory, the same as --bundle
     #[arg(value_name = "BUNDLE")]

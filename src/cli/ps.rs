@@ -31,7 +31,7 @@ pub struct Ps {
 
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 
     /// Options for ps(1)
     #[arg(value_name = "PS_OPTIONS", allow_hyphen_values = true)]

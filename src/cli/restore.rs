@@ -59,7 +59,7 @@ pub struct Restore {
 
     /// Name of the new container, unique on this host
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 }
 
 impl Restore {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::create::Options;
+use super::create::CreateFlags;
 use super::select;
 use crate::lifecycle::{self, Host, RunOptions};
 
@@ -15,7 +15,7 @@ use crate::lifecycle::{self, Host, RunOptions};
 #[command(verbatim_doc_comment)]
 pub struct Run {
     #[command(flatten)]
-    options: Options,
+    options: CreateFlags,
 
     /// Do not wait for the container's process
     #[arg(short, long)]
@@ -31,7 +31,7 @@ pub struct Run {
 
     /// Name of the new container, unique on this host
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 }
 
 impl Run {

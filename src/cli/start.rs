@@ -11,7 +11,7 @@ use crate::lifecycle::{self, Host};
 pub struct Start {
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 }
 
 impl Start {

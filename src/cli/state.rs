@@ -17,7 +17,7 @@ use crate::lifecycle::{self, Host};
 pub struct State {
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 }
 
 impl State {

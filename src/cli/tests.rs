@@ -1,6 +1,7 @@
 use super::*;
 use clap::CommandFactory;
 
+use crate::error::Faults;
 use crate::lifecycle::{StateView, Status};
 
 /// The state of the container that runc's outputs in these tests were taken from.
@@ -143,7 +144,7 @@ fn the_default_configuration_is_one_that_create_takes() {
         std::fs::write(directory.join("config.json"), text).unwrap();
         let bundle = bundle::load(&directory, None)?;
         assert!(bundle.warnings.is_empty());
-        validate::validate(&bundle.spec, &bundle.directory)
+        validate::validate(&bundle.spec, &bundle.directory, &mut Faults::first())
     });
     std::fs::remove_dir_all(&directory).unwrap();
     verdicts.into_iter().for_each(|verdict| verdict.unwrap());
@@ -157,6 +158,6 @@ fn every_engines_configuration_is_valid() {
         let (spec, warnings) = bundle::parse(config.to_string().as_bytes()).unwrap();
         assert!(warnings.is_empty(), "{name}: {warnings:?}");
         let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        validate::validate(&spec, here).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        validate::validate(&spec, here, &mut Faults::first()).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
 }

@@ -98,7 +98,7 @@ pub struct Update {
 
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 }
 
 /// More than any list of limits takes.

@@ -13,7 +13,8 @@ use crate::lifecycle::{self, Ended, Host, Id};
 ///
 /// Anyone who may see the container may wait for it, as often as they like. A process that was killed has 128 and the
 /// number of the signal. The exit status is 255 if there is nothing to tell: no such container, the timeout is over, or
-/// the container's parent alone was told how it ended, and the kernel is older than Linux 6.15.
+/// the container's parent alone was told how it ended: `run --keep` and containerd-shim-ocirt-v2 note it, and Linux 6.15
+/// and newer keep it for a while.
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Wait {
@@ -26,7 +27,7 @@ pub struct Wait {
 
     /// Name of the container
     #[arg(value_name = "CONTAINER_ID")]
-    id: String,
+    pub id: String,
 }
 
 /// The output as JSON.

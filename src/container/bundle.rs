@@ -5,7 +5,7 @@
 
 pub mod capabilities;
 mod document;
-mod keys;
+pub mod keys;
 mod known;
 mod place;
 mod required;
@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::error::{field, io_error};
 use crate::sys::{Errno, Fault, SysError, timed_io};
 use document::Document;
-use keys::Misspelt;
+use keys::UnknownKey;
 
 /// Room for most configurations, in bytes.
 const ROOM: usize = 32 * 1024;
@@ -43,8 +43,29 @@ impl Bundle {
     }
 }
 
+/// A configuration that is not parsed yet.
+pub struct Unparsed {
+    /// The bundle directory, absolute, without symbolic links.
+    pub directory: PathBuf,
+    pub text: Vec<u8>,
+    /// What messages call the file.
+    name: String,
+}
+
 /// Loads the bundle in `directory`, from its config.json or from the file `config`.
 pub fn load(directory: &Path, config: Option<&Path>) -> Result<Bundle> {
+    open(directory, config)?.parse()
+}
+
+impl Unparsed {
+    pub fn parse(self) -> Result<Bundle> {
+        let (spec, warnings) = parse(&self.text).context(self.name)?;
+        Ok(Bundle { directory: self.directory, spec, warnings })
+    }
+}
+
+/// Reads the configuration of the bundle in `directory`.
+pub fn open(directory: &Path, config: Option<&Path>) -> Result<Unparsed> {
     // A missing bundle has the wording that engines know of runc, which changes into it.
     let directory = std::fs::canonicalize(directory)
         .map_err(|error| io_error("chdir", &error))
@@ -57,8 +78,7 @@ pub fn load(directory: &Path, config: Option<&Path>) -> Result<Bundle> {
         None => (directory.join("config.json"), "config.json".to_owned()),
     };
     let text = timed_io::read(&path, ROOM, usize::MAX).map_err(|error| unreadable(&name, error))?;
-    let (spec, warnings) = parse(&text).context(name)?;
-    Ok(Bundle { directory, spec, warnings })
+    Ok(Unparsed { directory, text, name })
 }
 
 /// A file that a flag names, at most `limit` bytes of it. One whose writer never comes, or stops, is an error.
@@ -84,9 +104,9 @@ pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
         Ok(spec) if says_it_all(&spec) && capabilities::are_exact(text, spec.process().as_ref()) => spec,
         _ => parse_slowly(text, &mut warnings)?,
     };
-    let misspelt = keys::misspelt(text);
-    warnings.extend(misspelt.iter().map(Misspelt::warning));
-    check_version(spec.version(), &misspelt, &mut warnings)?;
+    let unknown = keys::unknown(text);
+    warnings.extend(unknown.iter().filter_map(UnknownKey::warning));
+    check_version(spec.version(), &unknown, &mut warnings)?;
     drop_empty_strings(&mut spec);
     Ok((spec, warnings))
 }
@@ -111,7 +131,7 @@ pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>)> {
         && capabilities::are_exact(text, Some(&process))
     {
         drop_empty_labels(&mut process);
-        return Ok((process, keys::misspelt_process(text).iter().map(Misspelt::warning).collect()));
+        return Ok((process, keys::unknown_of_process(text).iter().filter_map(UnknownKey::warning).collect()));
     }
     let process: Value = serde_json::from_slice(text).map_err(|error| syntax_error(&error))?;
     if !process.is_object() {
@@ -203,7 +223,7 @@ fn field_error(place: &str, what: &str, text: &str, document: Document) -> Error
     let missing = missing.map(|field| if place == "." { field.to_owned() } else { format!("{place}.{field}") });
     match (place, missing) {
         (_, Some(field)) => {
-            let what = keys::missing(&keys::misspelt(text.as_bytes()), &field);
+            let what = keys::missing(&keys::unknown(text.as_bytes()), &field);
             document.error(field, &what)
         }
         (".", None) => anyhow!("{what}"),
@@ -234,10 +254,10 @@ fn syntax_error(error: &serde_json::Error) -> Error {
 
 /// config.md, "Specification version": within a major version everything is compatible, so every 1.x is taken. What
 /// came before 1.0.0 is read as if it were 1.0.0, as the other runtimes do.
-fn check_version(version: &str, misspelt: &[Misspelt], warnings: &mut Vec<String>) -> Result<()> {
+fn check_version(version: &str, unknown: &[UnknownKey], warnings: &mut Vec<String>) -> Result<()> {
     let refuse = |what: &str| Err(anyhow!("{what}").context(field!("ociVersion")));
     if version.is_empty() {
-        return refuse(&keys::missing(misspelt, "ociVersion"));
+        return refuse(&keys::missing(unknown, "ociVersion"));
     }
     match major(version) {
         Some(1) => Ok(()),

@@ -16,20 +16,20 @@ use crate::sys::{Errno, Fault, socket, stdio, tty};
 #[derive(PartialEq, Eq, Debug)]
 pub struct Console {
     size: Option<tty::Size>,
-    node: Node,
-    output: Output,
+    node: ConsoleNode,
+    output: TerminalOutput,
 }
 
 /// What becomes of the program's newlines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Output {
+pub enum TerminalOutput {
     /// Whoever has the console socket shows them as they come: with carriage returns, as on any terminal.
     Shown,
     /// They come out of the runtime, whose own terminal, if it is one, adds the carriage returns: runc's way.
     Relayed,
 }
 
-impl Output {
+impl TerminalOutput {
     pub fn of(relayed: bool) -> Self {
         if relayed { Self::Relayed } else { Self::Shown }
     }
@@ -37,7 +37,7 @@ impl Output {
 
 /// Whether `/dev/console` is that terminal too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Node {
+pub enum ConsoleNode {
     /// It is bound there: for a container's first process, in a mount namespace of its own.
     Bound,
     Untouched,
@@ -48,7 +48,11 @@ const NAME: &[u8] = b"/dev/ptmx";
 
 impl Console {
     /// `size` is process.consoleSize.
-    pub fn compile(size: Option<&oci_spec::runtime::Box>, node: Node, output: Output) -> anyhow::Result<Self> {
+    pub fn compile(
+        size: Option<&oci_spec::runtime::Box>,
+        node: ConsoleNode,
+        output: TerminalOutput,
+    ) -> anyhow::Result<Self> {
         let dimension = |field: &str, value: u64| {
             u16::try_from(value).with_context(|| field!("process.consoleSize.{field}"; "{value}: out of range"))
         };
@@ -71,10 +75,10 @@ impl Console {
         if let Some(size) = self.size {
             tty::set_size(master.as_fd(), size)?;
         }
-        if self.output == Output::Relayed {
+        if self.output == TerminalOutput::Relayed {
             tty::keep_newlines(master.as_fd())?;
         }
-        if self.node == Node::Bound {
+        if self.node == ConsoleNode::Bound {
             bind_console(root, terminal.as_fd())?;
         }
         socket::send(socket, NAME, &[master.as_fd()]).map_err(|error| error.about(c"the console socket"))?;
@@ -134,7 +138,7 @@ impl ControllingTerminal {
 impl fmt::Display for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("console")?;
-        if self.node == Node::Bound {
+        if self.node == ConsoleNode::Bound {
             f.write_str(" on /dev/console")?;
         }
         match self.size {

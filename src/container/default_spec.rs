@@ -42,7 +42,7 @@ impl CgroupNamespace {
     /// As runc has it: a new one where the host has cgroup v2 alone. With v1, scripts add one themselves.
     pub fn usual() -> Self {
         match sys::cgroup::filesystem_at(c"/sys/fs/cgroup") {
-            Ok(sys::cgroup::Filesystem::Cgroup2) => Self::New,
+            Ok(sys::cgroup::CgroupFilesystem::Cgroup2) => Self::New,
             _ => Self::Hosts,
         }
     }

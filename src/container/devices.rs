@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
-use crate::error::field;
+use crate::error::{Faults, field};
 use crate::sys::file::{self, Stat, kind};
 use crate::sys::mount::{Depth, FsContext, attach, attr, copy_path, copy_tree};
 use crate::sys::namespace::{self, Kind, Kinds};
@@ -53,13 +53,17 @@ const DEFAULTS: [(&CStr, u32, u32); 6] = [
 ];
 
 impl Device {
+    pub fn path(&self) -> &CStr {
+        &self.path
+    }
+
     /// The default devices, but for those that `devices` describe differently, then `devices` in their order.
-    pub fn compile(devices: &[LinuxDevice], nodes: Nodes) -> anyhow::Result<Vec<Self>> {
+    pub fn compile(devices: &[LinuxDevice], nodes: Nodes, faults: &mut Faults) -> anyhow::Result<Vec<Self>> {
         let given = devices
             .iter()
             .enumerate()
             .map(|(index, device)| Self::from_spec(device, nodes).with_context(|| field!("linux.devices[{index}]")));
-        let given = given.collect::<anyhow::Result<Vec<_>>>()?;
+        let given = faults.keep_each(given)?;
         let defaults = DEFAULTS.iter().filter(|(path, ..)| given.iter().all(|device| device.path.as_c_str() != *path));
         let mut all: Vec<_> =
             defaults.map(|(path, major, minor)| Self::character(path, (*major, *minor), nodes)).collect();
@@ -227,15 +231,15 @@ impl Device {
         Fault { call, errno, detail }
     }
 
-    fn identity(&self) -> Identity<'_> {
-        Identity(self)
+    fn identity(&self) -> TypeAndNumbers<'_> {
+        TypeAndNumbers(self)
     }
 }
 
 /// A device's type and numbers: `c 1:3`, `b 8:0`, `p`.
-struct Identity<'a>(&'a Device);
+struct TypeAndNumbers<'a>(&'a Device);
 
-impl fmt::Display for Identity<'_> {
+impl fmt::Display for TypeAndNumbers<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (major, minor) = self.0.numbers;
         match self.0.kind {

@@ -29,7 +29,7 @@ pub struct SeccompNames {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Features<'a> {
+pub struct FeatureList<'a> {
     oci_version_min: &'static str,
     oci_version_max: &'static str,
     hooks: &'static [&'static str],
@@ -44,19 +44,19 @@ pub struct Features<'a> {
 struct Linux {
     namespaces: &'static [&'static str],
     capabilities: &'static [&'static str],
-    cgroup: Cgroup,
+    cgroup: CgroupFeatures,
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: IntelRdt,
-    memory_policy: MemoryPolicy,
+    intel_rdt: IntelRdtFeatures,
+    memory_policy: MemoryPolicyFeatures,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Cgroup {
+struct CgroupFeatures {
     v1: bool,
     v2: bool,
     systemd: bool,
@@ -81,14 +81,14 @@ struct Enabled {
 }
 
 #[derive(Serialize)]
-struct IntelRdt {
+struct IntelRdtFeatures {
     enabled: bool,
     schemata: bool,
     monitoring: bool,
 }
 
 #[derive(Serialize)]
-struct MemoryPolicy {
+struct MemoryPolicyFeatures {
     modes: &'static [&'static str],
     flags: &'static [&'static str],
 }
@@ -98,11 +98,11 @@ struct MountExtensions {
     idmap: Enabled,
 }
 
-pub fn of<'a>(names: &Names<'a>) -> Features<'a> {
+pub fn of<'a>(names: &Names<'a>) -> FeatureList<'a> {
     let mut mount_options = names.mount_options.to_vec();
     mount_options.sort_unstable();
     let commit = names.commit.map(|commit| ("org.ocirt.commit", commit));
-    Features {
+    FeatureList {
         oci_version_min: "1.0.0",
         oci_version_max: "1.3.0",
         hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
@@ -126,7 +126,7 @@ fn linux(names: &Names) -> Linux {
     Linux {
         namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
         capabilities: &capability::NAMES,
-        cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
+        cgroup: CgroupFeatures { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
         seccomp: Seccomp {
             enabled: true,
             actions: seccomp.actions,
@@ -137,8 +137,8 @@ fn linux(names: &Names) -> Linux {
         },
         apparmor: Enabled { enabled: true },
         selinux: Enabled { enabled: true },
-        intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
-        memory_policy: MemoryPolicy { modes: names.memory_policy_modes, flags: names.memory_policy_flags },
+        intel_rdt: IntelRdtFeatures { enabled: true, schemata: true, monitoring: true },
+        memory_policy: MemoryPolicyFeatures { modes: names.memory_policy_modes, flags: names.memory_policy_flags },
         mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
         net_devices: Enabled { enabled: true },
     }

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime;
 
-use crate::error::field;
+use crate::error::{field, printable};
 use crate::sys::exit::Exit;
 use crate::sys::external::{ExternalProgram, NOT_STARTED};
 use crate::sys::process::Open;
@@ -101,20 +101,21 @@ impl Confinement {
 
 /// What a hook gets of those around it where it says nothing itself.
 #[derive(Clone, Debug)]
-pub enum Inherited {
-    /// A program of the host: the runtime's environment, and this umask, which is that of the runtime's caller.
-    OfRuntime { umask: u32 },
+pub enum HookDefaults {
+    /// A program of the host: the runtime's environment, and this umask, which is that of the runtime's caller. While the
+    /// runtime records spans, `TRACEPARENT=…` says whose span the hook's are below.
+    OfRuntime { umask: u32, trace_parent: Option<CString> },
     /// A program of the image: the environment of the container's program, and the umask of the process that starts it.
     OfProgram(Rc<Strings>),
 }
 
 /// Prepares the hooks of one list; `list` is its name in config.json, e.g. `prestart`.
-pub fn compile(list: &str, hooks: &[runtime::Hook], inherited: &Inherited) -> Result<Vec<Hook>> {
+pub fn compile(list: &str, hooks: &[runtime::Hook], inherited: &HookDefaults) -> impl Iterator<Item = Result<Hook>> {
     let numbered = hooks.iter().enumerate();
-    numbered.map(|(index, hook)| compile_one(format!("hooks.{list}[{index}]"), hook, inherited)).collect()
+    numbered.map(move |(index, hook)| compile_one(format!("hooks.{list}[{index}]"), hook, inherited))
 }
 
-fn compile_one(field: String, hook: &runtime::Hook, inherited: &Inherited) -> Result<Hook> {
+fn compile_one(field: String, hook: &runtime::Hook, inherited: &HookDefaults) -> Result<Hook> {
     let c_string = |what: &str, text: &str| {
         CString::new(text).with_context(|| field!("{field}.{what}"; "{text:?} holds a NUL byte"))
     };
@@ -124,18 +125,28 @@ fn compile_one(field: String, hook: &runtime::Hook, inherited: &Inherited) -> Re
         None | Some([]) => vec![path.clone()],
         Some(args) => args.iter().map(|arg| c_string("args", arg)).collect::<Result<_>>()?,
     };
-    let environment = match (hook.env(), inherited) {
-        // An empty list is one.
-        (Some(env), _) => {
-            let variables = env.iter().map(|variable| c_string("env", variable)).collect::<Result<_>>()?;
-            Rc::new(Strings::new(variables))
+    // An empty list is one.
+    let own: Option<Vec<CString>> = hook
+        .env()
+        .as_ref()
+        .map(|env| env.iter().map(|variable| c_string("env", variable)).collect::<Result<_>>())
+        .transpose()?;
+    let environment = match (own, inherited) {
+        (Some(own), HookDefaults::OfRuntime { trace_parent: Some(parent), .. }) if !own.iter().any(is_trace_parent) => {
+            Rc::new(Strings::new([own, vec![parent.clone()]].concat()))
         }
-        (None, Inherited::OfRuntime { .. }) => Rc::new(Strings::of_environment()),
-        (None, Inherited::OfProgram(environment)) => environment.clone(),
+        (Some(own), _) => Rc::new(Strings::new(own)),
+        (None, HookDefaults::OfRuntime { trace_parent: Some(parent), .. }) => {
+            let callers = Strings::of_environment();
+            let others = callers.iter().map(CStr::to_owned).filter(|variable| !is_trace_parent(variable));
+            Rc::new(Strings::new(others.chain([parent.clone()]).collect()))
+        }
+        (None, HookDefaults::OfRuntime { trace_parent: None, .. }) => Rc::new(Strings::of_environment()),
+        (None, HookDefaults::OfProgram(environment)) => environment.clone(),
     };
     let umask = match inherited {
-        Inherited::OfRuntime { umask } => Some(*umask),
-        Inherited::OfProgram(_) => None,
+        HookDefaults::OfRuntime { umask, .. } => Some(*umask),
+        HookDefaults::OfProgram(_) => None,
     };
     let timeout = match hook.timeout() {
         None => None,
@@ -144,6 +155,10 @@ fn compile_one(field: String, hook: &runtime::Hook, inherited: &Inherited) -> Re
     };
     let arguments = Strings::new(arguments);
     Ok(Hook { field, path, arguments, environment, timeout, umask })
+}
+
+fn is_trace_parent(variable: &CString) -> bool {
+    variable.as_bytes().starts_with(b"TRACEPARENT=")
 }
 
 impl Hook {
@@ -231,8 +246,7 @@ pub fn said(file: BorrowedFd) -> String {
     // It is a help, not the error. What is no file in memory might keep us waiting.
     let length = if socket::is_in_memory(file) { socket::read_from_start(file, &mut bytes) } else { Ok(0) };
     let text = String::from_utf8_lossy(bytes.get(..length.unwrap_or_default()).unwrap_or_default());
-    let plain = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
-    text.trim().chars().map(plain).collect()
+    text.trim().split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 impl fmt::Display for Hook {

@@ -26,7 +26,7 @@ pub struct IntelRdt {
     groups: Groups,
     /// Lines for `schemata`, each with its field, in the order in which they are written.
     schemata: Vec<(&'static str, String)>,
-    kind: Kind,
+    kind: GroupKind,
 }
 
 /// Where the container's processes are, as state.json keeps it from before anything is made.
@@ -42,7 +42,7 @@ pub struct Groups {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum GroupKind {
     /// Somebody else's, which must be there.
     Existing,
     /// Named by closID: made if need be, compared if not, and left alone at the end.
@@ -74,14 +74,14 @@ pub fn compile(spec: &LinuxIntelRdt, id: &str, mountinfo: &[u8]) -> Result<Intel
     };
     let schemata = schemata(spec)?;
     let kind = match clos {
-        None => Kind::Own,
-        Some("/") => Kind::Existing,
-        Some(_) if schemata.is_empty() => Kind::Existing,
-        Some(_) => Kind::Named,
+        None => GroupKind::Own,
+        Some("/") => GroupKind::Existing,
+        Some(_) if schemata.is_empty() => GroupKind::Existing,
+        Some(_) => GroupKind::Named,
     };
     let monitoring = (spec.enable_monitoring() == &Some(true)).then(|| group.join("mon_groups").join(id));
     // One that is there, say from a pod, is not the container's.
-    let owned = kind == Kind::Own && !group.exists();
+    let owned = kind == GroupKind::Own && !group.exists();
     Ok(IntelRdt { groups: Groups { group, owned, monitoring }, schemata, kind })
 }
 
@@ -134,27 +134,27 @@ impl IntelRdt {
         let Groups { group, monitoring, .. } = &self.groups;
         let mut created = CreatedGroups::default();
         let is_new = match self.kind {
-            Kind::Existing => {
+            GroupKind::Existing => {
                 ensure!(
                     group.is_dir(),
                     field!("linux.intelRdt.closID"; "{} is no group that is there", group.display())
                 );
                 false
             }
-            Kind::Named | Kind::Own => {
-                created.make(group, Existing::Allowed).context(field!("linux.intelRdt.closID"))?
+            GroupKind::Named | GroupKind::Own => {
+                created.make(group, IfExisting::Allowed).context(field!("linux.intelRdt.closID"))?
             }
         };
         for (field, line) in &self.schemata {
             // The specification compares these two with what a group has that is shared.
-            if *field != "linux.intelRdt.schemata" && !is_new && self.kind != Kind::Own {
+            if *field != "linux.intelRdt.schemata" && !is_new && self.kind != GroupKind::Own {
                 compare(group, line).context(Field::new(*field))?;
             } else {
                 write_schema(group, line).context(Field::new(*field))?;
             }
         }
         if let Some(monitoring) = monitoring {
-            created.make(monitoring, Existing::Refused).context(field!("linux.intelRdt.enableMonitoring"))?;
+            created.make(monitoring, IfExisting::Refused).context(field!("linux.intelRdt.enableMonitoring"))?;
         }
         Ok(created)
     }
@@ -206,16 +206,16 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 /// Whether a group may be there already.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Existing {
+enum IfExisting {
     Allowed,
     Refused,
 }
 
 impl CreatedGroups {
     /// Whether it was not there before.
-    fn make(&mut self, group: &Path, existing: Existing) -> Result<bool> {
+    fn make(&mut self, group: &Path, existing: IfExisting) -> Result<bool> {
         match fs::DirBuilder::new().mode(0o755).create(group) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && existing == Existing::Allowed => {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && existing == IfExisting::Allowed => {
                 return Ok(false);
             }
             result => {

@@ -15,6 +15,7 @@ pub mod hooks;
 pub mod id_map;
 pub mod intel_rdt;
 pub mod keyring;
+pub mod lint;
 pub mod namespaces;
 pub mod net_devices;
 pub mod process;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 
-use crate::error::field;
+use crate::error::{Faults, field};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::{Errno, Fault, SysError};
 
@@ -40,13 +40,14 @@ pub struct Unshare(pub Kinds);
 
 /// The prepared namespaces. A kind given twice, a path that is not absolute, and a path to another kind of namespace
 /// are errors.
-pub fn compile(spec: &[LinuxNamespace]) -> Result<Namespaces> {
+pub fn compile(spec: &[LinuxNamespace], faults: &mut Faults) -> Result<Namespaces> {
     let mut namespaces = Namespaces::default();
     let mut seen = Kinds::NONE;
     for (index, entry) in spec.iter().enumerate() {
         let kind = kind(entry.typ());
         if seen.contains(kind) {
-            bail!(field!("linux.namespaces[{index}]"; "duplicate {kind} namespace"));
+            faults.keep(Err::<(), _>(field!("linux.namespaces[{index}]"; "duplicate {kind} namespace").into()))?;
+            continue;
         }
         seen = seen.with(kind);
         // An empty path is Go's way to leave it out.
@@ -55,18 +56,24 @@ pub fn compile(spec: &[LinuxNamespace]) -> Result<Namespaces> {
             namespaces.private = namespaces.private.with(kind);
             continue;
         };
-        let field = || field!("linux.namespaces[{index}].path");
-        let (join, is_own) = open(kind, path).with_context(field)?;
-        ensure!(kind != Kind::Mount || is_own || !is_of_init(join.fd()), field().is(OF_INIT));
-        namespaces.joined.push(join);
-        if !is_own {
+        let joined = faults.keep(join(kind, path).with_context(|| field!("linux.namespaces[{index}].path")))?;
+        // What cannot be joined is meant to be another's.
+        if joined.as_ref().is_none_or(|(_, is_own)| !is_own) {
             namespaces.private = namespaces.private.with(kind);
         }
+        namespaces.joined.extend(joined.map(|(join, _)| join));
     }
     namespaces.shared = if namespaces.private.contains(Kind::User) { seen } else { seen.without(Kind::User) };
     let order = |join: &Join| Kind::ALL.iter().position(|kind| *kind == join.kind);
     namespaces.joined.sort_by_key(order);
     Ok(namespaces)
+}
+
+/// As [`open`], of a namespace that a container may be in.
+fn join(kind: Kind, path: &Path) -> Result<(Join, bool)> {
+    let (join, is_own) = open(kind, path)?;
+    ensure!(kind != Kind::Mount || is_own || !is_of_init(join.fd()), OF_INIT);
+    Ok((join, is_own))
 }
 
 const fn kind(kind: LinuxNamespaceType) -> Kind {
@@ -198,7 +205,7 @@ mod tests {
     use crate::sys::testing::{heap_free, in_a_child};
 
     fn compiled(json: &str) -> Result<Namespaces> {
-        compile(&serde_json::from_str::<Vec<LinuxNamespace>>(json).expect("namespaces"))
+        compile(&serde_json::from_str::<Vec<LinuxNamespace>>(json).expect("namespaces"), &mut Faults::first())
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::LinuxNetDevice;
 
 use crate::error::{Field, field};
-use crate::sys::netlink::{Address, Link, Netlink};
+use crate::sys::netlink::{DeviceAddress, Link, Netlink};
 
 /// The devices to move, in the order of their names on the host.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ struct MovedDevice {
     name: String,
     before: Link,
     index_inside: u32,
-    addresses: Vec<Address>,
+    addresses: Vec<DeviceAddress>,
 }
 
 /// The kernel's IFNAMSIZ without the NUL.

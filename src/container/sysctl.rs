@@ -1,13 +1,13 @@
 //! `linux.sysctl`: kernel parameters that belong to a namespace of the container's (config-linux.md, "Sysctl").
 
-use std::collections::{BTreeSet, HashMap};
-use std::ffi::CString;
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result, bail};
 
-use crate::error::field;
+use crate::error::{Faults, field};
 use crate::sys::namespace::{Kind, Kinds};
 use crate::sys::{Fault, beneath};
 
@@ -36,28 +36,42 @@ pub struct Sysctl {
 /// the runtime, which `private` lists.
 ///
 /// `domainname` is the field of that name, which the sysctl may not contradict.
-pub fn compile(spec: &HashMap<String, String>, private: Kinds, domainname: Option<&str>) -> Result<Vec<Sysctl>> {
-    let mut sysctls: Vec<Sysctl> = Vec::with_capacity(spec.len());
-    let mut paths = BTreeSet::new();
-    for (key, value) in spec {
-        let dotted = dotted(key);
-        check(&dotted, private).with_context(|| field!("linux.sysctl.{key}"))?;
-        if dotted == "kernel.domainname" && domainname.is_some_and(|name| name != value) {
-            let words = "is not allowed as it conflicts with the OCI \"domainname\" field";
-            bail!(field!("linux.sysctl.{key}"; "sysctl {dotted:?} {words}"));
-        }
-        let path = format!("sys/{}", swapped(&dotted));
-        if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            bail!(field!("linux.sysctl.{key}"; "not the name of a sysctl"));
-        }
-        let path = CString::new(path).with_context(|| field!("linux.sysctl.{key}"))?;
-        if !paths.insert(path.clone()) {
-            bail!(field!("linux.sysctl.{key}"; "given twice, in two spellings"));
-        }
-        sysctls.push(Sysctl { key: dotted, path, value: value.clone() });
-    }
+pub fn compile(
+    spec: &HashMap<String, String>,
+    private: Kinds,
+    domainname: Option<&str>,
+    faults: &mut Faults,
+) -> Result<Vec<Sysctl>> {
+    let mut given: Vec<(&String, &String)> = spec.iter().collect();
+    // Faults in the same order each time.
+    given.sort_unstable();
+    let mut sysctls: Vec<Sysctl> =
+        faults.keep_each(given.into_iter().map(|(key, value)| one(key, value, private, domainname)))?;
     sysctls.sort_by(|one, other| one.key.cmp(&other.key));
+    for pair in sysctls.windows(2) {
+        if let [one, other] = pair
+            && one.path == other.path
+        {
+            let key = &other.key;
+            faults.keep(Err::<(), _>(field!("linux.sysctl.{key}"; "given twice, in two spellings").into()))?;
+        }
+    }
     Ok(sysctls)
+}
+
+fn one(key: &str, value: &str, private: Kinds, domainname: Option<&str>) -> Result<Sysctl> {
+    let dotted = dotted(key);
+    check(&dotted, private).with_context(|| field!("linux.sysctl.{key}"))?;
+    if dotted == "kernel.domainname" && domainname.is_some_and(|name| name != value) {
+        let words = "is not allowed as it conflicts with the OCI \"domainname\" field";
+        bail!(field!("linux.sysctl.{key}"; "sysctl {dotted:?} {words}"));
+    }
+    let path = format!("sys/{}", swapped(&dotted));
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        bail!(field!("linux.sysctl.{key}"; "not the name of a sysctl"));
+    }
+    let path = CString::new(path).with_context(|| field!("linux.sysctl.{key}"))?;
+    Ok(Sysctl { key: dotted, path, value: value.to_owned() })
 }
 
 /// The key with dots between its parts. As in sysctl(8), the first separator decides: after a "/", each "/" separates
@@ -102,6 +116,15 @@ fn check(key: &str, private: Kinds) -> Result<()> {
 }
 
 impl Sysctl {
+    /// Below the root of a procfs.
+    pub fn path(&self) -> &CStr {
+        &self.path
+    }
+
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
     /// Sets the parameter through `proc`, the root of a procfs that only the runtime can reach (CVE-2025-52881). The
     /// caller's namespaces decide whose parameter it is. Belongs before /proc/sys turns read-only.
     pub fn apply(&self, proc: BorrowedFd<'_>) -> Result<(), Fault> {
@@ -129,7 +152,7 @@ mod tests {
 
     fn compiled(pairs: &[(&str, &str)], private: Kinds) -> Result<Vec<Sysctl>> {
         let map = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        compile(&map, private, None)
+        compile(&map, private, None, &mut Faults::first())
     }
 
     fn error(key: &str, private: Kinds) -> String {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::link::{InitEnd, Opened};
 use super::report::{Milestone, Report, StepIndex};
-use crate::container::cgroup::Join;
+use crate::container::cgroup::CgroupJoin;
 use crate::container::console::Console;
 use crate::container::devices::Device;
 use crate::container::hooks::{Confinement, Output};
@@ -22,7 +22,7 @@ use crate::sys::{Errno, Fault, file, proc_self, socket};
 /// The descriptors that init brings from the runtime.
 #[derive(Default, Debug)]
 pub struct Inherited {
-    pub join: Join,
+    pub join: CgroupJoin,
     /// User namespaces by which mounts are mapped, where init does that itself.
     pub mount_namespaces: Vec<OwnedFd>,
     /// Whether the runtime opens what init may not.

@@ -25,6 +25,7 @@ use step::{Planned, Step};
 
 /// The life of init: every step in order, or one report of the step that failed.
 pub fn run_all(steps: &[Planned], link: InitEnd, inherited: Inherited) -> ! {
+    inherited.timeline.iter().for_each(|line| line.begin());
     let mut inside = Inside::new(link, inherited);
     run(&mut Rest { steps, done: 0, inside: &mut inside });
     sys::process::exit_now(1)

@@ -18,20 +18,23 @@ use super::disk::directory::Locked;
 use super::disk::found::Found;
 use super::host::Host;
 use super::id::Id;
+use super::process::trace::Trace;
 use super::refusal::Refusal;
 use super::status::Status;
-use crate::container::checkpoint::flags::Flags;
+use crate::container::checkpoint::flags::CriuFlags;
 use crate::container::checkpoint::image::{self, Point};
 use crate::container::checkpoint::outside::HostResources;
 use crate::container::checkpoint::request::{self, DumpFlags, Dumped};
-use crate::container::checkpoint::rpc::{Features, Notify, Request};
-use crate::container::checkpoint::{descriptors, mounts, paths, targets};
-use crate::error::field;
+use crate::container::checkpoint::rpc::{CriuFeatures, CriuReq, Notify};
+use crate::container::checkpoint::{descriptors, mounts, network, paths, targets};
+use crate::error::{field, one_line};
 use crate::sys::namespace;
+use crate::sys::netlink::Netlink;
 use crate::sys::path::RootFd;
 use crate::sys::{file, ids, proc_self, process};
+use crate::trace::Category;
 use criu::CriuProgram;
-use images::Files;
+use images::ImageFiles;
 
 /// How long the processes of a saved container may take to disappear, in milliseconds.
 const END_WITHIN: u32 = 10_000;
@@ -39,7 +42,7 @@ const END_WITHIN: u32 = 10_000;
 /// What checkpoint's flags say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CheckpointOptions {
-    pub flags: Flags,
+    pub flags: CriuFlags,
     pub dump: DumpFlags,
     /// A descriptor that the caller passed on; it gets a NUL byte when the server of lazy pages is ready.
     pub status_fd: Option<u32>,
@@ -58,14 +61,15 @@ pub fn checkpoint(host: &Host, id: &Id, options: &CheckpointOptions) -> Result<(
     let status = options
         .status_fd
         .map(|fd| proc_self::take_writable(fd).with_context(|| format!("--status-fd: descriptor {fd}")));
-    let mut job = DumpJob { found: &found, options, status: status.transpose()?, points: Vec::new(), images: None };
-    program.require(Features {
+    let mut job =
+        DumpJob { host, found: &found, options, status: status.transpose()?, points: Vec::new(), images: None };
+    program.require(CriuFeatures {
         mem_track: (options.dump.pre_dump || options.dump.parent_path.is_some()).then_some(true),
         lazy_pages: options.flags.lazy_pages.then_some(true),
     })?;
-    let files = Files::make(&options.flags, options.dump.parent_path.as_deref())?;
+    let files = ImageFiles::make(&options.flags, options.dump.parent_path.as_deref())?;
     let request = job.request(&files)?;
-    let dumped = job.dump(&program, &request);
+    let dumped = Trace::of(host, id).timed(Category::Process, "criu dumps", || job.dump(&program, &request));
     if let Err(error) = dumped {
         image::forget(files.images());
         let configuration = request::configuration(&found.state.annotations);
@@ -74,12 +78,13 @@ pub fn checkpoint(host: &Host, id: &Id, options: &CheckpointOptions) -> Result<(
     }
     match options.dump.leave_running || options.dump.pre_dump {
         true => Ok(()),
-        false => job.delete(host),
+        false => job.delete(),
     }
 }
 
 /// One checkpoint at work.
 struct DumpJob<'a> {
+    host: &'a Host<'a>,
     found: &'a Found<Locked>,
     options: &'a CheckpointOptions,
     status: Option<OwnedFd>,
@@ -97,7 +102,7 @@ impl DumpJob<'_> {
     }
 
     /// The request; what ocirt keeps beside CRIU's images is written by then.
-    fn request(&mut self, files: &Files) -> Result<Request> {
+    fn request(&mut self, files: &ImageFiles) -> Result<CriuReq> {
         let state = &self.found.state;
         let mut standard = Default::default();
         if !self.options.dump.pre_dump {
@@ -118,7 +123,7 @@ impl DumpJob<'_> {
         request::dump(&self.options.flags, &self.options.dump, files.directories(), &dumped)
     }
 
-    fn dump(&mut self, program: &CriuProgram, request: &Request) -> Result<()> {
+    fn dump(&mut self, program: &CriuProgram, request: &CriuReq) -> Result<()> {
         let worker = program.start()?;
         worker.ask(request, |notify, _| self.notified(notify), || Ok(()))?;
         worker.finish()
@@ -147,6 +152,10 @@ impl DumpJob<'_> {
             // Its root is as CRIU says: these images are not forged.
             external.is_none_or(|name| targets::is_writable(name, &self.points, &self.found.state.outside))
         };
+        if let Some(reason) = network::leave_out_unfit(images.as_fd())? {
+            let reason = one_line(&reason);
+            self.host.log.warn(&format!("{reason}: the network is left out of the images, for hooks to be made anew"));
+        }
         let named = paths::check(images.as_fd(), &self.points, &is_writable)?;
         let root = CString::new(format!("/proc/{}/root", self.pid()?))?;
         let root = RootFd::new(file::open_path(&root).context("container root")?);
@@ -154,12 +163,12 @@ impl DumpJob<'_> {
     }
 
     /// CRIU has ended the processes; the rest goes as in `delete`.
-    fn delete(&self, host: &Host) -> Result<()> {
+    fn delete(&self) -> Result<()> {
         if let Some(pidfd) = self.found.state.init.map(|init| init.open()).transpose()?.flatten() {
             let is_gone = process::ends_within(pidfd.as_fd(), END_WITHIN).context("poll")?;
             ensure!(is_gone, "the container is saved, but its init did not end within {} s", END_WITHIN / 1000);
         }
-        delete::destroy(host, &self.found.directory, &self.found.state)
+        delete::destroy(self.host, &self.found.directory, &self.found.state)
     }
 }
 
@@ -175,4 +184,11 @@ pub fn open_namespaces(outside: &HostResources) -> Result<Vec<OwnedFd>> {
 /// Descriptors as they are passed on.
 pub fn borrowed(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
     descriptors.iter().map(AsFd::as_fd).collect()
+}
+
+/// Brings up the loopback device of the network namespace of process `pid`, as `create` does.
+pub fn loopback_up(pid: i32) -> Result<()> {
+    const LOOPBACK: u32 = 1;
+    let namespace = namespace::open(&CString::new(format!("/proc/{pid}/ns/net"))?)?;
+    Ok(Netlink::open_in(namespace.as_fd())?.set_up(LOOPBACK)?)
 }

@@ -8,7 +8,7 @@ use crate::log::facts::Code;
 /// The class of an error that has one by its type, whatever its words.
 pub fn code(error: &anyhow::Error) -> Option<Code> {
     let refusal = || error.downcast_ref().copied().map(Refusal::code);
-    let is_missing = || error.is::<criu::Missing>().then_some(Code::ExecutableNotFound);
+    let is_missing = || error.is::<criu::CriuMissing>().then_some(Code::ExecutableNotFound);
     error.is::<InvalidId>().then_some(Code::InvalidId).or_else(refusal).or_else(is_missing)
 }
 

@@ -1,7 +1,7 @@
 //! create: steps 1 to 5 of runtime.md's lifecycle, from the host's side.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Result, bail, ensure};
@@ -9,6 +9,7 @@ use anyhow::{Result, bail, ensure};
 use super::disk::directory::{Directory, Reserved};
 use super::disk::identity::Identity;
 use super::disk::state::{OCI_VERSION, PendingAgent, Phase, State};
+use super::disk::told::Told;
 use super::host::Host;
 use super::id::Id;
 use super::process::announce::{self, Announcement, PidFile, Receiver};
@@ -20,14 +21,17 @@ use super::process::{protect, user_namespace};
 use super::start;
 use crate::container::bundle::{self, Bundle};
 use crate::container::checkpoint::outside::HostResources;
+use crate::container::hooks::HookDefaults;
 use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::rootfs::options::is_read_only;
+use crate::container::verify::Wanted;
 use crate::container::{annotations, cgroup, validate};
-use crate::error::field;
+use crate::error::{Faults, field};
 use crate::init::Inherited;
 use crate::log;
 use crate::plan::{self, Gate, Plan};
 use crate::sys::{self, guard};
+use crate::trace::Category;
 
 /// What create's and run's flags say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -46,11 +50,11 @@ pub struct CreateOptions {
     pub supervision: Supervision,
 }
 
-/// A container whose init is ready. Dropped before [`Created::keep`], it is undone whole.
-pub struct Created<'a> {
+/// A container whose init is ready. Dropped before [`CreatedContainer::keep`], it is undone whole.
+pub struct CreatedContainer<'a> {
     // Dropped in this order: init goes first, then its cgroup; then the poststop hooks run, and its state goes.
     pub init: Init,
-    cgroup: cgroup::Created,
+    cgroup: cgroup::CreatedCgroup,
     intel_rdt: intel_rdt::CreatedGroups,
     poststop: Owed<'a>,
     pub directory: Reserved,
@@ -61,7 +65,7 @@ pub struct Created<'a> {
 }
 
 /// A container that is made.
-pub struct Kept {
+pub struct KeptContainer {
     pub init: guard::Kept,
     pub directory: Directory,
     pub state: State,
@@ -89,18 +93,18 @@ pub fn build<'a>(
     mut bundle: Bundle,
     console: Option<OwnedFd>,
     gate: Gate,
-) -> Result<Created<'a>> {
+) -> Result<CreatedContainer<'a>> {
     check_preserved(
         options.supervision.listening.as_ref().map_or(0, |listening| listening.count),
         options.preserve_fds,
     )?;
     let mut trace = Trace::of(host, id);
-    let plan = trace.timed("plan", || compile(host, id, options, &mut bundle, gate))?;
-    let directory = Directory::reserve(&host.root, id)?;
+    let plan = trace.told(Category::Plan, "plan", || compile(host, id, options, &mut bundle, gate))?;
+    let directory = trace.timed(Category::State, "reserve the id", || Directory::reserve(&host.root, id))?;
     let mut state = first_state(id, &bundle, &plan)?;
-    directory.save(&state)?;
+    trace.timed(Category::State, "save the first state", || directory.save(&state))?;
     let mut poststop = Owed::nothing(host);
-    let mut cgroup = trace.timed("cgroup", || plan.cgroup.create())?;
+    let mut cgroup = trace.told(Category::Cgroup, "cgroup", || plan.cgroup.create())?;
     let intel_rdt = plan.intel_rdt.as_ref().map(IntelRdt::create).transpose()?.unwrap_or_default();
     let gate = match gate {
         Gate::Socket => Some(directory.make_gate()?),
@@ -115,7 +119,7 @@ pub fn build<'a>(
         timeline: trace.begin(plan.steps.len())?,
         hook_output: plan.has_hooks_in_init().then(|| state.hook_output()).transpose()?,
     };
-    let mut init = Init::launch(&plan, inherited)?;
+    let mut init = trace.timed(Category::Process, "clone init", || Init::launch(&plan, inherited))?;
     state.init = Some(init.identity()?);
     if let Some(groups) = &state.intel_rdt {
         groups.add(init.child.pid)?;
@@ -125,22 +129,27 @@ pub fn build<'a>(
         directory.save(&state)?;
     }
     // While init is at work: it is an exec that will want it.
-    directory.save_for_exec(&plan::Saved::new(&bundle.spec, &plan, !options.no_new_keyring)?)?;
+    trace.timed(Category::State, "save what exec needs", || {
+        directory.save_for_exec(&plan::Saved::new(&bundle.spec, &plan, !options.no_new_keyring)?)
+    })?;
+    trace.timed(Category::State, "save what verify needs", || told(&bundle, &plan)?.save(&directory))?;
     if plan.cgroup.takes_process() {
-        init.enter_unit(&plan, &mut cgroup)?;
+        trace.timed(Category::Cgroup, "systemd unit", || init.enter_unit(&plan, &mut cgroup))?;
     }
-    cgroup.hand_over(&plan.cgroup)?;
+    trace.timed(Category::Cgroup, "hand the cgroup over", || cgroup.hand_over(&plan.cgroup))?;
     let prepared = init.prepare(&plan, &directory, &mut state, &mut poststop, &mut trace);
     trace.steps(&plan.steps);
     prepared?;
     state.phase = Phase::Created;
     state.cgroup = cgroup.paths().clone();
-    directory.save(&state)?;
+    trace.timed(Category::State, "save the state", || directory.save(&state))?;
     let annotated = annotations::compile(&state.annotations)?.pidfd_receiver;
     let annotated = annotated.map(|path| Receiver { field: "annotations.run.oci.pidfd_receiver:", path });
     let receiver = Receiver::of_flag(options.pidfd_socket.as_deref()).or(annotated);
-    let pid_file = Announcement::open(receiver, options.pid_file.as_deref())?.tell(&init.child)?;
-    Ok(Created { init, cgroup, intel_rdt, poststop, directory, state, plan, trace, pid_file })
+    let pid_file = trace.timed(Category::Message, "announce the pid", || {
+        Announcement::open(receiver, options.pid_file.as_deref())?.tell(&init.child)
+    })?;
+    Ok(CreatedContainer { init, cgroup, intel_rdt, poststop, directory, state, plan, trace, pid_file })
 }
 
 /// Whether the caller has passed on what `--preserve-fds` says, behind what a supervisor has.
@@ -152,20 +161,48 @@ pub fn check_preserved(listening: u32, count: u32) -> Result<()> {
     Ok(())
 }
 
-/// The step list of a bundle as text, with nothing done.
+/// What both sides would do of a bundle as text, with nothing done.
 pub fn plan(host: &Host, id: &Id, options: &CreateOptions) -> Result<String> {
     let mut bundle = bundle::load(&options.bundle, options.config.as_deref())?;
-    Ok(compile(host, id, options, &mut bundle, Gate::Socket)?.to_string())
+    Ok(compile(host, id, options, &mut bundle, Gate::Socket)?.outline())
 }
 
 /// The plan of a bundle. Which user namespace its configuration means by a path is settled in the bundle as well.
 pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &mut Bundle, gate: Gate) -> Result<Plan> {
     ensure!(sys::kernel::is_new_enough(), "ocirt needs Linux 5.14 or newer");
     let user_namespace = user_namespace::settle(&mut bundle.spec)?;
-    let request = plan::Request {
+    // Before anything is refused: what is missing may be misspelt.
+    bundle.warnings.iter().for_each(|warning| host.log.warn(warning));
+    validate(bundle, &mut Faults::first())?;
+    let hook_defaults = host.hook_defaults();
+    let plan = plan::create(&bundle.spec, &request(host, id, options, &bundle.directory, gate, &hook_defaults))?;
+    user_namespace.iter().try_for_each(|settled| user_namespace::verify(settled, &plan))?;
+    plan.warnings.iter().for_each(|warning| host.log.warn(warning));
+    Ok(plan)
+}
+
+/// The rules for the bundle's configuration, for whoever runs this.
+pub fn validate(bundle: &Bundle, faults: &mut Faults) -> Result<()> {
+    validate::validate(&bundle.spec, &bundle.directory, faults)?;
+    if sys::ids::effective_uid() != 0 {
+        faults.keep(validate::rootless(&bundle.spec))?;
+    }
+    Ok(())
+}
+
+/// What the caller decides of a container, besides config.json.
+pub fn request<'a>(
+    host: &Host,
+    id: &'a Id,
+    options: &'a CreateOptions,
+    bundle: &'a Path,
+    gate: Gate,
+    hook_defaults: &'a HookDefaults,
+) -> plan::Request<'a> {
+    plan::Request {
         id: id.as_str(),
         cgroup_manager: host.cgroup_manager,
-        bundle: &bundle.directory,
+        bundle,
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         preserve_fds: options.preserve_fds,
@@ -174,18 +211,16 @@ pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &mut Bundl
         relays_terminal: options.console_socket.is_none(),
         gate,
         rootless: host.rootless.for_cgroups(),
-        umask: host.umask,
-    };
-    // Before anything is refused: what is missing may be misspelt.
-    bundle.warnings.iter().for_each(|warning| host.log.warn(warning));
-    validate::validate(&bundle.spec, &bundle.directory)?;
-    if sys::ids::effective_uid() != 0 {
-        validate::rootless(&bundle.spec)?;
+        hook_defaults,
     }
-    let plan = plan::create(&bundle.spec, &request)?;
-    user_namespace.iter().try_for_each(|settled| user_namespace::verify(settled, &plan))?;
-    plan.warnings.iter().for_each(|warning| host.log.warn(warning));
-    Ok(plan)
+}
+
+/// What `verify` is to compare the container with.
+pub fn told(bundle: &Bundle, plan: &Plan) -> Result<Told> {
+    let wanted = Wanted::of(&bundle.spec, plan, &bundle.directory)?;
+    let linux = bundle.spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    Ok(Told::new(wanted, cgroup::Expected::of(&plan.cgroup, resources)))
 }
 
 pub fn first_state(id: &Id, bundle: &Bundle, plan: &Plan) -> Result<State> {
@@ -219,7 +254,7 @@ pub fn first_state(id: &Id, bundle: &Bundle, plan: &Plan) -> Result<State> {
     })
 }
 
-impl Created<'_> {
+impl CreatedContainer<'_> {
     /// Runs the poststart hooks, which may call the runtime for this container.
     pub fn run_poststart(&mut self, host: &Host) -> Result<()> {
         if self.state.poststart.is_empty() {
@@ -239,7 +274,7 @@ impl Created<'_> {
     }
 
     /// The container stays, and others may change it; init is still the caller's to follow.
-    pub fn keep(self) -> Result<Kept> {
+    pub fn keep(self) -> Result<KeptContainer> {
         let Self { init, mut cgroup, mut intel_rdt, mut poststop, directory, state, mut pid_file, plan: _, trace: _ } =
             self;
         let directory = directory.keep()?;
@@ -248,6 +283,6 @@ impl Created<'_> {
         intel_rdt.keep();
         poststop.hand_over();
         pid_file.keep();
-        Ok(Kept { init, directory, state })
+        Ok(KeptContainer { init, directory, state })
     }
 }

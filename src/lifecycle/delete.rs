@@ -10,12 +10,15 @@ use super::disk::state::State;
 use super::disk::trusted::is_broken;
 use super::host::Host;
 use super::id::Id;
+use super::process::ending::end_init;
 use super::process::poststop;
+use super::process::trace::Trace;
 use super::refusal::Refusal;
 use super::status::Status;
 use crate::container::cgroup;
-use crate::error::one_line;
+use crate::error::{Faults, one_line};
 use crate::sys::signal;
+use crate::trace::Category;
 
 /// Deletes a container that is stopped, or created and never started; with `force`, any: a running one is killed
 /// first, a half-made one is undone, and a missing one is a success.
@@ -46,7 +49,7 @@ pub fn delete(host: &Host, id: &Id, force: bool) -> Result<()> {
     if status == Status::Creating {
         state.creator.end("the runtime that creates the container")?;
     }
-    state.end_init()?;
+    Trace::of(host, id).timed(Category::Wait, "end init", || end_init(&state))?;
     destroy(host, &directory, &state)
 }
 
@@ -77,9 +80,9 @@ fn interrupt(directory: &Directory) -> Result<()> {
 /// Ends and removes what is in the cgroup of a container without cgroupsPath, when nothing tells any more where it is.
 fn remove_by_name(id: &Id, rootless: fn() -> bool) -> Result<()> {
     let nothing = serde_json::from_str("{}").context("linux")?;
-    let cgroup = cgroup::compile(&nothing, id.as_str(), rootless)?;
+    let cgroup = cgroup::compile(&nothing, id.as_str(), rootless, &mut Faults::first())?;
     // Where systemd does not run, there is no unit.
-    let unit = cgroup::compile_unit(&nothing, id.as_str(), &HashMap::new(), rootless).ok();
+    let unit = cgroup::compile_unit(&nothing, id.as_str(), &HashMap::new(), rootless, &mut Faults::first()).ok();
     for cgroup in std::iter::once(cgroup).chain(unit) {
         if cgroup.paths().exists() {
             cgroup.paths().kill_all(signal::KILL)?;
@@ -97,11 +100,12 @@ pub fn destroy_ended(host: &Host, directory: Directory, state: &State) -> Result
 
 /// Removes everything that is left of a container whose init has ended, and runs its poststop hooks.
 pub fn destroy(host: &Host, directory: &Locked, state: &State) -> Result<()> {
-    state.cgroup.remove()?;
+    let trace = Trace::of(host, &state.id);
+    trace.timed(Category::Cgroup, "remove the cgroup", || state.cgroup.remove())?;
     if let Some(groups) = &state.intel_rdt {
         groups.remove()?;
     }
     // The spec wants the resources gone first.
     poststop::run(host, state)?;
-    directory.remove()
+    trace.timed(Category::State, "remove the state", || directory.remove())
 }

@@ -34,7 +34,7 @@ pub struct Data {
     #[serde(flatten)]
     cgroup: Stats,
     /// Empty without a resctrl group.
-    intel_rdt: intel_rdt::stats::Stats,
+    intel_rdt: intel_rdt::stats::RdtStats,
     network_interfaces: Option<Vec<Interface>>,
 }
 

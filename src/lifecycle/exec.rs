@@ -22,6 +22,7 @@ use super::refusal::Refusal;
 use super::status::Status;
 use crate::plan::{self, ExecRequest};
 use crate::sys::{proc_self, signal};
+use crate::trace::Category;
 use place::{CgroupTarget, OwnScore};
 use process::Changes;
 use start::{Started, Watch};
@@ -71,18 +72,20 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
         is_placed_when_ready: found.state.intel_rdt.is_some(),
     };
     let mut trace = Trace::new(host, format!("process of {id}"));
-    let plan = trace.timed("plan", || plan::exec(&process, &saved, request))?;
+    let plan = trace.told(Category::Plan, "plan", || plan::exec(&process, &saved, request))?;
     // Of the container's own process, `create` has said it.
     if options.process.is_some() || !options.changes.capabilities.is_empty() {
         plan.warnings.iter().for_each(|warning| host.log.warn_beside_a_program(warning));
     }
     // From here on every signal is heard by the relay, which passes it on.
     let signals = if options.detach { None } else { Some(signal::listen()?) };
-    let mut process = Started::launch(&plan, &place, console, own_score, trace.begin(plan.steps.len())?)?;
+    let timeline = trace.begin(plan.steps.len())?;
+    let launch = || Started::launch(&plan, &place, console, own_score, timeline);
+    let mut process = trace.timed(Category::Process, "clone the process", launch)?;
     let mut watch = Watch::new(init.as_fd(), signals.as_ref(), &found);
-    process.follow_to_birth(&plan, &mut watch)?;
-    let mut pid_file = announcement.tell(&process.child)?;
-    let started = process.follow_to_exec(&plan, &mut watch);
+    trace.timed(Category::Wait, "wait for its birth", || process.follow_to_birth(&plan, &mut watch))?;
+    let mut pid_file = trace.timed(Category::Message, "announce the pid", || announcement.tell(&process.child))?;
+    let started = trace.timed(Category::Wait, super::start::BECOMES, || process.follow_to_exec(&plan, &mut watch));
     trace.steps(&plan.steps);
     started?;
     let early = watch.heard();
@@ -91,7 +94,8 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     let Some(signals) = signals else { return Ok(0) };
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
     foreground::forward_early(host, &child, &early, terminal.as_ref())?;
-    let exit = foreground::follow(host, &child, &signals, terminal, None)?;
+    let follow = || foreground::follow(host, &child, &signals, terminal, None);
+    let exit = trace.timed(Category::Wait, foreground::RUNS, follow)?;
     foreground::explain(host, &exit, plan.has_filter());
     Ok(exit.code())
 }

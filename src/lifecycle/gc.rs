@@ -17,9 +17,10 @@ use super::disk::state::{Phase, State};
 use super::disk::trusted::is_broken;
 use super::host::Host;
 use super::id::Id;
-use super::inspect::ids;
+use super::process::ending::end_init;
 use super::process::members;
 use super::status::Status;
+use super::view::ids;
 use crate::error::one_line;
 use crate::sys::file;
 
@@ -143,7 +144,7 @@ impl Dead {
             Err(error) => Err(error),
             Ok(_) if dry_run => Ok(Outcome::WouldBeRemoved),
             Ok(Some(state)) => {
-                state.end_init().and_then(|()| destroy(host, &directory, &state)).map(|()| Outcome::Removed)
+                end_init(&state).and_then(|()| destroy(host, &directory, &state)).map(|()| Outcome::Removed)
             }
             Ok(None) => directory.remove().map(|()| Outcome::Removed),
         };

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use crate::container::cgroup::Manager;
+use crate::container::hooks::HookDefaults;
 use crate::log::Log;
 use crate::sys;
+use crate::trace::Recorder;
 
 /// What the global flags say: where containers are kept, and who manages their cgroups.
 pub struct Host<'a> {
@@ -18,6 +20,15 @@ pub struct Host<'a> {
     pub umask: u32,
     /// Where warnings go; errors are returned.
     pub log: &'a Log,
+    /// Where spans go.
+    pub recorder: &'a Recorder,
+}
+
+impl Host<'_> {
+    /// What hooks of the host get where they say nothing.
+    pub fn hook_defaults(&self) -> HookDefaults {
+        HookDefaults::OfRuntime { umask: self.umask, trace_parent: self.recorder.environment() }
+    }
 }
 
 /// `--rootless`.

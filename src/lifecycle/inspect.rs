@@ -1,137 +1,177 @@
-//! The commands that only look: state, list, ps.
+//! inspect: everything about one container in one place, as the kernel and the state directory have it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::disk::found::Found;
-use super::disk::root::Root;
 use super::disk::roots;
+use super::disk::state::{Ended, State};
 use super::host::Host;
 use super::id::Id;
 use super::process::members;
 use super::refusal::Refusal;
 use super::status::Status;
-use crate::error::one_line;
+use super::view::{StateView, user_name, view};
+use crate::container::cgroup::Layout;
+use crate::container::cgroup::stats::Stats;
+use crate::container::verify::status;
+use crate::plan::Saved;
+use crate::sys::mountinfo;
 
-/// What `state` and `list` show of a container: runc's fields in runc's order.
-#[derive(Serialize, Clone, Debug)]
+/// So many processes and mounts are shown at most: how many there are is the container's choice.
+const MOST: usize = 10_000;
+
+/// Everything about a container. What cannot be known, since it has ended or we may not look, is null or left out.
+#[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
-pub struct StateView {
-    pub oci_version: String,
-    pub id: String,
-    /// Zero when the container is stopped.
+pub struct Inspected {
+    #[serde(flatten)]
+    pub state: StateView,
+    /// Who made it, as far as its annotations or its root directory say.
+    pub engine: Option<&'static str>,
+    /// How it ended, where somebody has kept that.
+    pub exit: Option<Ended>,
+    pub namespaces: Vec<NamespaceView>,
+    pub cgroup: CgroupSummary,
+    pub processes: Vec<ProcessView>,
+    pub mounts: Vec<MountView>,
+    /// What `exec` takes from the configuration, as `create` has saved it.
+    pub configuration: Option<Saved<'static>>,
+}
+
+/// A namespace of init.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceView {
+    /// `pid`, `net`, as in /proc/PID/ns.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub inode: u64,
+    /// Whether it is that of the one who asks.
+    pub shared: bool,
+}
+
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct CgroupSummary {
+    pub layout: Layout,
+    /// The unit of systemd.
+    pub unit: Option<String>,
+    /// By controller; on v2, the one path has an empty name.
+    pub paths: BTreeMap<String, String>,
+    pub frozen: bool,
+    /// As `events --stats` has it.
+    pub stats: Option<Stats>,
+}
+
+/// A process of the container, as proc_pid_status(5) has it.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessView {
     pub pid: i32,
-    pub status: Status,
-    pub bundle: PathBuf,
-    pub rootfs: PathBuf,
-    pub created: String,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-    /// The name of the user who created it; `state` leaves it empty as runc does.
-    pub owner: String,
-    /// The root directory that it is below; only where several were looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub root: Option<PathBuf>,
+    pub parent: i32,
+    /// The number of its user on the host.
+    pub uid: u32,
+    /// `S`, `R`, `Z`…
+    pub state: char,
+    pub threads: u64,
+    /// Bytes.
+    pub resident: u64,
+    /// The name of its first thread, which it may choose.
+    pub name: String,
 }
 
-fn view(found: Found) -> StateView {
-    let pid = match (found.status, found.state.init) {
-        (Status::Stopped, _) | (_, None) => 0,
-        (_, Some(init)) => init.pid,
-    };
-    StateView {
-        oci_version: found.state.oci_version,
-        id: found.state.id,
-        pid,
-        status: found.status,
-        bundle: found.state.bundle,
-        rootfs: found.state.rootfs,
-        created: found.state.created,
-        annotations: found.state.annotations.into_iter().collect(),
-        owner: String::new(),
-        root: None,
-    }
+/// A mount in init's mount namespace, as proc_pid_mountinfo(5) has it.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct MountView {
+    pub destination: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What of the file system is mounted.
+    pub root: String,
+    /// Major and minor number of the file system's device.
+    pub device: String,
+    pub options: String,
+    /// `shared:7`, `master:1`; empty for a private one.
+    pub propagation: String,
 }
 
-/// The state of one container.
-pub fn state(host: &Host, id: &Id) -> Result<StateView> {
-    Found::open(host, id).map(view)
-}
-
-/// The state of every container, sorted by id. One that goes away meanwhile is left out, and one whose state is broken
-/// with a warning: it may not hide the others.
-pub fn list(host: &Host) -> Result<Vec<StateView>> {
-    below(host, |id, error| host.log.warn(&format!("list: {id}: {}", one_line(error))))
-}
-
-/// The same below every root directory that engines are known to use, and [`Host::root`].
-pub fn list_everywhere(host: &Host) -> Result<Vec<StateView>> {
-    let mut views = Vec::new();
-    for root in roots::everywhere(&host.root) {
-        let there = Host { root: root.clone(), ..*host };
-        // Other runtimes keep their containers there, too, with a state of their own.
-        let found =
-            below(&there, |id, error| host.log.debug(&format!("list: {}/{id}: {}", root.display(), one_line(error))));
-        views.extend(found?.into_iter().map(|view| StateView { root: Some(root.clone()), ..view }));
-    }
-    Ok(views)
-}
-
-fn below(host: &Host, skipped: impl Fn(&Id, &anyhow::Error)) -> Result<Vec<StateView>> {
-    let mut views = Vec::new();
-    let mut passwd = None;
-    for id in ids(host)? {
-        match Found::open(host, &id) {
-            Ok(found) => {
-                let passwd = passwd.get_or_insert_with(|| std::fs::read_to_string("/etc/passwd").unwrap_or_default());
-                let owner = user_name(passwd, found.state.owner);
-                views.push(StateView { owner, ..view(found) });
-            }
-            Err(error) if error.downcast_ref() == Some(&Refusal::DoesNotExist) => {}
-            Err(error) => skipped(&id, &error),
-        }
-    }
-    Ok(views)
-}
-
-/// The ids of all containers, sorted.
-pub fn ids(host: &Host) -> Result<Vec<Id>> {
-    Root::open(&host.root)?.map_or(Ok(Vec::new()), |root| root.ids())
-}
-
-/// The processes of a container, as the host numbers them: also those that outlive init. None, if all have ended.
-pub fn ps(host: &Host, id: &Id) -> Result<Vec<i32>> {
+/// Looks at a container; nothing is changed, and nobody is waited for.
+pub fn inspect(host: &Host, id: &Id) -> Result<Inspected> {
     let found = Found::open(host, id)?;
-    let pids = members::pids(&found.state)?;
+    let configuration = found.directory.load_for_exec().ok();
+    // Held, so that the number is nobody else's as long as the process is there.
+    let pidfd = found.state.init.map(|init| init.open()).transpose()?.flatten();
+    let pid = found.state.init.filter(|_| pidfd.is_some()).map(|init| init.pid);
+    let (namespaces, mounts) = pid.map(|pid| (namespaces(pid), mounts(pid))).unwrap_or_default();
+    let is_over = matches!(found.status, Status::Creating | Status::Stopped);
+    let pids = if is_over { Vec::new() } else { members::pids(&found.state)? };
+    let processes = pids.into_iter().take(MOST).filter_map(process).collect();
+    let cgroup = summary(&found.state, is_over);
     // A cgroup of its path may be a later container's.
     ensure!(found.directory.is_there()?, Refusal::DoesNotExist);
-    Ok(pids)
+    let exit = found.state.exit;
+    let engine = roots::engine(&host.root, &found.state.annotations);
+    let owner = user_name(&fs::read_to_string("/etc/passwd").unwrap_or_default(), found.state.owner);
+    let state = StateView { owner, root: Some(host.root.clone()), ..view(found) };
+    Ok(Inspected { state, engine, exit, namespaces, cgroup, processes, mounts, configuration })
 }
 
-/// The name of user `uid` in the host's `passwd`, or its number as text.
-fn user_name(passwd: &str, uid: u32) -> String {
-    name_of(passwd, uid).map_or_else(|| uid.to_string(), str::to_owned)
+/// Those that we may look at; of another user's process, none.
+fn namespaces(pid: i32) -> Vec<NamespaceView> {
+    const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+    let inode =
+        |process: &str, kind: &str| fs::metadata(format!("/proc/{process}/ns/{kind}")).map(|file| file.ino()).ok();
+    let of = |kind: &str| {
+        let found = inode(&pid.to_string(), kind)?;
+        Some(NamespaceView { kind: kind.to_owned(), inode: found, shared: inode("self", kind) == Some(found) })
+    };
+    KINDS.into_iter().filter_map(of).collect()
 }
 
-fn name_of(passwd: &str, uid: u32) -> Option<&str> {
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+fn summary(state: &State, is_over: bool) -> CgroupSummary {
+    let cgroup = &state.cgroup;
+    let is_there = !is_over && !cgroup.directories.is_empty();
+    CgroupSummary {
+        layout: cgroup.layout,
+        unit: cgroup.unit.as_ref().map(|unit| unit.name.clone()),
+        paths: cgroup.directories.clone().into_iter().collect(),
+        frozen: is_there && cgroup.is_frozen().unwrap_or(false),
+        stats: if is_there { Stats::read(cgroup).ok() } else { None },
+    }
+}
+
+/// `None`: it has ended meanwhile.
+fn process(pid: i32) -> Option<ProcessView> {
+    let status = status::Status::of(pid, pid).ok()?;
+    // In kB; a kernel thread and a process that has ended have none.
+    let resident = status.line("VmRSS").ok().and_then(|line| line.strip_suffix(" kB")?.parse::<u64>().ok());
+    Some(ProcessView {
+        pid,
+        parent: status.line("PPid").ok()?.parse().ok()?,
+        uid: *status.ids("Uid").ok()?.first()?,
+        state: status.line("State").ok()?.chars().next()?,
+        threads: status.number("Threads").unwrap_or_default(),
+        resident: resident.unwrap_or_default().saturating_mul(1024),
+        name: status.line("Name").unwrap_or_default().to_owned(),
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_owner_is_named_by_passwd() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n";
-        assert_eq!(name_of(passwd, 1000), Some("web"));
-        assert_eq!(name_of(passwd, 7), None);
-    }
+fn mounts(pid: i32) -> Vec<MountView> {
+    let text = mountinfo::of_pid(pid).unwrap_or_default();
+    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let one = |mount: mountinfo::Mounted| MountView {
+        destination: words(&mount.at),
+        kind: words(mount.kind),
+        root: words(&mount.root),
+        device: words(mount.device),
+        options: words(mount.flags),
+        propagation: words(mount.tags),
+    };
+    mountinfo::parse(&text).take(MOST).map(one).collect()
 }

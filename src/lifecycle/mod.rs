@@ -3,6 +3,7 @@
 
 #![deny(clippy::cast_possible_truncation)]
 
+mod check;
 mod checkpoint;
 mod create;
 mod delete;
@@ -17,6 +18,8 @@ mod restore;
 mod run;
 mod start;
 mod update;
+mod verify;
+mod view;
 mod wait;
 
 pub mod disk;
@@ -28,6 +31,9 @@ mod id;
 mod refusal;
 mod status;
 
+pub use crate::container::cgroup::{End, Reclaimed};
+pub use crate::container::verify::row::{Row, Verdict};
+pub use check::{CheckOptions, check, check_process};
 pub use checkpoint::{CheckpointOptions, checkpoint};
 pub use code::code;
 pub use create::{CreateOptions, create, plan};
@@ -39,9 +45,9 @@ pub use exec::{ExecOptions, exec};
 pub use gc::{GcOptions, Leftover, Outcome, gc};
 pub use host::{Host, Rootless};
 pub use id::Id;
-pub use inspect::{StateView, ids, list, list_everywhere, ps, state};
+pub use inspect::{Inspected, MountView, NamespaceView, ProcessView, inspect};
 pub use kill::{Signal, kill};
-pub use pause::{pause, resume};
+pub use pause::{Reclaim, pause, resume};
 pub use process::protect::enter as protect;
 pub use process::supervisor::Supervision;
 pub use restore::{RestoreOptions, restore};
@@ -50,4 +56,6 @@ pub use start::start;
 #[cfg(test)]
 pub use status::Status;
 pub use update::{Schemata, update};
+pub use verify::{Verified, verify};
+pub use view::{StateView, ids, list, list_everywhere, ps, state};
 pub use wait::wait;

@@ -21,7 +21,7 @@ use super::process::protect;
 use super::refusal::{ONLY_ROOT_ENTERS, Refusal};
 use super::status::Status;
 use crate::container::bundle;
-use crate::container::id_map::existing::{self, Existing};
+use crate::container::id_map::existing::{self, ExistingMaps};
 use crate::container::process::user::BecomeRoot;
 use crate::container::rootfs::context::Context;
 use crate::container::rootfs::hot::{self, Added, HotMount, Unmount};
@@ -44,7 +44,7 @@ const GRACE: u32 = 60_000;
 /// Mounts everything in `text`, a JSON array of mounts as config.json has them, or nothing.
 pub fn add(host: &Host, id: &Id, text: &[u8]) -> Result<()> {
     protect::enter()?;
-    let container = Container::open(host, id)?;
+    let container = HotTarget::open(host, id)?;
     let mounts = bundle::parse_mounts(text)?;
     let context = Context {
         bundle: &container.found.state.bundle,
@@ -94,11 +94,11 @@ pub fn add(host: &Host, id: &Id, text: &[u8]) -> Result<()> {
 /// none if there is nothing of the kind for one.
 pub fn remove(host: &Host, id: &Id, text: &[u8]) -> Result<()> {
     protect::enter()?;
-    let container = Container::open(host, id)?;
+    let container = HotTarget::open(host, id)?;
     let listed = mounts::remove(&bundle::parse_mounts(text)?)?;
     let word = |failure: &Failure| StepError::new(listed.label(failure.step).as_ref(), failure);
     let chosen = container.choose(&listed).map_err(|(step, fault)| word(&Failure::new(step, &fault)))?;
-    opener::converse(word, |_| container.remove(&chosen, Missing::Error), nothing)?;
+    opener::converse(word, |_| container.remove(&chosen, IfUnmounted::Error), nothing)?;
     container.save(|all| all.retain(|added| !chosen.contains(added)))
 }
 
@@ -109,20 +109,20 @@ fn nothing(_: &RuntimeEnd, _: Report) -> Result<Heard> {
 
 /// What becomes of a mount that is not there any more.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Missing {
+enum IfUnmounted {
     Error,
     Fine,
 }
 
 /// A container with a mount namespace of its own, and the namespaces that are not the runtime's.
-struct Container {
+struct HotTarget {
     /// Nobody deletes the container meanwhile, or changes its mounts.
     found: Found<Locked>,
     /// The inode of its mount namespace.
     namespace: u64,
     /// The user namespace last: whoever joins it has no rights over the others that are not below it.
     namespaces: Vec<(Kind, OwnedFd)>,
-    maps: Existing,
+    maps: ExistingMaps,
 }
 
 /// What the process that mounts brings from outside.
@@ -136,9 +136,9 @@ struct Sources<'a> {
 }
 
 /// The item that failed, and why.
-type Failed = (StepIndex, Fault);
+type FailedItem = (StepIndex, Fault);
 
-impl Container {
+impl HotTarget {
     fn open(host: &Host, id: &Id) -> Result<Self> {
         let found = Found::open_to_change(host, id, |status| {
             ensure!(!matches!(status, Status::Stopped | Status::Creating), Refusal::NotRunning);
@@ -153,6 +153,8 @@ impl Container {
                 Err(error) if found.status == Status::Created && error.kind() == ErrorKind::PermissionDenied => {
                     return Err(error).context(path).context(ONLY_ROOT_ENTERS);
                 }
+                // It has none any more since it was found.
+                Err(error) if error.kind() == ErrorKind::NotFound && !init.is_alive()? => bail!(Refusal::NotRunning),
                 opened => opened.context(path)?,
             };
             if !namespace::is_own(namespace.as_fd(), kind)? {
@@ -161,7 +163,7 @@ impl Container {
         }
         let has = |wanted| namespaces.iter().any(|(kind, _)| *kind == wanted);
         ensure!(has(Kind::Mount), "the container has no mount namespace of its own");
-        let maps = if has(Kind::User) { existing::read(init.pid)? } else { Existing::default() };
+        let maps = if has(Kind::User) { existing::read(init.pid)? } else { ExistingMaps::default() };
         // All that was opened by its pid is the container's only if it has not ended.
         ensure!(!process::ends_within(pidfd.as_fd(), 0)?, Refusal::NotRunning);
         let mounts = namespaces.iter().find(|(kind, _)| *kind == Kind::Mount).map(|(_, namespace)| namespace);
@@ -182,13 +184,13 @@ impl Container {
         if !added.is_empty() {
             let word = |failure: &Failure| StepError::new(None, failure);
             // The error that made us undo is the one to tell.
-            let _ = opener::converse(word, |_| self.remove(added, Missing::Fine), nothing);
+            let _ = opener::converse(word, |_| self.remove(added, IfUnmounted::Fine), nothing);
             let _ = self.save(|all| all.retain(|left| !added.contains(left)));
         }
     }
 
     /// The mount that each item means, in order; of several at one destination, the later item has the later mount.
-    fn choose(&self, listed: &Listed<Unmount>) -> Result<Vec<Added>, Failed> {
+    fn choose(&self, listed: &Listed<Unmount>) -> Result<Vec<Added>, FailedItem> {
         let mut left = self.found.state.added_mounts.clone();
         let mut chosen = Vec::new();
         for (index, unmount) in StepIndex::number(&listed.items).collect::<Vec<_>>().into_iter().rev() {
@@ -253,7 +255,7 @@ impl Container {
     }
 
     /// In a process of its own: opens, goes into the container, mounts, and leaves it so if the runtime says Go.
-    fn add(&self, listed: &Listed<HotMount>, from: &Sources, link: &InitEnd) -> Result<(), Failed> {
+    fn add(&self, listed: &Listed<HotMount>, from: &Sources, link: &InitEnd) -> Result<(), FailedItem> {
         let first = |error: SysError| (StepIndex::FIRST, Fault::from(error));
         let user = self.user().map(AsFd::as_fd);
         // Born where it is charged, as long as this process may enter there.
@@ -279,7 +281,7 @@ impl Container {
             BecomeRoot::default().apply().map_err(|fault| (StepIndex::FIRST, fault))?;
             process::die_with_parent().map_err(first)?;
         }
-        let mut mounted = Mounted { mounts: Vec::new(), own: own.as_fd() };
+        let mut mounted = MountedSoFar { mounts: Vec::new(), own: own.as_fd() };
         for (((index, hot), opened), copier) in items().zip(opened).zip(copiers) {
             let copy = |from: BorrowedFd, to: BorrowedFd| match copier {
                 Some(copier) => copier.copy(from, to),
@@ -300,7 +302,7 @@ impl Container {
     }
 
     /// In a process of its own: goes into the container, and unmounts once all are found.
-    fn remove(&self, chosen: &[Added], missing: Missing) -> Result<(), Failed> {
+    fn remove(&self, chosen: &[Added], missing: IfUnmounted) -> Result<(), FailedItem> {
         let first = |error: SysError| (StepIndex::FIRST, Fault::from(error));
         proc_self::set_undumpable().map_err(first)?;
         let own = file::open_directory(c"/proc/self/.").map_err(first)?;
@@ -312,7 +314,7 @@ impl Container {
         for (index, added) in StepIndex::number(chosen) {
             let is_covered = || chosen.iter().skip(index.place() + 1).any(|other| added.is_below(other));
             match added.locate(&root, self.namespace, own.as_fd()) {
-                Err(_) if missing == Missing::Fine => {}
+                Err(_) if missing == IfUnmounted::Fine => {}
                 // By one that goes first.
                 Err(fault) if fault.errno == Errno::ESTALE && is_covered() => found.push((index, added, None)),
                 located => found.push((index, added, Some(located.map_err(|fault| (index, fault))?))),
@@ -330,13 +332,13 @@ impl Container {
 }
 
 /// What has been mounted so far, the last at the end: unmounted again when this is dropped, unless it was taken.
-struct Mounted<'a> {
+struct MountedSoFar<'a> {
     mounts: Vec<OwnedFd>,
     /// The process's own directory in the host's procfs.
     own: BorrowedFd<'a>,
 }
 
-impl Drop for Mounted<'_> {
+impl Drop for MountedSoFar<'_> {
     fn drop(&mut self) {
         for mount in self.mounts.drain(..).rev() {
             // The error that made us undo is the one to tell.

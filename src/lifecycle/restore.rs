@@ -10,10 +10,10 @@ use anyhow::{Context, Result, ensure};
 
 use super::checkpoint::away::{self, CriuMountNamespace};
 use super::checkpoint::criu::{self, CriuPlace, CriuProgram, Worker};
-use super::checkpoint::images::Files;
+use super::checkpoint::images::ImageFiles;
 use super::checkpoint::inspection::{Inspection, Progress};
 use super::checkpoint::planned::{may, planned};
-use super::checkpoint::{borrowed, open_namespaces};
+use super::checkpoint::{borrowed, loopback_up, open_namespaces};
 use super::create::{self, CreateOptions};
 use super::delete;
 use super::disk::directory::{Directory, Reserved};
@@ -22,20 +22,18 @@ use super::disk::state::{Phase, State};
 use super::host::Host;
 use super::id::Id;
 use super::process::launch::run_runtime_hooks;
-use super::process::poststop::Owed;
-use super::process::trace::Trace;
-use super::process::{announce, foreground};
+use super::process::{announce, foreground, poststop::Owed, trace::Trace};
 use super::run::RunOptions;
-use crate::container::checkpoint::flags::Flags;
+use crate::container::checkpoint::flags::CriuFlags;
 use crate::container::checkpoint::image::{self, Point};
 use crate::container::checkpoint::leftovers::Leftovers;
 use crate::container::checkpoint::outside::HostResources;
 use crate::container::checkpoint::paths::Named;
 use crate::container::checkpoint::request::{self, RestoreFlags, Restored};
-use crate::container::checkpoint::root::{self, Root};
-use crate::container::checkpoint::rpc::{Features, Notify, Request};
+use crate::container::checkpoint::root::{self, CriuRoot};
+use crate::container::checkpoint::rpc::{CriuFeatures, CriuReq, Notify};
 use crate::container::checkpoint::targets::Source;
-use crate::container::checkpoint::{ids, numbers, owners, paths, restartable, targets};
+use crate::container::checkpoint::{ids, network, numbers, owners, paths, restartable, targets};
 use crate::container::verify::Wanted;
 use crate::container::verify::copies::Planned;
 use crate::container::{bundle, cgroup};
@@ -45,6 +43,7 @@ use crate::sys::guard::{Guard, Kept};
 use crate::sys::namespace::Kind;
 use crate::sys::process::{self, Child};
 use crate::sys::{file, ids as user, signal, socket};
+use crate::trace::Category;
 
 /// Whether process `pid` has another time namespace than the runtime; not where the kernel has none.
 fn has_other_time(pid: i32) -> Result<bool> {
@@ -64,7 +63,7 @@ const NO_FREEZER: &str = "a container without a cgroup that freezes cannot be re
 /// What restore's flags say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RestoreOptions {
-    pub flags: Flags,
+    pub flags: CriuFlags,
     pub restore: RestoreFlags,
     /// Bundle, console socket and pid file.
     pub create: CreateOptions,
@@ -76,20 +75,21 @@ pub fn restore(host: &Host, id: &Id, options: &RestoreOptions) -> Result<i32> {
     ensure!(user::effective_uid() == 0, "needs root");
     let mut bundle = bundle::load(&options.create.bundle, None)?;
     let program = CriuProgram::find()?;
-    let files = Files::of_restore(&options.flags)?;
+    let files = ImageFiles::of_restore(&options.flags)?;
     let (points, descriptors) = image::load(files.images())?;
     let (console, relay) =
         announce::consoles(bundle.has_terminal(), options.create.console_socket.as_deref(), options.run.detach)?;
     let announcement = announce::Announcement::prepare(None, options.create.pid_file.as_deref())?;
-    program.require(Features { lazy_pages: options.flags.lazy_pages.then_some(true), ..Features::default() })?;
+    program
+        .require(CriuFeatures { lazy_pages: options.flags.lazy_pages.then_some(true), ..CriuFeatures::default() })?;
     if !options.run.detach && !options.run.no_subreaper {
         process::set_child_subreaper().context("--no-subreaper")?;
     }
     // From here on no signal ends us before the container is cleaned up.
     let signals = if options.run.detach { None } else { Some(signal::listen()?) };
-    let mut made = Made::reserve(host, id, options, &mut bundle, &files, &points)?;
+    let mut made = Restoring::reserve(host, id, options, &mut bundle, &files, &points)?;
     let job = RestoreJob { host, program: &program, options, points: &points, descriptors: &descriptors };
-    made.restore(&job, console)?;
+    Trace::of(host, id).timed(Category::Process, "criu restores", || made.restore(&job, console))?;
     let terminal = relay.map(foreground::Terminal::receive).transpose()?;
     let init = made.init.as_deref();
     let pid_file = init.map(|init| announcement.tell(init)).transpose()?;
@@ -111,13 +111,13 @@ struct RestoreJob<'a> {
     descriptors: &'a [String],
 }
 
-/// A container that comes to be. Dropped before [`Made::keep`], it is undone whole.
-struct Made<'a> {
+/// A container that comes to be. Dropped before [`Restoring::keep`], it is undone whole.
+struct Restoring<'a> {
     // Dropped in this order: init goes first, then its cgroup, then what CRIU left; then the poststop hooks run, and its state
     // goes.
     /// The restored init.
     init: Option<Guard>,
-    cgroup: cgroup::Created,
+    cgroup: cgroup::CreatedCgroup,
     /// In the container's files: when no process is there any more.
     left: Leftovers,
     poststop: Owed<'a>,
@@ -127,33 +127,35 @@ struct Made<'a> {
     outside: HostResources,
     wanted: Wanted,
     named: Named,
+    /// Nothing of its own network namespace is in the images, or wanted.
+    leaves_network_out: bool,
 }
 
 /// A CRIU that waits for its request.
 struct RestoreStarted {
     worker: Worker,
-    root: root::Made,
-    files: Files,
-    request: Request,
+    root: root::RootInUse,
+    files: ImageFiles,
+    request: CriuReq,
     /// The mounts that it is to make.
     planned: Vec<Planned>,
 }
 
 /// What CRIU begins with.
 struct RestorePrepared {
-    root: root::Made,
-    files: Files,
+    root: root::RootInUse,
+    files: ImageFiles,
     /// The paths of external mounts' sources, by their names.
     staged: BTreeMap<String, PathBuf>,
 }
 
-impl<'a> Made<'a> {
+impl<'a> Restoring<'a> {
     fn reserve(
         host: &'a Host<'a>,
         id: &Id,
         options: &RestoreOptions,
         bundle: &mut bundle::Bundle,
-        files: &Files,
+        files: &ImageFiles,
         points: &[Point],
     ) -> Result<Self> {
         let plan = create::compile(host, id, &options.create, bundle, Gate::Link)?;
@@ -185,12 +187,27 @@ impl<'a> Made<'a> {
         request::check(&state.outside)?;
         directory.save(&state)?;
         directory.save_for_exec(&Saved::new(&bundle.spec, &plan, !options.create.no_new_keyring)?)?;
+        create::told(bundle, &plan)?.with(&wanted).save(&directory)?;
         let cgroup = plan.cgroup.create()?;
         state.cgroup = cgroup.paths().clone();
         ensure!(state.cgroup.has_freezer(), field!("linux.cgroupsPath"; "{NO_FREEZER}"));
         let outside = state.outside.clone();
+        let is_empty = options.flags.empty_namespaces != 0 || network::is_left_out(files.images())?;
+        let leaves_network_out = wanted.has_new("net") && is_empty;
         let (left, poststop) = (Leftovers::default(), Owed::nothing(host));
-        Ok(Self { init: None, cgroup, left, poststop, directory, state, plan, outside, wanted, named })
+        Ok(Self {
+            init: None,
+            cgroup,
+            left,
+            poststop,
+            directory,
+            state,
+            plan,
+            outside,
+            wanted,
+            named,
+            leaves_network_out,
+        })
     }
 
     fn restore(&mut self, job: &RestoreJob, console: Option<OwnedFd>) -> Result<()> {
@@ -253,13 +270,17 @@ impl<'a> Made<'a> {
         })?;
         self.cgroup.hand_over(&self.plan.cgroup)?;
         let restored = Restored {
-            root: Path::new(Root::ROOTFS),
+            root: Path::new(CriuRoot::ROOTFS),
             outside: &self.outside,
-            configuration: configuration.as_ref().map(|_| Path::new(Root::CONFIGURATION)),
+            configuration: configuration.as_ref().map(|_| Path::new(CriuRoot::CONFIGURATION)),
             sources: &staged,
             descriptors: job.descriptors,
         };
-        let request = request::restore(&job.options.flags, &job.options.restore, files.directories(), &restored)?;
+        let mut flags = job.options.flags.clone();
+        if self.leaves_network_out {
+            flags.leave_network_out();
+        }
+        let request = request::restore(&flags, &job.options.restore, files.directories(), &restored)?;
         Ok(RestoreStarted { worker, root, files, request, planned })
     }
 
@@ -274,8 +295,8 @@ impl<'a> Made<'a> {
     ) -> Result<(RestorePrepared, Leftovers)> {
         let rootfs = std::fs::canonicalize(&self.plan.rootfs).context(field!("root.path"))?;
         let left = away.prepare(&rootfs, job.points, sources, &self.named.deleted)?;
-        let root = Root::begin(&self.directory.path(), program).context("criu's root directory")?;
-        let files = Files::show(&job.options.flags, &root)?;
+        let root = CriuRoot::begin(&self.directory.path(), program).context("criu's root directory")?;
+        let files = ImageFiles::show(&job.options.flags, &root)?;
         root.rootfs(&rootfs, self.wanted.read_only_root).context(field!("root.path"))?;
         if let Some(path) = configuration {
             root.configuration(path).with_context(|| format!("configuration of criu {}", path.display()))?;
@@ -309,6 +330,9 @@ impl<'a> Made<'a> {
         match notify.script.as_deref() {
             Some("setup-namespaces") => {
                 inspection.namespaces(pid()?)?;
+                if self.leaves_network_out {
+                    loopback_up(pid()?).context("loopback device")?;
+                }
                 self.poststop.incur(&self.state);
                 run_runtime_hooks(&self.plan, &self.state, pid()?, &Trace::of(self.poststop.host(), &self.state.id))
             }

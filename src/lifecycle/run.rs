@@ -4,11 +4,12 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
 
-use super::create::{CreateOptions, Created, build};
+use super::create::{CreateOptions, CreatedContainer, build};
 use super::disk::directory::Directory;
 use super::host::Host;
 use super::id::Id;
 use super::process::supervisor::{self, Relay};
+use super::process::trace::Trace;
 use super::process::{announce, foreground, protect};
 use super::{delete, start};
 use crate::container::bundle;
@@ -16,6 +17,7 @@ use crate::init::report::Failure;
 use crate::plan::Gate;
 use crate::sys::exit::Exit;
 use crate::sys::{process, signal};
+use crate::trace::Category;
 
 /// What run's own flags say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -47,7 +49,9 @@ pub fn run(host: &Host, id: &Id, options: &CreateOptions, run: &RunOptions) -> R
     let supervised = Relay::new(host, begin(host, &mut created)?, std::process::id)?;
     let has_filter = created.plan.filter().is_some();
     let kept = created.keep()?;
-    let exit = foreground::follow(host, &kept.init, &signals, terminal, supervised);
+    let trace = Trace::of(host, id);
+    let follow = || foreground::follow(host, &kept.init, &signals, terminal, supervised);
+    let exit = trace.timed(Category::Wait, foreground::RUNS, follow);
     let destroyed = if run.keep {
         record(kept.directory, exit.as_ref().ok())
     } else {
@@ -70,10 +74,11 @@ fn record(directory: Directory, exit: Option<&Exit>) -> Result<()> {
 
 /// Gives init the word, and follows it until it has become its program. Returns the socket on which that tells that it
 /// is ready, if somebody waits for that.
-fn begin(host: &Host, created: &mut Created) -> Result<Option<OwnedFd>> {
+fn begin(host: &Host, created: &mut CreatedContainer) -> Result<Option<OwnedFd>> {
     created.init.link.go(&[]).context("init")?;
     let word = |failure: &Failure| created.plan.word(failure);
-    let started = start::follow_to_exec(&created.state, &created.init.link, word, |_| {});
+    let follow = || start::follow_to_exec(&created.state, &created.init.link, word, |_| {});
+    let started = created.trace.timed(Category::Wait, start::BECOMES, follow);
     created.trace.steps(&created.plan.steps);
     let notify_socket = started?;
     created.run_poststart(host)?;

@@ -9,22 +9,27 @@ use super::disk::found::Found;
 use super::disk::state::State;
 use super::host::Host;
 use super::id::Id;
+use super::process::ending::end_init;
 use super::process::trace::Trace;
 use super::process::{heard, supervisor};
 use super::refusal::Refusal;
 use super::status::Status;
-use crate::container::hooks::{self, Inherited};
+use crate::container::hooks::{self, Hook};
 use crate::error::one_line;
 use crate::init::link::RuntimeEnd;
 use crate::init::report::{Failure, Milestone, Report};
 use crate::plan::{Label, StepError};
 use crate::sys::process;
+use crate::trace::Category;
 
 /// How long a process whose descriptors are closed may take to be seen as ended, in milliseconds.
 const END: u32 = 2000;
 
 /// How long init may take to answer at the gate, in milliseconds: it does nothing there but wait.
 const ANSWER_TIMEOUT: u32 = 10_000;
+
+/// The wait for init's way from the start gate to the container's program.
+pub const BECOMES: &str = "wait for the program to begin";
 
 /// Runs the startContainer hooks and the container's program, then the poststart hooks. The error of a hook or of the
 /// program's execve is start's error; init has ended by then, and where it was a hook's, the container is destroyed.
@@ -38,7 +43,9 @@ pub fn start(host: &Host, id: &Id) -> Result<()> {
     })?;
     let Some(connection) = found.directory.connect_gate()? else { bail!(not_waiting(&found.state)?) };
     let link = RuntimeEnd::from_gate(connection);
-    let [answered] = process::poll([link.as_fd()], Some(ANSWER_TIMEOUT)).context("start gate")?;
+    let trace = Trace::of(host, id);
+    let answer = || process::poll([link.as_fd()], Some(ANSWER_TIMEOUT)).context("start gate");
+    let [answered] = trace.timed(Category::Wait, "wait for init at the gate", answer)?;
     ensure!(answered, "start gate: init has not answered for {} s (is it stopped?)", ANSWER_TIMEOUT / 1000);
     wait(&found.state, &link)?;
     let Some(Report::Reached(Milestone::Starting)) = link.report().context("init at the start gate")? else {
@@ -48,12 +55,13 @@ pub fn start(host: &Host, id: &Id) -> Result<()> {
     // From here on others may change the container: hooks call the runtime, too.
     let directory = found.directory.unlock()?;
     let state = &found.state;
-    let mut trace = Trace::of(host, id);
-    let started = follow_to_exec(state, &link, |failure| state.word(failure), |steps| trace.passed(steps))
+    let follow = || follow_to_exec(state, &link, |failure| state.word(failure), |steps| trace.passed(steps));
+    let started = trace
+        .timed(Category::Wait, BECOMES, follow)
         .and_then(|notify_socket| run_poststart(host, state).map(|()| notify_socket));
     let notify_socket = started.map_err(|failed| {
         // Whoever hears of the failure may delete the container at once. The first error is the one to tell.
-        let ended = state.end_init().and_then(|()| match failed {
+        let ended = end_init(state).and_then(|()| match failed {
             Unstarted::Hook(_) => delete::destroy_ended(host, directory, state),
             Unstarted::Program(_) => Ok(()),
         });
@@ -143,7 +151,7 @@ fn wait(state: &State, link: &RuntimeEnd) -> Result<()> {
         return heard::until_spoken(link, None).map(drop);
     };
     // An init that cannot be ended is the worse news.
-    dependence.wait(link, init.pid).or_else(|error| state.end_init().and(Err(error)))
+    dependence.wait(link, init.pid).or_else(|error| end_init(state).and(Err(error)))
 }
 
 /// Runs the poststart hooks.
@@ -155,6 +163,7 @@ fn try_poststart(host: &Host, state: &State) -> Result<()> {
     let text = state.for_hooks(Status::Running, state.init.map(|init| init.pid))?;
     let output = state.hook_output()?;
     let trace = Trace::of(host, &state.id);
-    let hooks = hooks::compile("poststart", &state.poststart, &Inherited::OfRuntime { umask: host.umask })?;
+    let inherited = host.hook_defaults();
+    let hooks: Vec<Hook> = hooks::compile("poststart", &state.poststart, &inherited).collect::<Result<_>>()?;
     hooks.iter().try_for_each(|hook| trace.hook(hook, &text, &state.bundle, &output))
 }

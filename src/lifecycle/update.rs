@@ -4,11 +4,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::disk::found::Found;
 use super::disk::state::State;
+use super::disk::told::Told;
 use super::host::Host;
 use super::id::Id;
+use super::process::trace::Trace;
 use super::refusal::Refusal;
 use super::status::Status;
 use crate::container::{bundle, cgroup, intel_rdt};
+use crate::trace::Category;
 
 /// Schemata of Intel RDT; None: they stay.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,17 +29,22 @@ pub fn update(host: &Host, id: &Id, resources: &[u8], schemata: Schemata) -> Res
     })?;
     let resources = bundle::parse_resources(resources).context("resources")?;
     found.needs_cgroup()?;
-    let mut state = found.state;
+    let (mut state, directory) = (found.state, found.directory);
     let groups = schemata.groups(&state)?.cloned();
-    let update = cgroup::update::compile(resources, &state.cgroup, state.limits)?;
+    let told = Told::load(&directory)?;
+    let update = cgroup::update::compile(resources.clone(), &state.cgroup, state.limits)?;
     for warning in &update.warnings {
         host.log.warn(warning);
     }
-    let changed = update.apply(&state.cgroup)?;
+    let changed = Trace::of(host, id).timed(Category::Cgroup, "change the limits", || update.apply(&state.cgroup))?;
     let schemata = groups.map(|groups| groups.update(schemata.l3_cache, schemata.memory_bandwidth)).transpose()?;
     if state.limits != update.applied {
         state.limits = update.applied;
-        found.directory.save(&state)?;
+        directory.save(&state)?;
+    }
+    if let Some(mut told) = told {
+        told.limits.change(&update, &resources);
+        told.save(&directory)?;
     }
     changed.keep();
     schemata.into_iter().for_each(intel_rdt::ChangedGroup::keep);

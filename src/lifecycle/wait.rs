@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::disk::found::Found;
 use super::disk::identity::{Identity, Remains};
+use super::disk::left;
 use super::disk::state::Ended;
 use super::host::Host;
 use super::id::Id;
@@ -29,8 +30,9 @@ pub fn wait(host: &Host, id: &Id, timeout: Option<Duration>) -> Result<Ended> {
     if let Some(exit) = follow(&init, timeout)? {
         return Ok(exit.into());
     }
-    // Its parent may be a `run --keep`, which records it after it has reaped.
-    found.directory.load()?.and_then(|state| state.exit).context(UNKNOWN)
+    // Its parent may be a `run --keep`, which records it after it has reaped, or the shim, which has before.
+    let kept = found.directory.load()?.and_then(|state| state.exit);
+    kept.map_or_else(|| left::read(&found.state.bundle, &init), |exit| Ok(Some(exit)))?.context(UNKNOWN)
 }
 
 /// How the process ends. `None`: nobody but its parent knows.

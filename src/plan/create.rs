@@ -1,33 +1,30 @@
 //! THE ORDER of a container's creation: what init does from its first instruction to the container's program. Each
 //! block says why it stands where it does; docs/architecture.md has the runtime's side.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
-use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Spec};
+use oci_spec::runtime::{Linux, Process, Spec};
 
 use super::birth::{self, Split};
 use super::decided::{Entrance, ParentWork, Plan};
-use super::process::{Birth, Draft, Program};
+use super::process::{Birth, Draft, Examined, Program};
 use super::request::{Gate, Request};
-use super::supplied::Supplied;
+use super::sections;
 use crate::container::annotations::{self, Annotations};
-use crate::container::cgroup::{self, Cgroup, Manager};
+use crate::container::cgroup::{Cgroup, Manager};
 use crate::container::hooks::{self, Hook};
 use crate::container::id_map;
 use crate::container::intel_rdt::{self, IntelRdt};
 use crate::container::namespaces::{self, Join, Loopback, Namespaces, Unshare};
 use crate::container::net_devices::{self, NetDevices};
-use crate::container::process::user::{BecomeRoot, Maps};
+use crate::container::process::user::BecomeRoot;
 use crate::container::process::{cpu_affinity, oom};
-use crate::container::rootfs::context::{CgroupView, Hierarchy};
+use crate::container::rootfs::context::CgroupView;
 use crate::container::rootfs::enter::RootSetup;
-use crate::container::rootfs::options;
-use crate::container::seccomp::{Extra, Filter, Unknown};
 use crate::container::{keyring, seccomp, time_namespace, uts};
-use crate::error::field;
+use crate::error::{Faults, field};
 use crate::init::step::{HookState, Step};
 use crate::sys::ids;
 use crate::sys::mountinfo;
@@ -35,21 +32,34 @@ use crate::sys::namespace::{Kind, Kinds};
 
 /// Plans the creation of a container from a validated configuration.
 pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
+    compile(spec, request, &mut Draft::new(Faults::first()))?.context("nothing is planned")
+}
+
+/// All that is wrong with a configuration, and what the log would say of it.
+pub fn examine(spec: &Spec, request: &Request) -> Examined {
+    let mut draft = Draft::new(Faults::all());
+    let plan = compile(spec, request, &mut draft);
+    draft.examined(plan)
+}
+
+/// The plan; nothing where faults are kept that leave none.
+fn compile(spec: &Spec, request: &Request, draft: &mut Draft) -> Result<Option<Plan>> {
     let nothing: Linux = serde_json::from_str("{}").context("linux")?;
     let linux = spec.linux().as_ref().unwrap_or(&nothing);
     let process = spec.process().as_ref().context(field!("process"; "missing"))?;
-    let none = HashMap::new();
-    let all = spec.annotations().as_ref().unwrap_or(&none);
-    let annotations = annotations::compile(all)?;
-    let cgroup = cgroup(spec, linux, request)?;
-    let namespaces = namespaces::compile(linux.namespaces().as_deref().unwrap_or_default())?;
+    let annotations = spec.annotations().as_ref().map(annotations::compile).transpose();
+    let annotations = draft.faults.keep(annotations)?.flatten().unwrap_or_default();
+    let cgroup = sections::cgroup(spec, linux, request, &mut draft.faults);
+    let cgroup = draft.faults.keep(cgroup)?;
+    let namespaces = namespaces::compile(linux.namespaces().as_deref().unwrap_or_default(), &mut draft.faults)?;
     let (new, private, shared) = (namespaces.new, namespaces.private, namespaces.shared);
-    let supplied = Supplied::of(request, process, new, private);
+    let filter = sections::filter(linux.seccomp().as_ref(), &annotations, &mut draft.faults);
+    let filter = draft.faults.keep(filter)?.flatten();
     let container = Container {
         spec,
         linux,
         process,
-        program: program(linux, process, request, private, &annotations, supplied)?,
+        program: sections::program(linux, process, request, &annotations, &namespaces, filter),
         annotations,
         request,
         new,
@@ -59,55 +69,52 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         place: if private.contains(Kind::Mount) { RootSetup::OwnNamespace } else { RootSetup::RuntimeNamespace },
         rootfs: request.bundle.join(spec.root().as_ref().context(field!("root"; "missing"))?.path()),
         // In a namespace made in the runtime's own cgroup, a mount would hand that over.
-        cgroup: view(&cgroup, new.contains(Kind::Cgroup) && request.cgroup_manager != Manager::Disabled),
+        cgroup: sections::view(
+            cgroup.as_ref(),
+            new.contains(Kind::Cgroup) && request.cgroup_manager != Manager::Disabled,
+        ),
     };
-    let net_devices = container.net_devices(&namespaces)?;
+    let net_devices = draft.faults.keep(container.net_devices(&namespaces))?.unwrap_or_default();
     let Split { user, born_in, joined, late } = birth::split(namespaces)?;
-    let outside = container.outside()?;
+    let outside = draft.faults.keep(container.outside())?.flatten();
     let (entrance, born_in) = match user {
-        Some(user) => (Some(container.entrance(user, born_in)?), Vec::new()),
+        Some(user) => (draft.faults.keep(container.entrance(user, born_in))?, Vec::new()),
         None if container.birth == Birth::Late && new.contains(Kind::User) => {
             (Some(Entrance { oom_score_adj: None, user: None, others: born_in, time: None }), Vec::new())
         }
         None => (None, born_in),
     };
 
-    let mut draft = Draft { warnings: annotations::warnings(all), ..Draft::default() };
-    if annotations.keep_original_groups && process.user().additional_gids().iter().flatten().next().is_some() {
-        draft.warnings.push("process.user.additionalGids: no effect with run.oci.keep_original_groups".to_owned());
-    }
-    draft.warnings.extend(cgroup.warnings().iter().cloned());
-    draft.warnings.extend(linux.seccomp().iter().flat_map(seccomp::warnings));
-    let filter = container.program.filter.as_ref();
-    ensure!(
-        !filter.is_some_and(Filter::kills_for_execve),
-        field!("linux.seccomp"; "the profile kills for execve, so that no program can be started")
-    );
-    draft.warnings.extend(filter.iter().flat_map(|filter| filter.warnings().iter().cloned()));
-    let intel_rdt = container.intel_rdt()?;
-    let waits =
-        Waits { id_maps: outside.is_some(), net_devices: !net_devices.is_empty(), unit: cgroup.takes_process() };
-    container.birth(&mut draft, waits)?;
-    container.namespaces(&mut draft, joined)?;
-    container.files(&mut draft, late.as_ref())?;
+    container.warnings(cgroup.as_ref(), draft)?;
+    let intel_rdt = draft.faults.keep(container.intel_rdt())?.flatten();
+    let waits = Waits {
+        id_maps: outside.is_some(),
+        net_devices: !net_devices.is_empty(),
+        unit: cgroup.as_ref().is_some_and(Cgroup::takes_process),
+    };
+    container.birth(draft, waits)?;
+    container.namespaces(draft, joined)?;
+    container.files(draft, late.as_ref())?;
     if let Some(pid) = late {
         // Hooks of the container are born in it, and what is made for the mounts must not be.
         draft.add("linux.namespaces", Step::Join(pid));
     }
-    let runtime_hooks = container.hooks(&mut draft)?;
-    container.new_root(&mut draft)?;
-    container.settings(&mut draft)?;
-    container.identity(&mut draft)?;
+    let runtime_hooks = container.hooks(draft)?;
+    container.new_root(draft)?;
+    container.settings(draft)?;
+    container.identity(draft)?;
+    let rlimits = if container.in_user_namespace() { container.program.rlimits(draft)? } else { Vec::new() };
+    let Some(cgroup) = cgroup else { return Ok(None) };
 
-    Ok(Plan {
-        steps: draft.steps,
+    Ok(Some(Plan {
+        steps: std::mem::take(&mut draft.steps),
         clone_flags: u64::from(birth::cloned(new).flags()),
         born_in,
         entrance,
         birth: container.birth,
         outside,
-        rlimits: if container.in_user_namespace() { container.program.rlimits()? } else { Vec::new() },
-        mount_maps: draft.mount_maps,
+        rlimits,
+        mount_maps: std::mem::take(&mut draft.mount_maps),
         opener: private.contains(Kind::User)
             && (ids::effective_uid() == 0 || new.contains(Kind::User) && new.contains(Kind::Mount)),
         net_devices,
@@ -119,8 +126,8 @@ pub fn create(spec: &Spec, request: &Request) -> Result<Plan> {
         keep_groups: container.program.keep_groups,
         own_pid_namespace: private.contains(Kind::Pid),
         shared,
-        warnings: draft.warnings,
-    })
+        warnings: draft.warnings.clone(),
+    }))
 }
 
 /// What init waits for, since the runtime does it from outside.
@@ -129,65 +136,6 @@ struct Waits {
     id_maps: bool,
     net_devices: bool,
     unit: bool,
-}
-
-fn cgroup(spec: &Spec, linux: &Linux, request: &Request) -> Result<Cgroup> {
-    let cgroup = match request.cgroup_manager {
-        Manager::Systemd => {
-            let none = HashMap::new();
-            let annotations = spec.annotations().as_ref().unwrap_or(&none);
-            cgroup::compile_unit(linux, request.id, annotations, request.rootless)?
-        }
-        Manager::Cgroupfs => cgroup::compile(linux, request.id, request.rootless)?,
-        Manager::Disabled => cgroup::compile_none(linux, request.id)?,
-    };
-    Ok(cgroup.delegated_to(cgroup::owner(spec, options::is_read_only)))
-}
-
-fn program<'a>(
-    linux: &'a Linux,
-    process: &'a Process,
-    request: &Request,
-    private: Kinds,
-    annotations: &Annotations,
-    supplied: Supplied,
-) -> Result<Program<'a>> {
-    let maps = Maps {
-        uids: linux.uid_mappings().as_deref().unwrap_or_default(),
-        gids: linux.gid_mappings().as_deref().unwrap_or_default(),
-    };
-    Ok(Program {
-        process,
-        personality: linux.personality().as_ref(),
-        memory_policy: linux.memory_policy().as_ref(),
-        filter: filter(linux.seccomp().as_ref(), annotations)?,
-        in_user_namespace: private.contains(Kind::User),
-        maps: private.contains(Kind::User).then_some(maps),
-        supplied,
-        preserve_fds: request.preserve_fds,
-        keep_groups: annotations.keep_original_groups,
-    })
-}
-
-fn filter(profile: Option<&LinuxSeccomp>, annotations: &Annotations) -> Result<Option<Filter>> {
-    let receiver = annotations.seccomp_receiver;
-    if let Some(data) = annotations.seccomp_bpf_data {
-        let filter = seccomp::compile_raw(data, profile, receiver);
-        return filter.map(Some).context(field!("annotations.run.oci.seccomp_bpf_data"));
-    }
-    let unknown = if annotations.seccomp_fail_unknown_syscall { Unknown::Refused } else { Unknown::Skipped };
-    profile.map(|profile| seccomp::compile(profile, &Extra { receiver, unknown })).transpose()
-}
-
-fn view(cgroup: &Cgroup, namespaced: bool) -> CgroupView {
-    let view = cgroup.mount_view();
-    let hierarchies = view.hierarchies.into_iter().map(|hierarchy| Hierarchy {
-        name: hierarchy.name,
-        links: hierarchy.links,
-        directory: hierarchy.directory,
-        options: hierarchy.options,
-    });
-    CgroupView { namespaced, hierarchies: hierarchies.collect(), unified: view.unified }
 }
 
 /// What the steps are made from.
@@ -207,6 +155,21 @@ pub(super) struct Container<'a> {
 }
 
 impl Container<'_> {
+    /// What the log should say of the whole, before its parts are looked at.
+    fn warnings(&self, cgroup: Option<&Cgroup>, draft: &mut Draft) -> Result<()> {
+        draft.warnings.extend(self.spec.annotations().iter().flat_map(annotations::warnings));
+        let mut groups = self.process.user().additional_gids().iter().flatten();
+        if self.annotations.keep_original_groups && groups.next().is_some() {
+            draft.warnings.push("process.user.additionalGids: no effect with run.oci.keep_original_groups".to_owned());
+        }
+        draft.warnings.extend(cgroup.iter().flat_map(|cgroup| cgroup.warnings()).cloned());
+        draft.warnings.extend(self.linux.seccomp().iter().flat_map(seccomp::warnings));
+        let filter = self.program.filter.as_ref();
+        draft.faults.keep(sections::starts_programs(filter))?;
+        draft.warnings.extend(filter.iter().flat_map(|filter| filter.warnings().iter().cloned()));
+        Ok(())
+    }
+
     fn in_user_namespace(&self) -> bool {
         self.private.contains(Kind::User)
     }
@@ -270,11 +233,10 @@ impl Container<'_> {
             (false, true) => draft.add("linux.netDevices", Step::WaitForNetDevices),
             (false, false) => {}
         }
-        if !self.in_user_namespace()
-            && let Some(score) = oom::compile(self.process.oom_score_adj())?
-        {
+        if !self.in_user_namespace() {
             // Before the memory cgroup is joined, where the OOM killer may be at work already.
-            draft.add("process.oomScoreAdj", Step::OomScoreAdj(score));
+            let score = oom::compile(self.process.oom_score_adj());
+            draft.add_some("process.oomScoreAdj", score, Step::OomScoreAdj)?;
         }
         if waits.unit {
             draft.add("linux.cgroupsPath", Step::WaitForUnit);
@@ -292,12 +254,11 @@ impl Container<'_> {
     }
 
     fn time_namespace(&self, draft: &mut Draft) -> Result<()> {
-        if !self.joins_user_namespace()
-            && let Some(time) = time_namespace::compile(self.linux.time_offsets().as_ref(), self.new)?
-        {
-            draft.add("linux.timeOffsets", Step::TimeNamespace(time));
+        if self.joins_user_namespace() {
+            return Ok(());
         }
-        Ok(())
+        let time = time_namespace::compile(self.linux.time_offsets().as_ref(), self.new);
+        draft.add_some("linux.timeOffsets", time, Step::TimeNamespace)
     }
 
     /// Namespaces that clone3 did not make: joined ones, the cgroup namespace now that its root is ours, and time.
@@ -316,7 +277,8 @@ impl Container<'_> {
         }
         if !self.request.no_new_keyring {
             let label = self.process.selinux_label().as_deref();
-            draft.push(Step::Keyring(keyring::compile(self.request.id, label, self.private)?));
+            let keyring = keyring::compile(self.request.id, label, self.private);
+            draft.add_some("", keyring.map(Some), Step::Keyring)?;
         }
         if self.new.contains(Kind::Net) {
             draft.add("linux.namespaces", Step::Loopback(Loopback));
@@ -328,9 +290,10 @@ impl Container<'_> {
     fn hooks(&self, draft: &mut Draft) -> Result<Vec<Hook>> {
         let Some(lists) = self.spec.hooks() else { return Ok(Vec::new()) };
         // Their paths are the host's: so is the environment, also of createContainer hooks.
-        let inherited = hooks::Inherited::OfRuntime { umask: self.request.umask };
-        let compile =
-            |name, list: &Option<Vec<_>>| hooks::compile(name, list.as_deref().unwrap_or_default(), &inherited);
+        let mut compile = |name, list: &Option<Vec<_>>| {
+            let hooks = hooks::compile(name, list.as_deref().unwrap_or_default(), self.request.hook_defaults);
+            draft.faults.keep_each(hooks)
+        };
         let mut runtime = compile("prestart", lists.prestart())?;
         runtime.extend(compile("createRuntime", lists.create_runtime())?);
         let container = compile("createContainer", lists.create_container())?;
@@ -351,15 +314,13 @@ impl Container<'_> {
 
     /// What the process is given while it is still root.
     fn settings(&self, draft: &mut Draft) -> Result<()> {
-        if let Some(name) = uts::compile_hostname(self.spec.hostname().as_deref(), self.private)? {
-            draft.add("hostname", Step::Name(name));
-        }
-        if let Some(name) = uts::compile_domainname(self.spec.domainname().as_deref(), self.private)? {
-            draft.add("domainname", Step::Name(name));
-        }
+        let name = uts::compile_hostname(self.spec.hostname().as_deref(), self.private);
+        draft.add_some("hostname", name, Step::Name)?;
+        let name = uts::compile_domainname(self.spec.domainname().as_deref(), self.private);
+        draft.add_some("domainname", name, Step::Name)?;
         if let Some(affinity) = self.process.exec_cpu_affinity() {
             // For exec alone; a mistake in it is create's error all the same.
-            cpu_affinity::compile(affinity)?;
+            draft.faults.keep(cpu_affinity::compile(affinity))?;
         }
         self.program.labels(draft)?;
         self.program.appear(draft, self.birth);
@@ -368,7 +329,7 @@ impl Container<'_> {
 
     /// From root to the container's user, and on to its program.
     fn identity(&self, draft: &mut Draft) -> Result<()> {
-        let last = self.program.identity(draft)?;
+        let Some(last) = self.program.identity(draft)? else { return Ok(()) };
         draft.push(Step::ReportReady);
         draft.push(match self.request.gate {
             Gate::Socket => Step::WaitAtGate,
@@ -379,8 +340,10 @@ impl Container<'_> {
         }
         let start = self.spec.hooks().as_ref().and_then(|lists| lists.start_container().as_deref());
         // With the mask and the environment that its process has by now: the container's, as in runc and crun.
-        let inherited = hooks::Inherited::OfProgram(last.environment().clone());
-        last.steps(draft, hooks::compile("startContainer", start.unwrap_or_default(), &inherited)?);
+        let inherited = hooks::HookDefaults::OfProgram(last.environment().clone());
+        let hooks = hooks::compile("startContainer", start.unwrap_or_default(), &inherited);
+        let hooks = draft.faults.keep_each(hooks)?;
+        last.steps(draft, hooks);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use super::decided::Plan;
 use super::label::{StepError, list, word};
 use super::process::{Birth, Draft, Program};
 use super::supplied::Supplied;
-use crate::container::console::{Console, Node, Output};
+use crate::container::console::{Console, ConsoleNode, TerminalOutput};
 use crate::container::keyring;
 use crate::container::namespaces::JoinInit;
 use crate::container::process::cpu_affinity::{self, AllCpus, CpuList, ExecAffinity};
@@ -25,7 +25,7 @@ use crate::container::rootfs::enter::{EnterRootfs, RootSetup};
 use crate::container::rootfs::pivot::PivotRoot;
 use crate::container::rootfs::propagation::Propagation;
 use crate::container::seccomp::{Agent, Filter};
-use crate::error::field;
+use crate::error::{Faults, field};
 use crate::init::report::Failure;
 use crate::init::step::{Planned, Step};
 use crate::sys::namespace::{Kind, Kinds};
@@ -140,7 +140,7 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
     };
     let affinity = process.exec_cpu_affinity().as_ref().map(cpu_affinity::compile).transpose()?.unwrap_or_default();
     let ExecAffinity { initial, last } = affinity;
-    let mut draft = Draft::default();
+    let mut draft = Draft::new(Faults::first());
     let score = oom::compile(program.process.oom_score_adj())?;
     let (born_with, score) = if request.is_scored_by_runtime { (score, None) } else { (None, score) };
     // In the runtime's own pid namespace there is no other moment to be born.
@@ -151,7 +151,7 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
     program.labels(&mut draft)?;
     program.appear(&mut draft, birth);
     program.settings(&mut draft)?;
-    let last = program.identity(&mut draft)?;
+    let last = program.identity(&mut draft)?.context(field!("process"; "nothing is planned"))?;
     if !draft.warnings.is_empty() {
         // What the container has not either, `create` has told; a program's standard error is no place to repeat it.
         let told = program.warnings_of(&saved.process)?;
@@ -159,7 +159,7 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
     }
     draft.push(Step::ReportReady);
     // Behind everything that opens files; only who is outside may raise them.
-    let rlimits = if program.in_user_namespace { program.rlimits()? } else { Vec::new() };
+    let rlimits = if program.in_user_namespace { program.rlimits(&mut draft)? } else { Vec::new() };
     let (is_limited, is_placed) = (!rlimits.is_empty(), request.is_placed_when_ready);
     if is_limited || is_placed {
         let field = if is_limited { "process.rlimits" } else { "linux.intelRdt" };
@@ -230,8 +230,8 @@ fn root(draft: &mut Draft, program: &Program, saved: &Saved, request: &ExecReque
     if program.has_terminal() {
         let console = Console::compile(
             program.process.console_size().as_ref(),
-            Node::Untouched,
-            Output::of(request.relays_terminal),
+            ConsoleNode::Untouched,
+            TerminalOutput::of(request.relays_terminal),
         )?;
         draft.add("process.terminal", Step::Console(console));
     }

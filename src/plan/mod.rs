@@ -9,16 +9,18 @@ mod exec;
 mod files;
 mod label;
 pub mod mounts;
+mod outline;
 mod process;
 mod request;
+mod sections;
 mod supplied;
 #[cfg(test)]
 mod tests;
 mod wanted;
 
-pub use create::create;
+pub use create::{create, examine};
 pub use decided::{Entrance, Plan};
 pub use exec::{ExecPlan, ExecRequest, Saved, exec};
 pub use label::{Label, StepError};
-pub use process::Birth;
+pub use process::{Birth, examine_process};
 pub use request::{Gate, Listening, Request};

@@ -3,14 +3,14 @@
 
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Process};
 
 use super::supplied::Supplied;
 use crate::container::console::ControllingTerminal;
 use crate::container::hooks::Hook;
 use crate::container::id_map::IdMaps;
-use crate::container::process::capabilities::{self, GrantableCaps};
+use crate::container::process::capabilities::{self, Capabilities, GrantableCaps};
 use crate::container::process::descriptors::Descriptors;
 use crate::container::process::env::Environment;
 use crate::container::process::executable::Executable;
@@ -20,11 +20,11 @@ use crate::container::process::{cwd, env, executable, io_priority, memory_policy
 use crate::container::rootfs::mask::LateReadonly;
 use crate::container::seccomp::{Agent, Filter};
 use crate::container::security::{self, NoNewPrivileges};
+use crate::error::Faults;
 use crate::init::step::{HookState, Planned, Step};
 use crate::sys::program::Strings;
 
 /// The steps so far.
-#[derive(Default)]
 pub struct Draft {
     pub steps: Vec<Planned>,
     /// Mounts that turn read-only once everything in them is made.
@@ -32,9 +32,22 @@ pub struct Draft {
     /// The user namespaces to be made for id-mapped mounts, each with the field that asks for it.
     pub mount_maps: Vec<(String, IdMaps)>,
     pub warnings: Vec<String>,
+    /// What is wrong with what the steps are made from.
+    pub faults: Faults,
 }
 
 impl Draft {
+    pub fn new(faults: Faults) -> Self {
+        Self { steps: Vec::new(), late: Vec::new(), mount_maps: Vec::new(), warnings: Vec::new(), faults }
+    }
+
+    /// What is found out, where `end` is how the making ended.
+    pub fn examined<T>(self, end: Result<T>) -> Examined {
+        let mut faults = self.faults.into_found();
+        faults.extend(end.err());
+        Examined { faults, warnings: self.warnings }
+    }
+
     /// A step that every container takes.
     pub fn push(&mut self, step: Step) {
         self.add("", step);
@@ -44,6 +57,39 @@ impl Draft {
     pub fn add(&mut self, field: impl Into<String>, step: Step) {
         self.steps.push(Planned { field: field.into(), step });
     }
+
+    /// The same of what `field` comes to, if there is any.
+    pub fn add_some<T>(&mut self, field: &str, compiled: Result<Option<T>>, step: fn(T) -> Step) -> Result<()> {
+        if let Some(part) = self.faults.keep(compiled)?.flatten() {
+            self.add(field, step(part));
+        }
+        Ok(())
+    }
+}
+
+/// What is found out of a configuration without a plan of it.
+pub struct Examined {
+    pub faults: Vec<Error>,
+    pub warnings: Vec<String>,
+}
+
+/// The same as [`super::examine`] of a process alone.
+pub fn examine_process(process: &Process) -> Examined {
+    let program = Program {
+        process,
+        personality: None,
+        memory_policy: None,
+        filter: None,
+        in_user_namespace: false,
+        maps: None,
+        supplied: Supplied::default(),
+        preserve_fds: 0,
+        keep_groups: false,
+    };
+    let mut draft = Draft::new(Faults::all());
+    let settled = program.labels(&mut draft).and_then(|()| program.settings(&mut draft));
+    let settled = settled.and_then(|()| program.identity(&mut draft));
+    draft.examined(settled)
 }
 
 /// What the process is made from.
@@ -77,6 +123,15 @@ pub struct FinalSteps {
     filter: Option<Filter>,
     program: Rc<Executable>,
     environment: Rc<Environment>,
+}
+
+/// What a process is to be.
+struct IdentityParts {
+    directory: Rc<cwd::WorkingDirectory>,
+    user: User,
+    environment: Rc<Environment>,
+    capabilities: Capabilities,
+    program: Rc<Executable>,
 }
 
 impl FinalSteps {
@@ -122,19 +177,16 @@ impl Program<'_> {
         self.filter.as_ref().and_then(Filter::agent)
     }
 
-    pub fn rlimits(&self) -> Result<Vec<Rlimit>> {
-        rlimits::compile(self.process.rlimits().as_deref().unwrap_or_default())
+    pub fn rlimits(&self, draft: &mut Draft) -> Result<Vec<Rlimit>> {
+        rlimits::compile(self.process.rlimits().as_deref().unwrap_or_default(), &mut draft.faults)
     }
 
     /// The labels of the program, which are written through a procfs.
     pub fn labels(&self, draft: &mut Draft) -> Result<()> {
-        if let Some(profile) = security::compile_apparmor(self.process.apparmor_profile().as_deref())? {
-            draft.add("process.apparmorProfile", Step::Apparmor(profile));
-        }
-        if let Some(label) = security::compile_selinux(self.process.selinux_label().as_deref())? {
-            draft.add("process.selinuxLabel", Step::Selinux(label));
-        }
-        Ok(())
+        let profile = security::compile_apparmor(self.process.apparmor_profile().as_deref());
+        draft.add_some("process.apparmorProfile", profile, Step::Apparmor)?;
+        let label = security::compile_selinux(self.process.selinux_label().as_deref());
+        draft.add_some("process.selinuxLabel", label, Step::Selinux)
     }
 
     /// The process as others see it: with nothing open but what is the program's and the link to the runtime. Nothing is
@@ -153,23 +205,21 @@ impl Program<'_> {
         if self.has_terminal() {
             draft.add("process.terminal", Step::ControllingTerminal(ControllingTerminal));
         }
-        if let Some(scheduler) = self.process.scheduler() {
-            draft.add("process.scheduler", Step::Scheduler(scheduler::compile(scheduler)?));
-        }
-        if let Some(priority) = self.process.io_priority() {
-            draft.add("process.ioPriority", Step::IoPriority(io_priority::compile(priority)?));
-        }
-        if let Some(personality) = self.personality {
-            draft.add("linux.personality", Step::Personality(personality::compile(personality)?));
-        }
-        if let Some(policy) = self.memory_policy {
-            draft.add("linux.memoryPolicy", Step::MemoryPolicy(memory_policy::compile(policy)?));
-        }
-        Ok(())
+        let scheduler = self.process.scheduler().as_ref().map(scheduler::compile).transpose();
+        draft.add_some("process.scheduler", scheduler, Step::Scheduler)?;
+        let priority = self.process.io_priority().as_ref().map(io_priority::compile).transpose();
+        draft.add_some("process.ioPriority", priority, Step::IoPriority)?;
+        let personality = self.personality.map(personality::compile).transpose();
+        draft.add_some("linux.personality", personality, Step::Personality)?;
+        let policy = self.memory_policy.map(memory_policy::compile).transpose();
+        draft.add_some("linux.memoryPolicy", policy, Step::MemoryPolicy)
     }
 
-    /// From root to the user of the process, up to where only the program is missing.
-    pub fn identity(&self, draft: &mut Draft) -> Result<FinalSteps> {
+    /// From root to the user of the process, up to where only the program is missing; nothing where faults are kept.
+    pub fn identity(&self, draft: &mut Draft) -> Result<Option<FinalSteps>> {
+        let Some(IdentityParts { directory, user, environment, capabilities, program }) = self.parts(draft)? else {
+            return Ok(None);
+        };
         let no_new_privileges = self.process.no_new_privileges() == Some(true);
         // Without no_new_privs only a privileged process may load it; with, as few calls as possible come after it. But
         // where it notifies, whoever waits for Ready has the agent to serve.
@@ -183,11 +233,7 @@ impl Program<'_> {
             draft.add("process.noNewPrivileges", Step::NoNewPrivileges(NoNewPrivileges));
         }
         // Before an early filter, which may know no getcwd.
-        let directory = Rc::new(cwd::compile(self.process.cwd())?);
         draft.add("process.cwd", Step::EnterDirectoryEarly(directory.clone()));
-        let user = user::compile(self.process.user(), self.maps)?;
-        let environment = self.supplied.environment(self.process.env().as_deref().unwrap_or_default());
-        let environment = Rc::new(env::compile(&environment, user.uid())?);
         if self.supplied.needs_own_pid {
             draft.push(Step::OwnPid(environment.clone()));
         }
@@ -198,11 +244,43 @@ impl Program<'_> {
         if let Some(filter) = early {
             draft.add("linux.seccomp", Step::Seccomp(filter));
         }
-        let program = self.become_user(draft, user, environment.path(), directory)?;
+        self.become_user(draft, user, capabilities)?;
+        draft.add("process.cwd", Step::EnterDirectory(directory));
+        draft.add("process.args[0]", Step::FindExecutable(program.clone()));
         if let Some(filter) = served {
             draft.add("linux.seccomp", Step::Seccomp(filter));
         }
-        Ok(FinalSteps { filter, program, environment })
+        Ok(Some(FinalSteps { filter, program, environment }))
+    }
+
+    /// What the process is to be, each part compiled for itself.
+    fn parts(&self, draft: &mut Draft) -> Result<Option<IdentityParts>> {
+        let directory = draft.faults.keep(cwd::compile(self.process.cwd()))?;
+        let user = draft.faults.keep(user::compile(self.process.user(), self.maps))?;
+        let environment = self.supplied.environment(self.process.env().as_deref().unwrap_or_default());
+        let environment = env::compile(&environment, user.as_ref().map_or(0, User::uid));
+        let environment = draft.faults.keep(environment)?;
+        let args = self.process.args().as_deref().unwrap_or_default();
+        let path = environment.as_ref().and_then(Environment::path);
+        let program = draft.faults.keep(executable::compile(args, path))?;
+        let capabilities = capabilities::compile(self.process.capabilities().as_ref(), self.held()?);
+        let capabilities = draft.faults.keep(capabilities)?;
+        let (Some(directory), Some(user), Some(environment), Some(program), Some((capabilities, left_out))) =
+            (directory, user, environment, program, capabilities)
+        else {
+            // What becomes of them otherwise is decided later.
+            self.rlimits(draft)?;
+            return Ok(None);
+        };
+        draft.warnings.extend(left_out);
+        let user = if self.keep_groups { user.with_original_groups() } else { user };
+        Ok(Some(IdentityParts {
+            directory: Rc::new(directory),
+            user,
+            environment: Rc::new(environment),
+            capabilities,
+            program: Rc::new(program),
+        }))
     }
 
     /// What it can be granted.
@@ -216,22 +294,11 @@ impl Program<'_> {
         Ok(left_out)
     }
 
-    /// Ids, then capabilities, then everything that must be done with no more rights than the program will have.
-    fn become_user(
-        &self,
-        draft: &mut Draft,
-        user: User,
-        path: Option<&str>,
-        directory: Rc<cwd::WorkingDirectory>,
-    ) -> Result<Rc<Executable>> {
-        let (capabilities, left_out) = capabilities::compile(self.process.capabilities().as_ref(), self.held()?)?;
-        draft.warnings.extend(left_out);
-        let user = if self.keep_groups { user.with_original_groups() } else { user };
-        let args = self.process.args().as_deref().unwrap_or_default();
-        let program = Rc::new(executable::compile(args, path)?);
+    /// Ids, then capabilities: what comes after it is done with no more rights than the program will have.
+    fn become_user(&self, draft: &mut Draft, user: User, capabilities: Capabilities) -> Result<()> {
         if !self.in_user_namespace {
             // Behind everything that opens files, before the right to raise limits goes.
-            for limit in self.rlimits()? {
+            for limit in self.rlimits(draft)? {
                 draft.add("process.rlimits", Step::Rlimit(limit));
             }
         }
@@ -239,8 +306,6 @@ impl Program<'_> {
         draft.add("process.user", Step::User(user));
         draft.push(Step::UndumpableAgain);
         draft.add("process.capabilities", Step::Capabilities(capabilities));
-        draft.add("process.cwd", Step::EnterDirectory(directory));
-        draft.add("process.args[0]", Step::FindExecutable(program.clone()));
-        Ok(program)
+        Ok(())
     }
 }

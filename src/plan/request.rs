@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::container::cgroup::Manager;
+use crate::container::hooks::HookDefaults;
 
 /// Who tells init to start its program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +41,6 @@ pub struct Request<'a> {
     pub relays_terminal: bool,
     /// Whether the runtime may lack the right to make cgroups; asked when it does.
     pub rootless: fn() -> bool,
-    /// The file mode creation mask of the runtime's caller, for hooks.
-    pub umask: u32,
+    /// What hooks of the host get where they say nothing.
+    pub hook_defaults: &'a HookDefaults,
 }

@@ -1,16 +1,19 @@
 //! What a container must be like once it is there, for [`verify`](crate::container::verify): config.json as it is planned.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use oci_spec::runtime::{LinuxNamespaceType, Mount, PosixRlimitType, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, PosixRlimitType, Process, Spec};
 
 use super::Plan;
 use crate::container::process::capabilities::Capabilities;
 use crate::container::process::rlimits;
 use crate::container::seccomp::Filter;
+use crate::container::verify::id_maps::IdRanges;
 use crate::container::verify::{self, MountKind, Namespace, Propagation, Share, User, Wanted};
 use crate::error::field;
 use crate::init::step::Step;
@@ -76,11 +79,31 @@ impl Wanted {
             mounts: spec.mounts().iter().flatten().map(|entry| mount(entry, directory)).collect(),
             masked: paths(linux.masked_paths()),
             read_only: paths(linux.readonly_paths()),
+            devices: plan.devices(),
+            id_maps: id_maps(&linux),
+            sysctls: plan.sysctls(),
         })
     }
 }
 
 impl Plan {
+    /// Where device nodes are made, or mounted where none can be made.
+    fn devices(&self) -> Vec<PathBuf> {
+        let paths = self.steps.iter().filter_map(|planned| match &planned.step {
+            Step::Device(device) => Some(device.path()),
+            _ => None,
+        });
+        paths.map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes()))).collect()
+    }
+
+    fn sysctls(&self) -> BTreeMap<String, String> {
+        let all = self.steps.iter().filter_map(|planned| match &planned.step {
+            Step::Sysctl(sysctl) => Some(sysctl),
+            _ => None,
+        });
+        all.map(|sysctl| (sysctl.path().to_string_lossy().into_owned(), sysctl.value().to_owned())).collect()
+    }
+
     fn capabilities(&self) -> Option<&Capabilities> {
         self.steps.iter().find_map(|planned| match &planned.step {
             Step::Capabilities(capabilities) => Some(capabilities),
@@ -148,6 +171,20 @@ fn mount(entry: &Mount, directory: &Path) -> verify::Mount {
     let restrictions = restrictions.map(|(name, ..)| (*name).to_owned()).collect();
     let propagation = options.iter().rev().find_map(|option| propagation(option));
     verify::Mount { destination: entry.destination().clone(), kind, restrictions, propagation }
+}
+
+fn id_maps(linux: &oci_spec::runtime::Linux) -> IdRanges {
+    let entries = linux.namespaces().as_deref().unwrap_or_default();
+    let is_new = |entry: &oci_spec::runtime::LinuxNamespace| {
+        entry.typ() == LinuxNamespaceType::User && entry.path().as_ref().is_none_or(|path| path.as_os_str().is_empty())
+    };
+    if !entries.iter().any(is_new) {
+        return IdRanges::default();
+    }
+    let ranges = |maps: &Option<Vec<LinuxIdMapping>>| {
+        maps.iter().flatten().map(|map| (map.container_id(), map.host_id(), map.size())).collect()
+    };
+    IdRanges { uids: ranges(linux.uid_mappings()), gids: ranges(linux.gid_mappings()) }
 }
 
 fn propagation(option: &str) -> Option<Propagation> {

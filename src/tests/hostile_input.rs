@@ -13,12 +13,15 @@ use crate::container::cgroup::Applied;
 use crate::container::cgroup::{self, Manager};
 use crate::container::checkpoint::outside::HostResources;
 use crate::container::checkpoint::request::{Directories, RestoreFlags, Restored};
-use crate::container::checkpoint::{flags::Flags, image, request};
+use crate::container::checkpoint::{flags::CriuFlags, image, request};
+use crate::container::hooks::HookDefaults;
 use crate::container::{bundle, validate};
+use crate::error::Faults;
 use crate::lifecycle::{self, Host, Id, Rootless};
 use crate::log::Log;
 use crate::plan::{self, ExecRequest, Gate, Plan, Request, Saved};
 use crate::sys::process;
+use crate::trace::Recorder;
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -166,7 +169,7 @@ fn place() -> PathBuf {
 
 fn planned(text: &[u8], place: &Path) -> Result<(oci_spec::runtime::Spec, Plan)> {
     let (spec, _) = bundle::parse(text)?;
-    validate::validate(&spec, place)?;
+    validate::validate(&spec, place, &mut Faults::first())?;
     let request = Request {
         id: "test",
         cgroup_manager: Manager::Cgroupfs,
@@ -176,7 +179,7 @@ fn planned(text: &[u8], place: &Path) -> Result<(oci_spec::runtime::Spec, Plan)>
         preserve_fds: 0,
         gate: Gate::Socket,
         rootless: || false,
-        umask: 0o022,
+        hook_defaults: &HookDefaults::OfRuntime { umask: 0o022, trace_parent: None },
         listening: None,
         relays_terminal: false,
         notify: false,
@@ -239,7 +242,7 @@ fn every_fixture_is_in_a_list() {
 }
 
 fn exec(process: &oci_spec::runtime::Process, saved: &Saved) -> Result<()> {
-    validate::check_process(process)?;
+    validate::check_process(process, &mut Faults::first())?;
     let init: OwnedFd = process::pidfd_open(std::process::id() as i32)?;
     let rootfs = Path::new("/");
     let request = ExecRequest {
@@ -326,7 +329,7 @@ fn a_checkpoints_files_are_read_or_refused() {
             descriptors: &descriptors,
         };
         let directories = Directories { images: 3, work: None };
-        request::restore(&Flags::default(), &RestoreFlags::default(), directories, &restored).map(drop)
+        request::restore(&CriuFlags::default(), &RestoreFlags::default(), directories, &restored).map(drop)
     };
     try_each(&descriptors, 600, attempt, |_| true);
 }
@@ -344,8 +347,14 @@ fn a_state_file_is_read_or_refused_by_name() {
     });
     let root = place().join("root");
     let log = Log::console();
-    let host =
-        Host { root: root.clone(), cgroup_manager: Manager::Cgroupfs, rootless: Rootless::Auto, umask: 0, log: &log };
+    let host = Host {
+        root: root.clone(),
+        cgroup_manager: Manager::Cgroupfs,
+        rootless: Rootless::Auto,
+        umask: 0,
+        log: &log,
+        recorder: &Recorder::off(),
+    };
     std::fs::create_dir_all(root.join("web")).unwrap();
     drop(File::create(root.join("web/exec.json")).unwrap());
     let id = Id::parse("web").unwrap();

@@ -11,6 +11,7 @@
 mod answer;
 mod cgroups;
 mod files;
+mod fuse;
 mod network;
 mod output;
 mod process;
@@ -85,6 +86,7 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "flood" => output::flood(at(0)),
         "orphans" => output::orphans(at(0)),
         "eat" => work::eat(at(0)),
+        "cache" => work::cache(at(0), at(1)),
         "eatchild" => work::child_eats(at(0)),
         "burn" => work::burn(at(0)),
         "spawn" => work::spawn_sleeper(at(0)),
@@ -105,6 +107,11 @@ fn act(verb: &str, arguments: &[&str]) -> Answer {
         "keyringcount" => work::count_keyring(at(0)),
         "bindcount" => work::count_bound(at(0), at(1), at(2), at(3)),
         "hold" => work::hold(at(0), at(1)),
+        "fuseserve" => fuse::serve(at(0)),
+        "fusehang" => fuse::hang(at(0), at(1)),
+        "fusehold" => fuse::hold(at(0)),
+        "fusetell" => fuse::tell(at(0)),
+        "endfirst" => work::end_first_thread(),
         "waitfor" => files::wait_for(at(0)),
         "sigwait" => work::sigwait(),
         "raise" => work::raise(at(0)),

@@ -43,7 +43,17 @@ pub fn eat(megabytes: &str) -> Answer {
     Ok(json!(all.len()))
 }
 
-/// The exit status (128 and the signal) of a child that does the same.
+/// Fills the page cache with `megabytes` of a file that are on the disk already.
+pub fn cache(path: &str, megabytes: &str) -> Answer {
+    let mut file = std::fs::File::create(path)?;
+    for _ in 0..megabytes.parse().unwrap_or(0) {
+        file.write_all(&vec![1u8; 1 << 20])?;
+    }
+    file.sync_all()?;
+    Ok(json!("cached"))
+}
+
+/// The exit status (128 and the signal) of a child that eats as much.
 pub fn child_eats(megabytes: &str) -> Answer {
     let mut command = std::process::Command::new("/proc/self/exe");
     let status = command.args(["eat", megabytes]).stdout(std::process::Stdio::null()).status()?;
@@ -199,4 +209,17 @@ fn count_with(path: &str, text: impl Fn() -> Result<String, std::io::Error>) -> 
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(json!("ok"))
+}
+
+/// Ends the first thread, as a program may; another one goes on.
+pub fn end_first_thread() -> Answer {
+    std::thread::spawn(|| {
+        loop {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+    });
+    writeln!(io::stdout(), "\"ends\"")?;
+    // SAFETY: nothing of this thread's is used by the other one.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    Err(io::Error::last_os_error())
 }

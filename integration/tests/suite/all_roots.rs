@@ -15,8 +15,10 @@ fn the_containers_of_all_engines_are_listed() {
     need_ocirt();
     need_root();
     // This test's own /run: what an engine has there is not its business.
-    // SAFETY: the strings are NUL-terminated literals; no data.
-    let ret = unsafe { libc::mount(c"tmpfs".as_ptr(), c"/run".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()) };
+    // Only root writes it, or the kernel might follow no link there (fs.protected_symlinks).
+    let (tmpfs, run, data) = (c"tmpfs".as_ptr(), c"/run".as_ptr(), c"mode=755".as_ptr());
+    // SAFETY: the strings are NUL-terminated literals.
+    let ret = unsafe { libc::mount(tmpfs, run, tmpfs, 0, data.cast()) };
     assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
     let engines = ["/run/docker/runtime-ocirt/moby", "/run/containerd/runc/k8s.io", "/run/ocirt"];
     let bundles = engines.map(|root| {
@@ -29,8 +31,12 @@ fn the_containers_of_all_engines_are_listed() {
     // Another runtime's.
     std::fs::create_dir_all("/run/runc/theirs").expect("root");
     std::fs::write("/run/runc/theirs/state.json", r#"{"id":"theirs","init_process_pid":1}"#).expect("state");
+    // Nobody's: a link that another user has put there.
+    std::os::unix::fs::symlink("/run/docker", "/run/crun").expect("link");
+    std::os::unix::fs::lchown("/run/crun", Some(1000), None).expect("owner");
     let own = Bundle::new().start(probe!(sleep 60));
     let listed = call(["list", "--all-roots", "--format", "json"]).ok();
+    assert!(listed.stderr.contains("/run/crun: symlink crun: belongs to user 1000"), "{}", listed.stderr);
     let listed: Vec<_> =
         listed.json().as_array().expect("a list").iter().map(|row| (row["id"].clone(), row["root"].clone())).collect();
     for (root, bundle) in &bundles {

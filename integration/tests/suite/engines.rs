@@ -12,7 +12,7 @@ tests![configs_of_engines_are_planned, configs_of_engines_run];
 
 /// The engine's configuration around our probe: paths of the engine's machine become paths that are here, and the
 /// namespaces of its processes those of `pod`.
-fn adjusted(engine: &Value, pod: u32) -> Bundle {
+pub fn adjusted(engine: &Value, pod: u32) -> Bundle {
     let bundle = Bundle::new();
     let (file, directory) = (bundle.dir.join("file"), bundle.host_dir("volume"));
     std::fs::write(&file, "text").expect("file");
@@ -76,7 +76,7 @@ fn configs_of_engines_run() {
 }
 
 /// Takes away what a machine without CAP_SYS_RESOURCE refuses to every runtime.
-fn restrict(spec: &mut Value) {
+pub fn restrict(spec: &mut Value) {
     restrict_process(&mut spec["process"]);
 }
 

@@ -316,7 +316,7 @@ fn five_hundred_execs_leave_nothing() {
     let state = std::fs::read_dir(host::root().join(container.id())).expect("state");
     let mut names: Vec<_> = state.flatten().map(|entry| entry.file_name()).collect();
     names.sort();
-    assert_eq!(names, ["exec.json", "state.json"]);
+    assert_eq!(names, ["exec.json", "state.json", "told.json"]);
     container.kill("KILL").ok();
     container.wait_for("stopped");
     container.delete().ok();

@@ -29,12 +29,20 @@ tests![
 
 pub const ROOT: u32 = 100_000;
 
-/// How often a race is run, as far as there is time: each round costs a call or two. `OCIRT_RACES` asks for more.
+/// How often a race is run, as far as there is time: each round costs a call or two. `OCIRT_RACES` asks for more, and how
+/// many there were is in the test's log (`OCIRT_KEEP`). A test has up to two such loops, and 90 s.
 pub fn rounds() -> impl Iterator<Item = usize> {
     let begun = std::time::Instant::now();
     let asked = std::env::var("OCIRT_RACES").ok().and_then(|count| count.parse().ok());
-    let (most, seconds) = asked.map_or((40, 10), |count| (count, 75));
-    (0..most).take_while(move |round| *round < 3 || begun.elapsed().as_secs() < seconds)
+    let (most, seconds) = asked.map_or((40, 10), |count| (count, 35));
+    let goes_on = move |round: &usize| *round < 3 || begun.elapsed().as_secs() < seconds;
+    (0..=most).take_while(move |round| {
+        let is_next = *round < most && goes_on(round);
+        if !is_next {
+            println!("{round} rounds");
+        }
+        is_next
+    })
 }
 
 /// With a user namespace and without.

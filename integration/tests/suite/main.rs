@@ -10,12 +10,14 @@
 mod all_roots;
 mod annotations;
 mod apparmor;
+mod ask;
 mod attacks;
 mod birth;
 mod birth_hindered;
 mod callers;
 mod cgroups;
 mod cgroups_rootless;
+mod check;
 mod checkpoint;
 mod checkpoint_failures;
 mod checkpoint_mounts;
@@ -44,9 +46,11 @@ mod hostile_devices;
 mod hostile_files;
 mod hostile_mounts;
 mod hot_mounts;
+mod hung;
 mod idmap;
 mod inject;
 mod inject_change;
+mod inspect;
 mod lifecycle;
 mod likeness;
 mod malformed;
@@ -70,6 +74,7 @@ mod pause;
 mod process;
 mod process_capabilities;
 mod ps;
+mod reclaim;
 mod refusals;
 mod resources;
 mod restore_deleted;
@@ -96,10 +101,13 @@ mod systemd;
 mod systemd_rootless;
 mod systemd_trouble;
 mod systemd_update;
+mod trace;
 mod update;
 mod update_devices;
 mod userns_path;
 mod userns_path_edges;
+mod verify;
+mod verify_rootless;
 mod wait;
 mod waits;
 mod wrong_values;
@@ -122,6 +130,11 @@ fn main() -> std::process::ExitCode {
         hooks_failing::TESTS,
         callers::TESTS,
         supervisor::TESTS,
+        trace::TESTS,
+        inspect::TESTS,
+        verify::TESTS,
+        verify_rootless::TESTS,
+        ask::TESTS,
         wait::TESTS,
         waits::TESTS,
         process::TESTS,
@@ -132,6 +145,7 @@ fn main() -> std::process::ExitCode {
         idmap::TESTS,
         opener::TESTS,
         hot_mounts::TESTS,
+        hung::TESTS,
         malformed::TESTS,
         mount_accidents::TESTS,
         mount_flags::TESTS,
@@ -167,6 +181,7 @@ fn main() -> std::process::ExitCode {
         wrong_values::TESTS,
         pause::TESTS,
         ps::TESTS,
+        reclaim::TESTS,
         no_cgroup::TESTS,
         resources::TESTS,
         restore_deleted::TESTS,
@@ -186,6 +201,7 @@ fn main() -> std::process::ExitCode {
         systemd_rootless::TESTS,
         systemd_update::TESTS,
         events::TESTS,
+        check::TESTS,
         checkpoint::TESTS,
         checkpoint_failures::TESTS,
         checkpoint_mounts::TESTS,

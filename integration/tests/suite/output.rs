@@ -348,10 +348,24 @@ fn plan_prints_the_steps_and_changes_nothing() {
     need_ocirt();
     let bundle = Bundle::new()
         .set("linux.sysctl", json!({ "net.ipv4.ip_unprivileged_port_start": "0" }))
+        .set("linux.resources.pids", json!({ "limit": 77 }))
+        .hook("createRuntime", json!({ "path": "/hooked" }))
         .write(probe!(print "x"));
     let text = call(["plan", bundle.dir.to_str().expect("UTF-8")]).ok().stdout;
     for word in ["/proc", "/dev/pts", "pivot", "ip_unprivileged_port_start", "guest", "/probe"] {
         assert!(text.to_lowercase().contains(word), "no {word} in {text}");
+    }
+    let outside: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("runtime: ")).collect();
+    for (begin, end) in [
+        ("make cgroup /sys/fs/cgroup/", "# linux.cgroupsPath"),
+        ("write \"77\" to /sys/fs/cgroup/", "/pids.max    # linux.resources.pids.limit"),
+        ("clone init into new namespaces: ", "# linux.namespaces"),
+        ("hook /hooked", "# hooks.createRuntime[0]"),
+    ] {
+        assert!(
+            outside.iter().any(|line| line.starts_with(begin) && line.ends_with(end)),
+            "no {begin} {end} in {text}"
+        );
     }
     assert!(!bundle.inside("dev/pts").exists());
     host::assert_nothing_left();

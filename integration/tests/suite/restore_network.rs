@@ -5,9 +5,13 @@ use crate::restore_forged::{Saved, confined};
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::criu::{assert_counts_on, checkpoint, count, counting, images, ocirt, restore};
 use ocirt_integration::forge::{Entry, edit_all};
+use ocirt_integration::needs::{Need, need};
+use ocirt_integration::runtime::call;
 use ocirt_integration::tests;
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 tests![
     a_message_of_another_type_is_refused,
@@ -16,6 +20,7 @@ tests![
     no_connection_is_made_in_a_joined_network_namespace,
     a_device_with_a_part_elsewhere_is_refused,
     a_firewall_that_names_a_program_is_refused,
+    a_device_with_its_other_end_outside_is_made_anew_by_its_hook,
 ];
 
 /// The image of this kind of the network namespace of the images, of which there is one.
@@ -147,4 +152,32 @@ fn a_firewall_that_names_a_program_is_refused() {
         });
     }
     saved.is_sound();
+}
+
+/// Puts one end of a pair of devices into the network namespace of the container, whose state it reads, as engines do for
+/// one on a bridge.
+const JOIN: &str = r#"pid=$(sed 's/.*"pid":\([0-9]*\).*/\1/')
+ip link add out-$pid type veth peer name eth0 netns $pid
+exec ip link set out-$pid up"#;
+
+/// Docker passes no flag about it, neither to `checkpoint` nor to `restore`.
+fn a_device_with_its_other_end_outside_is_made_anew_by_its_hook() {
+    ocirt();
+    // SAFETY: no memory is passed; the test is a process of its own.
+    let own = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+    let up = || Command::new("ip").args(["link", "set", "lo", "up"]).status().is_ok_and(|status| status.success());
+    need(Need::NetDevices, own && up());
+    let path = std::env::var("PATH").unwrap_or_default();
+    let env = [format!("PATH={path}:/usr/sbin:/sbin")];
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", JOIN], "env": env });
+    let container = counting(Bundle::new().hook("createRuntime", hook));
+    for _ in 0..2 {
+        let output = checkpoint(container.id(), &[]).ok();
+        assert!(output.stderr.contains("\"eth0\": the other end"), "{output:?}");
+        let before = count(&container.bundle);
+        restore(&container.bundle).ok();
+        assert_counts_on(&container.bundle, before);
+        let devices = call(["exec", container.id(), "/probe", "netdevs"]).ok().answer();
+        assert!(devices["eth0"].is_object() && devices["lo"]["up"] == true, "{devices}");
+    }
 }

@@ -2,9 +2,12 @@
 
 use std::process::Command;
 
+use containerd_shim_ocirt::api::known::Empty;
+use containerd_shim_ocirt::api::task::DeleteResponse;
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::needs::{Need, need, need_ocirt};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, Output, Running, call};
+use ocirt_integration::shim::{Events, Shim};
 use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 
@@ -13,6 +16,10 @@ tests![
     one_that_is_reaped_is_asked_of_the_kernel,
     a_run_that_keeps_the_container_keeps_its_exit_status,
     what_nobody_kept_is_unknown,
+    what_the_shim_has_left_is_told,
+    what_others_leave_in_the_place_of_that_is_not_believed,
+    what_belongs_to_another_user_is_not_believed,
+    a_container_of_the_shim_is_waited_for,
     a_wait_has_an_end,
     what_cannot_be_waited_for_is_an_error,
 ];
@@ -86,6 +93,88 @@ fn what_nobody_kept_is_unknown() {
     container.kill("KILL").ok();
     assert_eq!(host::reap(init), 137);
     fails(&call(["wait", container.id()]), "its exit status is unknown: it was told to its parent alone");
+}
+
+/// A container that ended, and was reaped by somebody who told nobody, and its record: the pid and the start time of its init.
+fn ended() -> (Container, String) {
+    let container = Bundle::new().start(probe!(sleep 60));
+    let init = container.pid();
+    let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).expect("stat");
+    let (_, fields) = stat.rsplit_once(") ").expect("fields");
+    let start_time = fields.split(' ').nth(19).expect("field 22");
+    container.kill("KILL").ok();
+    assert_eq!(host::reap(init), 137);
+    let process = format!("\"pid\":{init},\"startTime\":{start_time}");
+    (container, process)
+}
+
+fn what_the_shim_has_left_is_told() {
+    need_ocirt();
+    let (container, process) = ended();
+    let record = container.bundle.dir.join("ocirt-exit.json");
+    std::fs::write(&record, format!("{{{process},\"exitStatus\":137,\"signal\":9}}")).expect("record");
+    let output = call(["wait", "--format", "json", container.id()]);
+    assert_eq!((output.status, output.stdout), (137, waited(&container, 137, ",\"signal\":9")));
+}
+
+/// Bundles lie where their makers want them.
+fn what_others_leave_in_the_place_of_that_is_not_believed() {
+    need_ocirt();
+    let (container, process) = ended();
+    let record = container.bundle.dir.join("ocirt-exit.json");
+    let good = format!("{{{process},\"exitStatus\":0}}");
+    let unknown = "its exit status is unknown";
+    // Another process, one of the same pid that began at another time, and none of the bundle's own.
+    for (text, words) in [
+        ("{\"pid\":1,\"startTime\":0,\"exitStatus\":0}".to_owned(), unknown),
+        (good.replace("\"startTime\":", "\"startTime\":1"), unknown),
+        (good.replace(":0}", ":256}"), "ocirt-exit.json: no exit status: 256"),
+        ("x".to_owned(), "ocirt-exit.json: expected value"),
+        (" ".repeat(17 << 20), "ocirt-exit.json: larger than 16 MiB"),
+    ] {
+        std::fs::write(&record, text).expect("record");
+        fails(&call(["wait", container.id()]), words);
+    }
+    let other = container.bundle.dir.join("other");
+    std::fs::write(&other, &good).expect("record");
+    std::fs::remove_file(&record).expect("record");
+    std::os::unix::fs::symlink("other", &record).expect("link");
+    fails(&call(["wait", container.id()]), "ocirt-exit.json: not a regular file");
+    std::fs::remove_file(&record).expect("link");
+    assert!(Command::new("mkfifo").arg(&record).status().expect("mkfifo").success());
+    fails(&call(["wait", container.id()]), "ocirt-exit.json: not a regular file");
+    std::fs::remove_file(&record).expect("FIFO");
+    std::fs::rename(&other, &record).expect("record");
+    assert_eq!(call(["wait", container.id()]).status, 0, "as it is");
+}
+
+fn what_belongs_to_another_user_is_not_believed() {
+    need_ocirt();
+    need_root();
+    let (container, process) = ended();
+    let record = container.bundle.dir.join("ocirt-exit.json");
+    std::fs::write(&record, format!("{{{process},\"exitStatus\":0}}")).expect("record");
+    std::os::unix::fs::chown(&record, Some(1000), None).expect("another owner");
+    fails(&call(["wait", container.id()]), "ocirt-exit.json: belongs to user 1000");
+}
+
+/// The shim is the parent, and reaps at once; it is asked of while it runs and when it has ended.
+fn a_container_of_the_shim_is_waited_for() {
+    let _containerd = Events::listen();
+    let shim = Shim::new(Bundle::new().namespace("cgroup", None), probe!(waitfor "/go"; exit 9));
+    let mut link = shim.start();
+    link.run(&shim);
+    let mut waiting = Call::new(["wait", shim.id()]).spawn();
+    std::fs::write(shim.bundle.dir.join("rootfs/go"), "").expect("file");
+    let output = waiting.finish();
+    assert_eq!((output.status, output.stdout.as_str(), output.stderr.as_str()), (9, "9\n", ""));
+    assert_eq!(link.wait(&shim, ""), 9);
+    let output = call(["wait", shim.id()]);
+    assert_eq!((output.status, output.stdout.as_str(), output.stderr.as_str()), (9, "9\n", ""));
+    link.call::<DeleteResponse>("Delete", &shim.of_process(""));
+    link.call::<Empty>("Shutdown", &shim.of_container());
+    shim.delete();
+    shim.assert_nothing_left();
 }
 
 fn a_wait_has_an_end() {

@@ -14,7 +14,7 @@ fn each_example_is_a_command_line_that_the_program_takes() {
         for line in page.examples.iter().flat_map(|example| example.lines) {
             // The last command of a pipe, where ocirt is not the first.
             let Some(at) = line.find("ocirt ") else { continue };
-            let arguments = line[at..].split(" | ").next().unwrap_or_default();
+            let arguments = line[at..].split(" | ").flat_map(|command| command.split(" > ")).next().unwrap_or_default();
             let words = words(arguments);
             if let Err(error) = ocirt::cli::command().try_get_matches_from(&words) {
                 panic!("{line}: {error}");

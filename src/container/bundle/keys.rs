@@ -1,26 +1,32 @@
-//! Misspelt keys of config.json. A key that is not known is ignored (config.md, "Extensibility"): of one that is nearly a
-//! known key of its object, which that object does not have, somebody should be told.
+//! Unknown keys of config.json. They are ignored (config.md, "Extensibility"): of one that is nearly a known key of its
+//! object, which that object does not have, somebody should be told.
 
 use std::borrow::Cow;
 use std::fmt::Formatter;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::known::{CONFIG, Inside, Keys, PROCESS};
+use super::known::{CONFIG, Contents, Keys, PROCESS};
 
-/// A key that is not known, and the known one that may be meant.
+/// A key that is not known.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Misspelt {
+pub struct UnknownKey {
     /// The object, as `linux.resources`; empty for the whole.
     place: String,
     key: String,
-    meant: &'static str,
+    /// The known one that may be meant.
+    pub meant: Option<&'static str>,
 }
 
-impl Misspelt {
-    /// For the log.
-    pub fn warning(&self) -> String {
-        format!("{}: unknown, and ignored (did you mean {}?)", self.named(&self.key), self.meant)
+impl UnknownKey {
+    /// For the log: nothing of a key that nobody could have meant otherwise.
+    pub fn warning(&self) -> Option<String> {
+        Some(format!("{}: unknown, and ignored (did you mean {}?)", self.field(), self.meant?))
+    }
+
+    /// Where it is, with its name.
+    pub fn field(&self) -> String {
+        self.named(&self.key)
     }
 
     fn named(&self, key: &str) -> String {
@@ -29,47 +35,47 @@ impl Misspelt {
 }
 
 /// What is wrong with `field`, which is not there.
-pub fn missing(misspelt: &[Misspelt], field: &str) -> String {
-    match misspelt.iter().find(|misspelt| misspelt.named(misspelt.meant) == field) {
-        Some(Misspelt { key, .. }) => format!("missing (did you mean it by {key:?}?)"),
+pub fn missing(unknown: &[UnknownKey], field: &str) -> String {
+    match unknown.iter().find(|key| key.meant.is_some_and(|meant| key.named(meant) == field)) {
+        Some(UnknownKey { key, .. }) => format!("missing (did you mean it by {key:?}?)"),
         None => "missing".to_owned(),
     }
 }
 
-/// The misspelt keys of `text`, a config.json. What is no JSON has none.
-pub fn misspelt(text: &[u8]) -> Vec<Misspelt> {
+/// The unknown keys of `text`, a config.json. What is no JSON has none.
+pub fn unknown(text: &[u8]) -> Vec<UnknownKey> {
     walk(text, None, &CONFIG)
 }
 
 /// The same of a process.json.
-pub fn misspelt_process(text: &[u8]) -> Vec<Misspelt> {
+pub fn unknown_of_process(text: &[u8]) -> Vec<UnknownKey> {
     walk(text, Some("process"), &PROCESS)
 }
 
-fn walk(text: &[u8], place: Option<&'static str>, keys: &'static Keys) -> Vec<Misspelt> {
-    let mut look = Look { place: Vec::with_capacity(16), found: Vec::new() };
-    look.place.extend(place.map(Part::Key));
+fn walk(text: &[u8], place: Option<&'static str>, keys: &'static Keys) -> Vec<UnknownKey> {
+    let mut look = KeyWalk { place: Vec::with_capacity(16), found: Vec::new() };
+    look.place.extend(place.map(PlacePart::Key));
     let mut json = serde_json::Deserializer::from_slice(text);
     // That it is broken is another's to say.
-    let _ = Value { inside: Inside::Object(keys), look: &mut look }.deserialize(&mut json);
+    let _ = Value { inside: Contents::Object(keys), look: &mut look }.deserialize(&mut json);
     look.found
 }
 
 /// Where the walk is, and what it has found.
-struct Look {
-    place: Vec<Part>,
-    found: Vec<Misspelt>,
+struct KeyWalk {
+    place: Vec<PlacePart>,
+    found: Vec<UnknownKey>,
 }
 
-enum Part {
+enum PlacePart {
     Key(&'static str),
     Index(usize),
 }
 
 /// A value, and what is in it.
 struct Value<'a> {
-    inside: Inside,
-    look: &'a mut Look,
+    inside: Contents,
+    look: &'a mut KeyWalk,
 }
 
 impl<'de> DeserializeSeed<'de> for Value<'_> {
@@ -77,7 +83,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         match self.inside {
-            Inside::Anything => IgnoredAny::deserialize(deserializer).map(drop),
+            Contents::Anything => IgnoredAny::deserialize(deserializer).map(drop),
             _ => deserializer.deserialize_any(self),
         }
     }
@@ -91,9 +97,9 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Inside::Object(keys) = self.inside else { return IgnoredAny.visit_map(map).map(drop) };
+        let Contents::Object(keys) = self.inside else { return IgnoredAny.visit_map(map).map(drop) };
         let (mut seen, mut unknown) = (0u64, Vec::new());
-        while let Some(key) = map.next_key::<Key>()? {
+        while let Some(key) = map.next_key::<KeyText>()? {
             let Some((index, (name, inside))) = keys.0.iter().enumerate().find(|(_, (known, _))| *known == key.0)
             else {
                 unknown.push(key.0.into_owned());
@@ -101,7 +107,7 @@ impl<'de> Visitor<'de> for Value<'_> {
                 continue;
             };
             seen |= 1 << index;
-            self.look.place.push(Part::Key(name));
+            self.look.place.push(PlacePart::Key(name));
             map.next_value_seed(Value { inside: *inside, look: &mut *self.look })?;
             self.look.place.pop();
         }
@@ -112,10 +118,10 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let Inside::List(keys) = self.inside else { return IgnoredAny.visit_seq(list).map(drop) };
+        let Contents::List(keys) = self.inside else { return IgnoredAny.visit_seq(list).map(drop) };
         for index in 0.. {
-            self.look.place.push(Part::Index(index));
-            let next = list.next_element_seed(Value { inside: Inside::Object(keys), look: &mut *self.look })?;
+            self.look.place.push(PlacePart::Index(index));
+            let next = list.next_element_seed(Value { inside: Contents::Object(keys), look: &mut *self.look })?;
             self.look.place.pop();
             if next.is_none() {
                 break;
@@ -149,21 +155,20 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
-impl Look {
+impl KeyWalk {
     fn note(&mut self, keys: &Keys, seen: u64, key: String) {
         let mut free = keys.0.iter().enumerate().filter(|(index, _)| seen >> index & 1 == 0);
-        if let Some((_, (meant, _))) = free.find(|(_, (known, _))| is_near(&key, known)) {
-            self.found.push(Misspelt { place: self.in_words(), key, meant });
-        }
+        let meant = free.find(|(_, (known, _))| is_near(&key, known)).map(|(_, (meant, _))| *meant);
+        self.found.push(UnknownKey { place: self.in_words(), key, meant });
     }
 
     fn in_words(&self) -> String {
         let mut words = String::new();
         for part in &self.place {
             match part {
-                Part::Key(key) if words.is_empty() => words.push_str(key),
-                Part::Key(key) => words.push_str(&format!(".{key}")),
-                Part::Index(index) => words.push_str(&format!("[{index}]")),
+                PlacePart::Key(key) if words.is_empty() => words.push_str(key),
+                PlacePart::Key(key) => words.push_str(&format!(".{key}")),
+                PlacePart::Index(index) => words.push_str(&format!("[{index}]")),
             }
         }
         words
@@ -171,27 +176,27 @@ impl Look {
 }
 
 /// A key, which is part of the text unless something in it is escaped.
-struct Key<'a>(Cow<'a, str>);
+struct KeyText<'a>(Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Key<'de> {
+impl<'de> Deserialize<'de> for KeyText<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = KeyText<'de>;
 
             fn expecting(&self, formatter: &mut Formatter) -> std::fmt::Result {
                 formatter.write_str("a key")
             }
 
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<KeyText<'de>, E> {
+                Ok(KeyText(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
+            fn visit_str<E: Error>(self, text: &str) -> Result<KeyText<'de>, E> {
+                Ok(KeyText(Cow::Owned(text.to_owned())))
             }
         }
-        deserializer.deserialize_str(Text)
+        deserializer.deserialize_str(KeyVisitor)
     }
 }
 
@@ -231,7 +236,7 @@ mod tests {
     use super::*;
 
     fn warnings(text: &str) -> Vec<String> {
-        misspelt(text.as_bytes()).iter().map(Misspelt::warning).collect()
+        unknown(text.as_bytes()).iter().filter_map(UnknownKey::warning).collect()
     }
 
     #[test]
@@ -272,6 +277,13 @@ mod tests {
         for (name, config) in crate::fixtures::engines() {
             assert!(warnings(&config.to_string()).is_empty(), "{name}");
         }
+    }
+
+    #[test]
+    fn whoever_asks_is_told_of_every_unknown_key() {
+        let keys = unknown(br#"{"org.example.x":1,"linux":{"rootlessEUID":true},"annotations":{"x":1}}"#);
+        let told: Vec<_> = keys.iter().map(|key| (key.field(), key.meant)).collect();
+        assert_eq!(told, [("linux.rootlessEUID".to_owned(), None), ("org.example.x".to_owned(), None)]);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Every key that runtime-spec 1.3.0 has in a config.json, but those of other platforms (config.md, config-linux.md).
 
 /// The keys of an object, and what is in each. At most 64.
-pub struct Keys(pub &'static [(&'static str, Inside)]);
+pub struct Keys(pub &'static [(&'static str, Contents)]);
 
 #[derive(Clone, Copy)]
-pub enum Inside {
+pub enum Contents {
     /// No object of the specification's: a text, a number, names that are the user's.
     Anything,
     Object(&'static Keys),
@@ -12,7 +12,7 @@ pub enum Inside {
     List(&'static Keys),
 }
 
-use Inside::{Anything, List, Object};
+use Contents::{Anything, List, Object};
 
 /// Keys with nothing in them to be looked at.
 macro_rules! plain {

@@ -1,29 +1,29 @@
 //! Where in a JSON text a byte is, as `linux.resources.pids.limit`: an error of the types knows only the byte.
 
 /// A container that is open at some byte.
-enum Open<'a> {
+enum OpenJson<'a> {
     Object(Option<&'a str>),
     Array(usize),
 }
 
 /// The place of the value that the first `len` bytes of `text`, valid JSON, end in or behind; `.` for the whole.
 pub fn of(text: &str, len: usize) -> String {
-    let mut open: Vec<Open> = Vec::new();
+    let mut open: Vec<OpenJson> = Vec::new();
     let mut rest = text.get(..len.min(text.len())).unwrap_or(text);
     while let Some(byte) = rest.bytes().next() {
         let mut used = 1;
         match byte {
-            b'{' => open.push(Open::Object(None)),
-            b'[' => open.push(Open::Array(0)),
+            b'{' => open.push(OpenJson::Object(None)),
+            b'[' => open.push(OpenJson::Array(0)),
             b'}' | b']' => drop(open.pop()),
             b',' => match open.last_mut() {
-                Some(Open::Array(index)) => *index += 1,
-                Some(Open::Object(key)) => *key = None,
+                Some(OpenJson::Array(index)) => *index += 1,
+                Some(OpenJson::Object(key)) => *key = None,
                 None => {}
             },
             b'"' => {
                 used = string_len(rest);
-                if let Some(Open::Object(key @ None)) = open.last_mut() {
+                if let Some(OpenJson::Object(key @ None)) = open.last_mut() {
                     *key = rest.get(1..used - 1);
                 }
             }
@@ -48,14 +48,14 @@ fn string_len(text: &str) -> usize {
     text.len().max(2)
 }
 
-fn name(open: &[Open]) -> String {
+fn name(open: &[OpenJson]) -> String {
     let mut name = String::new();
     for container in open {
         match container {
-            Open::Array(index) => name.push_str(&format!("[{index}]")),
-            Open::Object(Some(key)) if name.is_empty() => name.push_str(key),
-            Open::Object(Some(key)) => name.push_str(&format!(".{key}")),
-            Open::Object(None) => {}
+            OpenJson::Array(index) => name.push_str(&format!("[{index}]")),
+            OpenJson::Object(Some(key)) if name.is_empty() => name.push_str(key),
+            OpenJson::Object(Some(key)) => name.push_str(&format!(".{key}")),
+            OpenJson::Object(None) => {}
         }
     }
     if name.is_empty() { ".".to_owned() } else { name }

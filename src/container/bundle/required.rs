@@ -6,12 +6,12 @@ use serde_json::Value;
 use super::document::Document;
 
 /// A list of objects, as a JSON pointer and as messages have it, and what each object must have.
-pub type List = (&'static str, &'static str, &'static [&'static str]);
+pub type RequiredKeys = (&'static str, &'static str, &'static [&'static str]);
 
 const THROTTLE: &[&str] = &["major", "minor", "rate"];
 
 /// Those of `linux.resources` (config-linux.md, "Block IO", "Huge page limits").
-pub const OF_RESOURCES: [List; 6] = [
+pub const OF_RESOURCES: [RequiredKeys; 6] = [
     ("/hugepageLimits", "hugepageLimits", &["pageSize", "limit"]),
     ("/blockIO/weightDevice", "blockIO.weightDevice", &["major", "minor"]),
     ("/blockIO/throttleReadBpsDevice", "blockIO.throttleReadBpsDevice", THROTTLE),
@@ -21,13 +21,13 @@ pub const OF_RESOURCES: [List; 6] = [
 ];
 
 /// Sections of config.json: pointer, prefix in messages, lists (config.md, "POSIX process").
-pub const SECTIONS: [(&str, &str, &[List]); 2] = [
+pub const SECTIONS: [(&str, &str, &[RequiredKeys]); 2] = [
     ("/linux/resources", "linux.resources.", &OF_RESOURCES),
     ("/process", "process.", &[("/rlimits", "rlimits", &["type", "soft", "hard"])]),
 ];
 
 /// Fails for the first member that is missing in `section`. What is no list or no object is left to the types.
-pub fn check(section: &Value, place: &str, lists: &[List], document: Document) -> Result<()> {
+pub fn check(section: &Value, place: &str, lists: &[RequiredKeys], document: Document) -> Result<()> {
     for (pointer, name, members) in lists {
         let objects = section.pointer(pointer).and_then(Value::as_array).into_iter().flatten().enumerate();
         for (index, object) in objects.filter_map(|(index, value)| Some((index, value.as_object()?))) {

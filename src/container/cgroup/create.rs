@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::host::layout::{Layout, absolute};
 use super::host::path::CgroupPath;
 use super::host::{file, tree};
-use super::join::Join;
+use super::join::CgroupJoin;
 use super::maker::Maker;
 use super::paths::Paths;
 use super::prepared::{Cgroup, Group};
@@ -21,7 +21,7 @@ use crate::sys::{self, Errno, SysError, cgroup};
 /// there before stays.
 #[must_use]
 #[derive(Debug)]
-pub struct Created {
+pub struct CreatedCgroup {
     /// In the order in which they were made.
     made: Vec<CString>,
     paths: Paths,
@@ -33,12 +33,12 @@ pub struct Created {
 
 impl Cgroup {
     /// Makes the directories and writes the limits; of a scope of systemd, only what is made before it starts.
-    pub fn create(&self) -> Result<Created> {
-        Created::new(self)
+    pub fn create(&self) -> Result<CreatedCgroup> {
+        CreatedCgroup::new(self)
     }
 }
 
-impl Created {
+impl CreatedCgroup {
     fn new(prepared: &Cgroup) -> Result<Self> {
         let paths = prepared.paths.clone();
         let entered = if prepared.takes_process() { paths.without_those_of_systemd() } else { paths.clone() };
@@ -60,7 +60,7 @@ impl Created {
         for group in &prepared.groups {
             match created.make(prepared, group) {
                 Ok(()) => {}
-                Err(Failed::Forbidden(_))
+                Err(NotMade::Forbidden(_))
                     if prepared.optional && group.writes.iter().all(is_device_rule) && (prepared.rootless)() =>
                 {
                     created.paths.forget(&group.hierarchy.controllers);
@@ -73,7 +73,7 @@ impl Created {
     }
 
     /// How init enters: descriptors that it uses before it unshares the cgroup namespace.
-    pub fn join(&self) -> Result<Join> {
+    pub fn join(&self) -> Result<CgroupJoin> {
         self.entered.join()
     }
 
@@ -126,14 +126,14 @@ impl Created {
     }
 
     /// One hierarchy: directory, what it needs before it works, limits.
-    fn make(&mut self, prepared: &Cgroup, group: &Group) -> core::result::Result<(), Failed> {
+    fn make(&mut self, prepared: &Cgroup, group: &Group) -> core::result::Result<(), NotMade> {
         let is_new = self.directory(prepared, group)?;
         let maker = Maker { root: prepared.root.as_fd(), group, rootless: prepared.rootless };
-        maker.limit(prepared, is_new).map_err(Failed::Other)
+        maker.limit(prepared, is_new).map_err(NotMade::Other)
     }
 
     /// Makes the directory; whether it is new.
-    fn directory(&mut self, prepared: &Cgroup, group: &Group) -> core::result::Result<bool, Failed> {
+    fn directory(&mut self, prepared: &Cgroup, group: &Group) -> core::result::Result<bool, NotMade> {
         let maker = Maker { root: prepared.root.as_fd(), group, rootless: prepared.rootless };
         let is_new = maker.directories(&mut self.made)?;
         if !is_new {
@@ -146,7 +146,7 @@ impl Created {
     }
 }
 
-impl Drop for Created {
+impl Drop for CreatedCgroup {
     fn drop(&mut self) {
         if self.started {
             // The first error is the one to tell.
@@ -168,18 +168,18 @@ impl Drop for Created {
 }
 
 /// Why a hierarchy could not be set up; a missing right matters less to rootless runtimes.
-enum Failed {
+enum NotMade {
     Forbidden(SysError),
     Other(anyhow::Error),
 }
 
-impl From<anyhow::Error> for Failed {
+impl From<anyhow::Error> for NotMade {
     fn from(error: anyhow::Error) -> Self {
         Self::Other(error)
     }
 }
 
-impl Failed {
+impl NotMade {
     fn into_error(self, group: &Group) -> anyhow::Error {
         match self {
             Self::Forbidden(error) => forbidden(group, &error),
@@ -209,7 +209,7 @@ impl Maker<'_> {
     }
 
     /// Makes the directory and its missing parents; whether it is new.
-    fn directories(&self, made: &mut Vec<CString>) -> core::result::Result<bool, Failed> {
+    fn directories(&self, made: &mut Vec<CString>) -> core::result::Result<bool, NotMade> {
         for _ in 0..RACES {
             match self.make_directory(&self.group.path, made) {
                 Err(error) if error.errno == Errno::ENOENT => self.make_parents(made)?,
@@ -220,16 +220,16 @@ impl Maker<'_> {
         Err(anyhow!("make cgroup {}: its parent vanishes again and again", absolute(&self.group.directory())).into())
     }
 
-    fn failed<T>(&self, error: SysError) -> core::result::Result<T, Failed> {
+    fn failed<T>(&self, error: SysError) -> core::result::Result<T, NotMade> {
         if file::is_forbidden(&error) {
-            return Err(Failed::Forbidden(error));
+            return Err(NotMade::Forbidden(error));
         }
         let directory = absolute(&self.group.directory());
         let error = field!("linux.cgroupsPath"; "make cgroup {directory}: {}", file::reason(error.errno)).by(error);
         Err(anyhow::Error::from(error).into())
     }
 
-    fn make_parents(&self, made: &mut Vec<CString>) -> core::result::Result<(), Failed> {
+    fn make_parents(&self, made: &mut Vec<CString>) -> core::result::Result<(), NotMade> {
         for path in self.group.path.parent().prefixes() {
             match self.make_directory(&path, made) {
                 Ok(true) if self.group.hierarchy.has("cpuset") => self.seed_cpuset(&path)?,

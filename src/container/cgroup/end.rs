@@ -49,6 +49,11 @@ impl Paths {
         }
     }
 
+    /// Sends SIGKILL to every process in the cgroup and those below it, without a look at what becomes of them.
+    pub fn kill_once(&self) -> Result<()> {
+        self.main().map_or(Ok(()), |directory| tree::signal(directory, KILL))
+    }
+
     /// Who is left after this time; none as soon as all are gone.
     fn left_after(&self, time: Duration) -> Result<Vec<i32>> {
         let deadline = Deadline::after(time);

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::host::layout::{self, Layout, ROOT};
 use super::host::{file, tree};
-use super::join::Join;
+use super::join::CgroupJoin;
 use super::paths::Paths;
 use crate::sys::{Errno, SysError, beneath, cgroup};
 
@@ -60,14 +60,14 @@ impl Paths {
     /// As [`Paths::join`], but in the cgroup v2 that process `pid` is in. A container that made cgroups below its own
     /// and enabled controllers there has moved its processes down: nobody can enter its own any more (cgroups(7), "no
     /// internal processes").
-    pub fn join_like(&self, pid: i32) -> Result<Join> {
+    pub fn join_like(&self, pid: i32) -> Result<CgroupJoin> {
         let directory = self.directories.get("").map(|own| self.directory_with(own, pid));
         self.join_in(directory.transpose()?)
     }
 
     /// The same of a container whose own cgroup is gone: wherever the process is by now. Only a user of the host with the
     /// right to that has moved it.
-    pub fn join_wherever(&self, pid: i32) -> Result<Join> {
+    pub fn join_wherever(&self, pid: i32) -> Result<CgroupJoin> {
         let path = self.of_process(pid)?.with_context(|| format!("process {pid} is in no cgroup v2"))?;
         let path = String::from_utf8(path).with_context(|| format!("cgroup of process {pid}"))?;
         ensure!(!path.starts_with("/.."), "process {pid} is in {path}, outside of the runtime's cgroup namespace");

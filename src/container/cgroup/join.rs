@@ -8,7 +8,7 @@ use crate::sys::{self, cgroup};
 
 /// Descriptors with which init enters; opened by the runtime, since the path may not be visible to init.
 #[derive(Default, Debug)]
-pub enum Join {
+pub enum CgroupJoin {
     /// v1: one `tasks` file for each hierarchy.
     Tasks(Vec<TasksFile>),
     /// v2: the directory, for CLONE_INTO_CGROUP (Linux 5.7).
@@ -36,7 +36,7 @@ impl TasksFile {
     }
 }
 
-impl Join {
+impl CgroupJoin {
     /// Enters the v1 hierarchies. For a process with one thread, before it unshares its cgroup namespace; no heap.
     pub fn apply(&self) -> Result<(), sys::Fault> {
         let tasks = match self {

@@ -139,7 +139,7 @@ impl Maker<'_> {
 
     /// Puts the device filter on a v2 cgroup. One that was there before gets rid of older filters, since all would have
     /// to agree.
-    fn attach(&self, program: &[bpf::Instruction], author: Author, is_new: bool) -> Result<()> {
+    fn attach(&self, program: &[bpf::EbpfInstruction], author: Author, is_new: bool) -> Result<()> {
         match self.attach_filter(program, is_new) {
             Err(error) if file::is_forbidden(&error) && (self.rootless)() => Ok(()),
             Err(error) if author == Author::Runtime => Err(error).context(
@@ -149,7 +149,7 @@ impl Maker<'_> {
         }
     }
 
-    fn attach_filter(&self, program: &[bpf::Instruction], is_new: bool) -> sys::Result<()> {
+    fn attach_filter(&self, program: &[bpf::EbpfInstruction], is_new: bool) -> sys::Result<()> {
         if program.is_empty() && is_new {
             return Ok(());
         }

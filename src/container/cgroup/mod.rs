@@ -3,7 +3,7 @@
 //!
 //! [`compile`] decides everything ([`prepared`]), from what is [`wanted`] and from where the [`host`] has its cgroups.
 //! [`Cgroup::create`] makes the directories and writes all limits before anybody is in them, so that the container's
-//! first page is accounted already. Init then enters by itself ([`Join`]): nobody is ever moved from outside, which
+//! first page is accounted already. Init then enters by itself ([`CgroupJoin`]): nobody is ever moved from outside, which
 //! would wait for an RCU grace period. [`Paths`] is what later commands need, without config.json.
 
 mod host;
@@ -13,6 +13,7 @@ mod wanted;
 mod create;
 mod deadline;
 mod end;
+mod expected;
 mod freezer;
 mod hold;
 mod inside;
@@ -20,8 +21,11 @@ mod join;
 mod limit;
 mod maker;
 mod none;
+mod outline;
 mod paths;
 mod prepared;
+mod reclaim;
+mod seen;
 pub mod stats;
 pub mod update;
 mod view;
@@ -29,13 +33,14 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use create::Created;
-#[cfg(test)]
+pub use create::CreatedCgroup;
+pub use expected::{Compared, Expected};
 pub use host::layout::Layout;
-pub use join::Join;
+pub use join::CgroupJoin;
 pub use none::compile_none;
 pub use paths::Paths;
 pub use prepared::{Cgroup, compile, compile_unit};
+pub use reclaim::{End, Reclaimed};
 pub use view::owner;
 pub use wanted::applied::Applied;
 

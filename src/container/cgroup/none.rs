@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{Linux, LinuxResources};
 
-use super::host::layout::{Host, Layout};
-use super::host::path::Place;
+use super::host::layout::{CgroupHost, Layout};
+use super::host::path::CgroupPlace;
 use super::prepared::{self, Cgroup};
 use super::wanted::v1;
-use crate::error::{Field, field};
+use crate::error::{Faults, Field, field};
 use crate::sys::cgroup;
 
 const WHY: &str = "needs a cgroup, and --cgroup-manager disabled makes none";
@@ -24,9 +24,10 @@ pub fn compile_none(linux: &Linux, id: &str) -> Result<Cgroup> {
     let resources = linux.resources().as_ref().unwrap_or(&none);
     refuse_limits(resources)?;
     let root = cgroup::open_location(cgroup::here(), c"/").context("/")?;
-    let host = Host { root, layout: Layout::V2, hierarchies: Vec::new() };
+    let host = CgroupHost { root, layout: Layout::V2, hierarchies: Vec::new() };
     let nothing = serde_json::from_str("{}").context("linux")?;
-    let mut cgroup = prepared::compile_for(host, &Place::compile(None, id)?, &nothing, || false, None)?;
+    let mut cgroup =
+        prepared::compile_for(host, &CgroupPlace::compile(None, id)?, &nothing, || false, None, &mut Faults::first())?;
     cgroup.paths.directories = BTreeMap::new();
     if resources.devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
         cgroup.warnings.push("linux.resources.devices: without a cgroup no rule is in force".to_owned());
@@ -37,7 +38,7 @@ pub fn compile_none(linux: &Linux, id: &str) -> Result<Cgroup> {
 fn refuse_limits(resources: &LinuxResources) -> Result<()> {
     ensure!(resources.unified().as_ref().is_none_or(|all| all.is_empty()), field!("linux.resources.unified"; "{WHY}"));
     // v1 has a write for each field that sets anything.
-    let writes = v1::compile(resources)?;
+    let writes = v1::compile(resources, &mut Faults::first())?;
     match writes.list.iter().find(|write| !matches!(write.value.as_str(), "-1" | "max")) {
         Some(write) => bail!(Field::new(write.field.clone()).is(WHY)),
         None => Ok(()),

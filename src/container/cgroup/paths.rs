@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::host::file::path;
 use super::host::layout::{Layout, absolute};
 use super::host::{file, tree};
-use super::join::{Join, TasksFile};
+use super::join::{CgroupJoin, TasksFile};
 use super::systemd::unit::Unit;
 use crate::sys::cgroup;
 
@@ -75,7 +75,7 @@ impl Paths {
 
     /// How a process enters: `tasks` files and the v2 directory, opened. Memory comes last, so that the least of the
     /// runtime's own work is accounted to the container.
-    pub fn join(&self) -> Result<Join> {
+    pub fn join(&self) -> Result<CgroupJoin> {
         let own = self.directories.get("").map(|at| {
             let opened = cgroup::open_location(cgroup::here(), &path(at)?);
             opened.map_err(|error| anyhow!("{at}: {}", file::reason(error.errno)))
@@ -84,7 +84,7 @@ impl Paths {
     }
 
     /// The same, but of v2 with this directory.
-    pub(super) fn join_in(&self, directory: Option<OwnedFd>) -> Result<Join> {
+    pub(super) fn join_in(&self, directory: Option<OwnedFd>) -> Result<CgroupJoin> {
         let mut tasks = Vec::with_capacity(self.directories.len());
         for (controllers, at) in self.directories.iter().filter(|(controllers, _)| !controllers.is_empty()) {
             let name = CString::new(format!("{at}/tasks"))?;
@@ -95,10 +95,10 @@ impl Paths {
         tasks.sort_by_key(|(is_memory, _)| *is_memory);
         let tasks: Vec<TasksFile> = tasks.into_iter().map(|(_, file)| file).collect();
         Ok(match (tasks.is_empty(), directory) {
-            (true, None) => Join::None,
-            (true, Some(directory)) => Join::Directory(directory),
-            (false, None) => Join::Tasks(tasks),
-            (false, Some(directory)) => Join::Hybrid { tasks, directory },
+            (true, None) => CgroupJoin::None,
+            (true, Some(directory)) => CgroupJoin::Directory(directory),
+            (false, None) => CgroupJoin::Tasks(tasks),
+            (false, Some(directory)) => CgroupJoin::Hybrid { tasks, directory },
         })
     }
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::{Linux, LinuxResources};
 
-use super::host::layout::{Hierarchy, Host, Layout};
-use super::host::path::{CgroupPath, Place};
+use super::host::layout::{CgroupHost, Hierarchy, Layout};
+use super::host::path::{CgroupPath, CgroupPlace};
 use super::paths::Paths;
 use super::systemd::prepared::PreparedUnit;
 use super::wanted::applied::Applied;
@@ -17,8 +17,8 @@ use super::wanted::device_filter::{self, DEVICES};
 use super::wanted::device_rules::Rules;
 use super::wanted::resources::{self, Author, Missing, Write, Writes};
 use super::wanted::{v1, v2};
-use crate::error::field;
-use crate::sys::bpf::Instruction;
+use crate::error::{Faults, field};
+use crate::sys::bpf::EbpfInstruction;
 
 /// A prepared cgroup: every directory and every write. Nothing is touched before [`Cgroup::create`].
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Cgroup {
     pub(super) layout: Layout,
     pub(super) groups: Vec<Group>,
     /// For v2; empty where the device rules are writes of v1.
-    pub(super) device_filter: Vec<Instruction>,
+    pub(super) device_filter: Vec<EbpfInstruction>,
     /// Who asks for the filter; config.json, if it has a rule.
     pub(super) device_author: Author,
     pub(super) paths: Paths,
@@ -60,10 +60,10 @@ impl Group {
 /// Prepares the cgroup of container `id` for this host. `rootless` says whether the runtime may lack the right to make
 /// cgroups, and is asked only when it does;
 /// then a container without cgroupsPath and limits goes without, as with runc.
-pub fn compile(linux: &Linux, id: &str, rootless: fn() -> bool) -> Result<Cgroup> {
-    let place = Place::compile(linux.cgroups_path().as_deref(), id)?;
-    let host = Host::look(&place)?;
-    let mut cgroup = compile_for(host, &place, linux, rootless, None)?;
+pub fn compile(linux: &Linux, id: &str, rootless: fn() -> bool, faults: &mut Faults) -> Result<Cgroup> {
+    let place = CgroupPlace::compile(linux.cgroups_path().as_deref(), id)?;
+    let host = CgroupHost::look(&place)?;
+    let mut cgroup = compile_for(host, &place, linux, rootless, None, faults)?;
     cgroup.warnings.extend(looks_like_a_unit(linux.cgroups_path().as_deref()));
     Ok(cgroup)
 }
@@ -88,33 +88,35 @@ pub fn compile_unit(
     id: &str,
     annotations: &HashMap<String, String>,
     rootless: fn() -> bool,
+    faults: &mut Faults,
 ) -> Result<Cgroup> {
     let unit = PreparedUnit::compile(linux.cgroups_path().as_deref(), id, annotations, rootless())?;
-    let place = Place::Root(CgroupPath::clean(Path::new(&unit.cgroup))?);
-    let host = Host::look(&place)?;
+    let place = CgroupPlace::Root(CgroupPath::clean(Path::new(&unit.cgroup))?);
+    let host = CgroupHost::look(&place)?;
     ensure!(
         !rootless() || host.layout == Layout::V2,
         "--systemd-cgroup: a user's systemd manages cgroups on cgroup v2 only"
     );
-    compile_for(host, &place, linux, rootless, Some(unit))
+    compile_for(host, &place, linux, rootless, Some(unit), faults)
 }
 
 pub(super) fn compile_for(
-    host: Host,
-    place: &Place,
+    host: CgroupHost,
+    place: &CgroupPlace,
     linux: &Linux,
     rootless: fn() -> bool,
     unit: Option<PreparedUnit>,
+    faults: &mut Faults,
 ) -> Result<Cgroup> {
-    let Host { root, layout, hierarchies } = host;
+    let CgroupHost { root, layout, hierarchies } = host;
     let none = LinuxResources::default();
     let resources = linux.resources().as_ref().unwrap_or(&none);
-    let writes = if layout == Layout::V2 { v2::compile(resources)? } else { v1::compile(resources)? };
-    let Writes { list, warnings } = writes;
+    let compile = if layout == Layout::V2 { v2::compile } else { v1::compile };
+    let Writes { list, warnings } = compile(resources, faults)?;
     let mut groups: Vec<Group> = hierarchies.into_iter().map(|hierarchy| group(hierarchy, layout, place)).collect();
     let rules = Rules::compile(resources.devices().as_deref().unwrap_or_default())?;
     let unit = unit.map(|unit| unit.with_limits(&list, &rules, layout));
-    distribute(&mut groups, layout, list)?;
+    distribute(&mut groups, layout, list, faults)?;
     let asked_for = resources.devices().as_ref().is_some_and(|devices| !devices.is_empty());
     let device_filter = device_rules(&mut groups, layout, &rules, asked_for)?;
     let mut paths =
@@ -128,7 +130,7 @@ pub(super) fn compile_for(
         device_filter,
         device_author: if asked_for { Author::Config } else { Author::Runtime },
         paths,
-        optional: matches!(place, Place::Default(_)),
+        optional: matches!(place, CgroupPlace::Default(_)),
         unit,
         rootless,
         applied: Applied::new(resources, &rules),
@@ -139,12 +141,12 @@ pub(super) fn compile_for(
 }
 
 impl Cgroup {
-    /// Whether it begins with a process: init is cloned first, and waits for [`Created::start`].
+    /// Whether it begins with a process: init is cloned first, and waits for [`CreatedCgroup::start`].
     pub fn takes_process(&self) -> bool {
         self.unit.as_ref().is_some_and(PreparedUnit::takes_process)
     }
 
-    /// What the container's cgroup will be; for the state before it is created. What it became: [`Created::keep`].
+    /// What the container's cgroup will be; for the state before it is created. What it became: [`CreatedCgroup::keep`].
     pub fn paths(&self) -> &Paths {
         &self.paths
     }
@@ -166,33 +168,35 @@ impl Cgroup {
     }
 }
 
-pub(super) fn group(hierarchy: Hierarchy, layout: Layout, place: &Place) -> Group {
+pub(super) fn group(hierarchy: Hierarchy, layout: Layout, place: &CgroupPlace) -> Group {
     let path = match place {
-        Place::Root(path) => path.clone(),
+        CgroupPlace::Root(path) => path.clone(),
         // A v2 cgroup with processes in it, such as the runtime's, gives no controllers to cgroups below it. So the
         // container becomes its sibling, as in runc.
-        Place::Own(path) | Place::Default(path) if layout == Layout::V2 => hierarchy.own.parent().join(path),
-        Place::Own(path) | Place::Default(path) => hierarchy.own.join(path),
+        CgroupPlace::Own(path) | CgroupPlace::Default(path) if layout == Layout::V2 => {
+            hierarchy.own.parent().join(path)
+        }
+        CgroupPlace::Own(path) | CgroupPlace::Default(path) => hierarchy.own.join(path),
     };
     Group { hierarchy, path, writes: Vec::new() }
 }
 
 /// Gives each write to the hierarchy of its controller. On v2 there is one; whether it has the controller shows when
 /// the file is opened.
-pub(super) fn distribute(groups: &mut [Group], layout: Layout, writes: Vec<Write>) -> Result<()> {
+pub(super) fn distribute(groups: &mut [Group], layout: Layout, writes: Vec<Write>, faults: &mut Faults) -> Result<()> {
     for write in writes {
         let fits = |group: &&mut Group| layout == Layout::V2 || group.hierarchy.has(&write.controller);
         match groups.iter_mut().find(fits) {
             Some(group) => group.writes.push(write),
             None if write.missing == Missing::Ignore => {}
-            None => return Err(write.not_available()),
+            None => drop(faults.keep(Err::<(), _>(write.not_available()))?),
         }
     }
     Ok(())
 }
 
 /// The device rules: as a program for v2, as writes among the others for v1. `asked_for`: somebody wrote some.
-fn device_rules(groups: &mut [Group], layout: Layout, rules: &Rules, asked_for: bool) -> Result<Vec<Instruction>> {
+fn device_rules(groups: &mut [Group], layout: Layout, rules: &Rules, asked_for: bool) -> Result<Vec<EbpfInstruction>> {
     if layout == Layout::V2 {
         return device_filter::limited(rules);
     }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 
 use super::entries::{first, names, of};
-use super::mount_entry::{Mount, is_root};
+use super::mount_entry::{MountEntry, is_root};
 use super::names::Regular;
 use crate::sys::path::RootFd;
 use crate::sys::{Errno, file};
@@ -50,7 +50,7 @@ struct Remap {
 
 /// `ghost_file_entry`.
 #[derive(Clone, PartialEq, Message)]
-struct Ghost {
+struct GhostFileEntry {
     #[prost(uint32, tag = "3")]
     mode: u32,
 }
@@ -62,12 +62,12 @@ pub struct Deleted {
     /// Whether CRIU makes the file system anew, so that the files in it are not there yet.
     pub(super) on_new: bool,
     /// What CRIU makes in its place.
-    pub(super) made: Option<Made>,
+    pub(super) made: Option<StandIn>,
 }
 
 /// What CRIU makes in the place of a deleted file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Made {
+pub(super) enum StandIn {
     /// A file by a name of its own with this number in it, which is linked to the path for a moment.
     File(u32),
     /// A directory at the path.
@@ -79,13 +79,13 @@ pub(super) enum Made {
 pub(super) fn check(
     images: BorrowedFd,
     files: &[Regular],
-    mounts: &[Mount],
+    mounts: &[MountEntry],
     is_writable: &dyn Fn(Option<&str>) -> bool,
 ) -> Result<Vec<Deleted>> {
     let (mut deleted, mut directories) = (Vec::new(), BTreeSet::new());
     let names = names(images)?;
     for name in names.iter().filter(|name| name.starts_with("ghost-file-")) {
-        let found: Ghost = first(images, name)?;
+        let found: GhostFileEntry = first(images, name)?;
         ghost(&found).with_context(|| image(name))?;
         if found.mode & KIND == DIRECTORY {
             directories.insert(name.as_str());
@@ -104,7 +104,7 @@ fn image(name: &str) -> String {
     format!("--image-path: {name}")
 }
 
-fn ghost(ghost: &Ghost) -> Result<()> {
+fn ghost(ghost: &GhostFileEntry) -> Result<()> {
     let mode = ghost.mode;
     ensure!(KINDS.contains(&(mode & KIND)), "a deleted file of mode {mode:o} cannot be restored");
     ensure!(mode & OTHER_RIGHTS == 0, "a deleted set-user-ID or set-group-ID file cannot be restored");
@@ -114,7 +114,7 @@ fn ghost(ghost: &Ghost) -> Result<()> {
 /// What the images say.
 struct Images<'a> {
     files: &'a [Regular],
-    mounts: &'a [Mount],
+    mounts: &'a [MountEntry],
     is_writable: &'a dyn Fn(Option<&str>) -> bool,
     /// The images of deleted directories.
     directories: BTreeSet<&'a str>,
@@ -153,17 +153,17 @@ impl Images<'_> {
         // In hexadecimal digits, or decimal ones.
         let names = [format!("ghost-file-{number:x}.img"), format!("ghost-file-{number}.img")];
         let is_directory = names.iter().any(|name| self.directories.contains(name.as_str()));
-        let made = if is_directory { Made::Directory } else { Made::File(number) };
+        let made = if is_directory { StandIn::Directory } else { StandIn::File(number) };
         files.iter_mut().for_each(|file| file.made = Some(made));
     }
 
     /// Whether the file is on a file system that CRIU makes; fails where the container could not write to.
     fn on_new(&self, file: &Regular) -> Result<bool> {
-        let same = |mount: &&Mount| Some(mount.id) == file.mount.and_then(|id| u32::try_from(id).ok());
-        let mounts: Vec<&Mount> = self.mounts.iter().filter(same).collect();
+        let same = |mount: &&MountEntry| Some(mount.id) == file.mount.and_then(|id| u32::try_from(id).ok());
+        let mounts: Vec<&MountEntry> = self.mounts.iter().filter(same).collect();
         let [mount] = mounts.as_slice() else { bail!("its mount is not known") };
         ensure!(mount.flags & READ_ONLY == 0, "cannot be restored on a read-only mount");
-        let is_hosts = |mount: &Mount| mount.ext_key.is_some() || is_root(mount, self.mounts);
+        let is_hosts = |mount: &MountEntry| mount.ext_key.is_some() || is_root(mount, self.mounts);
         if is_hosts(mount) {
             ensure!((self.is_writable)(mount.ext_key.as_deref()), "cannot be restored on a read-only mount");
             return Ok(false);

@@ -14,7 +14,7 @@ const IFNAMSIZ: usize = 16;
 
 /// `net_device_entry`.
 #[derive(Clone, PartialEq, Message)]
-pub struct Device {
+pub struct NetDeviceEntry {
     #[prost(uint32, tag = "1")]
     kind: u32,
     #[prost(string, tag = "5")]
@@ -25,19 +25,16 @@ pub struct Device {
 }
 
 /// Those of image `name`: `netdev-NAMESPACE.img`.
-pub fn check(name: &str, devices: &[Device]) -> Result<()> {
+pub fn check(name: &str, devices: &[NetDeviceEntry]) -> Result<()> {
     let number = name.strip_prefix("netdev-").and_then(|name| name.strip_suffix(".img"));
     let namespace: u32 = number.and_then(|number| number.parse().ok()).context("no number of a network namespace")?;
-    for Device { kind, name, peer_namespace } in devices {
+    for NetDeviceEntry { kind, name, peer_namespace } in devices {
         // It becomes a part of a path below /proc/sys, and of one that CRIU cuts off.
         let is_name = !name.is_empty() && name.len() < IFNAMSIZ && !name.contains('/') && name != "." && name != "..";
         ensure!(is_name, "{name:?} is no name of a device");
         ensure!(KINDS.contains(kind), "{name:?}: a device of kind {kind} cannot be restored");
         let is_pair = *peer_namespace == Some(namespace);
-        ensure!(
-            *kind != VETH || is_pair,
-            "{name:?}: the other end of the veth pair is not in the container (--empty-ns network leaves devices out)"
-        );
+        ensure!(*kind != VETH || is_pair, "{name:?}: the other end of the veth pair is not in the container");
     }
     Ok(())
 }
@@ -48,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_device_has_no_part_outside_of_the_container() {
-        let device = |kind, peer_namespace| [Device { kind, name: "a".to_owned(), peer_namespace }];
+        let device = |kind, peer_namespace| [NetDeviceEntry { kind, name: "a".to_owned(), peer_namespace }];
         check("netdev-10.img", &[device(1, Some(10)), device(VETH, Some(10)), device(6, None)].concat()).unwrap();
         for (kind, peer) in [(VETH, None), (VETH, Some(11)), (5, None), (7, None), (0, None), (9, None)] {
             check("netdev-10.img", &device(kind, peer)).expect_err("a device");

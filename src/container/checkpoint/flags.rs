@@ -9,7 +9,7 @@ const CLONE_NEWNET: u32 = 0x4000_0000;
 
 /// What `checkpoint` and `restore` have in common.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Flags {
+pub struct CriuFlags {
     pub image_path: Option<PathBuf>,
     pub work_path: Option<PathBuf>,
     pub tcp_established: bool,
@@ -22,6 +22,13 @@ pub struct Flags {
     /// Namespaces of which only the fact is saved: `CLONE_NEW*`.
     pub empty_namespaces: u32,
     pub network_lock: Option<NetworkLock>,
+}
+
+impl CriuFlags {
+    /// The network namespace is made, and no more: what is in it is the hooks' to make.
+    pub fn leave_network_out(&mut self) {
+        self.empty_namespaces |= CLONE_NEWNET;
+    }
 }
 
 /// `--manage-cgroups-mode`: how CRIU restores cgroups and their values. The numbers are of its rpc.proto.

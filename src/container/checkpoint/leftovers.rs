@@ -9,17 +9,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
 
-use super::deleted::{Deleted, Made};
+use super::deleted::{Deleted, StandIn};
 use crate::sys::file::{self, Stat, kind};
 use crate::sys::path::{RootFd, open_itself_at};
 use crate::sys::{Errno, directory};
 
 /// All that CRIU may leave. Dropped, it is removed, for which CRIU has to be gone.
 #[derive(Default)]
-pub struct Leftovers(Vec<Leftover>);
+pub struct Leftovers(Vec<CriuLeftover>);
 
 /// Something that CRIU makes in the place of what was deleted.
-struct Leftover {
+struct CriuLeftover {
     /// The last directory on its way that was there before.
     directory: OwnedFd,
     /// Those behind it that were missing; of a deleted directory, itself.
@@ -50,7 +50,7 @@ impl Leftovers {
         for file in deleted.iter().filter(|file| !file.on_new) {
             let Some(made) = file.made else { continue };
             let what = || format!("deleted file {:?}", String::from_utf8_lossy(&file.path));
-            let left = Leftover::of(root, &file.path, made).with_context(what)?;
+            let left = CriuLeftover::of(root, &file.path, made).with_context(what)?;
             left.remove_file().with_context(what)?;
             all.push(left);
         }
@@ -63,12 +63,12 @@ impl Leftovers {
     }
 }
 
-impl Leftover {
-    fn of(root: &RootFd, path: &[u8], made: Made) -> Result<Self> {
+impl CriuLeftover {
+    fn of(root: &RootFd, path: &[u8], made: StandIn) -> Result<Self> {
         let mut parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect();
         let file = match made {
-            Made::Directory => None,
-            Made::File(number) => Some(Ghost::of(parts.pop().context("is the root directory")?, number)?),
+            StandIn::Directory => None,
+            StandIn::File(number) => Some(Ghost::of(parts.pop().context("is the root directory")?, number)?),
         };
         let mut directory = root.open_exactly(b".")?;
         let mut missing = Vec::new();
@@ -153,7 +153,7 @@ mod tests {
     use std::fs;
 
     fn deleted(path: &str, on_new: bool) -> Deleted {
-        Deleted { path: path.into(), on_new, made: Some(Made::File(0x1f)) }
+        Deleted { path: path.into(), on_new, made: Some(StandIn::File(0x1f)) }
     }
 
     #[test]
@@ -192,7 +192,7 @@ mod tests {
 
         fs::remove_file(at("a/b")).unwrap();
         fs::remove_dir(at("a/f.cr.1f.ghost")).unwrap();
-        let directory = Deleted { path: b"/a/d/e".to_vec(), on_new: false, made: Some(Made::Directory) };
+        let directory = Deleted { path: b"/a/d/e".to_vec(), on_new: false, made: Some(StandIn::Directory) };
         let left = Leftovers::before(&root(), &[directory]).unwrap();
         fs::create_dir_all(at("a/d/e")).unwrap();
         drop(left);

@@ -20,6 +20,7 @@ pub mod mount_entry;
 pub mod mounts;
 pub mod names;
 pub mod netlink;
+pub mod network;
 pub mod numbers;
 pub mod outside;
 pub mod owners;

@@ -5,7 +5,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::mount_entry::Mount;
+use super::mount_entry::MountEntry;
 
 /// MS_RDONLY, NOSUID, NODEV, NOEXEC, SYNCHRONOUS, MANDLOCK, DIRSYNC, NOSYMFOLLOW, NOATIME, NODIRATIME, SILENT, RELATIME,
 /// STRICTATIME and LAZYTIME of linux/mount.h: what is restricted, and how times are kept.
@@ -85,7 +85,7 @@ const OF_KINDS: [(&str, &[&str]); 3] = [
 ];
 
 /// Of any mount of an image.
-pub fn check_flags(mount: &Mount) -> Result<()> {
+pub fn check_flags(mount: &MountEntry) -> Result<()> {
     ensure!(mount.flags & !(OF_A_MOUNT | PROPAGATION) == 0, "flags {:#x}, which no mount has", mount.flags);
     ensure!(
         mount.superblock_flags & !OF_A_MOUNT == 0,
@@ -98,7 +98,7 @@ pub fn check_flags(mount: &Mount) -> Result<()> {
 }
 
 /// Of a file system `kind`, by the kernel's name, that CRIU makes.
-pub fn check_new(mount: &Mount, kind: &str) -> Result<()> {
+pub fn check_new(mount: &MountEntry, kind: &str) -> Result<()> {
     ensure!(mount.device >> MINOR_BITS == 0, "a {kind} on device {:#x}", mount.device);
     let of_kind = OF_KINDS.iter().find(|(name, _)| *name == kind).map_or(&[][..], |(_, options)| options);
     let mut before = "";
@@ -143,11 +143,11 @@ mod tests {
             ("tmpfs", "mand,uid=5,gid=7,huge=advise,mpol=bind:0,2-3,7,nr_inodes=1024"),
             ("tmpfs", "context=\"system_u:object_r:container_file_t:s0:c82,c137\",inode64"),
         ] {
-            check_new(&Mount { options: text.to_owned(), device: 101, ..Mount::default() }, kind).unwrap();
+            check_new(&MountEntry { options: text.to_owned(), device: 101, ..MountEntry::default() }, kind).unwrap();
         }
         let flags = [1, 1025, 2_097_152 | 15, 2_228_224, 3_145_728, 16_779_266];
         for (flags, superblock_flags) in flags.into_iter().zip([0, 1, 4, 132, 0, 0]) {
-            check_flags(&Mount { flags, superblock_flags, ..Mount::default() }).unwrap();
+            check_flags(&MountEntry { flags, superblock_flags, ..MountEntry::default() }).unwrap();
         }
     }
 
@@ -155,11 +155,12 @@ mod tests {
     fn another_call_and_what_names_the_host_are_refused() {
         // MS_REMOUNT, BIND, MOVE, REC, and bits of the kernel's own.
         for bit in [5, 12, 13, 14, 16, 22, 23, 26, 29, 30, 31] {
-            check_flags(&Mount { flags: 1 << bit, ..Mount::default() }).expect_err("flags");
-            check_flags(&Mount { superblock_flags: 1 << bit, ..Mount::default() }).expect_err("superblock flags");
+            check_flags(&MountEntry { flags: 1 << bit, ..MountEntry::default() }).expect_err("flags");
+            check_flags(&MountEntry { superblock_flags: 1 << bit, ..MountEntry::default() })
+                .expect_err("superblock flags");
         }
         for bit in 17..=20 {
-            check_flags(&Mount { superblock_flags: 1 << bit, ..Mount::default() }).expect_err("propagation");
+            check_flags(&MountEntry { superblock_flags: 1 << bit, ..MountEntry::default() }).expect_err("propagation");
         }
         for (kind, text) in [
             ("proc", "pidns=/proc/1/ns/pid"),
@@ -171,8 +172,8 @@ mod tests {
             ("mqueue", "release_agent=/x"),
             ("tmpfs", "context=\"a,b\",lowerdir=/"),
         ] {
-            check_new(&Mount { options: text.to_owned(), ..Mount::default() }, kind).expect_err(text);
+            check_new(&MountEntry { options: text.to_owned(), ..MountEntry::default() }, kind).expect_err(text);
         }
-        check_new(&Mount { device: 254 << 20, ..Mount::default() }, "tmpfs").expect_err("a device");
+        check_new(&MountEntry { device: 254 << 20, ..MountEntry::default() }, "tmpfs").expect_err("a device");
     }
 }

@@ -6,7 +6,7 @@ use prost::Message;
 
 /// `mnt_entry`.
 #[derive(Clone, PartialEq, Message)]
-pub struct Mount {
+pub struct MountEntry {
     #[prost(uint32, tag = "1")]
     pub kind: u32,
     #[prost(uint32, tag = "2")]
@@ -41,6 +41,6 @@ pub struct Mount {
 }
 
 /// Whether none of `mounts` is the one that it is mounted on.
-pub fn is_root(mount: &Mount, mounts: &[Mount]) -> bool {
+pub fn is_root(mount: &MountEntry, mounts: &[MountEntry]) -> bool {
     mounts.iter().all(|parent| parent.id != mount.parent)
 }

@@ -22,10 +22,10 @@ pub(super) const DEVICES: [&str; 6] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 /// Device and inode: what a file is, wherever it lies.
-type Identity = (u64, u64);
+type FileIdentity = (u64, u64);
 
 /// Everything of the host that a mount of the container may show.
-struct Candidates(Vec<(Identity, Origin)>);
+struct Candidates(Vec<(FileIdentity, Origin)>);
 
 impl Candidates {
     fn new(outside: &HostResources, cgroups: &BTreeMap<String, String>) -> Self {
@@ -45,7 +45,7 @@ impl Candidates {
 
     /// Of several that are the same file, the one whose destination is the mount point; else any does, since flags and
     /// place of the mount are CRIU's to restore.
-    fn find(&self, identity: Identity, at: &str) -> Option<&Origin> {
+    fn find(&self, identity: FileIdentity, at: &str) -> Option<&Origin> {
         let mut same = self.0.iter().filter(|(candidate, _)| *candidate == identity).map(|(_, origin)| origin);
         let is_exact = |origin: &&Origin| matches!(origin, Origin::Mount(path) | Origin::Device(path) if path == at);
         same.clone().find(is_exact).or_else(|| same.next())
@@ -63,7 +63,7 @@ pub fn of(pid: i32, outside: &HostResources, cgroups: &BTreeMap<String, String>)
     let candidates = Candidates::new(outside, cgroups);
     let mut points = Vec::new();
     for line in text.lines() {
-        let Line { id, at, flags, mapped } = parse(line).with_context(|| format!("{path}: {line:?}"))?;
+        let MountLine { id, at, flags, mapped } = parse(line).with_context(|| format!("{path}: {line:?}"))?;
         if at == "/" {
             continue;
         }
@@ -102,7 +102,7 @@ fn open(root: &RootFd, at: &str, links: Links) -> Result<Option<OwnedFd>> {
 
 /// Fields 1, 5 and 6 of a line of proc_pid_mountinfo(5).
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Line {
+pub(super) struct MountLine {
     pub id: u64,
     pub at: String,
     /// Of [`RESTRICTIONS`].
@@ -111,13 +111,13 @@ pub(super) struct Line {
     mapped: bool,
 }
 
-pub(super) fn parse(line: &str) -> Option<Line> {
+pub(super) fn parse(line: &str) -> Option<MountLine> {
     let mounted = mountinfo::parse_line(line.as_bytes())?;
     let text = |bytes: Cow<[u8]>| String::from_utf8(bytes.into_owned()).ok();
     let options = text(mounted.flags.into())?;
     let flags = options.split(',').filter(|flag| RESTRICTIONS.contains(flag)).map(str::to_owned).collect();
     let mapped = options.split(',').any(|option| option == "idmapped");
-    Some(Line { id: mounted.number, at: text(mounted.at)?, flags, mapped })
+    Some(MountLine { id: mounted.number, at: text(mounted.at)?, flags, mapped })
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_line_of_mountinfo_tells_id_mount_point_and_restrictions() {
         let line = "36 35 98:0 /mnt1 /mnt\\0402\\134x ro,nodev,noatime master:1 - ext3 /dev/root rw,errors=continue";
-        let expected = Line {
+        let expected = MountLine {
             id: 36,
             at: "/mnt 2\\x".to_owned(),
             flags: vec!["ro".to_owned(), "nodev".to_owned()],

@@ -23,7 +23,7 @@ pub(super) struct File {
     #[prost(message, optional, tag = "16")]
     socket: Option<Socket>,
     #[prost(message, optional, tag = "19")]
-    terminal: Option<Terminal>,
+    terminal: Option<TtyFileEntry>,
 }
 
 /// `reg_file_entry`.
@@ -42,7 +42,7 @@ pub(super) struct Regular {
 
 /// `tty_file_entry`: its name is that of a regular file.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Terminal {
+pub(super) struct TtyFileEntry {
     #[prost(uint32, tag = "3")]
     flags: u32,
 }
@@ -62,12 +62,12 @@ pub(super) struct Socket {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Inotify {
     #[prost(message, repeated, tag = "5")]
-    watches: Vec<Watch>,
+    watches: Vec<InotifyWdEntry>,
 }
 
 /// `inotify_wd_entry`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Watch {
+pub(super) struct InotifyWdEntry {
     #[prost(message, optional, tag = "7")]
     handle: Option<Handle>,
 }
@@ -102,14 +102,14 @@ pub(super) struct Handle {
 
 /// `mm_entry`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Memory {
+pub(super) struct MmEntry {
     #[prost(message, repeated, tag = "14")]
-    pub mappings: Vec<Mapping>,
+    pub mappings: Vec<VmaEntry>,
 }
 
 /// `vma_entry`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Mapping {
+pub(super) struct VmaEntry {
     /// With which its file is opened.
     #[prost(uint32, tag = "10")]
     flags: u32,
@@ -118,7 +118,7 @@ pub(super) struct Mapping {
 impl File {
     pub fn check(&self) -> Result<()> {
         self.regular.iter().try_for_each(Regular::check)?;
-        self.terminal.iter().try_for_each(Terminal::check)?;
+        self.terminal.iter().try_for_each(TtyFileEntry::check)?;
         self.socket.iter().try_for_each(Socket::check)?;
         self.inotify.iter().try_for_each(Inotify::check)?;
         self.fanotify.iter().try_for_each(Fanotify::check)
@@ -132,13 +132,13 @@ impl Regular {
     }
 }
 
-impl Terminal {
+impl TtyFileEntry {
     pub fn check(&self) -> Result<()> {
         check_flags(self.flags, b"a terminal")
     }
 }
 
-impl Mapping {
+impl VmaEntry {
     pub fn check(&self) -> Result<()> {
         check_flags(self.flags, b"a mapping")
     }
@@ -161,11 +161,11 @@ impl Socket {
 
 impl Inotify {
     pub fn check(&self) -> Result<()> {
-        self.watches.iter().try_for_each(Watch::check)
+        self.watches.iter().try_for_each(InotifyWdEntry::check)
     }
 }
 
-impl Watch {
+impl InotifyWdEntry {
     pub fn check(&self) -> Result<()> {
         self.handle.iter().try_for_each(Handle::check)
     }

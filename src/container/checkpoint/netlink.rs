@@ -44,7 +44,7 @@ const ADDRESS: Stream = Stream { magic: 0x4736_1222, kind: 20, body: 8, of_anoth
 const RULE: Stream = Stream { magic: 0x7170_6986, kind: 32, body: 12, of_another: None };
 
 /// A message: its header, and what is behind it.
-struct Message<'b> {
+struct NetlinkMessage<'b> {
     kind: u16,
     flags: u16,
     sequence: u32,
@@ -92,14 +92,14 @@ impl Stream {
 }
 
 /// All messages, each of which ends where it may.
-fn messages(mut bytes: &[u8]) -> Result<Vec<Message<'_>>> {
+fn messages(mut bytes: &[u8]) -> Result<Vec<NetlinkMessage<'_>>> {
     let mut messages = Vec::new();
     while let Some((header, _)) = bytes.split_first_chunk::<HEADER>() {
         let [a, b, c, d, kind, of_kind, flags, of_flags, e, f, g, h, ..] = *header;
         let length = u32::from_ne_bytes([a, b, c, d]) as usize;
         ensure!(length.is_multiple_of(ALIGNED) && length >= HEADER, "a message of {length} bytes");
         let (message, rest) = bytes.split_at_checked(length).context("ends within a message")?;
-        messages.push(Message {
+        messages.push(NetlinkMessage {
             kind: u16::from_ne_bytes([kind, of_kind]),
             flags: u16::from_ne_bytes([flags, of_flags]),
             sequence: u32::from_ne_bytes([e, f, g, h]),
@@ -112,7 +112,7 @@ fn messages(mut bytes: &[u8]) -> Result<Vec<Message<'_>>> {
 }
 
 /// The numbers of its attributes, which are behind a structure of `body` bytes.
-fn attributes(message: &Message, body: usize) -> Result<Vec<u16>> {
+fn attributes(message: &NetlinkMessage, body: usize) -> Result<Vec<u16>> {
     let mut rest = message.rest.get(body..).context("a message without its structure")?;
     let mut kinds = Vec::new();
     while let [a, b, kind, of_kind, ..] = *rest {

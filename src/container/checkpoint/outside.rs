@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct HostResources {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub binds: Vec<Bind>,
+    pub binds: Vec<HostBind>,
     /// Those joined by path, by the names of /proc/PID/ns.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub namespaces: BTreeMap<String, PathBuf>,
@@ -24,7 +24,7 @@ pub struct HostResources {
 /// A bind mount of config.json.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
 #[serde(rename_all = "camelCase")]
-pub struct Bind {
+pub struct HostBind {
     /// As config.json writes it.
     pub destination: PathBuf,
     /// With the bundle before a relative one.
@@ -39,7 +39,7 @@ impl HostResources {
         let mounts = spec.mounts().as_deref().unwrap_or_default().iter().filter(|mount| is_bind(mount));
         let bind = |mount: &Mount| {
             let (destination, source) = (mount.destination().clone(), bundle.join(mount.source().as_ref()?));
-            Some(Bind { destination, source, read_only: is_read_only(options(mount)) })
+            Some(HostBind { destination, source, read_only: is_read_only(options(mount)) })
         };
         let linux = spec.linux().as_ref();
         let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();

@@ -16,8 +16,10 @@ use super::entries::{names, of, raw, with_data};
 use super::firewall;
 use super::image::Point;
 use super::mount_call;
-use super::mount_entry::{Mount, is_root};
-use super::names::{Fanotify, File, Inotify, Mapping, Mark, Memory, Regular, Socket, Terminal, Watch, leaves};
+use super::mount_entry::{MountEntry, is_root};
+use super::names::{
+    Fanotify, File, Inotify, InotifyWdEntry, Mark, MmEntry, Regular, Socket, TtyFileEntry, VmaEntry, leaves,
+};
 use super::netlink;
 
 /// `fstype` of images/mnt.proto: proc, sysfs, tmpfs, devpts, mqueue. Their options name nothing of the host; those of others
@@ -51,7 +53,7 @@ struct Packet {
 pub struct Named {
     /// Files that CRIU makes although they were deleted.
     pub deleted: Vec<Deleted>,
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<MountEntry>,
 }
 
 /// Fails where the images have CRIU mount, make or run something outside of the container, or where it could not write.
@@ -94,13 +96,15 @@ fn regular_files(images: BorrowedFd, name: &str) -> Result<Vec<Regular>> {
 fn other(images: BorrowedFd, name: &str) -> Result<()> {
     match name.split('-').next().unwrap_or_default() {
         "unixsk.img" => of::<Socket>(images, name)?.iter().try_for_each(Socket::check),
-        "tty.img" => of::<Terminal>(images, name)?.iter().try_for_each(Terminal::check),
+        "tty.img" => of::<TtyFileEntry>(images, name)?.iter().try_for_each(TtyFileEntry::check),
         "inotify.img" => of::<Inotify>(images, name)?.iter().try_for_each(Inotify::check),
         "fanotify.img" => of::<Fanotify>(images, name)?.iter().try_for_each(Fanotify::check),
-        "inotify" if name == "inotify-wd.img" => of::<Watch>(images, name)?.iter().try_for_each(Watch::check),
+        "inotify" if name == "inotify-wd.img" => {
+            of::<InotifyWdEntry>(images, name)?.iter().try_for_each(InotifyWdEntry::check)
+        }
         "fanotify" if name == "fanotify-mark.img" => of::<Mark>(images, name)?.iter().try_for_each(Mark::check),
-        "mm" => of::<Memory>(images, name)?.iter().flat_map(|memory| &memory.mappings).try_for_each(Mapping::check),
-        "vmas" => of::<Mapping>(images, name)?.iter().try_for_each(Mapping::check),
+        "mm" => of::<MmEntry>(images, name)?.iter().flat_map(|memory| &memory.mappings).try_for_each(VmaEntry::check),
+        "vmas" => of::<VmaEntry>(images, name)?.iter().try_for_each(VmaEntry::check),
         "iptables" | "ip6tables" => firewall::iptables(&raw(images, name)?),
         "nftables" => firewall::nftables(&raw(images, name)?),
         "netdev" => devices::check(name, &of(images, name)?),
@@ -126,7 +130,7 @@ fn other(images: BorrowedFd, name: &str) -> Result<()> {
     }
 }
 
-fn mounts(mounts: &[Mount], points: &[Point]) -> Result<()> {
+fn mounts(mounts: &[MountEntry], points: &[Point]) -> Result<()> {
     ensure!(mounts.iter().filter(|mount| is_root(mount, mounts)).count() == 1, "not one root");
     let ids: BTreeSet<u32> = mounts.iter().map(|mount| mount.id).collect();
     ensure!(ids.len() == mounts.len(), "two mounts of one number");
@@ -136,7 +140,7 @@ fn mounts(mounts: &[Mount], points: &[Point]) -> Result<()> {
     Ok(())
 }
 
-fn check_mount(mount: &Mount, mounts: &[Mount], points: &[Point]) -> Result<()> {
+fn check_mount(mount: &MountEntry, mounts: &[MountEntry], points: &[Point]) -> Result<()> {
     for path in [&mount.root, &mount.at] {
         ensure!(path.starts_with('/') && !leaves(path.as_bytes()), "{path:?} is not an absolute path without \"..\"");
     }
@@ -166,16 +170,16 @@ fn check_mount(mount: &Mount, mounts: &[Mount], points: &[Point]) -> Result<()> 
     Ok(())
 }
 
-impl Mount {
+impl MountEntry {
     /// Whether it shows a part of what `base` shows, which CRIU does not take from another mount.
-    pub fn is_part_of(&self, base: &Mount, mounts: &[Mount]) -> bool {
+    pub fn is_part_of(&self, base: &MountEntry, mounts: &[MountEntry]) -> bool {
         let is_first =
             base.ext_key.is_some() || is_root(base, mounts) || base.root == "/" && kind_name(base.kind).is_some();
         is_first && base.id != self.id && base.device == self.device && self.below(base).is_some()
     }
 
     /// Where in `base` it begins, if it is of the same file system.
-    pub fn below(&self, base: &Mount) -> Option<&Path> {
+    pub fn below(&self, base: &MountEntry) -> Option<&Path> {
         Path::new(&self.root).strip_prefix(&base.root).ok()
     }
 }

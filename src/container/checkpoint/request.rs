@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::flags::{CgroupsMode, Flags};
+use super::flags::{CgroupsMode, CriuFlags};
 use super::image::Point;
 use super::outside::HostResources;
-use super::rpc::{ExternalMount, InheritFd, Kind, Options, PageServer, Request};
+use super::rpc::{CriuOpts, CriuReq, CriuReqType, ExternalMount, InheritFd, PageServer};
 
 use crate::error::field;
 
@@ -79,7 +79,7 @@ pub struct Restored<'a> {
 }
 
 /// The request that saves a container.
-pub fn dump(flags: &Flags, own: &DumpFlags, directories: Directories, dumped: &Dumped) -> Result<Request> {
+pub fn dump(flags: &CriuFlags, own: &DumpFlags, directories: Directories, dumped: &Dumped) -> Result<CriuReq> {
     let mut options = common(flags, directories);
     options.config_file = configuration(dumped.annotations).as_deref().map(text).transpose()?;
     options.log_file = Some(DUMP_LOG.to_str()?.to_owned());
@@ -106,12 +106,17 @@ pub fn dump(flags: &Flags, own: &DumpFlags, directories: Directories, dumped: &D
     options.external.extend(dumped.descriptors.iter().filter(|text| text.starts_with("file[")).cloned());
     let external = dumped.points.iter().filter_map(|point| Some((point, point.external.as_ref()?)));
     options.ext_mnt = external.map(|(point, external)| mount(&point.at, &external.name)).collect();
-    let kind = if own.pre_dump { Kind::SinglePreDump } else { Kind::Dump };
-    Ok(Request { options: Some(options), ..Request::new(kind) })
+    let kind = if own.pre_dump { CriuReqType::SinglePreDump } else { CriuReqType::Dump };
+    Ok(CriuReq { options: Some(options), ..CriuReq::new(kind) })
 }
 
 /// The request that restores a container.
-pub fn restore(flags: &Flags, own: &RestoreFlags, directories: Directories, restored: &Restored) -> Result<Request> {
+pub fn restore(
+    flags: &CriuFlags,
+    own: &RestoreFlags,
+    directories: Directories,
+    restored: &Restored,
+) -> Result<CriuReq> {
     let mut options = common(flags, directories);
     options.config_file = restored.configuration.map(text).transpose()?;
     options.log_file = Some(RESTORE_LOG.to_str()?.to_owned());
@@ -137,7 +142,7 @@ pub fn restore(flags: &Flags, own: &RestoreFlags, directories: Directories, rest
     for (index, (_, key, _)) in inherited(restored.outside).enumerate() {
         options.inherit_fd.push(InheritFd { key: key.to_owned(), fd: FIRST_FREE + 2 + index as i32 });
     }
-    Ok(Request { options: Some(options), ..Request::new(Kind::Restore) })
+    Ok(CriuReq { options: Some(options), ..CriuReq::new(CriuReqType::Restore) })
 }
 
 /// Namespaces that CRIU leaves alone at a dump, and is given as a descriptor at a restore; with runc's keys.
@@ -165,8 +170,8 @@ pub fn check(outside: &HostResources) -> Result<()> {
     }
 }
 
-fn common(flags: &Flags, directories: Directories) -> Options {
-    Options {
+fn common(flags: &CriuFlags, directories: Directories) -> CriuOpts {
+    CriuOpts {
         images_dir_fd: directories.images,
         work_dir_fd: directories.work,
         log_level: Some(LOG_LEVEL),
@@ -182,7 +187,7 @@ fn common(flags: &Flags, directories: Directories) -> Options {
         lazy_pages: Some(flags.lazy_pages),
         empty_ns: Some(flags.empty_namespaces),
         network_lock: flags.network_lock.map(|lock| lock as i32),
-        ..Options::default()
+        ..CriuOpts::default()
     }
 }
 
@@ -237,15 +242,15 @@ mod tests {
             points: &points,
             descriptors: &["file[1b:3]".to_owned(), "pipe:[9]".to_owned(), "/x".to_owned()],
         };
-        let request = dump(&Flags::default(), &DumpFlags::default(), DIRECTORIES, &dumped).unwrap();
+        let request = dump(&CriuFlags::default(), &DumpFlags::default(), DIRECTORIES, &dumped).unwrap();
         let options = request.options.unwrap();
         assert_eq!(options.ext_mnt, [mount("/mnt/data", "7")]);
         let inode = fs::metadata("/proc/self/ns/net").unwrap().ino();
         assert_eq!(options.external, [format!("net[{inode}]:extRootNetNS"), "file[1b:3]".to_owned()]);
-        assert_eq!((request.kind, options.track_mem), (Kind::Dump as i32, None));
+        assert_eq!((request.kind, options.track_mem), (CriuReqType::Dump as i32, None));
         let pre_dump = DumpFlags { pre_dump: true, ..DumpFlags::default() };
-        let request = dump(&Flags::default(), &pre_dump, DIRECTORIES, &dumped).unwrap();
-        assert_eq!(request.kind, Kind::SinglePreDump as i32);
+        let request = dump(&CriuFlags::default(), &pre_dump, DIRECTORIES, &dumped).unwrap();
+        assert_eq!(request.kind, CriuReqType::SinglePreDump as i32);
     }
 
     #[test]
@@ -258,7 +263,7 @@ mod tests {
             sources: &sources,
             descriptors: &["/dev/pts/0".to_owned(), "pipe:[9]".to_owned(), "pipe:[9]".to_owned()],
         };
-        let request = restore(&Flags::default(), &RestoreFlags::default(), DIRECTORIES, &restored).unwrap();
+        let request = restore(&CriuFlags::default(), &RestoreFlags::default(), DIRECTORIES, &restored).unwrap();
         let options = request.options.unwrap();
         assert_eq!(options.ext_mnt, [mount("7", "/host/data")]);
         let inherited: Vec<_> = options.inherit_fd.iter().map(|fd| (fd.key.as_str(), fd.fd)).collect();
@@ -268,8 +273,8 @@ mod tests {
     }
 
     /// Every flag is set, so that one that is forgotten shows as the default.
-    fn all_flags() -> Flags {
-        Flags {
+    fn all_flags() -> CriuFlags {
+        CriuFlags {
             tcp_established: true,
             ext_unix_sk: true,
             shell_job: true,
@@ -279,11 +284,11 @@ mod tests {
             cgroups: CgroupsMode::Strict,
             empty_namespaces: 0x4000_0000,
             network_lock: Some(NetworkLock::Nftables),
-            ..Flags::default()
+            ..CriuFlags::default()
         }
     }
 
-    fn assert_all(options: &Options, mode: CgroupsMode) {
+    fn assert_all(options: &CriuOpts, mode: CgroupsMode) {
         let switches = [
             options.tcp_established,
             options.ext_unix_sk,

@@ -41,14 +41,14 @@ const PRESENT: u32 = 4;
 
 /// `mm_entry`.
 #[derive(Clone, PartialEq, Message)]
-struct Mappings {
+struct MmBounds {
     #[prost(message, repeated, tag = "14")]
-    all: Vec<Mapping>,
+    all: Vec<VmaBounds>,
 }
 
 /// `vma_entry`.
 #[derive(Clone, PartialEq, Message)]
-struct Mapping {
+struct VmaBounds {
     #[prost(uint64, tag = "1")]
     start: u64,
     #[prost(uint64, tag = "2")]
@@ -98,9 +98,9 @@ fn own_memory(directories: &[BorrowedFd], pid: u32, at: u64, is_lazy: bool) -> R
     let images = *directories.first().context("--image-path")?;
     ensure!(at.is_multiple_of(LENGTH), "it is not aligned");
     let end = at.checked_add(LENGTH).context("it is not in memory")?;
-    let mappings = of::<Mappings>(images, &format!("mm-{pid}.img"))?;
+    let mappings = of::<MmBounds>(images, &format!("mm-{pid}.img"))?;
     let all = mappings.iter().flat_map(|memory| &memory.all);
-    let there: Vec<&Mapping> = all.filter(|mapping| mapping.start < end && at < mapping.end).collect();
+    let there: Vec<&VmaBounds> = all.filter(|mapping| mapping.start < end && at < mapping.end).collect();
     let [mapping] = there.as_slice() else { bail!("it is not in one mapping") };
     let is_whole = mapping.start <= at && end <= mapping.end;
     let is_own = mapping.flags & MAP_TYPE == MAP_PRIVATE && mapping.status & (OWN | REGULAR) == mapping.status;
@@ -118,14 +118,14 @@ fn pointer(directories: &[BorrowedFd], pid: u32, at: u64, is_lazy: bool) -> Resu
     for directory in directories {
         let pages = Pages::of(*directory, pid)?;
         match pages.find(at)? {
-            Place::Here(offset) => {
+            PagePlace::Here(offset) => {
                 let mut bytes = [0; 8];
                 pages.read(*directory, offset, &mut bytes)?;
                 return Ok(Some(u64::from_ne_bytes(bytes)));
             }
-            Place::Later if is_lazy => return Ok(None),
-            Place::Later => bail!("its memory is not in the images"),
-            Place::Before => {}
+            PagePlace::Later if is_lazy => return Ok(None),
+            PagePlace::Later => bail!("its memory is not in the images"),
+            PagePlace::Before => {}
         }
     }
     bail!("its memory is in none of the images")
@@ -133,7 +133,7 @@ fn pointer(directories: &[BorrowedFd], pid: u32, at: u64, is_lazy: bool) -> Resu
 
 /// Where a page of memory is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
+enum PagePlace {
     /// So many bytes into the image of pages.
     Here(u64),
     Later,
@@ -144,10 +144,10 @@ enum Place {
 /// Pages of a process, in the order of their addresses.
 struct Pages {
     image: String,
-    ranges: Vec<Range>,
+    ranges: Vec<AddressRange>,
 }
 
-struct Range {
+struct AddressRange {
     start: u64,
     length: u64,
     flags: u32,
@@ -159,7 +159,7 @@ impl Pages {
         let mut entries = messages(directory, &name)?.into_iter();
         let head = entries.next().with_context(|| format!("{name}: no entry"))?;
         let id = one(&Fields::parse(&head)?.numbers(1)?).with_context(|| name.clone())?;
-        let ranges = entries.map(|entry| Range::of(&Fields::parse(&entry)?)).collect::<Result<Vec<_>>>()?;
+        let ranges = entries.map(|entry| AddressRange::of(&Fields::parse(&entry)?)).collect::<Result<Vec<_>>>()?;
         let is_sorted = ranges.windows(2).all(|pair| match pair {
             [one, next] => one.start.checked_add(one.length).is_some_and(|end| end <= next.start),
             _ => true,
@@ -168,15 +168,15 @@ impl Pages {
         Ok(Self { image: format!("pages-{id}.img"), ranges })
     }
 
-    fn find(&self, at: u64) -> Result<Place> {
+    fn find(&self, at: u64) -> Result<PagePlace> {
         let mut offset = 0;
         for range in &self.ranges {
             let is_here = range.flags & PRESENT != 0;
             if let Some(inside) = at.checked_sub(range.start).filter(|inside| *inside < range.length) {
                 return match range.flags & (PARENT | PRESENT) {
-                    PARENT => Ok(Place::Before),
-                    PRESENT => Ok(Place::Here(offset + inside)),
-                    0 if range.flags & LAZY != 0 => Ok(Place::Later),
+                    PARENT => Ok(PagePlace::Before),
+                    PRESENT => Ok(PagePlace::Here(offset + inside)),
+                    0 if range.flags & LAZY != 0 => Ok(PagePlace::Later),
                     flags => bail!("pages with flags {flags:#x}"),
                 };
             }
@@ -191,7 +191,7 @@ impl Pages {
     }
 }
 
-impl Range {
+impl AddressRange {
     /// Older images have a number of pages of 32 bits, and no flags where the pages are here.
     fn of(entry: &Fields) -> Result<Self> {
         let start = one(&entry.wide_numbers(1)?)?;

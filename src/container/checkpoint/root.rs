@@ -17,7 +17,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -27,7 +27,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::sys::mount::{self, Attributes, Depth, FsContext, Sharing, attr};
 use crate::sys::path::{Links, RootFd, open_itself_at};
-use crate::sys::{Errno, file, mountinfo, regular};
+use crate::sys::{Errno, file, mountinfo, random, regular};
 
 /// What is the container's, and CRIU gets by names that ocirt chooses.
 const OWN: &CStr = c"/.ocirt";
@@ -49,18 +49,18 @@ const KERNEL_DATA_LIMIT: u64 = 1 << 16;
 
 /// What CRIU may do with a directory of the host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
+pub enum HostAccess {
     Read,
     Write,
 }
 
 /// A root directory that comes to be, mounted somewhere in a mount namespace of the caller's own.
-pub struct Root {
+pub struct CriuRoot {
     top: RootFd,
     identity: (u64, u64),
 }
 
-impl Root {
+impl CriuRoot {
     /// The path of the rootfs, and of CRIU's configuration file if there is one.
     pub const ROOTFS: &str = "/.ocirt/rootfs";
     pub const CONFIGURATION: &str = "/.ocirt/criu.conf";
@@ -177,10 +177,10 @@ impl Root {
     /// Shows the directory that `fd` is open on at `path`, where the host has it: links in one directory of images lead
     /// to another. It, open there. The processes that CRIU makes have it open still when they bind sockets by names that may
     /// lead there.
-    pub fn directory(&self, path: &Path, fd: BorrowedFd, access: Access) -> Result<OwnedFd> {
+    pub fn directory(&self, path: &Path, fd: BorrowedFd, access: HostAccess) -> Result<OwnedFd> {
         ensure!(path != Path::new("/"), "is the host's root directory");
         let tree = mount::copy_tree(fd, Depth::One)?;
-        if access == Access::Read {
+        if access == HostAccess::Read {
             mount::set_attributes(tree.as_fd(), Attributes { set: attr::RDONLY, clear: 0 }, Depth::One)?;
         }
         self.show(&text(path)?, tree.as_fd())?;
@@ -206,28 +206,26 @@ impl Root {
     /// An empty directory for sources of external mounts, and its path: what is mounted there is more than the container may
     /// see, so no image can know it.
     pub fn sources(&self) -> Result<(OwnedFd, PathBuf)> {
-        let mut random = [0; 16];
-        File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)).context("/dev/urandom")?;
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = random::hex(&random::bytes::<16>()?);
         let path = format!("{}/{name}", OWN.to_string_lossy());
         Ok((self.top.target_dir(&CString::new(path.as_str())?, Links::Refuse)?, path.into()))
     }
 
     /// Makes it the root of the caller's mount namespace, and of the caller; what was there before is gone.
-    pub fn finish(self) -> Result<Made> {
+    pub fn finish(self) -> Result<RootInUse> {
         file::enter(self.top.as_fd())?;
         mount::pivot_root_here()?;
         mount::detach_here()?;
         file::enter_root()?;
-        Ok(Made(self.identity))
+        Ok(RootInUse(self.identity))
     }
 }
 
 /// A root directory that is in use.
 #[derive(Clone, Copy)]
-pub struct Made((u64, u64));
+pub struct RootInUse((u64, u64));
 
-impl Made {
+impl RootInUse {
     /// From now on, nobody who goes through the mounts that CRIU has made for the container follows a symlink: CRIU makes
     /// deleted files anew by their paths there, before the container's own mounts have a root that keeps links inside.
     /// The container's mounts are copies, in which links are as they were.
@@ -256,7 +254,7 @@ impl Made {
     /// To be called in every mount namespace that CRIU has, before links of its `/proc` are refused.
     pub fn withdraw(&self) -> Result<()> {
         self.ensure_is_here()?;
-        let kept = [Root::ROOTFS, Root::CONFIGURATION, Root::WORK];
+        let kept = [CriuRoot::ROOTFS, CriuRoot::CONFIGURATION, CriuRoot::WORK];
         let is_source =
             |at: &[u8]| at.starts_with(b"/.ocirt/") && !kept.iter().any(|own| at.starts_with(own.as_bytes()));
         let text = mountinfo::of_self()?;

@@ -6,7 +6,7 @@ use prost::{Enumeration, Message};
 /// What a request asks for, and what a response answers: `criu_req_type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Enumeration)]
 #[repr(i32)]
-pub enum Kind {
+pub enum CriuReqType {
     Empty = 0,
     Dump = 1,
     Restore = 2,
@@ -18,20 +18,20 @@ pub enum Kind {
 
 /// `criu_req`.
 #[derive(Clone, PartialEq, Message)]
-pub struct Request {
-    #[prost(enumeration = "Kind", required, tag = "1")]
+pub struct CriuReq {
+    #[prost(enumeration = "CriuReqType", required, tag = "1")]
     pub kind: i32,
     #[prost(message, optional, tag = "2")]
-    pub options: Option<Options>,
+    pub options: Option<CriuOpts>,
     #[prost(bool, optional, tag = "3")]
     pub notify_success: Option<bool>,
     #[prost(message, optional, tag = "5")]
-    pub features: Option<Features>,
+    pub features: Option<CriuFeatures>,
 }
 
 /// `criu_features`.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub struct Features {
+pub struct CriuFeatures {
     #[prost(bool, optional, tag = "1")]
     pub mem_track: Option<bool>,
     #[prost(bool, optional, tag = "2")]
@@ -40,7 +40,7 @@ pub struct Features {
 
 /// `criu_opts`. A descriptor is the caller's number: CRIU opens it through /proc/PID/fd.
 #[derive(Clone, PartialEq, Message)]
-pub struct Options {
+pub struct CriuOpts {
     #[prost(int32, required, tag = "1")]
     pub images_dir_fd: i32,
     #[prost(int32, optional, tag = "2")]
@@ -141,23 +141,23 @@ pub struct InheritFd {
 /// `criu_resp`.
 #[derive(Clone, PartialEq, Message)]
 pub struct Response {
-    #[prost(enumeration = "Kind", required, tag = "1")]
+    #[prost(enumeration = "CriuReqType", required, tag = "1")]
     pub kind: i32,
     #[prost(bool, required, tag = "2")]
     pub success: bool,
     #[prost(message, optional, tag = "4")]
-    pub restore: Option<Restored>,
+    pub restore: Option<CriuRestoreResp>,
     #[prost(message, optional, tag = "5")]
     pub notify: Option<Notify>,
     #[prost(int32, optional, tag = "7")]
     pub errno: Option<i32>,
     #[prost(message, optional, tag = "8")]
-    pub features: Option<Features>,
+    pub features: Option<CriuFeatures>,
 }
 
 /// `criu_restore_resp`.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub struct Restored {
+pub struct CriuRestoreResp {
     #[prost(int32, required, tag = "1")]
     pub pid: i32,
 }
@@ -171,8 +171,8 @@ pub struct Notify {
     pub pid: Option<i32>,
 }
 
-impl Request {
-    pub fn new(kind: Kind) -> Self {
+impl CriuReq {
+    pub fn new(kind: CriuReqType) -> Self {
         Self { kind: kind as i32, ..Self::default() }
     }
 
@@ -183,7 +183,7 @@ impl Request {
 
     /// The answer to a notification.
     pub fn answer(success: bool) -> Self {
-        Self { notify_success: Some(success), ..Self::new(Kind::Notify) }
+        Self { notify_success: Some(success), ..Self::new(CriuReqType::Notify) }
     }
 }
 
@@ -200,14 +200,14 @@ mod tests {
 
     #[test]
     fn a_request_has_the_bytes_of_the_protocol() {
-        let options = Options {
+        let options = CriuOpts {
             images_dir_fd: 5,
             leave_running: Some(true),
             ext_mnt: vec![ExternalMount { key: "/a".to_owned(), val: "m0".to_owned() }],
             network_lock: Some(3),
-            ..Options::default()
+            ..CriuOpts::default()
         };
-        let request = Request { options: Some(options), ..Request::new(Kind::Dump) };
+        let request = CriuReq { options: Some(options), ..CriuReq::new(CriuReqType::Dump) };
         let expected = [
             &[0x08, 1, 0x12, 18][..],
             &[0x08, 5, 0x18, 1],

@@ -114,7 +114,9 @@ pub fn stage(
     points: &[Point],
     sources: &BTreeMap<String, Source>,
 ) -> Result<BTreeMap<String, PathBuf>> {
-    let mounts = fs::read_to_string(MOUNTINFO).context(MOUNTINFO)?;
+    // Other mounts of the host have any bytes for names; the sources' own are text.
+    let mounts = fs::read(MOUNTINFO).context(MOUNTINFO)?;
+    let mounts = String::from_utf8_lossy(&mounts);
     let mut staged = BTreeMap::new();
     for point in points {
         let Some(external) = &point.external else { continue };
@@ -253,7 +255,7 @@ fn link(error: SysError) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::super::image::External;
-    use super::super::outside::Bind;
+    use super::super::outside::HostBind;
     use super::*;
     use crate::sys::scratch::{Directory, in_mount_namespace};
 
@@ -269,7 +271,7 @@ mod tests {
 
     #[test]
     fn the_source_is_the_configurations_never_the_images() {
-        let bind = Bind { destination: "/data".into(), source: "/host/data".into(), read_only: true };
+        let bind = HostBind { destination: "/data".into(), source: "/host/data".into(), read_only: true };
         let outside = HostResources { binds: vec![bind], ..HostResources::default() };
         let cgroups = BTreeMap::from([("pids".to_owned(), "/sys/fs/cgroup/pids/c1".to_owned())]);
         let of = |origin: Origin| source(&origin, &outside, &cgroups);

@@ -5,14 +5,14 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 
 /// The value of a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Value<'b> {
+pub enum FieldValue<'b> {
     Number(u64),
     Bytes(&'b [u8]),
 }
 
 /// A message. A field may be there more than once, and which one counts is up to its reader: so a check looks at all.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Fields<'b>(Vec<(u32, Value<'b>)>);
+pub struct Fields<'b>(Vec<(u32, FieldValue<'b>)>);
 
 impl<'b> Fields<'b> {
     pub fn parse(mut bytes: &'b [u8]) -> Result<Self> {
@@ -20,13 +20,13 @@ impl<'b> Fields<'b> {
         while !bytes.is_empty() {
             let (tag, kind) = decode_key(&mut bytes)?;
             let value = match kind {
-                WireType::Varint => Value::Number(decode_varint(&mut bytes)?),
+                WireType::Varint => FieldValue::Number(decode_varint(&mut bytes)?),
                 WireType::LengthDelimited => {
                     let length = usize::try_from(decode_varint(&mut bytes)?)?;
-                    Value::Bytes(take(&mut bytes, length)?)
+                    FieldValue::Bytes(take(&mut bytes, length)?)
                 }
-                WireType::ThirtyTwoBit => Value::Bytes(take(&mut bytes, 4)?),
-                WireType::SixtyFourBit => Value::Bytes(take(&mut bytes, 8)?),
+                WireType::ThirtyTwoBit => FieldValue::Bytes(take(&mut bytes, 4)?),
+                WireType::SixtyFourBit => FieldValue::Bytes(take(&mut bytes, 8)?),
                 WireType::StartGroup | WireType::EndGroup => bail!("a group, which no message has"),
             };
             fields.push((tag, value));
@@ -44,8 +44,8 @@ impl<'b> Fields<'b> {
         for value in self.values(tag) {
             match value {
                 // CRIU's reader drops what is above.
-                Value::Number(number) => numbers.push(number as u32),
-                Value::Bytes(mut list) => {
+                FieldValue::Number(number) => numbers.push(number as u32),
+                FieldValue::Bytes(mut list) => {
                     while !list.is_empty() {
                         numbers.push(decode_varint(&mut list)? as u32);
                     }
@@ -58,8 +58,8 @@ impl<'b> Fields<'b> {
     /// The numbers in a field of 64 bits; of a list, each by itself.
     pub fn wide_numbers(&self, tag: u32) -> Result<Vec<u64>> {
         let number = |value| match value {
-            Value::Number(number) => Ok(number),
-            Value::Bytes(_) => bail!("field {tag} is no number"),
+            FieldValue::Number(number) => Ok(number),
+            FieldValue::Bytes(_) => bail!("field {tag} is no number"),
         };
         self.values(tag).map(number).collect()
     }
@@ -67,8 +67,8 @@ impl<'b> Fields<'b> {
     /// The messages, or texts, in a field.
     pub fn bytes(&self, tag: u32) -> impl Iterator<Item = &'b [u8]> {
         self.values(tag).filter_map(|value| match value {
-            Value::Bytes(bytes) => Some(bytes),
-            Value::Number(_) => None,
+            FieldValue::Bytes(bytes) => Some(bytes),
+            FieldValue::Number(_) => None,
         })
     }
 
@@ -77,7 +77,7 @@ impl<'b> Fields<'b> {
         self.bytes(tag).map(Self::parse).collect()
     }
 
-    fn values(&self, tag: u32) -> impl Iterator<Item = Value<'b>> {
+    fn values(&self, tag: u32) -> impl Iterator<Item = FieldValue<'b>> {
         self.0.iter().filter(move |(own, _)| *own == tag).map(|(_, value)| *value)
     }
 }

@@ -19,9 +19,9 @@ fn with_devpts() -> Directory {
     dir
 }
 
-fn console(node: Node) -> Console {
+fn console(node: ConsoleNode) -> Console {
     let size: oci_spec::runtime::Box = serde_json::from_str(r#"{ "height": 30, "width": 100 }"#).unwrap();
-    Console::compile(Some(&size), node, Output::Shown).unwrap()
+    Console::compile(Some(&size), node, TerminalOutput::Shown).unwrap()
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn the_master_arrives_with_its_name_and_the_terminal_is_stdio_and_dev_console() 
     in_mount_namespace(|| {
         let dir = with_devpts();
         let (ours, theirs) = socket::pair().unwrap();
-        console(Node::Bound).apply(&dir.root(), theirs.as_fd()).unwrap();
+        console(ConsoleNode::Bound).apply(&dir.root(), theirs.as_fd()).unwrap();
         let mut buffer = [0; 64];
         let mut received = socket::receive(ours.as_fd(), &mut buffer).unwrap();
         assert_eq!(&buffer[..received.len], b"/dev/ptmx");
@@ -53,7 +53,7 @@ fn without_a_devpts_there_is_no_terminal() {
         fs::create_dir_all(dir.join("dev/pts")).unwrap();
         symlink("/etc/passwd", dir.join("dev/pts/ptmx")).unwrap();
         let (_ours, theirs) = socket::pair().unwrap();
-        let fault = console(Node::Bound).apply(&dir.root(), theirs.as_fd()).unwrap_err();
+        let fault = console(ConsoleNode::Bound).apply(&dir.root(), theirs.as_fd()).unwrap_err();
         assert_eq!(fault.to_string(), "fstatfs: no such device (/dev/pts is not a devpts: a terminal needs one)");
         assert!(!dir.join("dev/console").exists());
     });
@@ -66,12 +66,12 @@ fn a_console_that_is_a_symlink_is_refused_and_its_target_untouched() {
         fs::write(dir.join("victim"), "data").unwrap();
         symlink("/victim", dir.join("dev/console")).unwrap();
         let (_ours, theirs) = socket::pair().unwrap();
-        let fault = console(Node::Bound).apply(&dir.root(), theirs.as_fd()).unwrap_err();
+        let fault = console(ConsoleNode::Bound).apply(&dir.root(), theirs.as_fd()).unwrap_err();
         assert_eq!(fault.errno, Errno::ELOOP);
         assert_eq!(fs::read(dir.join("victim")).unwrap(), b"data");
         symlink("/nowhere", dir.join("dangling")).unwrap();
         fs::rename(dir.join("dangling"), dir.join("dev/console")).unwrap();
-        assert_eq!(console(Node::Bound).apply(&dir.root(), theirs.as_fd()).unwrap_err().errno, Errno::ELOOP);
+        assert_eq!(console(ConsoleNode::Bound).apply(&dir.root(), theirs.as_fd()).unwrap_err().errno, Errno::ELOOP);
         assert!(!dir.join("nowhere").exists());
     });
 }
@@ -79,7 +79,7 @@ fn a_console_that_is_a_symlink_is_refused_and_its_target_untouched() {
 #[test]
 fn a_size_that_no_terminal_has_is_refused() {
     let size: oci_spec::runtime::Box = serde_json::from_str(r#"{ "height": 65536, "width": 1 }"#).unwrap();
-    let error = Console::compile(Some(&size), Node::Untouched, Output::Shown).unwrap_err();
+    let error = Console::compile(Some(&size), ConsoleNode::Untouched, TerminalOutput::Shown).unwrap_err();
     assert_eq!(error.to_string(), "process.consoleSize.height: 65536: out of range");
-    assert_eq!(console(Node::Bound).to_string(), "console on /dev/console (100x30)");
+    assert_eq!(console(ConsoleNode::Bound).to_string(), "console on /dev/console (100x30)");
 }

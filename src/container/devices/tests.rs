@@ -9,7 +9,7 @@ use crate::sys::scratch::{Directory, in_mount_namespace, in_user_namespace};
 use crate::sys::stdio;
 
 fn compile(devices: Value, nodes: Nodes) -> anyhow::Result<Vec<Device>> {
-    Device::compile(&serde_json::from_value::<Vec<LinuxDevice>>(devices).unwrap(), nodes)
+    Device::compile(&serde_json::from_value::<Vec<LinuxDevice>>(devices).unwrap(), nodes, &mut Faults::first())
 }
 
 fn only(device: Value, nodes: Nodes) -> Device {
@@ -115,7 +115,7 @@ fn a_dev_that_is_a_symlink_is_refused_and_leads_nowhere() {
     fs::create_dir(dir.join("rootfs")).unwrap();
     symlink(dir.join("victim"), dir.join("rootfs/dev")).unwrap();
     let root = RootFd::new(file::open_directory(&c_path(&dir.join("rootfs")).unwrap()).unwrap());
-    for device in Device::compile(&[], Nodes::Made).unwrap() {
+    for device in Device::compile(&[], Nodes::Made, &mut Faults::first()).unwrap() {
         assert_eq!(device.apply(&root).unwrap_err().errno, Errno::ELOOP);
     }
     assert_eq!(DevLinks { core: false }.apply(&root).unwrap_err().errno, Errno::ELOOP);
@@ -126,7 +126,7 @@ fn a_dev_that_is_a_symlink_is_refused_and_leads_nowhere() {
 fn bound_nodes_are_the_hosts_and_must_be_what_they_should() {
     in_mount_namespace(|| {
         let dir = Directory::new();
-        for device in Device::compile(&[], Nodes::Bound).unwrap() {
+        for device in Device::compile(&[], Nodes::Bound, &mut Faults::first()).unwrap() {
             device.apply(&dir.root()).unwrap();
         }
         fs::write(dir.join("dev/null"), "gone").unwrap();
@@ -199,7 +199,7 @@ fn the_hosts_nodes_are_bound_where_none_may_be_made() {
         attach(tmpfs.mount(0).unwrap().as_fd(), dev.as_fd()).unwrap();
         // Twice: what is bound already is the same device.
         for nodes in [Nodes::Made, Nodes::Bound] {
-            for device in Device::compile(&[], nodes).unwrap() {
+            for device in Device::compile(&[], nodes, &mut Faults::first()).unwrap() {
                 device.apply(&dir.root()).unwrap();
             }
         }

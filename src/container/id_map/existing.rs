@@ -7,19 +7,19 @@ use crate::error::field;
 
 /// Both maps, in the runtime's ids.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Existing {
+pub struct ExistingMaps {
     pub uids: Vec<LinuxIdMapping>,
     pub gids: Vec<LinuxIdMapping>,
 }
 
 /// The maps of the user namespace that process `pid` is in.
-pub fn read(pid: i32) -> Result<Existing> {
+pub fn read(pid: i32) -> Result<ExistingMaps> {
     let map = |name| {
         let path = format!("/proc/{pid}/{name}");
         let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
         parse(&text).context(path)
     };
-    Ok(Existing { uids: map("uid_map")?, gids: map("gid_map")? })
+    Ok(ExistingMaps { uids: map("uid_map")?, gids: map("gid_map")? })
 }
 
 /// A map as the kernel shows it: user_namespaces(7).
@@ -35,7 +35,7 @@ fn parse(text: &str) -> Result<Vec<LinuxIdMapping>> {
 /// What Podman writes beside a path since runc (before 1.2) wanted mappings there: it means nothing.
 const PLACEHOLDER: &[(u32, u32, u32)] = &[(0, 0, 1)];
 
-impl Existing {
+impl ExistingMaps {
     /// Checks what config.json has beside the path of the namespace: nothing, or the same mappings in any order, which
     /// containerd and CRI-O write.
     pub fn agree_with(&self, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<()> {
@@ -74,8 +74,8 @@ fn text(map: &[LinuxIdMapping]) -> String {
 mod tests {
     use super::*;
 
-    fn existing(text: &str) -> Existing {
-        Existing { uids: parse(text).expect("map"), gids: parse("0 7 1").expect("map") }
+    fn existing(text: &str) -> ExistingMaps {
+        ExistingMaps { uids: parse(text).expect("map"), gids: parse("0 7 1").expect("map") }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::Groups;
 
 /// Empty for a container without groups.
 #[derive(Serialize, Default, PartialEq, Debug)]
-pub struct Stats {
+pub struct RdtStats {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l3_cache_info: Option<L3CacheInfo>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -65,12 +65,12 @@ fn is_zero(value: &u64) -> bool {
 
 impl Groups {
     /// What the kernel says now; what it does not have is left out.
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> RdtStats {
         let root = if self.group.join("info").is_dir() { Some(self.group.as_path()) } else { self.group.parent() };
         let root = root.unwrap_or(&self.group);
         let (all, own) = (text(&root.join("schemata")), text(&self.group.join("schemata")));
         let (l3, mb) = (root.join("info/L3"), root.join("info/MB"));
-        let mut stats = Stats::default();
+        let mut stats = RdtStats::default();
         if l3.is_dir() {
             stats.l3_cache_info = Some(L3CacheInfo {
                 cbm_mask: text(&l3.join("cbm_mask")).trim().to_owned(),
@@ -95,7 +95,7 @@ impl Groups {
     }
 
     /// The counters of the monitoring group, or of the whole group without one.
-    fn monitor(&self, root: &Path, stats: &mut Stats) {
+    fn monitor(&self, root: &Path, stats: &mut RdtStats) {
         let features = text(&root.join("info/L3_MON/mon_features"));
         let has = |feature: &str| features.lines().any(|line| line == feature);
         let data = self.monitoring.as_ref().unwrap_or(&self.group).join("mon_data");

@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Result, bail};
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType};
 
-use crate::error::field;
+use crate::error::{Faults, field};
 use crate::sys::sched::{self, Limit};
 use crate::sys::{Fault, Result as SysResult};
 
@@ -18,21 +18,25 @@ pub struct Rlimit {
 
 /// The prepared limits in the order of config.json. A type given twice is an error (config.md, "POSIX process"), as
 /// is a soft limit over the hard one.
-pub fn compile(spec: &[PosixRlimit]) -> Result<Vec<Rlimit>> {
+pub fn compile(spec: &[PosixRlimit], faults: &mut Faults) -> Result<Vec<Rlimit>> {
     let mut limits: Vec<Rlimit> = Vec::with_capacity(spec.len());
     for (index, entry) in spec.iter().enumerate() {
-        let (kind, limit) = (entry.typ(), Limit { soft: entry.soft(), hard: entry.hard() });
-        if limits.iter().any(|other| other.kind == kind) {
-            bail!(field!("process.rlimits[{index}]"; "duplicate {kind}"));
-        }
-        if limit.soft > limit.hard {
-            bail!(
-                field!("process.rlimits[{index}]"; "{kind}: soft limit {} is over the hard limit {}", limit.soft, limit.hard)
-            );
-        }
-        limits.push(Rlimit { kind, limit });
+        limits.extend(faults.keep(one(index, entry, &limits))?);
     }
     Ok(limits)
+}
+
+fn one(index: usize, entry: &PosixRlimit, others: &[Rlimit]) -> Result<Rlimit> {
+    let (kind, limit) = (entry.typ(), Limit { soft: entry.soft(), hard: entry.hard() });
+    if others.iter().any(|other| other.kind == kind) {
+        bail!(field!("process.rlimits[{index}]"; "duplicate {kind}"));
+    }
+    if limit.soft > limit.hard {
+        bail!(
+            field!("process.rlimits[{index}]"; "{kind}: soft limit {} is over the hard limit {}", limit.soft, limit.hard)
+        );
+    }
+    Ok(Rlimit { kind, limit })
 }
 
 /// The number of asm-generic/resource.h; mips and sparc, which differ, are no targets of this runtime.
@@ -90,7 +94,7 @@ mod tests {
     use crate::sys::testing::{heap_free, in_a_child};
 
     fn compiled(json: &str) -> Result<Vec<Rlimit>> {
-        compile(&serde_json::from_str::<Vec<PosixRlimit>>(json).expect("rlimits"))
+        compile(&serde_json::from_str::<Vec<PosixRlimit>>(json).expect("rlimits"), &mut Faults::first())
     }
 
     #[test]

@@ -16,13 +16,13 @@ const DEFAULT_UMASK: u32 = 0o022;
 pub struct User {
     uid: u32,
     gid: u32,
-    groups: Groups,
+    groups: AdditionalGroups,
     umask: u32,
 }
 
 /// The supplementary groups.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Groups {
+enum AdditionalGroups {
     /// Exactly these.
     Listed(Vec<u32>),
     /// Those that the process has anyway, its maker's.
@@ -49,7 +49,7 @@ pub fn compile(spec: &Spec, maps: Option<Maps<'_>>) -> Result<User> {
     if umask > 0o777 {
         bail!(field!("process.user.umask"; "{umask} is over 511 (octal 777)"));
     }
-    Ok(User { uid: spec.uid(), gid: spec.gid(), groups: Groups::Listed(groups), umask })
+    Ok(User { uid: spec.uid(), gid: spec.gid(), groups: AdditionalGroups::Listed(groups), umask })
 }
 
 fn check(field: &str, id: u32, map: Option<&[LinuxIdMapping]>) -> Result<()> {
@@ -66,7 +66,7 @@ fn check(field: &str, id: u32, map: Option<&[LinuxIdMapping]>) -> Result<()> {
 impl User {
     /// The same user in the supplementary groups of whoever makes the process.
     pub fn with_original_groups(self) -> Self {
-        Self { groups: Groups::Original, ..self }
+        Self { groups: AdditionalGroups::Original, ..self }
     }
 
     pub fn uid(&self) -> u32 {
@@ -87,7 +87,7 @@ impl User {
     /// Where setgroups(2) is denied for good (user_namespaces(7), /proc/PID/setgroups), the groups cannot be dropped
     /// either; to ask for some is an error then, to ask for none is not, as in runc.
     fn set_groups(&self) -> Result<(), Fault> {
-        let Groups::Listed(groups) = &self.groups else { return Ok(()) };
+        let AdditionalGroups::Listed(groups) = &self.groups else { return Ok(()) };
         match credentials::set_groups(groups) {
             Ok(()) => Ok(()),
             Err(SysError { errno: Errno::EPERM, .. }) if groups.is_empty() => Ok(()),
@@ -105,8 +105,8 @@ impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "become user {}:{}", self.uid, self.gid)?;
         match &self.groups {
-            Groups::Original => f.write_str(", its maker's groups")?,
-            Groups::Listed(groups) => {
+            AdditionalGroups::Original => f.write_str(", its maker's groups")?,
+            AdditionalGroups::Listed(groups) => {
                 f.write_str(if groups.is_empty() { "" } else { ", groups" })?;
                 groups.iter().try_for_each(|gid| write!(f, " {gid}"))?;
             }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context as _, ensure};
 
 use super::bind::Bind;
-use super::context::{CgroupView, Context, Hierarchy};
+use super::context::{CgroupView, Context, V1Hierarchy};
 use super::filesystem::Filesystem;
 use super::prepared::propagate;
 use super::request::MountRequest;
@@ -29,7 +29,7 @@ pub enum CgroupMount {
 #[derive(PartialEq, Debug)]
 pub struct V1 {
     tmpfs: Filesystem,
-    hierarchies: Vec<Part>,
+    hierarchies: Vec<HierarchyMount>,
     /// Where each symlink leads, and its name.
     links: Vec<(CString, CString)>,
     read_only: bool,
@@ -42,7 +42,7 @@ pub struct V1 {
 
 /// One hierarchy: mounted where the container has a cgroup namespace, else bound from its own directory.
 #[derive(PartialEq, Debug)]
-enum Part {
+enum HierarchyMount {
     Mounted(Filesystem),
     Bound(Bind),
 }
@@ -86,14 +86,14 @@ impl V1 {
         let below = flags | asked.below.set;
         let label = context.label.map(|label| format!("{}={}", label.option, label.text));
         let data: Vec<_> = ["source=tmpfs".to_owned(), "mode=755".to_owned()].into_iter().chain(label).collect();
-        let part = |hierarchy: &Hierarchy| {
+        let part = |hierarchy: &V1Hierarchy| {
             let target = Target::plain(&hierarchy.name)?;
             anyhow::Ok(if view.namespaced {
                 let source = std::iter::once("source=cgroup".to_owned());
                 let options: Vec<_> = source.chain(hierarchy.options.iter().cloned()).collect();
-                Part::Mounted(Filesystem::internal("cgroup", target, &options, below)?)
+                HierarchyMount::Mounted(Filesystem::internal("cgroup", target, &options, below)?)
             } else {
-                Part::Bound(Bind::of_cgroup(&hierarchy.directory, target, below)?)
+                HierarchyMount::Bound(Bind::of_cgroup(&hierarchy.directory, target, below)?)
             })
         };
         let links = view.hierarchies.iter().flat_map(|hierarchy| {
@@ -117,10 +117,10 @@ impl V1 {
         let inside = RootFd::new(self.tmpfs.apply(root)?);
         for part in &self.hierarchies {
             match part {
-                Part::Mounted(filesystem) if self.unseen => filesystem.mount_in(inside.as_fd())?,
-                Part::Mounted(filesystem) => drop(filesystem.apply(&inside)?),
+                HierarchyMount::Mounted(filesystem) if self.unseen => filesystem.mount_in(inside.as_fd())?,
+                HierarchyMount::Mounted(filesystem) => drop(filesystem.apply(&inside)?),
                 // Without a right to make cgroups the container has none, and sees none; the host's stay hidden.
-                Part::Bound(bind) => match bind.apply(&inside) {
+                HierarchyMount::Bound(bind) => match bind.apply(&inside) {
                     Err(fault) if fault.errno == Errno::ENOENT => {}
                     done => drop(done?),
                 },

@@ -9,7 +9,7 @@ use crate::sys::ids;
 
 /// An SELinux label for filesystems.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Label<'a> {
+pub struct MountLabel<'a> {
     /// Which mount option says it: `context`, `rootcontext`, ….
     pub option: &'static str,
     pub text: &'a str,
@@ -20,7 +20,7 @@ pub struct Context<'a> {
     /// Where relative sources of bind mounts start: absolute.
     pub bundle: &'a Path,
     /// linux.mountLabel, where SELinux is enabled.
-    pub label: Option<Label<'a>>,
+    pub label: Option<MountLabel<'a>>,
     /// Whether the container has a user namespace other than the runtime's.
     pub user_namespace: bool,
     /// Whether the container has a network namespace that belongs to its user namespace.
@@ -47,14 +47,14 @@ pub struct CgroupView {
     /// Whether the container has a cgroup namespace of its own.
     pub namespaced: bool,
     /// The hierarchies of cgroup v1, also on a hybrid host; none means cgroup v2.
-    pub hierarchies: Vec<Hierarchy>,
+    pub hierarchies: Vec<V1Hierarchy>,
     /// The container's own directory of cgroup v2.
     pub unified: Option<PathBuf>,
 }
 
 /// One v1 hierarchy.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Hierarchy {
+pub struct V1Hierarchy {
     /// The name of its mount point: `cpu,cpuacct`, `memory`, `systemd`.
     pub name: String,
     /// Names that are symlinks to it.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, ensure};
 
-use super::context::Label;
+use super::context::MountLabel;
 use super::idmap::{IdMap, UserNamespaces};
 use super::prepared::{Prepared, propagate};
 use super::request::MountRequest;
@@ -78,7 +78,7 @@ struct Legacy {
 }
 
 impl Filesystem {
-    pub(super) fn compile(request: MountRequest, label: Option<Label>) -> anyhow::Result<Self> {
+    pub(super) fn compile(request: MountRequest, label: Option<MountLabel>) -> anyhow::Result<Self> {
         let options = &request.options;
         ensure!(!options.copy_up || request.kind == "tmpfs", "options: tmpcopyup: only for a tmpfs");
         // SELinux labels neither /proc nor /sys, and the root of mqueue only afterwards; as runc.
@@ -269,7 +269,7 @@ impl Filesystem {
 
 impl Legacy {
     /// The arguments for mount(2), if fsconfig(2) cannot do it.
-    fn compile(request: &MountRequest, label: Option<Label>) -> anyhow::Result<Option<Self>> {
+    fn compile(request: &MountRequest, label: Option<MountLabel>) -> anyhow::Result<Option<Self>> {
         let options = &request.options;
         let source = request.source.map_or(Default::default(), |source| source.to_string_lossy());
         let value_of = |option: &String| option.split_once('=').map_or(0, |(_, value)| value.len());
@@ -296,7 +296,7 @@ impl Legacy {
 }
 
 /// All that is configured by fsconfig(2), in order: the source, the flags of the filesystem, its own options.
-fn parameters(request: &MountRequest, label: Option<Label>) -> anyhow::Result<Vec<(CString, Option<CString>)>> {
+fn parameters(request: &MountRequest, label: Option<MountLabel>) -> anyhow::Result<Vec<(CString, Option<CString>)>> {
     let options = &request.options;
     let mut parameters = Vec::new();
     if let Some(source) = request.source.filter(|source| !source.as_os_str().is_empty()) {

@@ -161,6 +161,11 @@ impl Added {
         Ok(Self { destination, number: id.number, unique: id.unique, namespace, file: id.file })
     }
 
+    /// The number in mountinfo.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Whether a mount with this identity leaves no room for this one: numbers are given to one mount at a time.
     pub fn is_outlived_by(&self, other: &Self) -> bool {
         self.number == other.number

@@ -32,14 +32,14 @@ const REACH: usize = 253;
 
 /// An instruction already emitted, by its distance from the end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Label(usize);
+pub(super) struct JumpLabel(usize);
 
 #[derive(Default)]
 pub(super) struct Assembler {
     /// The last instruction first.
     reversed: Vec<Instruction>,
     /// The nearest return of each value.
-    returns: Vec<(u32, Label)>,
+    returns: Vec<(u32, JumpLabel)>,
 }
 
 impl Assembler {
@@ -50,7 +50,7 @@ impl Assembler {
     }
 
     /// A return of `value`: a near one if there is any.
-    pub(super) fn ret(&mut self, value: u32) -> Label {
+    pub(super) fn ret(&mut self, value: u32) -> JumpLabel {
         match self.returns.iter().find(|(known, _)| *known == value) {
             Some(&(_, label)) if self.distance(label) <= REACH => label,
             _ => self.push_return(value),
@@ -58,19 +58,19 @@ impl Assembler {
     }
 
     /// Loads a word of `struct seccomp_data`, then goes on at `next`.
-    pub(super) fn load(&mut self, offset: u32, next: Label) -> Label {
+    pub(super) fn load(&mut self, offset: u32, next: JumpLabel) -> JumpLabel {
         self.fall_through(next);
         self.push(LOAD, 0, 0, offset)
     }
 
     /// Masks the accumulator, then goes on at `next`.
-    pub(super) fn and(&mut self, mask: u32, next: Label) -> Label {
+    pub(super) fn and(&mut self, mask: u32, next: JumpLabel) -> JumpLabel {
         self.fall_through(next);
         self.push(AND, 0, 0, mask)
     }
 
     /// A comparison; there is none if both of its outcomes are the same.
-    pub(super) fn branch(&mut self, condition: If, k: u32, yes: Label, no: Label) -> Label {
+    pub(super) fn branch(&mut self, condition: If, k: u32, yes: JumpLabel, no: JumpLabel) -> JumpLabel {
         if yes == no {
             return yes;
         }
@@ -82,13 +82,13 @@ impl Assembler {
     }
 
     /// Makes `target` what the next instruction is followed by.
-    fn fall_through(&mut self, target: Label) {
+    fn fall_through(&mut self, target: JumpLabel) {
         if self.distance(target) > 0 {
             self.jump(target);
         }
     }
 
-    fn reach(&mut self, target: Label) -> Label {
+    fn reach(&mut self, target: JumpLabel) -> JumpLabel {
         if self.distance(target) <= REACH {
             return target;
         }
@@ -98,12 +98,12 @@ impl Assembler {
         }
     }
 
-    fn jump(&mut self, target: Label) -> Label {
+    fn jump(&mut self, target: JumpLabel) -> JumpLabel {
         let distance = self.distance(target) as u32;
         self.push(JUMP, 0, 0, distance)
     }
 
-    fn push_return(&mut self, value: u32) -> Label {
+    fn push_return(&mut self, value: u32) -> JumpLabel {
         let label = self.push(RETURN, 0, 0, value);
         self.returns.retain(|(known, _)| *known != value);
         self.returns.push((value, label));
@@ -111,13 +111,13 @@ impl Assembler {
     }
 
     /// How many instructions the next one would jump over to get to `target`.
-    fn distance(&self, target: Label) -> usize {
+    fn distance(&self, target: JumpLabel) -> usize {
         self.reversed.len() - target.0 - 1
     }
 
-    fn push(&mut self, code: u16, jt: u8, jf: u8, k: u32) -> Label {
+    fn push(&mut self, code: u16, jt: u8, jf: u8, k: u32) -> JumpLabel {
         self.reversed.push(Instruction { code, jt, jf, k });
-        Label(self.reversed.len() - 1)
+        JumpLabel(self.reversed.len() - 1)
     }
 }
 

@@ -32,11 +32,11 @@ use oci_spec::runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::error::field;
+use crate::error::{Faults, field};
 use crate::sys::seccomp::{Instruction, seccomp_new_listener, seccomp_set_mode_filter};
 use crate::sys::{Errno, Fault, SysError};
 use arch::Abi;
-use rules::{Clause, Condition, Rule, SystemCall};
+use rules::{Clause, Condition, SyscallRule, SystemCall};
 use section::Coverage;
 use verdict::{MAX_INSTRUCTIONS, RET_KILL_THREAD, default_verdict, stub, verdict};
 
@@ -106,12 +106,12 @@ pub fn warnings(spec: &LinuxSeccomp) -> Vec<String> {
 ///
 /// A system call of an architecture that the profile does not list kills the thread, as libseccomp has it. The native
 /// architecture is always covered. Names that no architecture has are skipped, as runc skips them.
-pub fn compile(spec: &LinuxSeccomp, extra: &Extra) -> Result<Filter> {
+pub fn compile(spec: &LinuxSeccomp, extra: &Extra, faults: &mut Faults) -> Result<Filter> {
     let agent = notify::agent(spec, extra.receiver)?;
     let flags = flags(spec, agent.is_some())?;
     let default = default_verdict(spec)?;
     let abis = abis(spec)?;
-    let rules = rules(spec, extra.unknown)?;
+    let rules = rules(spec, extra.unknown, faults)?;
     let mut chains = Vec::new();
     let stub = stub(spec.default_action());
     let covered = |listed: &Listed| Coverage {
@@ -243,12 +243,12 @@ fn abis(spec: &LinuxSeccomp) -> Result<Vec<Listed>> {
 }
 
 /// The profile's rules with their names looked up.
-fn rules(spec: &LinuxSeccomp, unknown: Unknown) -> Result<Vec<Rule>> {
+fn rules(spec: &LinuxSeccomp, unknown: Unknown, faults: &mut Faults) -> Result<Vec<SyscallRule>> {
     let entries = spec.syscalls().iter().flatten().enumerate();
-    entries.map(|(i, entry)| rule(&format!("linux.seccomp.syscalls[{i}]"), entry, unknown)).collect()
+    faults.keep_each(entries.map(|(i, entry)| rule(&format!("linux.seccomp.syscalls[{i}]"), entry, unknown)))
 }
 
-fn rule(field: &str, entry: &LinuxSyscall, unknown: Unknown) -> Result<Rule> {
+fn rule(field: &str, entry: &LinuxSyscall, unknown: Unknown) -> Result<SyscallRule> {
     if let Some(empty) = entry.names().iter().position(String::is_empty) {
         bail!(field!("{field}.names[{empty}]"; "empty"));
     }
@@ -261,7 +261,7 @@ fn rule(field: &str, entry: &LinuxSyscall, unknown: Unknown) -> Result<Rule> {
     let calls = SystemCall::all(entry.names());
     let verdict = verdict(entry.action(), entry.errno_ret()).with_context(|| field!("{field}.errnoRet"))?;
     let clauses = clauses(field, entry.args().as_deref().unwrap_or_default())?;
-    Ok(Rule { calls, clauses, verdict })
+    Ok(SyscallRule { calls, clauses, verdict })
 }
 
 /// The clauses of a rule: one with all conditions, or, when an argument has several, one for each condition. So runc does

@@ -7,7 +7,7 @@
 
 use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
-use super::bpf::{Assembler, If, Label};
+use super::bpf::{Assembler, If, JumpLabel};
 use super::rules::{Chain, Clause, Condition, Verdict};
 use super::section::{Range, Section};
 use crate::sys::seccomp::Instruction;
@@ -27,7 +27,7 @@ const NUMBERS: u32 = 470;
 pub(super) fn emit(sections: &[Section], chains: &[Chain], default: u32, foreign: u32) -> Vec<Instruction> {
     let mut emitter = Emitter { code: Assembler::default(), chains, places: vec![None; chains.len()], default };
     // From the end to the start: the first section is the nearest.
-    let starts: Vec<(u32, Label)> =
+    let starts: Vec<(u32, JumpLabel)> =
         sections.iter().rev().map(|section| (section.token, emitter.section(section))).collect();
     let mut next = emitter.code.ret(foreign);
     for (token, start) in starts {
@@ -41,18 +41,18 @@ struct Emitter<'a> {
     code: Assembler,
     chains: &'a [Chain],
     /// Where a chain already is.
-    places: Vec<Option<Label>>,
+    places: Vec<Option<JumpLabel>>,
     default: u32,
 }
 
 impl Emitter<'_> {
-    fn section(&mut self, section: &Section) -> Label {
+    fn section(&mut self, section: &Section) -> JumpLabel {
         let start = self.search(&section.ranges);
         self.code.load(NUMBER, start)
     }
 
     /// Finds the range of the number in the accumulator.
-    fn search(&mut self, ranges: &[Range]) -> Label {
+    fn search(&mut self, ranges: &[Range]) -> JumpLabel {
         if let [only] = ranges {
             return self.verdict(only.verdict);
         }
@@ -67,7 +67,7 @@ impl Emitter<'_> {
     }
 
     /// One verdict for all of `ranges` but some single numbers.
-    fn exceptions(&mut self, ranges: &[Range], exceptions: Exceptions) -> Label {
+    fn exceptions(&mut self, ranges: &[Range], exceptions: Exceptions) -> JumpLabel {
         let mut next = self.verdict(ranges[exceptions.rule].verdict);
         for exception in ranges.iter().skip(exceptions.first).step_by(2).rev() {
             let verdict = self.verdict(exception.verdict);
@@ -76,7 +76,7 @@ impl Emitter<'_> {
         next
     }
 
-    fn verdict(&mut self, verdict: Verdict) -> Label {
+    fn verdict(&mut self, verdict: Verdict) -> JumpLabel {
         match verdict {
             Verdict::Return(value) => self.code.ret(value),
             Verdict::Chain(index) => match self.places[index] {
@@ -91,7 +91,7 @@ impl Emitter<'_> {
     }
 
     /// The arms in order; the default action if none holds.
-    fn chain(&mut self, chain: &Chain) -> Label {
+    fn chain(&mut self, chain: &Chain) -> JumpLabel {
         let mut next = self.code.ret(self.default);
         for group in chain.arms.chunk_by(|(a, _), (b, _)| same_word(a, b)).rev() {
             next = match group {
@@ -106,7 +106,7 @@ impl Emitter<'_> {
     }
 
     /// Arms that compare the same argument for equality, with the same upper half: that half is compared once.
-    fn values(&mut self, arms: &[(Clause, u32)], wide: bool, no: Label) -> Label {
+    fn values(&mut self, arms: &[(Clause, u32)], wide: bool, no: JumpLabel) -> JumpLabel {
         let Condition { index, value, .. } = arms[0].0.0[0];
         let mut next = no;
         for (clause, verdict) in arms.iter().rev() {
@@ -121,11 +121,11 @@ impl Emitter<'_> {
         self.code.load(high_offset(index), upper)
     }
 
-    fn clause(&mut self, clause: &Clause, wide: bool, yes: Label, no: Label) -> Label {
+    fn clause(&mut self, clause: &Clause, wide: bool, yes: JumpLabel, no: JumpLabel) -> JumpLabel {
         clause.0.iter().rev().fold(yes, |yes, condition| self.condition(condition, wide, yes, no))
     }
 
-    fn condition(&mut self, condition: &Condition, wide: bool, yes: Label, no: Label) -> Label {
+    fn condition(&mut self, condition: &Condition, wide: bool, yes: JumpLabel, no: JumpLabel) -> JumpLabel {
         let Condition { index, operator, value, mask } = *condition;
         match operator {
             Operator::ScmpCmpEq => self.equal(index, value, wide, yes, no),
@@ -141,7 +141,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn equal(&mut self, index: u8, value: u64, wide: bool, yes: Label, no: Label) -> Label {
+    fn equal(&mut self, index: u8, value: u64, wide: bool, yes: JumpLabel, no: JumpLabel) -> JumpLabel {
         let lower = self.code.branch(If::Equal, low(value), yes, no);
         let lower = self.code.load(low_offset(index), lower);
         if !wide {
@@ -151,7 +151,7 @@ impl Emitter<'_> {
         self.code.load(high_offset(index), upper)
     }
 
-    fn greater(&mut self, lower: If, index: u8, value: u64, wide: bool, yes: Label, no: Label) -> Label {
+    fn greater(&mut self, lower: If, index: u8, value: u64, wide: bool, yes: JumpLabel, no: JumpLabel) -> JumpLabel {
         let lower = self.code.branch(lower, low(value), yes, no);
         let lower = self.code.load(low_offset(index), lower);
         if !wide {
@@ -163,7 +163,7 @@ impl Emitter<'_> {
     }
 
     /// Compares the bits of one word that `mask` selects.
-    fn masked(&mut self, offset: u32, mask: u32, value: u32, yes: Label, no: Label) -> Label {
+    fn masked(&mut self, offset: u32, mask: u32, value: u32, yes: JumpLabel, no: JumpLabel) -> JumpLabel {
         let test = match (mask, value) {
             (0, _) => return yes,
             (u32::MAX, _) => self.code.branch(If::Equal, value, yes, no),

@@ -15,7 +15,7 @@ use super::table::{Call, Search};
 use super::verdict::{MAX_INSTRUCTIONS, RET_ACTION};
 
 /// One entry of `linux.seccomp.syscalls`.
-pub(super) struct Rule {
+pub(super) struct SyscallRule {
     /// The names some architecture has.
     pub calls: Vec<SystemCall>,
     /// Any of them is enough.
@@ -60,8 +60,8 @@ pub(super) struct Verdicts {
 }
 
 /// The verdicts of `rules` on one ABI; the conditional rules of its calls are added to `chains`.
-pub(super) fn verdicts(abi: &Abi, rules: &[Rule], default: u32, chains: &mut Vec<Chain>) -> Verdicts {
-    let mut uses: Vec<Use> = Vec::with_capacity(512);
+pub(super) fn verdicts(abi: &Abi, rules: &[SyscallRule], default: u32, chains: &mut Vec<Chain>) -> Verdicts {
+    let mut uses: Vec<ClauseUse> = Vec::with_capacity(512);
     let mut newest = None;
     for rule in rules {
         let before = uses.len();
@@ -74,7 +74,7 @@ pub(super) fn verdicts(abi: &Abi, rules: &[Rule], default: u32, chains: &mut Vec
     }
     // Stable: the rules of a call keep their order.
     uses.sort_by_key(|one| one.number);
-    let of_call = |uses: &[Use<'_>]| (uses[0].number, fold(abi, uses, chains));
+    let of_call = |uses: &[ClauseUse<'_>]| (uses[0].number, fold(abi, uses, chains));
     Verdicts { calls: uses.chunk_by(|a, b| a.number == b.number).map(of_call).collect(), newest }
 }
 
@@ -101,9 +101,9 @@ impl SystemCall {
     /// There the first argument selects the call, and the call's own arguments lie in memory, out of a filter's reach. As
     /// libseccomp does, a condition on the first argument is given up for the selection, and the others are kept as they
     /// are, whatever they then compare.
-    fn uses<'a>(&self, abi: &Abi, rule: &'a Rule, uses: &mut Vec<Use<'a>>) {
+    fn uses<'a>(&self, abi: &Abi, rule: &'a SyscallRule, uses: &mut Vec<ClauseUse<'a>>) {
         if let Some(number) = self.number(abi) {
-            uses.extend(rule.clauses.iter().map(|clause| Use {
+            uses.extend(rule.clauses.iter().map(|clause| ClauseUse {
                 number,
                 selector: None,
                 clause,
@@ -115,13 +115,13 @@ impl SystemCall {
             Multiplexed::Socketcall(call) => (multiplexers.socketcall, call),
             Multiplexed::Ipc(call) => (multiplexers.ipc, call),
         };
-        let selected = |clause| Use { number, selector: Some(selector), clause, verdict: rule.verdict };
+        let selected = |clause| ClauseUse { number, selector: Some(selector), clause, verdict: rule.verdict };
         uses.extend(rule.clauses.iter().map(selected));
     }
 }
 
 /// One clause of one rule for one call.
-struct Use<'a> {
+struct ClauseUse<'a> {
     number: u32,
     /// What a multiplexer's first argument must be.
     selector: Option<u8>,
@@ -129,9 +129,9 @@ struct Use<'a> {
     verdict: u32,
 }
 
-fn fold(abi: &Abi, uses: &[Use<'_>], chains: &mut Vec<Chain>) -> Verdict {
+fn fold(abi: &Abi, uses: &[ClauseUse<'_>], chains: &mut Vec<Chain>) -> Verdict {
     // Most calls have one rule, and that has no conditions.
-    if let [Use { selector: None, clause: Clause(conditions), verdict, .. }] = uses
+    if let [ClauseUse { selector: None, clause: Clause(conditions), verdict, .. }] = uses
         && conditions.is_empty()
     {
         return Verdict::Return(*verdict);

@@ -44,7 +44,7 @@ fn verdict(changes: &[(&str, Value)]) -> String {
         }
     }
     let spec: Spec = serde_json::from_value(config).unwrap();
-    let result = validate(&spec, &directory.0);
+    let result = validate(&spec, &directory.0, &mut Faults::first());
     let path = directory.0.display().to_string();
     result.err().map(|error| format!("{error:#}").replace(&path, "BUNDLE")).unwrap_or_default()
 }
@@ -102,7 +102,7 @@ fn the_root_must_be_a_directory_in_its_own_right() {
     );
     assert_eq!(verdict_of("/root", json!({ "path": "/tmp" })), "");
     let spec: Spec = serde_json::from_value(json!({ "ociVersion": "1.0.0" })).unwrap();
-    assert_eq!(format!("{:#}", validate(&spec, Path::new("/")).unwrap_err()), "root: missing");
+    assert_eq!(format!("{:#}", validate(&spec, Path::new("/"), &mut Faults::first()).unwrap_err()), "root: missing");
 }
 
 #[test]

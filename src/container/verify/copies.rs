@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::Wanted;
 use super::mounts::{ONE_FOR_A_NAMESPACE, is_cgroup_of};
+use super::row::Row;
 use super::table::{Host, Line, Shown, join};
-use super::{Difference, Wanted};
 
 /// Where CRIU makes them: `/tmp/.criu.mntns.RANDOM/mnt-NUMBER`, or, with `mntns-compat-mode`,
 /// `/tmp/.criu.mntns.RANDOM/NAMESPACE/MOUNT-POINT`.
@@ -43,7 +44,7 @@ pub fn compare(
     lines: &[Line],
     planned: &[Planned],
     cgroups: &BTreeMap<String, String>,
-) -> Result<Vec<Difference>> {
+) -> Result<Vec<Row>> {
     let copies = lines.iter().filter_map(|line| Some((line, place(line)?)));
     let copies: Vec<_> = copies.map(|(line, id)| (line, meant(id, planned))).collect();
     let look = Look { wanted, host: Host::read()?, cgroups, copies: &copies };
@@ -66,8 +67,8 @@ pub fn compare(
     Ok(differences)
 }
 
-fn difference(wanted: String, found: String) -> Difference {
-    Difference { field: "mounts".to_owned(), wanted, found, pid: None }
+fn difference(wanted: String, found: String) -> Row {
+    Row::new("mounts", wanted, found, false)
 }
 
 /// The number in the mount point of a copy, if there is one; None for what is none.

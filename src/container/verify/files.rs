@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use caps::Capability::{self, CAP_BPF, CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
 
+use super::row::Row;
 use super::status::{Status, living, threads};
 use super::table::{Line, View, join};
-use super::{Difference, Wanted, opener};
+use super::{Wanted, opener};
 use crate::sys::Errno;
 use crate::sys::file::{self, Stat, kind};
 use crate::sys::file_rights::{self, FileRights};
@@ -61,7 +62,7 @@ impl Files {
     }
 
     /// What process `pid` has of others.
-    pub fn of(&self, pid: i32) -> Result<Vec<Difference>> {
+    pub fn of(&self, pid: i32) -> Result<Vec<Row>> {
         // What is shown of a process that only its first thread has ended of, its others still show.
         let Some(pid) = living(pid)? else { return Ok(Vec::new()) };
         let mut links = vec![PathBuf::from(format!("/proc/{pid}/exe"))];
@@ -74,9 +75,8 @@ impl Files {
         let mut differences = Vec::new();
         for link in &links {
             if let Some(found) = self.foreign(link, &own).with_context(|| link.display().to_string())? {
-                let (field, wanted) = ("mounts".to_owned(), "a file of the container's mounts".to_owned());
                 let found = format!("{}: {found}", link.display());
-                differences.push(Difference { field, wanted, found, pid: Some(pid) });
+                differences.push(Row::new("mounts", "a file of the container's mounts", found, false).of(pid));
             }
         }
         differences.extend(self.withheld(pid, &links)?);
@@ -84,7 +84,7 @@ impl Files {
     }
 
     /// What process `pid` has open, by `links`, that the container's user may not open.
-    fn withheld(&self, pid: i32, links: &[PathBuf]) -> Result<Vec<Difference>> {
+    fn withheld(&self, pid: i32, links: &[PathBuf]) -> Result<Vec<Row>> {
         let Some(rights) = &self.rights else { return Ok(Vec::new()) };
         let mut all = Vec::new();
         for link in links {
@@ -119,8 +119,8 @@ impl Files {
         };
         let found =
             rights.with(|| all.iter().map(refused).collect::<Result<Vec<_>>>()).context("rights to files")??;
-        let (wanted, pid) = ("a file that process.user may open".to_owned(), Some(pid));
-        let difference = |found| Difference { field: "process.user".to_owned(), wanted: wanted.clone(), found, pid };
+        let difference =
+            |found: String| Row::new("process.user", "a file that process.user may open", found, false).of(pid);
         Ok(found.into_iter().flatten().map(difference).collect())
     }
 

@@ -1,17 +1,27 @@
 //! A reader of the kernel's truth about a container: what config.json says and `compile()` has prepared ([`Wanted`]) is
 //! compared with what /proc says of each process and each mount. It changes nothing, and believes nobody inside.
 //!
-//! `restore` looks with it at what CRIU has made of images that may be forged, before a process runs. A container that
-//! runs can change what is looked at; its processes are to be frozen meanwhile, or a row may tell of two moments.
+//! `restore` looks with it at what CRIU has made of images that may be forged, before a process runs; `verify` at a
+//! container that runs ([`life::Life`]). That one can change what is looked at, so that its rows are read again where they
+//! differ; and it may have mounted file systems that never answer, so that nothing of theirs is asked ([`place`]).
 
 pub mod bounds;
 pub mod copies;
+pub mod credentials;
 pub mod files;
+pub mod id_maps;
+pub mod life;
+pub mod masks;
 pub mod mounts;
+pub mod nested;
 pub mod opener;
+pub mod place;
 pub mod processes;
+pub mod row;
 pub mod scheduler;
 pub mod status;
+pub mod strangers;
+pub mod sysctls;
 pub mod table;
 
 use std::collections::BTreeMap;
@@ -22,8 +32,9 @@ use anyhow::{Result, ensure};
 use caps::Capability;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Field, field};
+use crate::error::field;
 use crate::sys::file_rights::FileRights;
+use id_maps::IdRanges;
 
 /// What a container must be like.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
@@ -34,7 +45,7 @@ pub struct Wanted {
     pub capabilities: Capabilities,
     pub no_new_privileges: bool,
     pub user: User,
-    /// The program of the filter, as the kernel has it.
+    /// The program of the filter, as the kernel has it; empty where only that there is one is known.
     pub seccomp: Option<Vec<Instruction>>,
     /// SECCOMP_FILTER_FLAG_*.
     pub seccomp_flags: u32,
@@ -58,6 +69,14 @@ pub struct Wanted {
     pub mounts: Vec<Mount>,
     pub masked: Vec<PathBuf>,
     pub read_only: Vec<PathBuf>,
+    /// Where the host's device nodes may be mounted.
+    #[serde(default)]
+    pub devices: Vec<PathBuf>,
+    #[serde(default)]
+    pub id_maps: IdRanges,
+    /// By their paths below the root of a procfs.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// Which namespace of a kind.
@@ -137,26 +156,6 @@ pub enum Propagation {
     Shared,
     Slave,
     Private,
-}
-
-/// Something that is not as config.json says.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Difference {
-    /// The field of config.json.
-    pub field: String,
-    pub wanted: String,
-    pub found: String,
-    /// The process that it was found with.
-    pub pid: Option<i32>,
-}
-
-impl From<Difference> for Field {
-    /// `linux.seccomp: wanted a filter, found mode 0 (process 7)`
-    fn from(difference: Difference) -> Self {
-        let Difference { field, wanted, found, pid } = difference;
-        let process = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
-        Field::new(field).is(format!("wanted {wanted}, found {found}{process}"))
-    }
 }
 
 impl Wanted {

@@ -2,52 +2,71 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use caps::Capability;
 
-use super::table::{Host, Line, Shown, View, join};
-use super::{Difference, Mount, MountKind, OWN_KINDS, Propagation, Wanted};
+use super::life::Life;
+use super::row::Row;
+use super::table::{Host, Line, Shown, View};
+use super::{Mount, MountKind, Propagation, Wanted, place};
 use crate::error::field;
-use crate::sys::file::{self, Stat};
+use crate::sys::file;
 use crate::sys::path::{Links, RootFd};
 use crate::sys::{Errno, SysError};
 
 /// Filesystems of which a namespace has one: it is the host's where the namespace is.
 pub(super) const ONE_FOR_A_NAMESPACE: [(&str, &str); 3] = [("proc", "pid"), ("sysfs", "net"), ("mqueue", "ipc")];
 
-/// What is not as it is wanted among the mounts of `view`, the container's; the host's are those of the caller.
-///
-/// `cgroups`: the container's cgroups as /proc/PID/cgroup writes them.
-pub fn compare(wanted: &Wanted, view: &View, cgroups: &BTreeMap<String, String>) -> Result<Vec<Difference>> {
-    let root = RootFd::new(view.root.try_clone()?);
-    let host = Host::read()?;
-    let mut look =
-        Look { wanted, host, cgroups, lines: &view.lines, root, claimed: vec![false; view.lines.len()], found: vec![] };
-    look.all()?;
-    Ok(look.found)
+/// What the mounts of `view`, the container's, are like; the host's are those of the caller.
+pub struct Table<'a> {
+    pub wanted: &'a Wanted,
+    pub life: Life,
+    pub view: &'a View,
+    /// The container's cgroups as /proc/PID/cgroup writes them.
+    pub cgroups: &'a BTreeMap<String, String>,
+    /// The numbers of mounts that were added later.
+    pub added: &'a [u64],
 }
 
-struct Look<'a> {
-    wanted: &'a Wanted,
-    host: Host,
-    cgroups: &'a BTreeMap<String, String>,
-    lines: &'a [Line],
-    root: RootFd,
+impl Table<'_> {
+    pub fn compare(&self) -> Result<Vec<Row>> {
+        let Self { wanted, life, view, cgroups, added } = *self;
+        let root = RootFd::new(view.root.try_clone()?);
+        let number = file::stat(root.as_fd())?.mount;
+        let claimed = view.lines.iter().map(|line| added.contains(&line.id)).collect();
+        let (host, lines) = (Host::read()?, view.lines.as_slice());
+        let mut look = Look { wanted, life, host, cgroups, lines, root, number, claimed, rows: vec![] };
+        look.all()?;
+        Ok(look.rows)
+    }
+}
+
+pub(super) struct Look<'a> {
+    pub(super) wanted: &'a Wanted,
+    pub(super) life: Life,
+    pub(super) host: Host,
+    pub(super) cgroups: &'a BTreeMap<String, String>,
+    pub(super) lines: &'a [Line],
+    pub(super) root: RootFd,
+    /// Of the mount that is the root.
+    pub(super) number: u64,
     /// The mounts for which an entry of config.json has been found.
-    claimed: Vec<bool>,
-    found: Vec<Difference>,
+    pub(super) claimed: Vec<bool>,
+    pub(super) rows: Vec<Row>,
 }
 
 /// What is at a path of the container.
-struct Place {
-    fd: OwnedFd,
-    stat: Stat,
-    /// The mount that begins there.
-    index: Option<usize>,
+pub(super) enum Place {
+    Nothing,
+    /// The mount that begins there, as its index.
+    Mount(usize),
+    /// Something in a mount that begins elsewhere.
+    Inside,
+    /// What leads there may never answer.
+    Silent,
 }
 
 impl Look<'_> {
@@ -64,116 +83,124 @@ impl Look<'_> {
         }
         self.root_mount()?;
         self.terminal();
+        self.device_nodes();
         self.copies();
         self.strangers();
         Ok(())
     }
 
-    fn differ(&mut self, field: &str, wanted: impl Into<String>, found: impl Into<String>) {
-        self.found.push(Difference { field: field.to_owned(), wanted: wanted.into(), found: found.into(), pid: None });
+    pub(super) fn note(&mut self, field: &str, wanted: impl Into<String>, found: impl Into<String>, holds: bool) {
+        self.rows.push(Row::new(field, wanted, found, holds));
     }
 
-    fn claim(&mut self, index: usize) {
+    pub(super) fn differ(&mut self, field: &str, wanted: impl Into<String>, found: impl Into<String>) {
+        self.note(field, wanted, found, false);
+    }
+
+    /// A place that is not looked at.
+    pub(super) fn silent(&mut self, field: &str, wanted: String) {
+        self.rows.push(Row::unknown(field, wanted, "a file system on the way that may never answer"));
+    }
+
+    pub(super) fn claim(&mut self, index: usize) {
         if let Some(claimed) = self.claimed.get_mut(index) {
             *claimed = true;
         }
     }
 
-    fn is_claimed(&self, index: usize) -> bool {
+    pub(super) fn is_claimed(&self, index: usize) -> bool {
         self.claimed.get(index).copied().unwrap_or_default()
     }
 
-    fn place(&self, path: &Path) -> Result<Option<Place>> {
+    /// By the table of mounts; only where no mount is at the path itself, it is looked up.
+    pub(super) fn place(&self, path: &Path) -> Result<Place> {
+        let is_quiet = |line: &Line| line.id == self.number || place::is_quiet(&self.host, line);
+        let Some(led) = place::follow(self.lines, self.number, path, is_quiet) else { return Ok(Place::Nothing) };
+        if led.is_mount {
+            return Ok(Place::Mount(led.last));
+        }
+        if !led.is_quiet || !self.line(Some(led.last)).is_some_and(is_quiet) {
+            return Ok(Place::Silent);
+        }
         let what = || path.display().to_string();
-        let fd = match self.root.open(&CString::new(path.as_os_str().as_bytes())?, Links::Follow) {
-            Err(SysError { errno: Errno::ENOENT | Errno::ENOTDIR, .. }) => return Ok(None),
-            fd => fd.with_context(what)?,
+        let name = CString::new(path.as_os_str().as_bytes())?;
+        match self.root.open(&name, Links::Refuse) {
+            Err(SysError { errno: Errno::ENOENT | Errno::ENOTDIR, .. }) => Ok(Place::Nothing),
+            // Where a symlink leads, no table tells.
+            Err(SysError { errno: Errno::ELOOP, .. }) if self.lines.iter().all(is_quiet) => self.linked(&name),
+            Err(SysError { errno: Errno::ELOOP, .. }) => Ok(Place::Silent),
+            found => found.map(|_| Place::Inside).with_context(what),
+        }
+    }
+
+    fn linked(&self, path: &CString) -> Result<Place> {
+        let fd = match self.root.open(path, Links::Follow) {
+            Err(SysError { errno: Errno::ENOENT | Errno::ENOTDIR, .. }) => return Ok(Place::Nothing),
+            fd => fd.with_context(|| path.to_string_lossy().into_owned())?,
         };
-        let stat = file::stat(fd.as_fd()).with_context(what)?;
+        let stat = file::stat(fd.as_fd())?;
         let index = self.lines.iter().position(|line| line.id == stat.mount).filter(|_| stat.is_mount_root);
-        Ok(Some(Place { fd, stat, index }))
+        Ok(index.map_or(Place::Inside, Place::Mount))
     }
 
-    fn line(&self, index: Option<usize>) -> Option<&Line> {
+    pub(super) fn line(&self, index: Option<usize>) -> Option<&Line> {
         self.lines.get(index?)
-    }
-
-    /// A file that reads as empty, or an empty directory; what is missing need not be masked.
-    fn masked(&mut self, field: &str, path: &Path) -> Result<()> {
-        let Some(place) = self.place(path)? else { return Ok(()) };
-        let is_masked = match self.line(place.index) {
-            None => false,
-            Some(line) if place.stat.is_directory() => {
-                let is_own = line.shown.root == Path::new("/") && !self.host.has_device(&line.shown.device);
-                is_own && line.kind == "tmpfs" && line.has("ro") && is_empty(&place)?
-            }
-            Some(_) => place.stat.is_character(1, 3),
-        };
-        match (is_masked, place.index) {
-            (true, Some(index)) => self.claim(index),
-            (_, index) => {
-                let found = self.line(index).map_or_else(|| "no mask".to_owned(), Line::to_string);
-                self.differ(field, format!("{} masked", path.display()), found);
-            }
-        }
-        Ok(())
-    }
-
-    /// A mount of what lies there, read-only.
-    fn read_only(&mut self, field: &str, path: &Path) -> Result<()> {
-        let Some(place) = self.place(path)? else { return Ok(()) };
-        if place.index.is_some_and(|index| self.is_claimed(index)) {
-            return Ok(());
-        }
-        let holds = match self.line(place.index) {
-            None => false,
-            Some(line) => line.has("ro") && self.below(line).as_ref() == Some(&line.shown),
-        };
-        match (holds, place.index) {
-            (true, Some(index)) => self.claim(index),
-            (_, index) => {
-                let found = self.line(index).map_or_else(|| "no mount there".to_owned(), Line::to_string);
-                self.differ(field, format!("{} read-only", path.display()), found);
-            }
-        }
-        Ok(())
-    }
-
-    /// What one would see at the mount point without the mount.
-    fn below(&self, line: &Line) -> Option<Shown> {
-        let parent = self.lines.iter().find(|parent| parent.id == line.parent)?;
-        let inside = line.at.strip_prefix(&parent.at).ok()?;
-        Some(Shown { device: parent.shown.device.clone(), root: join(&parent.shown.root, inside) })
     }
 
     fn mount(&mut self, field: &str, mount: &Mount) -> Result<()> {
         if mount.kind == MountKind::Link {
             return Ok(());
         }
-        let place = self.place(&mount.destination)?;
+        let at = mount.destination.display();
+        let place = match self.place(&mount.destination)? {
+            Place::Silent => {
+                self.silent(field, format!("a mount on {at}"));
+                return Ok(());
+            }
+            Place::Mount(index) => Some(index),
+            Place::Nothing | Place::Inside => None,
+        };
         if mount.kind == MountKind::Remount {
-            let line = self.line(place.and_then(|place| place.index)).cloned();
-            return self.flags(field, mount, line.as_ref());
+            let line = self.line(place).cloned();
+            self.flags(field, mount, line.as_ref());
+            return Ok(());
         }
-        let index = self.unclaimed(place.and_then(|place| place.index), &mount.destination);
+        let index = self.unclaimed(place, &mount.destination);
         let Some((index, line)) = index.and_then(|index| Some((index, self.lines.get(index)?.clone()))) else {
-            self.differ(field, format!("a mount on {}", mount.destination.display()), "none");
+            self.differ(field, format!("a mount on {at}"), "none");
             return Ok(());
         };
         self.claim(index);
-        let problem = match &mount.kind {
-            MountKind::Bind(source) => {
-                let wanted = self.host.shown(source).with_context(|| field!("{field}"))?;
-                (line.shown != wanted).then(|| format!("{} of device {}", wanted.root.display(), wanted.device))
-            }
-            MountKind::Cgroup => self.cgroup(&line, index),
-            MountKind::Filesystem(kind) => self.filesystem(&line, kind),
-            MountKind::Remount | MountKind::Link => None,
-        };
-        if let Some(wanted) = problem {
-            self.differ(field, format!("{wanted} on {}", mount.destination.display()), line.to_string());
+        let before = self.rows.len();
+        if let Some(wanted) = self.problem(field, mount, &line, index)? {
+            self.differ(field, format!("{wanted} on {at}"), line.to_string());
         }
-        self.flags(field, mount, Some(&line))
+        self.flags(field, mount, Some(&line));
+        if self.rows.len() == before {
+            self.note(field, format!("a mount on {at}"), line.to_string(), true);
+        }
+        Ok(())
+    }
+
+    /// What the mount should show and does not.
+    fn problem(&mut self, field: &str, mount: &Mount, line: &Line, index: usize) -> Result<Option<String>> {
+        Ok(match &mount.kind {
+            MountKind::Bind(source) => self.bind(field, source, line)?,
+            MountKind::Cgroup => self.cgroup(line, index),
+            MountKind::Filesystem(kind) => self.filesystem(line, kind),
+            MountKind::Remount | MountKind::Link => None,
+        })
+    }
+
+    fn bind(&self, field: &str, source: &Path, line: &Line) -> Result<Option<String>> {
+        let wanted = match self.host.shown(source) {
+            // The source was removed, or renamed, since; its name at that time is still there.
+            Err(_) if self.life == Life::Running && is_removed(&line.shown) => return Ok(None),
+            wanted => wanted.with_context(|| field!("{field}"))?,
+        };
+        let shows = line.shown == wanted
+            || self.life == Life::Running && line.shown.device == wanted.device && was(&line.shown, &wanted.root);
+        Ok((!shows).then(|| format!("{} of device {}", wanted.root.display(), wanted.device)))
     }
 
     /// The mount at a place, or one that is under it where another entry has claimed that.
@@ -210,16 +237,16 @@ impl Look<'_> {
         problem.or_else(|| is_writable.then(|| "read-only cgroups".to_owned()))
     }
 
-    fn is_own_cgroup(&self, line: &Line) -> bool {
+    pub(super) fn is_own_cgroup(&self, line: &Line) -> bool {
         is_cgroup_of(line, self.cgroups)
     }
 
     /// What config.json forbids on the mount is forbidden, and nothing that is mounted inside reaches the host.
-    fn flags(&mut self, field: &str, mount: &Mount, line: Option<&Line>) -> Result<()> {
+    fn flags(&mut self, field: &str, mount: &Mount, line: Option<&Line>) {
         let at = mount.destination.display().to_string();
         let Some(line) = line else {
             self.differ(field, format!("a mount on {at}"), "none");
-            return Ok(());
+            return;
         };
         let missing: Vec<&str> = mount.restrictions.iter().filter(|flag| !line.has(flag)).map(String::as_str).collect();
         if !missing.is_empty() {
@@ -229,6 +256,8 @@ impl Look<'_> {
         let is_private = line.shared.is_none() && line.master.is_none();
         let holds = match mount.propagation {
             Some(Propagation::Shared) => true,
+            // It is made of the host's, whose mounts it gets.
+            Some(Propagation::Private) if mount.kind == MountKind::Cgroup => !reaches,
             Some(Propagation::Private) => is_private,
             Some(Propagation::Slave) | None => !reaches,
         };
@@ -243,7 +272,6 @@ impl Look<'_> {
             let found = format!("shared with group {}, slave of {}", group(line.shared), group(line.master));
             self.differ(field, format!("{wanted} on {at}"), found);
         }
-        Ok(())
     }
 
     fn root_mount(&mut self) -> Result<()> {
@@ -254,64 +282,15 @@ impl Look<'_> {
             self.differ("root.path", self.wanted.rootfs.display().to_string(), "no mount");
             return Ok(());
         };
-        if line.shown != wanted {
-            self.differ("root.path", self.wanted.rootfs.display().to_string(), line.to_string());
-        }
-        if self.wanted.read_only_root && !line.has("ro") {
-            self.differ("root.readonly", "true", line.to_string());
+        self.note("root.path", self.wanted.rootfs.display().to_string(), line.to_string(), line.shown == wanted);
+        if self.wanted.read_only_root {
+            self.note("root.readonly", "true", line.to_string(), line.has("ro"));
         }
         if line.shared.is_some_and(|group| self.host.has_group(group)) && !self.wanted.shared_root {
             self.differ("linux.rootfsPropagation", "nothing that is shared with the host", "shared");
         }
         index.into_iter().for_each(|index| self.claim(index));
         Ok(())
-    }
-
-    /// /dev/console is one of the container's own terminals.
-    fn terminal(&mut self) {
-        let own: Vec<String> = (0..self.lines.len())
-            .filter(|index| self.is_claimed(*index))
-            .filter_map(|index| self.line(Some(index)))
-            .filter(|line| line.kind == "devpts")
-            .map(|line| line.shown.device.clone())
-            .collect();
-        let is_console = |line: &Line| line.at == Path::new("/dev/console") && own.contains(&line.shown.device);
-        let index = self.lines.iter().position(is_console).filter(|_| self.wanted.terminal);
-        index.into_iter().for_each(|index| self.claim(index));
-    }
-
-    /// Mounts that were below a path when that was mounted once more, to be read-only: they lie twice.
-    fn copies(&mut self) {
-        for index in 0..self.lines.len() {
-            let Some(line) = self.line(Some(index)) else { continue };
-            let is_same = |other: &Line| other.at == line.at && other.shown == line.shown && is_tighter(line, other);
-            let has_twin = (0..self.lines.len())
-                .any(|other| other != index && self.is_claimed(other) && self.line(Some(other)).is_some_and(is_same));
-            if has_twin {
-                self.claim(index);
-            }
-        }
-    }
-
-    /// A mount that nothing in config.json explains. One with CAP_SYS_ADMIN makes mounts by itself, but of nothing that
-    /// is the host's.
-    fn strangers(&mut self) {
-        let mounts_itself = self.wanted.can_have(Capability::CAP_SYS_ADMIN);
-        for index in 0..self.lines.len() {
-            let Some(line) = self.line(Some(index)).filter(|_| !self.is_claimed(index)).cloned() else { continue };
-            if !(mounts_itself && self.is_the_containers(&line)) {
-                self.differ("mounts", format!("no mount on {}", line.at.display()), line.to_string());
-            }
-        }
-    }
-
-    fn is_the_containers(&self, line: &Line) -> bool {
-        let is_inside = |index: usize| {
-            self.is_claimed(index) && self.line(Some(index)).is_some_and(|own| line.shown.is_within(&own.shown))
-        };
-        is_new(&self.host, line)
-            || self.is_own_cgroup(line)
-            || (0..self.lines.len()).any(is_inside) && !has_dots(&line.shown.root)
     }
 }
 
@@ -322,24 +301,20 @@ pub(super) fn is_cgroup_of(line: &Line, cgroups: &BTreeMap<String, String>) -> b
     is_cgroup && own.any(|path| line.shown.root.starts_with(path)) && !has_dots(&line.shown.root)
 }
 
-/// Whether a filesystem was made for the container. By its options, one of another kind can show anything of the host, on a
-/// device of its own.
-fn is_new(host: &Host, line: &Line) -> bool {
-    OWN_KINDS.contains(&line.kind.as_str()) && !host.has_device(&line.shown.device)
+/// What the kernel writes behind the path of what has no name any more.
+const REMOVED: &str = "//deleted";
+
+fn is_removed(shown: &Shown) -> bool {
+    shown.root.as_os_str().as_bytes().ends_with(REMOVED.as_bytes())
 }
 
-fn is_empty(place: &Place) -> Result<bool> {
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place.fd));
-    Ok(std::fs::read_dir(&path).context(path)?.next().is_none())
-}
-
-/// Whether `line` has every restriction that `other` has.
-fn is_tighter(line: &Line, other: &Line) -> bool {
-    ["ro", "nosuid", "nodev", "noexec"].iter().all(|flag| line.has(flag) || !other.has(flag))
+/// Whether it had this path until it was removed, as a file that is written anew and renamed over the old one.
+fn was(shown: &Shown, root: &Path) -> bool {
+    shown.root.as_os_str().as_bytes().strip_suffix(REMOVED.as_bytes()) == Some(root.as_os_str().as_bytes())
 }
 
 /// What lies outside of the reader's cgroup namespace, the kernel writes with `..`.
-fn has_dots(path: &Path) -> bool {
+pub(super) fn has_dots(path: &Path) -> bool {
     path.components().any(|part| part == std::path::Component::ParentDir)
 }
 
@@ -347,25 +322,4 @@ fn has_dots(path: &Path) -> bool {
 fn clean(path: &Path) -> PathBuf {
     let parts = path.components().filter(|part| matches!(part, std::path::Component::Normal(_)));
     Path::new("/").join(parts.collect::<PathBuf>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_filesystem_is_the_containers_only_if_its_options_name_nothing_of_the_host() {
-        let line = |kind: &str| {
-            let shown = Shown { device: "0:999999".to_owned(), root: PathBuf::from("/") };
-            let (at, kind, flags) = (PathBuf::from("/x"), kind.to_owned(), Vec::new());
-            Line { id: 1, parent: 0, shown, at, flags, shared: None, master: None, kind }
-        };
-        let host = Host::read().unwrap();
-        for kind in OWN_KINDS {
-            assert!(is_new(&host, &line(kind)), "{kind}");
-        }
-        for kind in ["overlay", "ext4", "fuse.sshfs", "nfs4", "9p", "devtmpfs", "cgroup", "cgroup2", ""] {
-            assert!(!is_new(&host, &line(kind)), "{kind}");
-        }
-    }
 }

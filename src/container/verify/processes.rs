@@ -10,9 +10,11 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result};
 use caps::Capability;
 
+use super::life::Life;
+use super::row::Row;
 use super::status::{Status, living, threads};
 use super::table::View;
-use super::{Difference, Namespace, Wanted, bounds, scheduler};
+use super::{Namespace, Wanted, bounds, credentials, nested, scheduler};
 use crate::error::field;
 use crate::sys::file;
 
@@ -21,90 +23,114 @@ const NO_LOGIN: u32 = u32::MAX;
 
 /// What a container's processes have in common, and where they are looked at from.
 pub struct Processes<'a> {
-    wanted: &'a Wanted,
-    init: i32,
+    pub wanted: &'a Wanted,
+    pub life: Life,
+    pub init: i32,
     /// The container's cgroups as /proc/PID/cgroup writes them: path by controllers.
-    cgroups: &'a BTreeMap<String, String>,
-    view: &'a View,
+    pub cgroups: &'a BTreeMap<String, String>,
+    /// None for a container that has the runtime's mount namespace.
+    pub view: Option<&'a View>,
 }
 
-impl<'a> Processes<'a> {
-    pub fn new(wanted: &'a Wanted, init: i32, cgroups: &'a BTreeMap<String, String>, view: &'a View) -> Self {
-        Self { wanted, init, cgroups, view }
+impl Processes<'_> {
+    /// Where a process is: namespaces, cgroups, root and working directory.
+    pub fn place(&self, pid: i32) -> Result<Vec<Row>> {
+        let Some(pid) = living(pid)? else { return Ok(Vec::new()) };
+        let mut rows = namespaces(self.wanted, self.life, self.init, pid)?;
+        rows.extend(self.cgroup(pid)?);
+        if let Some(view) = self.view.filter(|_| self.sees_the_containers_mounts(pid)) {
+            rows.extend(self.directories(pid, view)?);
+        }
+        Ok(rows)
     }
 
-    /// Where a process is: namespaces, cgroups, root and working directory.
-    pub fn place(&self, pid: i32) -> Result<Vec<Difference>> {
-        let Some(pid) = living(pid)? else { return Ok(Vec::new()) };
-        let mut found = namespaces(self.wanted, self.init, pid)?;
-        found.extend(self.cgroup(pid)?);
-        found.extend(self.directories(pid)?);
-        Ok(found)
+    /// One that has made a mount namespace of its own has mounts that are not in the container's table.
+    fn sees_the_containers_mounts(&self, pid: i32) -> bool {
+        let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        self.life == Life::Restored || namespace(pid) == namespace(self.init)
     }
 
     /// A process is in the container's cgroup, or below it, in every hierarchy.
-    fn cgroup(&self, pid: i32) -> Result<Vec<Difference>> {
+    fn cgroup(&self, pid: i32) -> Result<Vec<Row>> {
         let path = format!("/proc/{pid}/cgroup");
-        let text = fs::read_to_string(&path).context(path)?;
-        let mut differences = Vec::new();
-        for (controllers, found) in cgroups(&text) {
-            let wanted = self.cgroups.get(&controllers).map(String::as_str).unwrap_or_default();
-            if !is_below(&found, wanted) {
-                let (field, wanted) = ("linux.cgroupsPath".to_owned(), format!("{wanted:?} or below ({controllers})"));
-                differences.push(Difference { field, wanted, found: format!("{found:?}"), pid: Some(pid) });
+        // The names are the container's to choose.
+        let text = fs::read(&path).context(path)?;
+        let mut rows = Vec::new();
+        for (controllers, found) in cgroups(&String::from_utf8_lossy(&text)) {
+            let wanted = self.cgroups.get(&controllers).map(String::as_str);
+            if wanted.is_none() && self.life == Life::Running {
+                // A hierarchy that containers do not join.
+                continue;
             }
+            let wanted = wanted.unwrap_or_default();
+            let holds = is_below(&found, wanted);
+            let wanted = format!("{wanted:?} or below ({controllers})");
+            rows.push(Row::new("linux.cgroupsPath", wanted, format!("{found:?}"), holds).of(pid));
         }
-        Ok(differences)
+        Ok(rows)
     }
 
     /// Root and working directory are on mounts of the container, which are looked at by themselves.
-    fn directories(&self, pid: i32) -> Result<Vec<Difference>> {
-        let mut differences = Vec::new();
-        let root = file::stat(self.view.root.as_fd())?;
+    fn directories(&self, pid: i32, view: &View) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        let root = file::stat(view.root.as_fd())?;
         for (name, field) in [("root", "root.path"), ("cwd", "process.cwd")] {
             let path = CString::new(format!("/proc/{pid}/{name}"))?;
             let fd = file::open_path(&path).with_context(|| path.to_string_lossy().into_owned())?;
-            let stat = file::stat(fd.as_fd())?;
-            let is_root = (stat.mount, stat.inode) == (root.mount, root.inode);
-            let is_inside = self.view.lines.iter().any(|line| line.id == stat.mount);
-            let holds = if name == "root" && pid == self.init { is_root } else { is_inside };
-            if !holds {
-                let found = fs::read_link(format!("/proc/{pid}/{name}"));
-                let found = format!("{} on mount {}", found.unwrap_or_default().display(), stat.mount);
-                let wanted = "a directory of the container".to_owned();
-                differences.push(Difference { field: field.to_owned(), wanted, found, pid: Some(pid) });
-            }
+            let mount = file::mount_of(fd.as_fd())?;
+            let is_inside = view.lines.iter().any(|line| line.id == mount);
+            let holds = if name == "root" && pid == self.init {
+                mount == root.mount && file::stat(fd.as_fd())?.inode == root.inode
+            } else {
+                is_inside
+            };
+            let found = fs::read_link(format!("/proc/{pid}/{name}"));
+            let found = format!("{} on mount {mount}", found.unwrap_or_default().display());
+            rows.push(Row::new(field, "a directory of the container", found, holds).of(pid));
         }
-        Ok(differences)
+        Ok(rows)
     }
 
     /// Who a process is and what it may do, thread by thread.
-    pub fn credentials(&self, pid: i32) -> Result<Vec<Difference>> {
-        let mut differences = Vec::new();
+    pub fn credentials(&self, pid: i32) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
         for thread in threads(pid)? {
-            let status = Status::of(pid, thread)?;
-            if status.has_ended() {
-                continue;
+            match self.of_thread(pid, thread) {
+                // It has ended, and the others go on.
+                Err(error) if self.life.is_over(&error) => {}
+                found => rows.extend(found?.into_iter().map(|row| row.of(thread))),
             }
-            let mut found = capabilities(self.wanted, &status)?;
-            found.extend(user(self.wanted, &status)?);
-            found.extend(restrictions(self.wanted, &status)?);
-            found.extend(self.labels(pid, thread)?);
-            found.extend(scheduler::compare(self.wanted, pid, thread)?);
-            found.extend(login(pid, thread)?);
-            differences.extend(found.into_iter().map(|difference| Difference { pid: Some(thread), ..difference }));
         }
-        differences.extend(self.oom_score_adj(pid)?);
+        rows.extend(self.oom_score_adj(pid)?);
         if living(pid)?.is_some() {
-            differences.extend(bounds::compare(self.wanted, pid)?);
+            rows.extend(bounds::compare(self.wanted, self.life, pid)?);
         }
-        Ok(differences)
+        Ok(rows)
     }
 
-    fn labels(&self, pid: i32, thread: i32) -> Result<Vec<Difference>> {
+    fn of_thread(&self, pid: i32, thread: i32) -> Result<Vec<Row>> {
+        let status = Status::of(pid, thread)?;
+        if status.has_ended() {
+            return Ok(Vec::new());
+        }
+        let mut rows = credentials::restrictions(self.wanted, &status)?;
+        // In a user namespace of its own, a process has all capabilities, for what belongs to that.
+        if !(self.life == Life::Running && nested::is_in_own_users(self.init, pid)?) {
+            rows.extend(credentials::capabilities(self.wanted, &status)?);
+            rows.extend(credentials::user(self.wanted, &status)?);
+        }
+        rows.extend(self.labels(pid, thread)?);
+        rows.extend(scheduler::compare(self.wanted, pid, thread)?);
+        if self.life == Life::Restored {
+            rows.extend(login(pid, thread)?);
+        }
+        Ok(rows)
+    }
+
+    fn labels(&self, pid: i32, thread: i32) -> Result<Vec<Row>> {
         let Wanted { apparmor, selinux, .. } = self.wanted;
         let wanted = [("process.apparmorProfile", apparmor, "apparmor/"), ("process.selinuxLabel", selinux, "")];
-        let mut differences = Vec::new();
+        let mut rows = Vec::new();
         for (field, wanted, directory) in wanted {
             let Some(wanted) = wanted else { continue };
             let read = |directory| fs::read_to_string(format!("/proc/{pid}/task/{thread}/attr/{directory}current"));
@@ -116,31 +142,35 @@ impl<'a> Processes<'a> {
             let text = text.with_context(|| field!("{field}"; "label of process {pid}"))?;
             // AppArmor has its mode behind the profile.
             let found = text.trim_end_matches(['\0', '\n']).split(" (").next().unwrap_or_default().to_owned();
-            if found != *wanted {
-                differences.push(difference(field, wanted.clone(), found));
-            }
+            let holds = found == *wanted;
+            rows.push(Row::new(field, wanted.clone(), found, holds));
         }
-        Ok(differences)
+        Ok(rows)
     }
 
     /// A lower score has others killed in the place of this process.
-    fn oom_score_adj(&self, pid: i32) -> Result<Vec<Difference>> {
+    fn oom_score_adj(&self, pid: i32) -> Result<Vec<Row>> {
         let score = |process: &str| -> Result<i32> {
             let path = format!("/proc/{process}/oom_score_adj");
             Ok(fs::read_to_string(&path).context(path)?.trim().parse()?)
         };
-        let wanted = self.wanted.oom_score_adj.map_or_else(|| score("self"), Ok)?;
-        let found = score(&pid.to_string())?;
-        if found >= wanted || self.wanted.can_have(Capability::CAP_SYS_RESOURCE) {
+        if self.wanted.can_have(Capability::CAP_SYS_RESOURCE) {
             return Ok(Vec::new());
         }
-        let difference = difference("process.oomScoreAdj", format!("{wanted} or more"), found.to_string());
-        Ok(vec![Difference { pid: Some(pid), ..difference }])
+        let wanted = match (self.wanted.oom_score_adj, self.life) {
+            (Some(wanted), _) => wanted,
+            // It is what whoever created the container had.
+            (None, Life::Running) => return Ok(Vec::new()),
+            (None, Life::Restored) => score("self")?,
+        };
+        let found = score(&pid.to_string())?;
+        let row = Row::new("process.oomScoreAdj", format!("{wanted} or more"), found.to_string(), found >= wanted);
+        Ok(vec![row.of(pid)])
     }
 }
 
 /// Audit's login id is the runtime's, or there is none: the acts of a process are put down to it.
-fn login(pid: i32, thread: i32) -> Result<Option<Difference>> {
+fn login(pid: i32, thread: i32) -> Result<Option<Row>> {
     let login = |process: &str| match fs::read_to_string(format!("/proc/{process}/loginuid")) {
         // The kernel is without audit.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -150,12 +180,13 @@ fn login(pid: i32, thread: i32) -> Result<Option<Difference>> {
     let Some(found) = found.filter(|found| own.as_ref() != Some(found) && *found != NO_LOGIN.to_string()) else {
         return Ok(None);
     };
-    Ok(Some(difference("--image-path", format!("login id {}", own.unwrap_or_default()), format!("login id {found}"))))
+    let wanted = format!("login id {}", own.unwrap_or_default());
+    Ok(Some(Row::new("--image-path", wanted, format!("login id {found}"), false)))
 }
 
-/// The namespaces of a process are config.json's, and the same for all: nobody has one beside.
-pub fn namespaces(wanted: &Wanted, init: i32, pid: i32) -> Result<Vec<Difference>> {
-    let mut differences = Vec::new();
+/// The namespaces of a process are config.json's, and the same for all, but for what a process that runs has made itself.
+pub fn namespaces(wanted: &Wanted, life: Life, init: i32, pid: i32) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
     for (kind, namespace) in &wanted.namespaces {
         let found = identity(&format!("/proc/{pid}/ns/{kind}"))?;
         let runtime = identity(&format!("/proc/thread-self/ns/{kind}"))?;
@@ -164,18 +195,21 @@ pub fn namespaces(wanted: &Wanted, init: i32, pid: i32) -> Result<Vec<Difference
             Namespace::New => ("a namespace of the container's own".to_owned(), found != runtime && found == inits),
             Namespace::Runtime => ("the runtime's".to_owned(), found == runtime),
             Namespace::Path(path) => {
-                let metadata = fs::metadata(path).with_context(|| path.display().to_string())?;
-                (path.display().to_string(), found == (metadata.dev(), metadata.ino()))
+                let metadata = fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+                let at = match metadata {
+                    // The process that it was taken from has ended; it stays what it is.
+                    Err(error) if error.kind() == ErrorKind::NotFound && life == Life::Running => inits,
+                    metadata => metadata.with_context(|| path.display().to_string())?,
+                };
+                (path.display().to_string(), found == at)
             }
         };
-        if !holds {
-            let which = if found == runtime { "the runtime's" } else { "another one" };
-            let field = "linux.namespaces".to_owned();
-            let (wanted, found) = (format!("{kind}: {expected}"), format!("{which} ({kind}:[{}])", found.1));
-            differences.push(Difference { field, wanted, found, pid: Some(pid) });
-        }
+        let holds = holds || life == Life::Running && nested::is_own(wanted, init, pid, kind)?;
+        let which = if found == runtime { "the runtime's" } else { "another one" };
+        let found = format!("{which} ({kind}:[{}])", found.1);
+        rows.push(Row::new("linux.namespaces", format!("{kind}: {expected}"), found, holds).of(pid));
     }
-    Ok(differences)
+    Ok(rows)
 }
 
 /// Path by controllers, of the text of /proc/PID/cgroup.
@@ -196,65 +230,4 @@ fn is_below(found: &str, wanted: &str) -> bool {
 fn identity(path: &str) -> Result<(u64, u64)> {
     let metadata = fs::metadata(path).with_context(|| path.to_owned())?;
     Ok((metadata.dev(), metadata.ino()))
-}
-
-fn difference(field: &str, wanted: String, found: String) -> Difference {
-    Difference { field: field.to_owned(), wanted, found, pid: None }
-}
-
-/// No set has more than config.json gives, or than a program could get by execve(2).
-fn capabilities(wanted: &Wanted, status: &Status) -> Result<Vec<Difference>> {
-    let own = wanted.capabilities;
-    let reachable = wanted.reachable();
-    let sets = [
-        ("bounding", "CapBnd", own.bounding),
-        ("effective", "CapEff", reachable),
-        ("permitted", "CapPrm", reachable),
-        ("inheritable", "CapInh", own.bounding | own.permitted | own.inheritable),
-        ("ambient", "CapAmb", reachable),
-    ];
-    let mut differences = Vec::new();
-    for (set, line, limit) in sets {
-        let found = status.mask(line)?;
-        if found & !limit != 0 {
-            let field = format!("process.capabilities.{set}");
-            differences.push(difference(&field, format!("at most {limit:#x}"), format!("{found:#x}")));
-        }
-    }
-    Ok(differences)
-}
-
-/// Where nothing lets a process change its ids, they are still those of config.json.
-fn user(wanted: &Wanted, status: &Status) -> Result<Vec<Difference>> {
-    let user = &wanted.user;
-    let mut differences = Vec::new();
-    let mut compare = |field: &str, allowed: &[u32], found: Vec<u32>| {
-        if found.iter().any(|id| !allowed.contains(id)) {
-            differences.push(difference(field, format!("{allowed:?}"), format!("{found:?}")));
-        }
-    };
-    if wanted.keeps_user() {
-        compare("process.user.uid", &[user.uid], status.ids("Uid")?);
-    }
-    if wanted.no_new_privileges && !wanted.can_have(Capability::CAP_SETGID) {
-        compare("process.user.gid", &[user.gid], status.ids("Gid")?);
-        if let Some(groups) = &user.groups {
-            let groups = [&[user.gid][..], groups].concat();
-            compare("process.user.additionalGids", &groups, status.ids("Groups")?);
-        }
-    }
-    Ok(differences)
-}
-
-fn restrictions(wanted: &Wanted, status: &Status) -> Result<Vec<Difference>> {
-    let mut differences = Vec::new();
-    if wanted.no_new_privileges && status.number("NoNewPrivs")? != 1 {
-        differences.push(difference("process.noNewPrivileges", "true".to_owned(), "false".to_owned()));
-    }
-    // 2: a filter, prctl(2).
-    if wanted.seccomp.is_some() && status.number("Seccomp")? != 2 {
-        let mode = format!("mode {}", status.number("Seccomp")?);
-        differences.push(difference("linux.seccomp", "a filter".to_owned(), mode));
-    }
-    Ok(differences)
 }

@@ -11,8 +11,7 @@ pub struct Status(BTreeMap<String, String>);
 impl Status {
     /// Of a thread; its process is a thread, too.
     pub fn of(pid: i32, thread: i32) -> Result<Self> {
-        let path = format!("/proc/{pid}/task/{thread}/status");
-        Ok(Self::parse(&fs::read_to_string(&path).context(path)?))
+        Ok(Self::parse(&text(&format!("/proc/{pid}/task/{thread}/status"))?))
     }
 
     fn parse(text: &str) -> Self {
@@ -20,7 +19,7 @@ impl Status {
         Self(lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
     }
 
-    fn line(&self, name: &str) -> Result<&str> {
+    pub fn line(&self, name: &str) -> Result<&str> {
         Ok(self.0.get(name).with_context(|| format!("/proc/PID/status has no {name}"))?)
     }
 
@@ -39,10 +38,17 @@ impl Status {
         self.line(name)?.parse().with_context(|| format!("/proc/PID/status: {name}"))
     }
 
-    /// A set of capabilities.
+    /// A set of capabilities, or of signals.
     pub fn mask(&self, name: &str) -> Result<u64> {
         u64::from_str_radix(self.line(name)?, 16).with_context(|| format!("/proc/PID/status: {name}"))
     }
+}
+
+/// What a file of procfs says of a process. Its name and the names of its files are the container's to choose, and need be no
+/// text.
+pub fn text(path: &str) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| path.to_owned())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The threads of a process.
@@ -98,6 +104,17 @@ mod tests {
         assert_eq!(first_living(7, vec![(8, false), (7, false)]), Some(7));
         assert_eq!(first_living(7, vec![(7, true), (8, true), (9, false)]), Some(9));
         assert_eq!(first_living(7, vec![(7, true)]), None);
+    }
+
+    #[test]
+    fn a_process_may_choose_a_name_that_is_no_text() {
+        fs::write("/proc/thread-self/comm", b"a\xff)").unwrap();
+        let own = fs::read_link("/proc/thread-self").unwrap();
+        let thread = own.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let status = Status::of(std::process::id() as i32, thread).unwrap();
+        assert_eq!((status.line("Name").unwrap(), status.has_ended()), ("a\u{fffd})", false));
+        let stat = text("/proc/thread-self/stat").unwrap();
+        assert!(stat.contains("(a\u{fffd}))"), "{stat}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::sys::Errno;
 use crate::sys::file;
 use crate::sys::mountinfo;
 use crate::sys::namespace::{self, Kind};
@@ -101,11 +102,24 @@ impl View {
         // The /proc of the other namespace may be anything.
         let proc = file::open_directory(c"/proc")?;
         let own = Own { namespace: namespace::open(c"/proc/thread-self/ns/mnt")?, directory: file::open_path(c".")? };
-        namespace::join(there.as_fd(), Kind::Mount).context("mount namespace of the container")?;
+        match namespace::join(there.as_fd(), Kind::Mount) {
+            Err(error) if error.errno == Errno::EPERM => return Self::of_users(pid),
+            joined => joined.context("mount namespace of the container")?,
+        }
         let seen = look(proc.as_fd());
         own.back()?;
         let (text, root) = seen?;
         Ok(Self { lines: parse(&text).with_context(|| format!("mounts of process {pid}"))?, root })
+    }
+}
+
+impl View {
+    /// The same for a user who may not join it, as the root of process `pid` sees it.
+    fn of_users(pid: i32) -> Result<Self> {
+        let what = || format!("mounts of process {pid}");
+        let root = CString::new(format!("/proc/{pid}/root"))?;
+        let text = mountinfo::of_pid(pid).with_context(what)?;
+        Ok(Self { lines: parse(&text).with_context(what)?, root: file::open_path(&root).with_context(what)? })
     }
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use crate::container::checkpoint::deleted::Deleted;
 use crate::container::checkpoint::image::Point;
 use crate::container::checkpoint::leftovers::Leftovers;
-use crate::container::checkpoint::root::Made;
+use crate::container::checkpoint::root::RootInUse;
 use crate::container::checkpoint::targets::{self, Source};
 use crate::error::field;
 use crate::sys::file;
@@ -74,9 +74,9 @@ impl Drop for CriuMountNamespace {
     }
 }
 
-/// Files and sockets are about to be made by their names: see [`Made::follow_no_links`] and [`Made::follow_links_of_proc`].
+/// Files and sockets are about to be made by their names: see [`RootInUse::follow_no_links`] and [`RootInUse::follow_links_of_proc`].
 /// `init` is in the mount namespace in which CRIU makes the container's mounts, `criu` in the one that this is a copy of.
-pub fn follow_no_links(made: Made, criu: i32, init: i32) -> Result<()> {
+pub fn follow_no_links(made: RootInUse, criu: i32, init: i32) -> Result<()> {
     in_namespace_of(criu, || {
         made.withdraw()?;
         made.follow_links_of_proc(false)
@@ -89,7 +89,7 @@ pub fn follow_no_links(made: Made, criu: i32, init: i32) -> Result<()> {
 }
 
 /// All of them are made: CRIU goes on to find its own ways through /proc.
-pub fn follow_links(made: Made, criu: i32) -> Result<()> {
+pub fn follow_links(made: RootInUse, criu: i32) -> Result<()> {
     in_namespace_of(criu, || made.follow_links_of_proc(true))
 }
 

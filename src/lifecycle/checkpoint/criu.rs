@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::container::cgroup;
-use crate::container::checkpoint::rpc::{Features, Kind as Call, Notify, Request, Response};
+use crate::container::checkpoint::rpc::{CriuFeatures, CriuReq, CriuReqType as Call, Notify, Response};
 use crate::container::keyring::SessionKeyring;
 use crate::container::process::cpu_affinity::AllCpus;
 use crate::sys::external::ExternalProgram;
@@ -47,9 +47,9 @@ pub struct Worker {
 
 /// CRIU gave up, or ended; its log has the reasons, and this an errno at best.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Failed(i32);
+pub struct CriuFailed(i32);
 
-impl std::fmt::Display for Failed {
+impl std::fmt::Display for CriuFailed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             0 => f.write_str("criu failed"),
@@ -58,23 +58,23 @@ impl std::fmt::Display for Failed {
     }
 }
 
-impl std::error::Error for Failed {}
+impl std::error::Error for CriuFailed {}
 
 /// There is no criu in $PATH.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Missing;
+pub struct CriuMissing;
 
-impl std::fmt::Display for Missing {
+impl std::fmt::Display for CriuMissing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("criu: executable file not found in $PATH (checkpoint and restore need CRIU 4.1 or newer)")
     }
 }
 
-impl std::error::Error for Missing {}
+impl std::error::Error for CriuMissing {}
 
 /// A failure of CRIU's own with what its log says, and with the release of one that is too old; any other as it is.
 pub fn explain(error: anyhow::Error, program: &CriuProgram, log: impl FnOnce() -> String) -> anyhow::Error {
-    if error.is::<Failed>() { anyhow!("{error}: {}{}", log(), program.too_old()) } else { error }
+    if error.is::<CriuFailed>() { anyhow!("{error}: {}{}", log(), program.too_old()) } else { error }
 }
 
 /// The release in the output of `criu --version`: `Version: 4.1.1`.
@@ -92,7 +92,7 @@ impl CriuProgram {
         let mut files = found.filter_map(|directory| CString::new([directory, b"/criu"].concat()).ok());
         match files.find(|file| program::check_executable(file).is_ok()) {
             Some(path) => Ok(Self { path }),
-            None => bail!(Missing),
+            None => bail!(CriuMissing),
         }
     }
 
@@ -135,13 +135,13 @@ impl CriuProgram {
     }
 
     /// Refuses a criu, or a kernel, that lacks what is asked for.
-    pub fn require(&self, wanted: Features) -> Result<()> {
-        if wanted == Features::default() {
+    pub fn require(&self, wanted: CriuFeatures) -> Result<()> {
+        if wanted == CriuFeatures::default() {
             return Ok(());
         }
-        let request = Request { features: Some(wanted), ..Request::new(Call::FeatureCheck) };
+        let request = CriuReq { features: Some(wanted), ..CriuReq::new(Call::FeatureCheck) };
         let answer = self.start()?.ask(&request, |_, _| Ok(()), || Ok(()));
-        let told = answer.map_err(|error| match error.is::<Failed>() {
+        let told = answer.map_err(|error| match error.is::<CriuFailed>() {
             true => anyhow!("{error}{}", self.too_old()),
             false => error,
         });
@@ -230,7 +230,7 @@ impl CriuProgram {
 /// Where a criu that restores is: what it makes is born there.
 pub struct CriuPlace {
     /// The container's cgroup.
-    pub join: cgroup::Join,
+    pub join: cgroup::CgroupJoin,
     /// Whether that becomes the root of a new cgroup namespace.
     pub cgroup_namespace: bool,
     /// The container's own session keyring, and the root of a procfs for its label. CRIU restores none.
@@ -281,7 +281,7 @@ impl Worker {
     /// nothing comes, and ends the conversation by an error.
     pub fn ask(
         &self,
-        request: &Request,
+        request: &CriuReq,
         mut notified: impl FnMut(&Notify, &mut [Option<OwnedFd>]) -> Result<()>,
         mut idle: impl FnMut() -> Result<()>,
     ) -> Result<Response> {
@@ -301,21 +301,21 @@ impl Worker {
             if ours.is_none() {
                 ours = notified(notify, &mut fds).err();
             }
-            if let Err(error) = self.send(&Request::answer(ours.is_none())) {
+            if let Err(error) = self.send(&CriuReq::answer(ours.is_none())) {
                 return Err(ours.unwrap_or(error));
             }
         };
         if let Some(error) = ours {
             return Err(error);
         }
-        ensure!(response.success, Failed(response.errno.unwrap_or_default()));
+        ensure!(response.success, CriuFailed(response.errno.unwrap_or_default()));
         Ok(response)
     }
 
-    fn send(&self, request: &Request) -> Result<()> {
+    fn send(&self, request: &CriuReq) -> Result<()> {
         match socket::send(self.socket.as_fd(), &request.to_bytes(), &[]) {
             // It has ended, and its log says why.
-            Err(error) if error.errno == Errno::EPIPE => bail!(Failed(0)),
+            Err(error) if error.errno == Errno::EPIPE => bail!(CriuFailed(0)),
             sent => sent.context("request to criu"),
         }
     }
@@ -324,7 +324,7 @@ impl Worker {
     fn receive(&self) -> Result<(Response, [Option<OwnedFd>; socket::MAX_FDS])> {
         let mut packet = vec![0; LARGEST];
         let received = socket::receive(self.socket.as_fd(), &mut packet).context("answer of criu")?;
-        ensure!(received.len > 0, Failed(0));
+        ensure!(received.len > 0, CriuFailed(0));
         ensure!(received.len < LARGEST, "criu's answer is too long");
         let response = Response::parse(packet.get(..received.len).unwrap_or_default())?;
         Ok((response, received.fds))

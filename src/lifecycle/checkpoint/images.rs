@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::container::checkpoint::entries;
-use crate::container::checkpoint::flags::Flags;
+use crate::container::checkpoint::flags::CriuFlags;
 use crate::container::checkpoint::log;
+use crate::container::checkpoint::network;
 use crate::container::checkpoint::request::{Directories, RESTORE_LOG};
-use crate::container::checkpoint::root::{Access, Root};
+use crate::container::checkpoint::root::{CriuRoot, HostAccess};
 use crate::lifecycle::disk::trusted;
 use crate::sys::file::{self, Stat, kind};
 use crate::sys::path::open_itself_at;
@@ -25,7 +26,8 @@ use crate::sys::{Errno, ids, regular};
 /// Whether an image of an earlier checkpoint could be taken for one of the next, which may have none of its name.
 fn is_old(name: &str) -> bool {
     let numbered = ["core-", "ids-", "mountpoints-", "ghost-file-"];
-    ["remap-fpath.img", "apparmor.img"].contains(&name) || numbered.iter().any(|kind| name.starts_with(kind))
+    let is_numbered = numbered.iter().any(|kind| name.starts_with(kind)) || network::is_image(name);
+    is_numbered || ["remap-fpath.img", "apparmor.img"].contains(&name)
 }
 
 /// Where the images go when no flag says so, below the working directory: runc's name.
@@ -49,42 +51,42 @@ const LARGEST: u64 = 64 << 20;
 const MOST_PARENTS: usize = 64;
 
 /// The directories of images and work, open.
-pub struct Files {
-    images: Directory,
-    work: Option<Directory>,
+pub struct ImageFiles {
+    images: PrivateDirectory,
+    work: Option<PrivateDirectory>,
     /// What CRIU works in, in its own root directory.
-    inside: Option<Inside>,
+    inside: Option<CriuDirectory>,
 }
 
 /// A directory of CRIU's, and the one of the caller's that it stands for.
-struct Inside {
+struct CriuDirectory {
     directory: OwnedFd,
     caller: OwnedFd,
 }
 
 /// What CRIU does with the files that are there.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
+enum FileUse {
     Read,
     Write,
 }
 
 /// A directory that only the caller and root can write to.
-struct Directory {
+struct PrivateDirectory {
     fd: OwnedFd,
     /// From `/` on: this process may change its working directory.
     path: PathBuf,
 }
 
-impl Files {
+impl ImageFiles {
     /// The directories of a new checkpoint, made if they are missing (but not those above them). What CRIU would write to
     /// there by a name is a regular file, or is not there.
-    pub fn make(flags: &Flags, parent: Option<&Path>) -> Result<Self> {
+    pub fn make(flags: &CriuFlags, parent: Option<&Path>) -> Result<Self> {
         let path = images(flags);
         make_directory(&path).with_context(|| format!("--image-path {}", path.display()))?;
         let files = Self::open(flags)?;
         files.remove(&OF_CHECKPOINT)?;
-        files.check(Use::Write)?;
+        files.check(FileUse::Write)?;
         for name in entries::names(files.images())?.iter().filter(|name| is_old(name)) {
             files.images.remove(&CString::new(name.as_str())?).with_context(|| format!("--image-path: {name}"))?;
         }
@@ -99,10 +101,10 @@ impl Files {
     }
 
     /// The directories of a checkpoint that is there, without what an earlier restore has left.
-    pub fn of_restore(flags: &Flags) -> Result<Self> {
+    pub fn of_restore(flags: &CriuFlags) -> Result<Self> {
         let files = Self::open(flags)?;
         files.remove(&OF_RESTORE)?;
-        files.check(Use::Read)?;
+        files.check(FileUse::Read)?;
         check_parents(files.images.fd.as_fd()).context("--image-path")?;
         Ok(files)
     }
@@ -110,12 +112,12 @@ impl Files {
     /// The same once more, in a mount namespace that the caller has gone to, below the root directory that comes to be
     /// there: CRIU mounts things below its working directory, which must be one of its namespace's for that. CRIU writes to
     /// nothing of the caller's but its log, and the images that it is to make smaller.
-    pub fn show(flags: &Flags, root: &Root) -> Result<Self> {
+    pub fn show(flags: &CriuFlags, root: &CriuRoot) -> Result<Self> {
         let mut files = Self::open(flags)?;
-        let access = if flags.auto_dedup { Access::Write } else { Access::Read };
-        let show = |directory: &Directory| root.directory(&directory.path, directory.fd.as_fd(), access);
+        let access = if flags.auto_dedup { HostAccess::Write } else { HostAccess::Read };
+        let show = |directory: &PrivateDirectory| root.directory(&directory.path, directory.fd.as_fd(), access);
         for parent in parents(files.images.fd.as_fd()).context("--image-path")? {
-            show(&Directory::of(parent)?).context("--image-path: parent")?;
+            show(&PrivateDirectory::of(parent)?).context("--image-path: parent")?;
         }
         let caller = files.work.as_ref().unwrap_or(&files.images);
         let log = file::create_at(caller.fd.as_fd(), RESTORE_LOG, 0o600).context("--work-path: restore.log")?;
@@ -126,14 +128,14 @@ impl Files {
         let socket = lazy_pages.as_ref().map(|socket| (LAZY_PAGES, socket.as_fd()));
         let shown: Vec<_> = [(RESTORE_LOG, log.as_fd())].into_iter().chain(socket).collect();
         let directory = root.work(&shown).context("--work-path")?;
-        files.inside = Some(Inside { directory, caller: caller.fd.try_clone().context("--work-path")? });
+        files.inside = Some(CriuDirectory { directory, caller: caller.fd.try_clone().context("--work-path")? });
         files.images.fd = show(&files.images).context("--image-path")?;
         Ok(files)
     }
 
     /// Gives the caller what CRIU has written besides its log, and is gone with it otherwise.
     pub fn hand_back(&self) -> Result<()> {
-        let Some(Inside { directory, caller }) = &self.inside else { return Ok(()) };
+        let Some(CriuDirectory { directory, caller }) = &self.inside else { return Ok(()) };
         let own = format!("/proc/self/fd/{}", directory.as_raw_fd());
         for entry in std::fs::read_dir(&own).context(own)? {
             let name = CString::new(entry?.file_name().as_bytes())?;
@@ -145,17 +147,17 @@ impl Files {
         Ok(())
     }
 
-    fn open(flags: &Flags) -> Result<Self> {
+    fn open(flags: &CriuFlags) -> Result<Self> {
         let path = images(flags);
-        let images = Directory::open(&path).with_context(|| format!("--image-path {}", path.display()))?;
+        let images = PrivateDirectory::open(&path).with_context(|| format!("--image-path {}", path.display()))?;
         let work = flags.work_path.as_deref().map(|path| {
-            let work = make_directory(path).and_then(|()| Directory::open_through(path));
+            let work = make_directory(path).and_then(|()| PrivateDirectory::open_through(path));
             work.with_context(|| format!("--work-path {}", path.display()))
         });
         Ok(Self { images, work: work.transpose()?, inside: None })
     }
 
-    fn directories_by_field(&self) -> impl Iterator<Item = (&'static str, &Directory)> {
+    fn directories_by_field(&self) -> impl Iterator<Item = (&'static str, &PrivateDirectory)> {
         let work = self.work.as_ref().map(|work| ("--work-path", work));
         std::iter::once(("--image-path", &self.images)).chain(work)
     }
@@ -171,7 +173,7 @@ impl Files {
     }
 
     /// Of the work directory, CRIU uses only the names that are removed before: engines keep sockets and FIFOs there.
-    fn check(&self, purpose: Use) -> Result<()> {
+    fn check(&self, purpose: FileUse) -> Result<()> {
         check_entries(self.images.fd.as_fd(), purpose).context("--image-path")
     }
 
@@ -185,7 +187,7 @@ impl Files {
     }
 
     pub fn directories(&self) -> Directories {
-        let number = |directory: &Directory| directory.fd.as_raw_fd();
+        let number = |directory: &PrivateDirectory| directory.fd.as_raw_fd();
         let inside = self.inside.as_ref().map(|inside| inside.directory.as_raw_fd());
         Directories { images: number(&self.images), work: inside.or_else(|| self.work.as_ref().map(number)) }
     }
@@ -215,7 +217,7 @@ fn hand_back(from: BorrowedFd, to: BorrowedFd, name: &CStr) -> Result<()> {
     Ok(File::from(file::create_at(to, name, 0o600)?).write_all(&bytes)?)
 }
 
-fn images(flags: &Flags) -> PathBuf {
+fn images(flags: &CriuFlags) -> PathBuf {
     flags.image_path.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_IMAGES))
 }
 
@@ -226,7 +228,7 @@ fn make_directory(path: &Path) -> Result<()> {
     }
 }
 
-impl Directory {
+impl PrivateDirectory {
     /// The directory, or the one that a link of this name leads to, if the link is the caller's or root's: containerd has one in
     /// each bundle, `work`, and its shim names that.
     fn open_through(path: &Path) -> Result<Self> {
@@ -286,7 +288,7 @@ fn is_ours(stat: &Stat) -> Result<()> {
 }
 
 /// Refuses whatever CRIU would follow or wait for, and files that others can write.
-fn check_entries(directory: BorrowedFd, purpose: Use) -> Result<()> {
+fn check_entries(directory: BorrowedFd, purpose: FileUse) -> Result<()> {
     let own = format!("/proc/self/fd/{}", directory.as_raw_fd());
     for entry in std::fs::read_dir(&own).context(own)? {
         let name = CString::new(entry?.file_name().as_bytes())?;
@@ -295,13 +297,13 @@ fn check_entries(directory: BorrowedFd, purpose: Use) -> Result<()> {
     Ok(())
 }
 
-fn check_entry(directory: BorrowedFd, name: &CStr, purpose: Use) -> Result<()> {
+fn check_entry(directory: BorrowedFd, name: &CStr, purpose: FileUse) -> Result<()> {
     let fd = open_itself_at(directory, name)?;
     let stat = file::stat(fd.as_fd())?;
     match stat.kind() {
         kind::REGULAR => {
             // Its other name may be anywhere.
-            ensure!(purpose == Use::Read || stat.links == 1, "would be overwritten, and has {} names", stat.links);
+            ensure!(purpose == FileUse::Read || stat.links == 1, "would be overwritten, and has {} names", stat.links);
             is_ours(&stat)
         }
         kind::DIRECTORY => Ok(()),
@@ -313,7 +315,8 @@ fn check_entry(directory: BorrowedFd, name: &CStr, purpose: Use) -> Result<()> {
 
 /// The images that these are the difference to are as trustworthy.
 fn check_parents(images: BorrowedFd) -> Result<()> {
-    let check = |parent: &OwnedFd| check_owner(parent.as_fd()).and_then(|()| check_entries(parent.as_fd(), Use::Read));
+    let check =
+        |parent: &OwnedFd| check_owner(parent.as_fd()).and_then(|()| check_entries(parent.as_fd(), FileUse::Read));
     parents(images)?.iter().try_for_each(check).context("parent")
 }
 

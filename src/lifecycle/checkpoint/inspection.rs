@@ -11,10 +11,14 @@ use super::criu::Worker;
 use crate::container::cgroup::Paths;
 use crate::container::verify::copies::{self, Planned};
 use crate::container::verify::files::Files;
+use crate::container::verify::life::Life;
+use crate::container::verify::mounts::Table;
 use crate::container::verify::processes::{self, Processes, namespaces};
+use crate::container::verify::row::Row;
+use crate::container::verify::status::text;
 use crate::container::verify::status::{Status, threads};
 use crate::container::verify::table::View;
-use crate::container::verify::{Difference, Instruction, Wanted, mounts};
+use crate::container::verify::{Instruction, Wanted};
 use crate::error::{Field, field};
 use crate::sys::ptrace::Traced;
 use crate::sys::{Errno, signal};
@@ -54,7 +58,7 @@ impl Inspection {
 
     /// Before hooks configure the namespaces of init.
     pub fn namespaces(&self, init: i32) -> Result<()> {
-        refuse(namespaces(&self.wanted, init, init)?)
+        refuse(namespaces(&self.wanted, Life::Restored, init, init)?)
     }
 
     /// Before anything is opened or made in the mounts that CRIU has made: what they show. Init is where CRIU makes them.
@@ -66,8 +70,16 @@ impl Inspection {
     pub fn places(&self, init: i32) -> Result<()> {
         self.namespaces(init)?;
         let view = View::of(init)?;
-        refuse(Processes::new(&self.wanted, init, &self.cgroups, &view).place(init)?)?;
-        refuse(mounts::compare(&self.wanted, &view, &self.cgroups)?)
+        refuse(self.processes(init, &view).place(init)?)?;
+        refuse(self.mounts(&view).compare()?)
+    }
+
+    fn processes<'a>(&'a self, init: i32, view: &'a View) -> Processes<'a> {
+        Processes { wanted: &self.wanted, life: Life::Restored, init, cgroups: &self.cgroups, view: Some(view) }
+    }
+
+    fn mounts<'a>(&'a self, view: &'a View) -> Table<'a> {
+        Table { wanted: &self.wanted, life: Life::Restored, view, cgroups: &self.cgroups, added: &[] }
     }
 
     /// CRIU, which is about to let all processes go, goes out of their cgroup, and that freezes.
@@ -87,8 +99,8 @@ impl Inspection {
         );
         self.namespaces(init)?;
         let view = View::of(init)?;
-        refuse(mounts::compare(&self.wanted, &view, &self.cgroups)?)?;
-        let processes = Processes::new(&self.wanted, init, &self.cgroups, &view);
+        refuse(self.mounts(&view).compare()?)?;
+        let processes = self.processes(init, &view);
         let files = Files::new(init, &view, &self.wanted)?;
         for pid in &pids {
             refuse(processes.place(*pid)?)?;
@@ -133,20 +145,17 @@ fn compare(traced: &[(i32, Traced)], program: &[Instruction]) -> Result<()> {
         };
         let is_same = found.iter().map(|one| (one.code, one.jt, one.jf, one.k)).eq(program.iter().copied());
         if !is_same {
-            bail!(Field::from(Difference {
-                field: "linux.seccomp".to_owned(),
-                wanted: format!("the filter of config.json ({} instructions)", program.len()),
-                found: format!("another one first ({})", found.len()),
-                pid: Some(*thread),
-            }));
+            let wanted = format!("the filter of config.json ({} instructions)", program.len());
+            let found = format!("another one first ({})", found.len());
+            bail!(Field::from(Row::new("linux.seccomp", wanted, found, false).of(*thread)));
         }
     }
     Ok(())
 }
 
-fn refuse(differences: Vec<Difference>) -> Result<()> {
-    match differences.into_iter().next() {
-        Some(difference) => bail!(Field::from(difference)),
+fn refuse(rows: Vec<Row>) -> Result<()> {
+    match rows.into_iter().find(|row| !row.holds()) {
+        Some(row) => bail!(Field::from(row)),
         None => Ok(()),
     }
 }
@@ -163,7 +172,7 @@ impl Progress {
     pub fn look(&mut self, worker: &Worker, paths: &Paths) -> Result<()> {
         let mut pids = paths.pids()?;
         pids.push(worker.pid());
-        let read = |pid: &i32, name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+        let read = |pid: &i32, name: &str| text(&format!("/proc/{pid}/{name}")).ok();
         let times: Vec<_> = pids.iter().filter_map(|pid| ticks(&read(pid, "stat")?)).collect();
         let bytes: u64 = pids.iter().filter_map(|pid| Some(transferred(&read(pid, "io")?))).sum();
         let ticks: u64 = times.iter().map(|(_, ticks)| ticks).sum();

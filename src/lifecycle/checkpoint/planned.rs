@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::container::checkpoint::image::{Origin, Point};
-use crate::container::checkpoint::mount_entry::{Mount, is_root};
+use crate::container::checkpoint::mount_entry::{MountEntry, is_root};
 use crate::container::checkpoint::numbers::May;
 use crate::container::checkpoint::paths::kind_name;
 use crate::container::checkpoint::targets::Source;
@@ -16,12 +16,12 @@ use crate::container::verify::{Namespace, Wanted};
 
 /// `mounts` are those of the images, `points` ocirt's own of them, `sources` the paths of external ones by their names.
 pub fn planned(
-    mounts: &[Mount],
+    mounts: &[MountEntry],
     points: &[Point],
     sources: &BTreeMap<String, Source>,
     rootfs: &Path,
 ) -> Result<Vec<Planned>> {
-    let one = |mount: &Mount| -> Result<Planned> {
+    let one = |mount: &MountEntry| -> Result<Planned> {
         let shows = match &mount.ext_key {
             Some(key) => external(key, points, sources)?,
             None if is_root(mount, mounts) => Shows::Host(rootfs.to_owned()),

@@ -4,6 +4,7 @@
 //! ```text
 //! <root>/<id>/state.json   who the container is; written before the first side effect, and once init is ready
 //! <root>/<id>/exec.json    what an exec has to know besides; written once, while the phase is still `creating`
+//! <root>/<id>/told.json    what `verify` compares the container with; written once, and by `update` and `mounts`
 //! <root>/<id>/gate         the socket on which a created container's init waits for `start`
 //! ```
 //!
@@ -39,8 +40,9 @@ const STATE_FILE: &CStr = c"state.json";
 const STATE_FILE_NEW: &CStr = c"state.json.new";
 const GATE: &CStr = c"gate";
 const EXEC_FILE: &CStr = c"exec.json";
+pub(super) const TOLD_FILES: [&CStr; 2] = [c"told.json", c"told.json.new"];
 /// In the order in which they are removed: without a state file there is no container.
-const NAMES: [&CStr; 4] = [GATE, EXEC_FILE, STATE_FILE, STATE_FILE_NEW];
+const NAMES: [&CStr; 6] = [GATE, EXEC_FILE, TOLD_FILES[0], TOLD_FILES[1], STATE_FILE, STATE_FILE_NEW];
 
 /// How long to wait for another command that changes the same container.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -120,7 +122,7 @@ impl Directory {
         words(&self.root, &self.id)
     }
 
-    fn words_of(&self, name: &CStr) -> String {
+    pub(super) fn words_of(&self, name: &CStr) -> String {
         format!("state file {}", self.path().join(OsStr::from_bytes(name.to_bytes())).display())
     }
 
@@ -286,7 +288,7 @@ impl Locked {
     }
 
     /// Writes a new file.
-    fn write(&self, name: &CStr, value: &impl Serialize) -> Result<()> {
+    pub(super) fn write(&self, name: &CStr, value: &impl Serialize) -> Result<()> {
         let text = serde_json::to_vec(value).with_context(|| self.words_of(name))?;
         // Nobody would read it.
         ensure!(text.len() as u64 <= trusted::LIMIT, anyhow!(Unfit::Size(trusted::LIMIT)).context(self.words_of(name)));

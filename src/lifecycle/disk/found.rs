@@ -4,11 +4,14 @@ use anyhow::{Context, Result, ensure};
 
 use super::directory::{Directory, Locked};
 use super::state::{Phase, State};
+use crate::container::verify::status::text;
 use crate::lifecycle::host::Host;
 use crate::lifecycle::id::Id;
+use crate::lifecycle::process::trace::Trace;
 use crate::lifecycle::refusal::Refusal;
 use crate::lifecycle::status::Status;
 use crate::sys::signal;
+use crate::trace::Category;
 
 /// A container as it is found: its directory, what is saved, and what the processes say.
 pub struct Found<D = Directory> {
@@ -20,9 +23,11 @@ pub struct Found<D = Directory> {
 impl Found {
     /// Finds container `id`. One that was killed before it saved anything is as good as absent, but for `delete --force`.
     pub fn open(host: &Host, id: &Id) -> Result<Self> {
-        let directory = Directory::open(&host.root, id)?;
-        let (state, status) = look(&directory)?;
-        Ok(Self { directory, state, status })
+        Trace::of(host, id).timed(Category::State, "find the container", || {
+            let directory = Directory::open(&host.root, id)?;
+            let (state, status) = look(&directory)?;
+            Ok(Self { directory, state, status })
+        })
     }
 }
 
@@ -30,11 +35,13 @@ impl Found<Locked> {
     /// Finds container `id` to change it: nobody else does meanwhile. What `check` refuses by the status is refused
     /// without waiting for whoever changes the container now.
     pub fn open_to_change(host: &Host, id: &Id, check: impl Fn(Status) -> Result<()>) -> Result<Self> {
-        let directory = Directory::open(&host.root, id)?;
-        let directory = directory.lock_after(|directory| check(look(directory)?.1))?;
-        let (state, status) = look(&directory)?;
-        check(status)?;
-        Ok(Self { directory, state, status })
+        Trace::of(host, id).timed(Category::State, "find and lock the container", || {
+            let directory = Directory::open(&host.root, id)?;
+            let directory = directory.lock_after(|directory| check(look(directory)?.1))?;
+            let (state, status) = look(&directory)?;
+            check(status)?;
+            Ok(Self { directory, state, status })
+        })
     }
 }
 
@@ -46,8 +53,7 @@ impl<D> Found<D> {
 
     /// Whether init was sent SIGKILL, and did not die yet.
     pub fn init_is_killed(&self) -> bool {
-        let status =
-            self.state.init.and_then(|init| std::fs::read_to_string(format!("/proc/{}/status", init.pid)).ok());
+        let status = self.state.init.and_then(|init| text(&format!("/proc/{}/status", init.pid)).ok());
         status.is_some_and(|text| has_pending(&text, signal::KILL))
     }
 

@@ -127,6 +127,11 @@ impl Dying {
     }
 }
 
+/// The parent of `pid`; `None`: there is no such process.
+pub fn parent_of(pid: i32) -> Result<Option<i32>> {
+    Ok(read_stat(pid)?.map(|seen| seen.parent))
+}
+
 /// What proc_pid_stat(5) has of `pid`; `None`: no such process.
 fn read_stat(pid: i32) -> Result<Option<Seen>> {
     let path = format!("/proc/{pid}/stat");
@@ -141,24 +146,28 @@ fn read_stat(pid: i32) -> Result<Option<Seen>> {
     }
 }
 
-/// Fields 3, 22 and 52 of proc_pid_stat(5).
+/// Fields 3, 4, 20, 22 and 52 of proc_pid_stat(5).
 #[derive(PartialEq, Eq, Debug)]
 struct Seen {
     state: char,
+    parent: i32,
+    threads: i64,
     start_time: u64,
     /// As wait(2) has it; zero for a caller who may not trace the process.
     exit_code: i32,
 }
 
 impl Seen {
+    /// The state is that of its first thread, which a program may end long before the others.
     fn has_ended(&self) -> bool {
-        matches!(self.state, 'Z' | 'X')
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
 }
 
 fn parse_stat(text: &[u8]) -> Result<Seen> {
-    let Stat { state, starttime, exit_code, .. } = Stat::from_read(text)?;
-    Ok(Seen { state, start_time: starttime, exit_code: exit_code.unwrap_or(0) })
+    let Stat { state, ppid, num_threads, starttime, exit_code, .. } = Stat::from_read(text)?;
+    let exit_code = exit_code.unwrap_or(0);
+    Ok(Seen { state, parent: ppid, threads: num_threads, start_time: starttime, exit_code })
 }
 
 #[cfg(test)]
@@ -168,9 +177,17 @@ mod tests {
     #[test]
     fn the_stat_line_is_read_past_a_hostile_name() {
         let text = b"7 (a) Z 1 (b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 4096 1 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
-        assert_eq!(parse_stat(text).unwrap(), Seen { state: 'S', start_time: 4242, exit_code: 0 });
+        let seen = Seen { state: 'S', parent: 1, threads: 1, start_time: 4242, exit_code: 0 };
+        assert_eq!(parse_stat(text).unwrap(), seen);
         assert!(parse_stat(b"7 (x").is_err());
         assert!(parse_stat(b"").is_err());
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_lives_on_in_the_others() {
+        let seen = |state, threads| Seen { state, parent: 1, threads, start_time: 1, exit_code: 0 };
+        assert!(seen('Z', 1).has_ended() && seen('X', 0).has_ended());
+        assert!(!seen('Z', 2).has_ended() && !seen('S', 1).has_ended());
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn is_unprivileged() -> bool {
 }
 
 fn make_sticky(root: &Path) -> Result<()> {
-    let made = resolve(root, Missing::IsMade)?;
+    let made = resolve(root, IfAbsent::IsMade)?;
     // A descriptor that only names a directory does not change it.
     file::chmod(file::list_at(made.as_fd(), c".")?.as_fd(), 0o1700)?;
     Ok(())
@@ -72,7 +72,7 @@ pub struct Root {
 
 /// What becomes of a directory that is not there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Missing {
+enum IfAbsent {
     IsMade,
     IsAnError,
 }
@@ -80,7 +80,7 @@ enum Missing {
 impl Root {
     /// None: it is not there.
     pub fn open(path: &Path) -> Result<Option<Self>> {
-        match resolve(path, Missing::IsAnError) {
+        match resolve(path, IfAbsent::IsAnError) {
             Err(error) if is_missing(&error) => Ok(None),
             fd => Self::new(path, fd).map(Some),
         }
@@ -88,7 +88,7 @@ impl Root {
 
     /// Makes it if it is not there, with all above it.
     pub fn make(path: &Path) -> Result<Self> {
-        Self::new(path, resolve(path, Missing::IsMade))
+        Self::new(path, resolve(path, IfAbsent::IsMade))
     }
 
     fn new(path: &Path, fd: Result<OwnedFd>) -> Result<Self> {
@@ -129,10 +129,10 @@ fn is_missing(error: &anyhow::Error) -> bool {
 }
 
 /// Opens the directory `path`, only to refer to it.
-fn resolve(path: &Path, missing: Missing) -> Result<OwnedFd> {
+fn resolve(path: &Path, missing: IfAbsent) -> Result<OwnedFd> {
     let whole = CString::new(path.as_os_str().as_bytes())?;
     match path::directory_without_links(&whole) {
-        Err(error) if error.errno == Errno::ENOENT && missing == Missing::IsMade => walk(path, missing),
+        Err(error) if error.errno == Errno::ENOENT && missing == IfAbsent::IsMade => walk(path, missing),
         Err(error) if error.errno == Errno::ELOOP => walk(path, missing),
         result => Ok(result?),
     }
@@ -140,7 +140,7 @@ fn resolve(path: &Path, missing: Missing) -> Result<OwnedFd> {
 
 /// Goes down `path`, which is absolute, one component after the other. The host's own symlinks are followed, such as
 /// /var/run, and those of the caller.
-fn walk(path: &Path, missing: Missing) -> Result<OwnedFd> {
+fn walk(path: &Path, missing: IfAbsent) -> Result<OwnedFd> {
     let mut left = names(path);
     let mut here = file::open_directory(c"/")?;
     let mut links = 0;
@@ -182,12 +182,12 @@ fn names(path: &Path) -> Vec<CString> {
 }
 
 /// `name` in `directory`, itself if it is a symlink.
-fn step(directory: BorrowedFd, name: &CStr, missing: Missing) -> Result<OwnedFd> {
+fn step(directory: BorrowedFd, name: &CStr, missing: IfAbsent) -> Result<OwnedFd> {
     if name == c".." {
         return Ok(file::directory_above(directory)?);
     }
     match path::open_itself_at(directory, name) {
-        Err(error) if error.errno == Errno::ENOENT && missing == Missing::IsMade => {
+        Err(error) if error.errno == Errno::ENOENT && missing == IfAbsent::IsMade => {
             match file::mkdir_at(directory, name, 0o700) {
                 // Another one was faster.
                 Err(error) if error.errno != Errno::EEXIST => Err(error.into()),
@@ -251,15 +251,15 @@ mod tests {
         symlink("real/../absolute", root.join("relative")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
         for link in ["absolute", "relative"] {
-            let opened = resolve(&root.join(link).join("below"), Missing::IsAnError).unwrap();
+            let opened = resolve(&root.join(link).join("below"), IfAbsent::IsAnError).unwrap();
             assert_eq!(inode(&opened), fs::metadata(root.join("real/below")).unwrap().ino(), "{link}");
             Root::make(&root.join(link).join("made")).unwrap();
         }
         let descriptor = file::open_directory(&CString::new(root.as_os_str().as_bytes()).unwrap()).unwrap();
         let by_number = format!("/proc/self/fd/{}/real", descriptor.as_raw_fd());
-        let opened = resolve(Path::new(&by_number), Missing::IsAnError).unwrap();
+        let opened = resolve(Path::new(&by_number), IfAbsent::IsAnError).unwrap();
         assert_eq!(inode(&opened), fs::metadata(root.join("real")).unwrap().ino());
-        let error = resolve(&root.join("loop"), Missing::IsAnError).unwrap_err();
+        let error = resolve(&root.join("loop"), IfAbsent::IsAnError).unwrap_err();
         assert!(error.to_string().ends_with("too many levels of symbolic links"), "{error}");
         fs::remove_dir_all(&root).unwrap();
     }

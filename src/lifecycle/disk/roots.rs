@@ -1,6 +1,6 @@
 //! The root directories that engines give to their runtimes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,20 @@ const ROOTS: [&str; 5] = [
 pub fn everywhere(own: &Path) -> BTreeSet<PathBuf> {
     let known = ROOTS.iter().flat_map(|pattern| matching(Path::new(pattern)));
     known.chain([own.to_owned()]).collect()
+}
+
+/// Whose container it is, as far as can be told: Podman, Buildah and CRI-O write it into an annotation, which whoever writes
+/// config.json chooses; Docker's and containerd's roots are their own.
+pub fn engine(root: &Path, annotations: &HashMap<String, String>) -> Option<&'static str> {
+    let manager = annotations.get("io.container.manager").map(String::as_str);
+    match manager {
+        Some("libpod") => Some("podman"),
+        Some("cri-o") => Some("cri-o"),
+        _ if root.starts_with("/run/docker") => Some("docker"),
+        _ if root.starts_with("/run/containerd/runc/k8s.io") => Some("kubernetes (containerd)"),
+        _ if root.starts_with("/run/containerd") => Some("containerd"),
+        _ => None,
+    }
 }
 
 /// The directories that match a pattern. One that cannot be read has none.
@@ -60,6 +74,20 @@ mod tests {
         assert_eq!(found, BTreeSet::from(expected));
         assert!(matching(&place.join("nowhere/*")).is_empty());
         fs::remove_dir_all(&place).unwrap();
+    }
+
+    #[test]
+    fn an_engine_is_told_by_what_it_writes_or_by_its_root() {
+        let nothing = HashMap::new();
+        let says = |manager: &str| HashMap::from([("io.container.manager".to_owned(), manager.to_owned())]);
+        let of = |root: &str, annotations: &HashMap<String, String>| engine(Path::new(root), annotations);
+        assert_eq!(of("/run/docker/runtime-ocirt/moby", &nothing), Some("docker"));
+        assert_eq!(of("/run/containerd/runc/k8s.io", &nothing), Some("kubernetes (containerd)"));
+        assert_eq!(of("/run/containerd/runc/default", &nothing), Some("containerd"));
+        assert_eq!(of("/run/ocirt", &says("libpod")), Some("podman"));
+        assert_eq!(of("/run/ocirt", &says("cri-o")), Some("cri-o"));
+        assert_eq!(of("/run/ocirt", &says("else")), None);
+        assert_eq!(of("/run/dockers", &nothing), None);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl State {
     pub fn for_hooks(&self, status: Status, pid: Option<i32>) -> Result<Vec<u8>> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct HookState<'a> {
+        struct StateForHook<'a> {
             oci_version: &'a str,
             id: &'a str,
             status: Status,
@@ -114,7 +114,7 @@ impl State {
             annotations: &'a HashMap<String, String>,
         }
         let (bundle, annotations) = (self.bundle.as_path(), &self.annotations);
-        let state = HookState { oci_version: &self.oci_version, id: &self.id, status, pid, bundle, annotations };
+        let state = StateForHook { oci_version: &self.oci_version, id: &self.id, status, pid, bundle, annotations };
         serde_json::to_vec(&state).context("state for hooks")
     }
 
@@ -122,12 +122,6 @@ impl State {
     pub fn hook_output(&self) -> Result<Output> {
         let annotations = annotations::compile(&self.annotations)?;
         Output::open(annotations.hooks_stdout, annotations.hooks_stderr)
-    }
-
-    /// Kills init, if it is there, and waits for its end.
-    pub fn end_init(&self) -> Result<()> {
-        let Some(dying) = self.init.map(|init| init.kill()).transpose()?.flatten() else { return Ok(()) };
-        dying.wait("the container's init", || self.cgroup.thaw_killed())
     }
 
     /// The failure of a step that init took after `start`.

@@ -27,15 +27,15 @@ impl std::error::Error for Foreign {}
 
 /// Others may write the directory, whose permissions are these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Open(u32);
+pub struct OthersMayWrite(u32);
 
-impl fmt::Display for Open {
+impl fmt::Display for OthersMayWrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "others may write it (mode {:o})", self.0)
     }
 }
 
-impl std::error::Error for Open {}
+impl std::error::Error for OthersMayWrite {}
 
 /// Reads the file `name` of `directory`; `None`: there is no such file.
 pub fn read(directory: BorrowedFd, name: &CStr) -> Result<Option<Vec<u8>>> {
@@ -62,7 +62,7 @@ pub fn check_link(uid: u32) -> Result<()> {
 
 /// Fails for a directory that others than its owner may write.
 pub fn check_mode(mode: u32) -> Result<()> {
-    if mode & 0o022 == 0 { Ok(()) } else { bail!(Open(mode & 0o7777)) }
+    if mode & 0o022 == 0 { Ok(()) } else { bail!(OthersMayWrite(mode & 0o7777)) }
 }
 
 /// Whether a file was read and is broken, or is not the runtime's; one that cannot be read now tells all when it can.

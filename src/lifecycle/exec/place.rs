@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 
-use crate::container::cgroup::{Join, Paths};
+use crate::container::cgroup::{CgroupJoin, Paths};
 use crate::container::process::oom::OomScoreAdj;
 use crate::error::field;
 use crate::lifecycle::disk::found::Found;
@@ -32,7 +32,7 @@ impl CgroupTarget {
         Ok(Self { paths: own.below(cgroups).context("--cgroup")?, own, instead: None })
     }
 
-    pub fn join(&self) -> Result<Join> {
+    pub fn join(&self) -> Result<CgroupJoin> {
         let joined = self.paths.join();
         match self.instead {
             None => joined.context("--cgroup"),

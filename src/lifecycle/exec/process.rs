@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::{BoxBuilder, Capability, LinuxCapabilities, Process};
 
 use crate::container::{bundle, validate};
-use crate::error::{field, io_error};
+use crate::error::{Faults, field, io_error};
 use crate::lifecycle::host::Host;
 use crate::sys::tty;
 
@@ -43,7 +43,7 @@ pub fn compile(host: &Host, path: Option<&Path>, saved: &Process, changes: &Chan
         }
     };
     changes.apply(&mut process)?;
-    validate::check_process(&process)?;
+    validate::check_process(&process, &mut Faults::first())?;
     Ok(process)
 }
 

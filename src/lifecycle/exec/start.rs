@@ -7,8 +7,8 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail};
 
 use super::place::{CgroupTarget, OwnScore};
-use super::wait::Wait;
-use crate::container::cgroup::Join;
+use super::wait::ProcessWait;
+use crate::container::cgroup::CgroupJoin;
 use crate::error::field;
 use crate::init::link::{self, RuntimeEnd};
 use crate::init::report::{Failure, Milestone, Report};
@@ -59,7 +59,7 @@ impl Started {
         }
         let is_moved = matches!(cloned, Err(SysError { errno: Errno::EACCES, .. })) && place.paths.unit.is_some();
         if is_moved {
-            join = Join::Moved;
+            join = CgroupJoin::Moved;
             cloned = process::clone_process(0, None);
         }
         if let Ok(Cloned::Child) = cloned {
@@ -154,13 +154,13 @@ impl Started {
 /// A process of an exec as the runtime follows it, and what it knows of the container meanwhile.
 pub struct Watch<'a> {
     found: &'a Found,
-    wait: Wait<'a>,
+    wait: ProcessWait<'a>,
 }
 
 impl<'a> Watch<'a> {
     /// `init` is the container's first process; `signals` are the caller's, of an exec in the foreground.
     pub fn new(init: BorrowedFd<'a>, signals: Option<&'a Signals>, found: &'a Found) -> Self {
-        Self { found, wait: Wait::new(init, signals, &found.state.cgroup) }
+        Self { found, wait: ProcessWait::new(init, signals, &found.state.cgroup) }
     }
 
     /// The signals that came meanwhile, for the program.

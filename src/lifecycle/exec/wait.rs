@@ -22,7 +22,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What ends a wait for the process, besides the process itself.
-pub struct Wait<'a> {
+pub struct ProcessWait<'a> {
     /// The container's first process.
     init: BorrowedFd<'a>,
     /// The caller's, of an exec in the foreground.
@@ -35,7 +35,7 @@ pub struct Wait<'a> {
     asked: Option<(Instant, i32)>,
 }
 
-impl<'a> Wait<'a> {
+impl<'a> ProcessWait<'a> {
     pub fn new(init: BorrowedFd<'a>, signals: Option<&'a Signals>, cgroup: &'a Paths) -> Self {
         Self { init, signals, cgroup, report_timeout: REPORT_TIMEOUT, heard: Vec::new(), asked: None }
     }
@@ -145,7 +145,7 @@ mod tests {
 
         #[expect(clippy::disallowed_methods, reason = "a test that clones no process")]
         fn wait(&self) -> Result<()> {
-            let mut wait = Wait::new(self.init.0.as_fd(), None, &self.cgroup);
+            let mut wait = ProcessWait::new(self.init.0.as_fd(), None, &self.cgroup);
             assert_eq!(wait.report_timeout, REPORT_TIMEOUT);
             wait.report_timeout = SHORT;
             // A wait without an end is a failure of the test, not a test without an end.

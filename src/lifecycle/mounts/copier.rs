@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anyhow::{Context, Result, ensure};
 use caps::Capability::{self, *};
 
-use crate::container::cgroup::Join;
+use crate::container::cgroup::CgroupJoin;
 use crate::container::process::oom::{self, OomScoreAdj};
 use crate::container::process::user::BecomeRoot;
 use crate::container::rootfs::copy_up::copy_up;
@@ -28,10 +28,10 @@ const GRACE: u32 = 50_000;
 
 /// The container's cgroup, open: that of memory, and that of devices.
 pub struct Charge {
-    join: Join,
+    join: CgroupJoin,
     /// Where init is: a container that has made cgroups below its own may have left its own to nobody (cgroups(7), "no
     /// internal processes").
-    instead: Option<Join>,
+    instead: Option<CgroupJoin>,
     score: Option<OomScoreAdj>,
 }
 

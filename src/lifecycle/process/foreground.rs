@@ -134,6 +134,9 @@ impl Terminal {
     }
 }
 
+/// The wait for its end.
+pub const RUNS: &str = "wait for the program to end";
+
 /// Stays until `child` ends: forwards signals, relays the terminal, and reaps orphans that are given to us. After an error
 /// it has been ended as well: nobody would be there for it.
 /// `relay` tells a supervisor what the container says.

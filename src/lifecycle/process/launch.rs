@@ -26,6 +26,7 @@ use crate::sys::guard::{Guard, Kept};
 use crate::sys::namespace::{self, Kind, Kinds};
 use crate::sys::process::{self, Child, Cloned};
 use crate::sys::{Errno, SysError, ids};
+use crate::trace::Category;
 
 /// The container's first process before its program runs. Dropped, it is killed and reaped, and its namespaces go.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub struct Init {
 const REPORT_TIMEOUT: u32 = 60_000;
 
 /// How far init came.
-enum Progress {
+enum InitProgress {
     /// It was made by the process that was followed.
     Born(Child),
     Ready,
@@ -116,7 +117,7 @@ impl Init {
     }
 
     /// Has systemd move init, which waits, into the container's unit.
-    pub fn enter_unit(&self, plan: &Plan, cgroup: &mut cgroup::Created) -> Result<()> {
+    pub fn enter_unit(&self, plan: &Plan, cgroup: &mut cgroup::CreatedCgroup) -> Result<()> {
         match cgroup.start(&plan.cgroup, Some(self.child.pid)) {
             // Of an init that ended before, the reason is its own.
             Err(error) if process::ends_within(self.child.pidfd.as_fd(), 0)? => match self.link.report() {
@@ -143,12 +144,12 @@ impl Init {
         if plan.birth == Birth::Late {
             let born =
                 self.follow(plan, directory, state, poststop, trace).map_err(|error| self.own_words(plan, error))?;
-            let Progress::Born(init) = born else { bail!("init is ready before it is born") };
+            let InitProgress::Born(init) = born else { bail!("init is ready before it is born") };
             self.hand_over(plan, directory, state, init).map_err(|error| self.own_words(plan, error))?;
         }
         match self.follow(plan, directory, state, poststop, trace).map_err(|error| self.own_words(plan, error))? {
-            Progress::Ready => self.limit(plan).map_err(|error| self.own_words(plan, error)),
-            Progress::Born(_) => bail!("init reports a process of its own"),
+            InitProgress::Ready => self.limit(plan).map_err(|error| self.own_words(plan, error)),
+            InitProgress::Born(_) => bail!("init reports a process of its own"),
         }
     }
 
@@ -159,11 +160,13 @@ impl Init {
         state: &mut State,
         poststop: &mut Owed,
         trace: &mut Trace,
-    ) -> Result<Progress> {
+    ) -> Result<InitProgress> {
         let mut attendance = AgentSession::new(plan.seccomp_agent.as_ref(), &self.child, &self.link);
         loop {
             if attendance.awaited().is_none() {
-                let has_spoken = heard::until_spoken(&self.link, self.is_in_sight.then_some(REPORT_TIMEOUT))?;
+                let has_spoken = trace.timed(Category::Wait, "wait for init", || {
+                    heard::until_spoken(&self.link, self.is_in_sight.then_some(REPORT_TIMEOUT))
+                })?;
                 let seconds = REPORT_TIMEOUT / 1000;
                 ensure!(has_spoken, "init did not go on for {seconds} s (was it stopped in its pid namespace?)");
             }
@@ -174,24 +177,27 @@ impl Init {
                     trace.steps(&plan.steps);
                     self.run_hooks(plan, state, trace)?;
                 }
-                Some(Report::Reached(Milestone::Ready)) => return Ok(Progress::Ready),
+                Some(Report::Reached(Milestone::Ready)) => return Ok(InitProgress::Ready),
                 Some(Report::Reached(Milestone::Starting | Milestone::Hooked)) => {
                     bail!("init starts without being told")
                 }
                 Some(Report::Born(pid)) => {
                     let pidfd = attendance.descriptor().context("init: no pidfd came")?;
-                    return Ok(Progress::Born(Child { pid: pid.cast_signed(), pidfd }));
+                    return Ok(InitProgress::Born(Child { pid: pid.cast_signed(), pidfd }));
                 }
                 Some(Report::Made | Report::Mounted(..) | Report::NotifySocket) => {
                     bail!("init reports what is not its own")
                 }
                 Some(report @ (Report::Listener | Report::ListenerAt(_))) => {
-                    attendance.serve(report, &state.for_hooks(Status::Creating, Some(self.child.pid))?)?;
+                    let state = state.for_hooks(Status::Creating, Some(self.child.pid))?;
+                    trace.timed(Category::Message, "seccomp agent", || attendance.serve(report, &state))?;
                 }
                 Some(Report::Needs(step)) => {
                     let view = if self.view.is_none() { Some(opener::View::of(self.child.pid)?) } else { None };
                     let view = self.view.as_ref().or(view.as_ref()).context("namespaces of init")?;
-                    opener::serve(view, &self.link, plan, step, &self.mount_namespaces)?;
+                    trace.timed(Category::Message, "open a source for init", || {
+                        opener::serve(view, &self.link, plan, step, &self.mount_namespaces)
+                    })?;
                 }
                 Some(Report::Failed(failure)) => return Err(word(plan, &failure, attendance.descriptor())),
                 None => return Err(self.death(plan)),
@@ -233,7 +239,9 @@ impl Init {
         let states = [Status::Creating, Status::Created].map(|status| state.for_hooks(status, inside));
         let [creating, created] = states;
         let files = [hooks::state_file(&creating?)?, hooks::state_file(&created?)?];
-        self.link.go(&files.each_ref().map(AsFd::as_fd)).context("init")
+        trace.timed(Category::Message, "let init go on", || {
+            self.link.go(&files.each_ref().map(AsFd::as_fd)).context("init")
+        })
     }
 
     /// Why init ended without a word.

@@ -6,14 +6,25 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::lifecycle::disk::state::State;
-use crate::sys::{self, Errno, SysError, process};
+use crate::sys::{self, Errno, SysError, process, signal};
 
 /// Every process of the container that can be found, in the order of their pids. Without a cgroup and without a pid
 /// namespace of its own, that is init alone.
 pub fn pids(state: &State) -> Result<Vec<i32>> {
+    if !state.cgroup.directories.is_empty() { state.cgroup.pids() } else { in_namespace(state) }
+}
+
+/// The same, with those that a cgroup does not list any more, since they are about to end.
+pub fn pids_with_dying(state: &State) -> Result<Vec<i32>> {
+    let mut pids = in_namespace(state)?;
     if !state.cgroup.directories.is_empty() {
-        return state.cgroup.pids();
+        pids.extend(state.cgroup.pids()?);
     }
+    Ok(pids)
+}
+
+/// Init, and every process in the pid namespace that it has been given.
+fn in_namespace(state: &State) -> Result<Vec<i32>> {
     let Some(init) = state.init else { return Ok(Vec::new()) };
     if !init.is_alive()? {
         return Ok(Vec::new());
@@ -23,9 +34,7 @@ pub fn pids(state: &State) -> Result<Vec<i32>> {
     }
     let own = namespace(init.pid)?;
     let mut pids = vec![init.pid];
-    for entry in std::fs::read_dir("/proc").context("/proc")? {
-        let name = entry.context("/proc")?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+    for pid in of_the_host()? {
         // An ordinary user cannot look into an init that is not started; then nobody else is there.
         if pid != init.pid && own.is_some() && namespace(pid)? == own {
             pids.push(pid);
@@ -35,13 +44,47 @@ pub fn pids(state: &State) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
+/// Every process that is in the mount namespace of process `init`, but for the caller.
+pub fn in_mounts_of(init: i32) -> Result<Vec<i32>> {
+    let Some(own) = namespace_of(init, "mnt")? else { return Ok(Vec::new()) };
+    let mut pids = Vec::new();
+    for pid in of_the_host()? {
+        if namespace_of(pid, "mnt")?.as_ref() == Some(&own) {
+            pids.push(pid);
+        }
+    }
+    Ok(pids)
+}
+
+/// Every process that procfs shows.
+pub fn of_the_host() -> Result<Vec<i32>> {
+    let mut pids = Vec::new();
+    for entry in std::fs::read_dir("/proc").context("/proc")? {
+        let name = entry.context("/proc")?.file_name();
+        pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(pids)
+}
+
 /// The pid namespace of a process; None of one that is gone, or that the caller may not look into.
 fn namespace(pid: i32) -> Result<Option<PathBuf>> {
-    let path = format!("/proc/{pid}/ns/pid");
+    namespace_of(pid, "pid")
+}
+
+fn namespace_of(pid: i32, kind: &str) -> Result<Option<PathBuf>> {
+    let path = format!("/proc/{pid}/ns/{kind}");
     match std::fs::read_link(&path).map_err(|error| SysError::io("readlink", &error)) {
         Err(SysError { errno: Errno::ENOENT | Errno::ESRCH | Errno::EACCES | Errno::EPERM, .. }) => Ok(None),
         result => result.map(Some).context(path),
     }
+}
+
+/// Sends SIGKILL once to every process of the container, and does not wait for its end.
+pub fn kill_once(state: &State) -> Result<()> {
+    if !state.cgroup.directories.is_empty() {
+        return state.cgroup.kill_once();
+    }
+    kill_all(state, signal::KILL)
 }
 
 /// Sends a signal to every process of the container. One that cannot be signalled keeps none of the others from it, but is

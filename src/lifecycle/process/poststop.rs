@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 
-use crate::container::hooks::{self, Inherited, Output};
+use crate::container::hooks::{self, Hook, Output};
 use crate::error::one_line;
 use crate::lifecycle::disk::state::State;
 use crate::lifecycle::host::Host;
@@ -17,7 +17,8 @@ pub fn run(host: &Host, state: &State) -> Result<()> {
         return Ok(());
     }
     let text = state.for_hooks(Status::Stopped, None)?;
-    let hooks = hooks::compile("poststop", &state.poststop, &Inherited::OfRuntime { umask: host.umask })?;
+    let inherited = host.hook_defaults();
+    let hooks: Vec<Hook> = hooks::compile("poststop", &state.poststop, &inherited).collect::<Result<_>>()?;
     // A file that cannot be opened any more keeps no hook from running.
     let output = state.hook_output().or_else(|error| {
         host.log.warn(&one_line(&error));

@@ -6,7 +6,6 @@
 //! descriptors kept.
 
 use std::io;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -15,12 +14,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::inbox::Inbox;
 use crate::error::{io_error, one_line};
 use crate::lifecycle::disk::identity::Identity;
 use crate::lifecycle::host::Host;
 use crate::plan::Listening;
 use crate::sys::process::{self, Ready};
-use crate::sys::{self, file, socket};
+use crate::sys::{self, socket};
 
 /// How long the supervisor may take to read what it was told, or to have acted on it.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,8 +28,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The most messages that are passed on within [`WINDOW`]: the supervisor is not the container's to keep busy.
 const MESSAGES: u32 = 32;
 const WINDOW: Duration = Duration::from_secs(1);
-/// The most descriptors of a container that are kept.
-const KEPT: usize = 64;
 
 /// What a supervisor has put into the runtime's environment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -76,9 +74,7 @@ fn address() -> Option<SocketAddr> {
 pub struct Relay<'a> {
     host: &'a Host<'a>,
     supervisor: SocketAddr,
-    /// Closed by our end, for the reason of [`Kept`]: messages may be left in it.
-    container: ManuallyDrop<UnixDatagram>,
-    kept: Kept,
+    container: Inbox,
     /// Whose end is the service's end.
     main: u32,
     is_ready: bool,
@@ -87,19 +83,6 @@ pub struct Relay<'a> {
     /// Whether nothing is passed on any more.
     is_over: bool,
     window: Window,
-}
-
-/// Descriptors that a container has sent, which stay open until we end: closing one may take as long as the sender likes
-/// (SO_LINGER, socket(7)), except in a process that ends.
-#[derive(Default)]
-struct Kept(ManuallyDrop<Vec<OwnedFd>>);
-
-impl Kept {
-    /// Closes the pipes among them, with which sd_notify_barrier(3) waits until that is done. False: there are too many.
-    fn add(&mut self, fds: impl IntoIterator<Item = Option<OwnedFd>>) -> bool {
-        self.0.extend(fds.into_iter().flatten().filter(|fd| !file::is_pipe(fd.as_fd())));
-        self.0.len() <= KEPT
-    }
 }
 
 /// How many messages came since when.
@@ -127,15 +110,11 @@ impl<'a> Relay<'a> {
     /// `container` is the socket that init has sent; `main` is the process whose end is the service's end. None: nobody
     /// waits at NOTIFY_SOCKET.
     pub fn new(host: &'a Host, container: Option<OwnedFd>, main: impl FnOnce() -> u32) -> Result<Option<Self>> {
-        let (Some(container), Some(supervisor)) = (container.map(UnixDatagram::from), address()) else {
-            return Ok(None);
-        };
-        container.set_nonblocking(true).map_err(|error| io_error("fcntl", &error)).context("NOTIFY_SOCKET")?;
+        let (Some(container), Some(supervisor)) = (container, address()) else { return Ok(None) };
         Ok(Some(Self {
             host,
             supervisor,
-            container: ManuallyDrop::new(container),
-            kept: Kept::default(),
+            container: Inbox::new(container).context("NOTIFY_SOCKET")?,
             main: main(),
             is_ready: false,
             is_ending: false,
@@ -162,15 +141,11 @@ impl<'a> Relay<'a> {
     pub fn pass(&mut self) {
         let mut buffer = [0; 4096];
         while !self.is_over && self.window.pause().is_none() {
-            match socket::receive_all(self.container.as_fd(), &mut buffer) {
-                Ok(received) => {
-                    self.window.add();
-                    self.pass_one(buffer.get(..received.len).unwrap_or_default());
-                    if !self.kept.add(received.fds) {
-                        self.leave("the container sends descriptors, which are not passed on");
-                    }
-                }
-                Err(_) => break,
+            let Some(message) = self.container.peek(&mut buffer) else { break };
+            self.window.add();
+            self.pass_one(buffer.get(..message.len).unwrap_or_default());
+            if let Err(error) = self.container.take(&message) {
+                self.leave(&one_line(&error));
             }
         }
     }
@@ -282,27 +257,6 @@ mod tests {
         assert_eq!(passed_on(b"READY=1\n\xff", 7, true), "");
         let asked = b"EXTEND_TIMEOUT_USEC=9";
         assert_eq!([true, false].map(|may| passed_on(asked, 7, may).len()), [asked.len(), 0]);
-    }
-
-    /// What a descriptor is may make its close last.
-    #[test]
-    fn descriptors_of_a_container_are_not_closed_unless_they_are_pipes() {
-        use std::io::Read;
-        let (sender, receiver) = UnixDatagram::pair().unwrap();
-        let (mut reader, writer) = io::pipe().unwrap();
-        let (mine, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let many: Vec<BorrowedFd> = (0..60).map(|_| theirs.as_fd()).collect();
-        socket::send(sender.as_fd(), b"x", &[&[writer.as_fd()], many.as_slice()].concat()).unwrap();
-        drop((writer, theirs));
-        let received = socket::receive_all(receiver.as_fd(), &mut [0; 8]).unwrap();
-        {
-            let mut kept = Kept::default();
-            assert!(kept.add(received.fds));
-            assert_eq!(kept.0.len(), 60);
-        }
-        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "the barrier is over");
-        mine.set_nonblocking(true).unwrap();
-        assert_eq!((&mine).read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock, "the other end is open");
     }
 
     #[test]

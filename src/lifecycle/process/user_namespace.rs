@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::reason;
-use crate::container::id_map::existing::{self, Existing};
+use crate::container::id_map::existing::{self, ExistingMaps};
 use crate::container::namespaces::{self, Join};
 use crate::container::time_namespace::TimeNamespace;
 use crate::error::field;
@@ -58,7 +58,7 @@ pub fn verify(settled: &Join, plan: &Plan) -> Result<()> {
 }
 
 /// The maps of the namespace, read through a process in it: no other file shows them.
-fn maps_of(namespace: &Join) -> Result<Existing> {
+fn maps_of(namespace: &Join) -> Result<ExistingMaps> {
     let (ours, theirs) = link::pair()?;
     let child = match guard::clone_helper(0, None)? {
         Cloned::Child => {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Gate, Plan, Request, create};
 use crate::container::cgroup::Manager;
 use crate::container::default_spec::{self, CgroupNamespace};
+use crate::container::hooks::HookDefaults;
 
 fn default_config() -> Value {
     serde_json::from_str(&default_spec::rootful(CgroupNamespace::New)).unwrap()
@@ -79,7 +80,7 @@ fn request(gate: Gate) -> Request<'static> {
         notify: false,
         gate,
         rootless: || false,
-        umask: 0o022,
+        hook_defaults: &HookDefaults::OfRuntime { umask: 0o022, trace_parent: None },
     }
 }
 

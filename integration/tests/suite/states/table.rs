@@ -54,6 +54,7 @@ pub const TABLE: &[Row] = &[
             No("cannot start a container that has stopped"),
         ],
     ),
+    ("inspect ID", [ABSENT, Same, Same, Same, Same, Same]),
     ("state ID", [ABSENT, Same, Same, Same, Same, Same]),
     (
         "exec ID /probe print x",
@@ -85,6 +86,7 @@ pub const TABLE: &[Row] = &[
     ("kill --regex ^ID$ KILL", [Same, NOT_RUNNING, To("stopped"), To("stopped"), To("stopped"), NOT_RUNNING]),
     // The exit status of what has ended is its own: wait.rs.
     ("wait --timeout 0s ID", [ABSENT, NOT_ENDED, NOT_ENDED, NOT_ENDED, NOT_ENDED, Skip]),
+    ("verify ID", [ABSENT, NOT_RUNNING, Same, Same, Same, NOT_RUNNING]),
     ("pause ID", [ABSENT, NOT_RUNNING, To("paused"), To("paused"), NOT_RUNNING, NOT_RUNNING]),
     ("resume ID", [ABSENT, NOT_PAUSED, NOT_PAUSED, NOT_PAUSED, To("running"), NOT_PAUSED]),
     ("update --pids-limit 77 ID", [ABSENT, NOT_RUNNING, To("created"), To("running"), To("paused"), NOT_RUNNING]),
@@ -150,6 +152,9 @@ pub const TABLE: &[Row] = &[
     ("spec --bundle BUNDLE --file ID.json", ALWAYS),
     ("features", ALWAYS),
     ("info", ALWAYS),
+    ("check --bundle BUNDLE --as docker", [Skip; 6]),
+    // It reads a file, and knows no containers.
+    ("trace FILE", [Skip; 6]),
     ("plan --bundle BUNDLE --id ID", ALWAYS),
     ("help", [Skip; 6]),
 ];

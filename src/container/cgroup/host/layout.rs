@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::file;
-use super::path::{CgroupPath, Place};
-use crate::sys::cgroup::{self as sys, Filesystem};
+use super::path::{CgroupPath, CgroupPlace};
+use crate::sys::cgroup::{self as sys, CgroupFilesystem};
 use crate::sys::mountinfo;
 
 /// Where cgroups are mounted everywhere, and where runc and the engines look.
@@ -73,27 +73,28 @@ impl Hierarchy {
 }
 
 /// The host's hierarchies, and ROOT as a directory to go on from.
-pub struct Host {
+pub struct CgroupHost {
     pub root: OwnedFd,
     pub layout: Layout,
     pub hierarchies: Vec<Hierarchy>,
 }
 
-impl Host {
+impl CgroupHost {
     /// Looks at the host as far as `place` needs it.
-    pub fn look(place: &Place) -> Result<Self> {
+    pub fn look(place: &CgroupPlace) -> Result<Self> {
         let root = sys::open_location(sys::here(), c"/sys/fs/cgroup").context("cgroup root /sys/fs/cgroup")?;
         let kind = sys::filesystem(root.as_fd()).context("cgroup root /sys/fs/cgroup")?;
-        if kind == Filesystem::Cgroup2 {
-            let own = if matches!(place, Place::Root(_)) { CgroupPath::default() } else { own_v2(&own_cgroups()?)? };
+        if kind == CgroupFilesystem::Cgroup2 {
+            let own =
+                if matches!(place, CgroupPlace::Root(_)) { CgroupPath::default() } else { own_v2(&own_cgroups()?)? };
             let hierarchy = Hierarchy { controllers: String::new(), mount: String::new(), own };
             return Ok(Self { root, layout: Layout::V2, hierarchies: vec![hierarchy] });
         }
-        let own = if matches!(place, Place::Root(_)) { own_controllers()? } else { own_cgroups()? };
+        let own = if matches!(place, CgroupPlace::Root(_)) { own_controllers()? } else { own_cgroups()? };
         let mut hierarchies = v1(&root, &own, place)?;
         let hybrid = own.contains("0::") && is_cgroup2(UNIFIED);
         if hybrid {
-            let own = if matches!(place, Place::Root(_)) { CgroupPath::default() } else { own_v2(&own)? };
+            let own = if matches!(place, CgroupPlace::Root(_)) { CgroupPath::default() } else { own_v2(&own)? };
             hierarchies.push(Hierarchy { controllers: String::new(), mount: UNIFIED.to_owned(), own });
         }
         if hierarchies.is_empty() {
@@ -106,7 +107,7 @@ impl Host {
 
 fn is_cgroup2(name: &str) -> bool {
     let path = CString::new(format!("{ROOT}/{name}"));
-    path.is_ok_and(|path| matches!(sys::filesystem_at(&path), Ok(Filesystem::Cgroup2)))
+    path.is_ok_and(|path| matches!(sys::filesystem_at(&path), Ok(CgroupFilesystem::Cgroup2)))
 }
 
 fn own_cgroups() -> Result<String> {
@@ -126,15 +127,15 @@ fn own_v2(own: &str) -> Result<CgroupPath> {
 }
 
 /// The v1 hierarchies of /proc/self/cgroup that a container joins, with their mount points.
-fn v1(root: &OwnedFd, own: &str, place: &Place) -> Result<Vec<Hierarchy>> {
+fn v1(root: &OwnedFd, own: &str, place: &CgroupPlace) -> Result<Vec<Hierarchy>> {
     let mut names = Vec::new();
     sys::list(root.as_fd(), c".", |name| names.push(name.to_string_lossy().into_owned())).context(ROOT)?;
-    let mut mounts = Mounts::default();
+    let mut mounts = LazyMountinfo::default();
     let mut hierarchies = Vec::new();
     for (controllers, path) in lines(own).filter(|(controllers, _)| joined(controllers)) {
         let Some(mount) = mount_name(controllers, &names).or_else(|| mounts.point_of(controllers)) else { continue };
         let mut hierarchy = Hierarchy { controllers: controllers.to_owned(), mount, own: CgroupPath::default() };
-        if !matches!(place, Place::Root(_)) {
+        if !matches!(place, CgroupPlace::Root(_)) {
             hierarchy.own = own_in(root, &hierarchy, path, &mut mounts)?;
         }
         hierarchies.push(hierarchy);
@@ -163,7 +164,7 @@ fn mount_name(controllers: &str, names: &[String]) -> Option<String> {
 
 /// Where the runtime is in a hierarchy as the mount shows it. In a container without a cgroup namespace, the mount
 /// starts at that container's cgroup while /proc/self/cgroup tells the host's path: then the mount's root is cut off.
-fn own_in(root: &OwnedFd, hierarchy: &Hierarchy, path: &str, mounts: &mut Mounts) -> Result<CgroupPath> {
+fn own_in(root: &OwnedFd, hierarchy: &Hierarchy, path: &str, mounts: &mut LazyMountinfo) -> Result<CgroupPath> {
     let own = own_path(path)?;
     let shown = CString::new(own.under(&hierarchy.mount))?;
     if own.is_root() || sys::exists(root.as_fd(), &shown) {
@@ -189,9 +190,9 @@ fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// /proc/self/mountinfo, read when somebody asks.
 #[derive(Default)]
-struct Mounts(Option<Vec<u8>>);
+struct LazyMountinfo(Option<Vec<u8>>);
 
-impl Mounts {
+impl LazyMountinfo {
     fn point_of(&mut self, controllers: &str) -> Option<String> {
         self.find(controllers).map(|(_, point)| point)
     }

@@ -73,7 +73,7 @@ impl fmt::Display for CgroupPath {
 /// Where `linux.cgroupsPath` says the cgroup is. With this driver `slice:prefix:name` is a name like any other, as in
 /// runc.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum CgroupPlace {
     /// An absolute path: below the root of each hierarchy (config-linux.md, "Cgroups Path").
     Root(CgroupPath),
     /// A relative path: below the runtime's own cgroup, so that its limits hold for the container too.
@@ -82,7 +82,7 @@ pub enum Place {
     Default(CgroupPath),
 }
 
-impl Place {
+impl CgroupPlace {
     pub fn compile(cgroups_path: Option<&Path>, id: &str) -> Result<Self> {
         let Some(path) = cgroups_path.filter(|path| !path.as_os_str().is_empty()) else {
             return CgroupPath::clean(Path::new(id)).map(Self::Default);
@@ -123,23 +123,23 @@ mod tests {
     #[test]
     fn three_parts_with_colons_are_one_name() {
         assert_eq!(
-            Place::compile(Some(Path::new("a:b:c")), "x").unwrap(),
-            Place::Own(CgroupPath(vec!["a:b:c".into()]))
+            CgroupPlace::compile(Some(Path::new("a:b:c")), "x").unwrap(),
+            CgroupPlace::Own(CgroupPath(vec!["a:b:c".into()]))
         );
     }
 
     #[test]
     fn absolute_relative_and_absent_are_told_apart() {
-        let at = |path: Option<&str>| Place::compile(path.map(Path::new), "web1").unwrap();
-        assert!(matches!(at(Some("/x/y")), Place::Root(path) if path.to_string() == "/x/y"));
-        assert!(matches!(at(Some("x/y")), Place::Own(path) if path.to_string() == "/x/y"));
-        assert!(matches!(at(None), Place::Default(path) if path.to_string() == "/web1"));
-        assert!(matches!(at(Some("")), Place::Default(path) if path.to_string() == "/web1"));
+        let at = |path: Option<&str>| CgroupPlace::compile(path.map(Path::new), "web1").unwrap();
+        assert!(matches!(at(Some("/x/y")), CgroupPlace::Root(path) if path.to_string() == "/x/y"));
+        assert!(matches!(at(Some("x/y")), CgroupPlace::Own(path) if path.to_string() == "/x/y"));
+        assert!(matches!(at(None), CgroupPlace::Default(path) if path.to_string() == "/web1"));
+        assert!(matches!(at(Some("")), CgroupPlace::Default(path) if path.to_string() == "/web1"));
     }
 
     #[test]
     fn the_root_itself_is_refused() {
-        let error = Place::compile(Some(Path::new("/..")), "x").unwrap_err();
+        let error = CgroupPlace::compile(Some(Path::new("/..")), "x").unwrap_err();
         assert_eq!(error.to_string(), "linux.cgroupsPath: \"/..\" is the root of the hierarchy, which has no limits");
     }
 

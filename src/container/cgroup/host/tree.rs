@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use super::file::{self, path};
-use crate::sys::cgroup_tree::{Step, Walk};
+use crate::sys::cgroup_tree::{Walk, WalkStep};
 use crate::sys::{self, Errno, SysError, cgroup, process};
 
 /// How long to follow cgroups that are made and renamed meanwhile; no walk over ones that stay takes as long.
@@ -20,13 +20,13 @@ const HELD: usize = 64;
 /// Calls `each` with every cgroup from `directory` down; with none if it is gone.
 pub fn for_each(directory: &str, mut each: impl FnMut(BorrowedFd<'_>) -> sys::Result<()>) -> Result<()> {
     let walked = steps(directory, WALK_WITHIN, |step| match step {
-        Step::Enter(cgroup) => each(cgroup),
-        Step::Leave { .. } => Ok(()),
+        WalkStep::Enter(cgroup) => each(cgroup),
+        WalkStep::Leave { .. } => Ok(()),
     });
     walked.map_err(|error| worded(directory, &error, WALK_WITHIN))
 }
 
-fn steps(directory: &str, within: Duration, mut each: impl FnMut(Step<'_>) -> sys::Result<()>) -> sys::Result<()> {
+fn steps(directory: &str, within: Duration, mut each: impl FnMut(WalkStep<'_>) -> sys::Result<()>) -> sys::Result<()> {
     let mut walk = match Walk::start(&path(directory)?, Instant::now() + within) {
         Err(error) if file::is_gone(&error) => return Ok(()),
         walk => walk?,
@@ -101,11 +101,11 @@ pub fn signal(directory: &str, signal: i32) -> Result<()> {
 }
 
 /// The first process that could not be signalled, and why.
-type Failed = Option<(i32, SysError)>;
+type Unsignalled = Option<(i32, SysError)>;
 
 /// A pid that the cgroup told may be another process's by now. So the process is held first, and gets the signal only if
 /// the cgroup has its pid still: as long as it can be signalled, nobody else had that pid.
-fn signal_members(cgroup: BorrowedFd<'_>, signal: i32) -> sys::Result<Failed> {
+fn signal_members(cgroup: BorrowedFd<'_>, signal: i32) -> sys::Result<Unsignalled> {
     let mut failed = None;
     let mut members = members_of(cgroup)?;
     members.retain(|pid| *pid > 0);
@@ -125,7 +125,7 @@ fn signal_members(cgroup: BorrowedFd<'_>, signal: i32) -> sys::Result<Failed> {
 }
 
 /// Takes the next processes from `members`, each with a descriptor of it.
-fn hold(members: &mut Vec<i32>, failed: &mut Failed) -> Vec<(i32, OwnedFd)> {
+fn hold(members: &mut Vec<i32>, failed: &mut Unsignalled) -> Vec<(i32, OwnedFd)> {
     let mut held = Vec::new();
     while held.len() < HELD
         && let Some(pid) = members.pop()
@@ -159,7 +159,7 @@ pub fn remove(directory: &str) -> Result<Removed> {
     }
     let mut first = Ok(());
     let walked = steps(directory, REMOVE_WITHIN, |step| {
-        if let Step::Leave { parent, name } = step {
+        if let WalkStep::Leave { parent, name } = step {
             match cgroup::remove_directory(parent, name) {
                 // What is in use keeps those above it in use.
                 Err(error) if error.errno == Errno::EBUSY || file::is_gone(&error) => {}

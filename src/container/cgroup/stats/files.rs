@@ -8,9 +8,9 @@ use crate::container::cgroup::host::file;
 use crate::sys::{Errno, cgroup};
 
 /// The files of one controller.
-pub struct Files<'a>(pub Option<&'a str>);
+pub struct ControllerFiles<'a>(pub Option<&'a str>);
 
-impl Files<'_> {
+impl ControllerFiles<'_> {
     /// The text of a file; empty where there is none, or none any more.
     pub fn text(&self, name: &str) -> Result<String> {
         let Some(directory) = self.0 else { return Ok(String::new()) };

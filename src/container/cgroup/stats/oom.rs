@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
 
-use super::files::{Files, value_of};
+use super::files::{ControllerFiles, value_of};
 use crate::container::cgroup::host::file;
 use crate::container::cgroup::host::layout::Layout;
 use crate::container::cgroup::paths::Paths;
@@ -16,11 +16,11 @@ use crate::sys::{cgroup, notify};
 pub struct OomWatch {
     notice: OwnedFd,
     directory: String,
-    source: Source,
+    source: OomSource,
 }
 
 #[derive(Debug)]
-enum Source {
+enum OomSource {
     /// The kernel adds to an eventfd that was handed to cgroup.event_control (cgroup-v1/memory.rst, "OOM Control"), also
     /// when the cgroup goes away.
     V1,
@@ -38,14 +38,14 @@ impl Paths {
                 return Ok(None);
             }
             let notice = notify::on_change(&path("memory.events")?).context("memory.events")?;
-            let source = Source::V2(kills(&directory)?);
+            let source = OomSource::V2(kills(&directory)?);
             return Ok(Some(OomWatch { notice, directory, source }));
         }
         let notice = notify::eventfd()?;
         let control = cgroup::open_read(cgroup::here(), &path("memory.oom_control")?).context("memory.oom_control")?;
         let line = format!("{} {}", notice.as_raw_fd(), control.as_raw_fd());
         file::write(cgroup::here(), &path("cgroup.event_control")?, &line).context("cgroup.event_control")?;
-        Ok(Some(OomWatch { notice, directory, source: Source::V1 }))
+        Ok(Some(OomWatch { notice, directory, source: OomSource::V1 }))
     }
 }
 
@@ -54,12 +54,12 @@ impl OomWatch {
     pub fn take(&mut self) -> Result<bool> {
         let noticed = notify::drain(self.notice.as_fd())?;
         match &mut self.source {
-            Source::V1 => {
+            OomSource::V1 => {
                 let path = CString::new(format!("{}/memory.oom_control", self.directory))?;
                 Ok(noticed && cgroup::exists(cgroup::here(), &path))
             }
             // Counted even without a notice: the kernel delays those that follow closely.
-            Source::V2(told) => {
+            OomSource::V2(told) => {
                 let before = std::mem::replace(told, (*told).max(kills(&self.directory)?));
                 Ok(*told > before)
             }
@@ -75,5 +75,5 @@ impl AsFd for OomWatch {
 
 /// How many processes were killed for want of memory; zero once the cgroup is gone.
 fn kills(directory: &str) -> Result<u64> {
-    Ok(value_of(&Files(Some(directory)).text("memory.events")?, "oom_kill"))
+    Ok(value_of(&ControllerFiles(Some(directory)).text("memory.events")?, "oom_kill"))
 }

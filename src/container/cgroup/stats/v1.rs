@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::files::{Files, number, page_sizes, pairs, value_of};
+use super::files::{ControllerFiles, number, page_sizes, pairs, value_of};
 use super::usage::{Blkio, BlkioEntry, Cpu, CpuSet, CpuUsage, HugeTlb, Memory, MemoryEntry, Pids, Stats, Throttling};
 use crate::container::cgroup::paths::Paths;
 
@@ -10,7 +10,7 @@ use crate::container::cgroup::paths::Paths;
 const NANOSECONDS_OF_A_TICK: u64 = 10_000_000;
 
 pub fn read(paths: &Paths) -> Result<Stats> {
-    let files = |controller| Files(paths.directory_of(controller));
+    let files = |controller| ControllerFiles(paths.directory_of(controller));
     let hugetlb = files("hugetlb");
     let mut stats = Stats {
         cpu: cpu(&files("cpu"), &files("cpuacct"))?,
@@ -28,7 +28,7 @@ pub fn read(paths: &Paths) -> Result<Stats> {
     Ok(stats)
 }
 
-fn cpu(cpu: &Files, accounts: &Files) -> Result<Cpu> {
+fn cpu(cpu: &ControllerFiles, accounts: &ControllerFiles) -> Result<Cpu> {
     let throttled = cpu.text("cpu.stat")?;
     let ticks = accounts.text("cpuacct.stat")?;
     let per_cpu = accounts.text("cpuacct.usage_all")?;
@@ -49,7 +49,7 @@ fn cpu(cpu: &Files, accounts: &Files) -> Result<Cpu> {
     Ok(Cpu { usage, throttling, psi: None })
 }
 
-fn cpuset(files: &Files) -> Result<CpuSet> {
+fn cpuset(files: &ControllerFiles) -> Result<CpuSet> {
     let number = |name: &str| files.number(&format!("cpuset.{name}"));
     Ok(CpuSet {
         cpus: list(&files.text("cpuset.cpus")?),
@@ -75,7 +75,7 @@ fn list(text: &str) -> Vec<u16> {
     ranges.flatten().collect()
 }
 
-fn memory(files: &Files) -> Result<Memory> {
+fn memory(files: &ControllerFiles) -> Result<Memory> {
     let text = files.text("memory.stat")?;
     let entry = |kind: &str| -> Result<MemoryEntry> {
         let number = |what: &str| files.number(&format!("memory.{kind}{what}"));
@@ -97,14 +97,14 @@ fn memory(files: &Files) -> Result<Memory> {
     })
 }
 
-fn pids(files: &Files) -> Result<Pids> {
+fn pids(files: &ControllerFiles) -> Result<Pids> {
     let limit = files.number("pids.max")?;
     Ok(Pids { current: files.number("pids.current")?, limit: if limit == u64::MAX { 0 } else { limit } })
 }
 
 /// The first of the schedulers that has counted anything: BFQ, with or without its debugging files, CFQ of old kernels,
 /// or what counts below them, with the cgroups inside or without.
-fn blkio(files: &Files) -> Result<Blkio> {
+fn blkio(files: &ControllerFiles) -> Result<Blkio> {
     let entries = |name: &str| files.text(name).map(|text| entries(&text));
     for (prefix, suffix) in [("bfq.", "_recursive"), ("", "_recursive"), ("throttle.", "_recursive"), ("throttle.", "")]
     {
@@ -144,7 +144,7 @@ fn entries(text: &str) -> Vec<BlkioEntry> {
 }
 
 /// What is reserved counts, where the kernel tells it (Linux 5.7).
-fn huge_pages(files: &Files, size: &str) -> Result<HugeTlb> {
+fn huge_pages(files: &ControllerFiles, size: &str) -> Result<HugeTlb> {
     let reserved = format!("hugetlb.{size}.rsvd.usage_in_bytes");
     let text = files.text(&reserved)?;
     let kind = if text.is_empty() { "" } else { "rsvd." };

@@ -2,14 +2,14 @@
 
 use anyhow::Result;
 
-use super::files::{Files, number, page_sizes, pairs, value_of};
+use super::files::{ControllerFiles, number, page_sizes, pairs, value_of};
 use super::usage::{
     Blkio, BlkioEntry, Cpu, CpuUsage, HugeTlb, Memory, MemoryEntry, Pids, Pressure, Stalls, Stats, Throttling,
 };
 use crate::container::cgroup::paths::Paths;
 
 pub fn read(paths: &Paths) -> Result<Stats> {
-    let files = Files(paths.directory_of(""));
+    let files = ControllerFiles(paths.directory_of(""));
     let mut stats = Stats {
         cpu: cpu(&files)?,
         memory: memory(&files)?,
@@ -25,7 +25,7 @@ pub fn read(paths: &Paths) -> Result<Stats> {
     Ok(stats)
 }
 
-fn cpu(files: &Files) -> Result<Cpu> {
+fn cpu(files: &ControllerFiles) -> Result<Cpu> {
     let text = files.text("cpu.stat")?;
     let nanoseconds = |key| value_of(&text, key) * 1000;
     let usage = CpuUsage {
@@ -42,7 +42,7 @@ fn cpu(files: &Files) -> Result<Cpu> {
     Ok(Cpu { usage, throttling, psi: pressure(&files.text("cpu.pressure")?) })
 }
 
-fn memory(files: &Files) -> Result<Memory> {
+fn memory(files: &ControllerFiles) -> Result<Memory> {
     let text = files.text("memory.stat")?;
     let entry = |kind: &str| -> Result<MemoryEntry> {
         let number = |what: &str| files.number(&format!("memory.{kind}{what}"));
@@ -65,7 +65,7 @@ fn memory(files: &Files) -> Result<Memory> {
     })
 }
 
-fn pids(files: &Files) -> Result<Pids> {
+fn pids(files: &ControllerFiles) -> Result<Pids> {
     let limit = files.number("pids.max")?;
     let current = match files.text("pids.current")? {
         // Without the controller, the processes are counted.
@@ -75,7 +75,7 @@ fn pids(files: &Files) -> Result<Pids> {
     Ok(Pids { current, limit: if limit == u64::MAX { 0 } else { limit } })
 }
 
-fn blkio(files: &Files) -> Result<Blkio> {
+fn blkio(files: &ControllerFiles) -> Result<Blkio> {
     let mut blkio = Blkio { psi: pressure(&files.text("io.pressure")?), ..Blkio::default() };
     for line in files.text("io.stat")?.lines() {
         let mut words = line.split_whitespace();
@@ -101,7 +101,7 @@ fn blkio(files: &Files) -> Result<Blkio> {
 }
 
 /// Nothing without the controller. What is reserved counts, where the kernel tells it (Linux 5.7).
-fn huge_pages(files: &Files, size: &str) -> Result<Option<HugeTlb>> {
+fn huge_pages(files: &ControllerFiles, size: &str) -> Result<Option<HugeTlb>> {
     let mut text = files.text(&format!("hugetlb.{size}.rsvd.current"))?;
     if text.is_empty() {
         text = files.text(&format!("hugetlb.{size}.current"))?;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use super::wire::{self, Message, MessageKind, Method, Reader, Value};
+use super::wire::{self, BusMessage, MessageKind, Method, Reader, Value};
 use crate::sys::{Errno, Fault, socket};
 
 /// How long one call may take.
@@ -33,12 +33,12 @@ const DBUS: &str = "org.freedesktop.DBus";
 pub enum Bus {
     System,
     /// The user manager's sockets, the preferred one first.
-    User(Vec<Address>),
+    User(Vec<BusAddress>),
 }
 
 /// Where somebody listens.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Address {
+pub struct BusAddress {
     pub path: PathBuf,
     /// Whether `path` is a name in the abstract namespace of unix(7).
     #[serde(rename = "abstract", default)]
@@ -47,7 +47,7 @@ pub struct Address {
     pub is_bus: bool,
 }
 
-impl Address {
+impl BusAddress {
     fn direct(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), is_abstract: false, is_bus: false }
     }
@@ -57,7 +57,7 @@ impl Address {
     }
 }
 
-impl Address {
+impl BusAddress {
     fn connect(&self) -> Result<UnixStream, Fault> {
         let socket = match self.is_abstract {
             true => socket::connect_abstract(self.path.as_os_str().as_encoded_bytes()),
@@ -67,7 +67,7 @@ impl Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for BusAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_abstract {
             write!(f, "@")?
@@ -95,14 +95,14 @@ impl Bus {
             );
         };
         let directory = Path::new(&directory);
-        let private = Address::direct(directory.join("systemd/private"));
-        Ok(Self::User(vec![private, Address::bus(directory.join("bus"))]))
+        let private = BusAddress::direct(directory.join("systemd/private"));
+        Ok(Self::User(vec![private, BusAddress::bus(directory.join("bus"))]))
     }
 
-    fn addresses(&self) -> Vec<Address> {
+    fn addresses(&self) -> Vec<BusAddress> {
         match self {
             Self::System => {
-                vec![Address::direct("/run/systemd/private"), Address::bus("/run/dbus/system_bus_socket")]
+                vec![BusAddress::direct("/run/systemd/private"), BusAddress::bus("/run/dbus/system_bus_socket")]
             }
             Self::User(addresses) => addresses.clone(),
         }
@@ -110,11 +110,11 @@ impl Bus {
 }
 
 /// The unix sockets of a D-Bus address (D-Bus Specification, "Server Addresses"), in its order.
-fn addresses(text: &str) -> Vec<Address> {
+fn addresses(text: &str) -> Vec<BusAddress> {
     let entries = text.split(';').filter_map(|entry| entry.strip_prefix("unix:"));
     let keys = entries.filter_map(|entry| entry.split(',').find_map(|pair| pair.split_once('=')));
     keys.filter(|(key, _)| matches!(*key, "path" | "abstract"))
-        .map(|(key, value)| Address {
+        .map(|(key, value)| BusAddress {
             path: OsString::from_vec(unescape(value)).into(),
             is_abstract: key == "abstract",
             is_bus: true,
@@ -143,7 +143,7 @@ fn unescape(text: &str) -> Vec<u8> {
 
 /// What came of a call.
 #[derive(Debug)]
-pub enum Failed {
+pub enum CallFailed {
     /// systemd said no: the error's name and its words.
     Refused {
         name: String,
@@ -154,28 +154,28 @@ pub enum Failed {
     Other(anyhow::Error),
 }
 
-impl Failed {
+impl CallFailed {
     pub fn is(&self, wanted: &str) -> bool {
         matches!(self, Self::Refused { name, .. } if name.strip_prefix(SYSTEMD).is_some_and(|rest| rest == wanted))
     }
 }
 
-impl From<anyhow::Error> for Failed {
+impl From<anyhow::Error> for CallFailed {
     fn from(error: anyhow::Error) -> Self {
         Self::Other(error)
     }
 }
 
-impl From<Failed> for anyhow::Error {
-    fn from(failed: Failed) -> Self {
+impl From<CallFailed> for anyhow::Error {
+    fn from(failed: CallFailed) -> Self {
         match failed {
-            Failed::Refused { words, .. } => anyhow!("systemd: {words}"),
-            Failed::Disconnected(error) | Failed::Other(error) => error,
+            CallFailed::Refused { words, .. } => anyhow!("systemd: {words}"),
+            CallFailed::Disconnected(error) | CallFailed::Other(error) => error,
         }
     }
 }
 
-type Answer<T> = core::result::Result<T, Failed>;
+pub(super) type Answer<T> = core::result::Result<T, CallFailed>;
 
 /// A job's end: its object path, and `done` or another result (org.freedesktop.systemd1(5), "JobRemoved").
 type JobEnd = (String, String);
@@ -197,16 +197,16 @@ impl Connection {
             match Self::connect(&address) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => {
-                    broke |= matches!(error, Failed::Disconnected(_));
+                    broke |= matches!(error, CallFailed::Disconnected(_));
                     errors.push(format!("{address}: {:#}", anyhow::Error::from(error)));
                 }
             }
         }
         let error = anyhow!("connect to systemd: {}", errors.join("; "));
-        Err(if broke { Failed::Disconnected(error) } else { Failed::Other(error) })
+        Err(if broke { CallFailed::Disconnected(error) } else { CallFailed::Other(error) })
     }
 
-    fn connect(address: &Address) -> Answer<Self> {
+    fn connect(address: &BusAddress) -> Answer<Self> {
         let stream = retry(|| address.connect())?;
         let mut connection = Self { stream, serial: 0, buffer: Vec::new(), ended: Vec::new() };
         let deadline = Instant::now() + CALL_WITHIN;
@@ -232,7 +232,7 @@ impl Connection {
                     line if line.starts_with(b"OK") => return Ok(()),
                     line => {
                         let line = String::from_utf8_lossy(line).into_owned();
-                        return Err(Failed::Other(anyhow!("authentication: {line}")));
+                        return Err(CallFailed::Other(anyhow!("authentication: {line}")));
                     }
                 }
             }
@@ -248,12 +248,12 @@ impl Connection {
     fn read_more(&mut self, deadline: Instant) -> Answer<()> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Failed::Other(anyhow!("no answer within {} s", CALL_WITHIN.as_secs())));
+            return Err(CallFailed::Other(anyhow!("no answer within {} s", CALL_WITHIN.as_secs())));
         }
         self.stream.set_read_timeout(Some(left)).context("D-Bus socket")?;
         let mut piece = [0; 4096];
         match self.stream.read(&mut piece) {
-            Ok(0) => Err(Failed::Disconnected(anyhow!("systemd closed the connection"))),
+            Ok(0) => Err(CallFailed::Disconnected(anyhow!("systemd closed the connection"))),
             Ok(length) => {
                 self.buffer.extend_from_slice(piece.get(..length).unwrap_or_default());
                 Ok(())
@@ -264,9 +264,9 @@ impl Connection {
     }
 
     /// The next message; ends of jobs are noted on the way.
-    fn message(&mut self, deadline: Instant) -> Answer<Message> {
+    fn message(&mut self, deadline: Instant) -> Answer<BusMessage> {
         loop {
-            if let Some((message, length)) = Message::parse(&self.buffer)? {
+            if let Some((message, length)) = BusMessage::parse(&self.buffer)? {
                 self.buffer.drain(..length);
                 if message.kind == MessageKind::Signal && message.member == "JobRemoved" && message.signature == "uoss"
                 {
@@ -279,7 +279,7 @@ impl Connection {
     }
 
     /// Calls a method and waits for its answer.
-    fn call(&mut self, method: &Method, arguments: &[Value]) -> Answer<Message> {
+    fn call(&mut self, method: &Method, arguments: &[Value]) -> Answer<BusMessage> {
         self.serial += 1;
         let serial = self.serial;
         self.send(&wire::call(method, serial, arguments))?;
@@ -292,10 +292,10 @@ impl Connection {
                 MessageKind::Error => {
                     let words = if message.signature.starts_with('s') { message.body().text()? } else { String::new() };
                     if message.error == format!("{DBUS}.Error.NoReply") {
-                        return Err(Failed::Disconnected(anyhow!("{words}")));
+                        return Err(CallFailed::Disconnected(anyhow!("{words}")));
                     }
                     let words = if words.is_empty() { message.error.clone() } else { words };
-                    return Err(Failed::Refused { name: message.error, words });
+                    return Err(CallFailed::Refused { name: message.error, words });
                 }
                 MessageKind::Call | MessageKind::Signal => {}
             }
@@ -303,7 +303,7 @@ impl Connection {
     }
 
     /// Calls a method of systemd's manager.
-    pub fn manager(&mut self, name: &str, arguments: &[Value]) -> Answer<Message> {
+    pub fn manager(&mut self, name: &str, arguments: &[Value]) -> Answer<BusMessage> {
         let interface = "org.freedesktop.systemd1.Manager";
         self.call(&Method { destination: SYSTEMD, path: MANAGER, interface, name }, arguments)
     }
@@ -335,7 +335,7 @@ impl Connection {
     }
 
     /// The answer's body is a property's value, as a variant.
-    fn get(&mut self, path: &str, interface: &str, name: &str) -> Answer<Message> {
+    fn get(&mut self, path: &str, interface: &str, name: &str) -> Answer<BusMessage> {
         let get = Method { destination: SYSTEMD, path, interface: "org.freedesktop.DBus.Properties", name: "Get" };
         self.call(&get, &[Value::text(interface), Value::text(name)])
     }
@@ -347,15 +347,15 @@ impl Connection {
                 return Ok(Some(self.ended.swap_remove(index).1));
             }
             match self.message(deadline) {
-                Err(Failed::Other(_)) if Instant::now() >= deadline => return Ok(None),
+                Err(CallFailed::Other(_)) if Instant::now() >= deadline => return Ok(None),
                 message => drop(message?),
             }
         }
     }
 }
 
-fn unexpected(name: &str, signature: &str) -> Failed {
-    Failed::Other(anyhow!("property {name} of systemd is of type {signature:?}"))
+fn unexpected(name: &str, signature: &str) -> CallFailed {
+    CallFailed::Other(anyhow!("property {name} of systemd is of type {signature:?}"))
 }
 
 fn job_end(body: &mut Reader) -> Result<JobEnd> {
@@ -363,11 +363,11 @@ fn job_end(body: &mut Reader) -> Result<JobEnd> {
     Ok((path, result))
 }
 
-fn lost(error: std::io::Error, what: &'static str) -> Failed {
+fn lost(error: std::io::Error, what: &'static str) -> CallFailed {
     let gone =
         matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted);
     let error = anyhow::Error::from(error).context(what);
-    if gone { Failed::Disconnected(error) } else { Failed::Other(error) }
+    if gone { CallFailed::Disconnected(error) } else { CallFailed::Other(error) }
 }
 
 /// Tries again while the socket is about to be listened at: systemd is executed anew. For room in the queue of one that
@@ -377,11 +377,11 @@ fn retry<T>(mut connect: impl FnMut() -> Result<T, Fault>) -> Answer<T> {
     for _ in 1..TRIES {
         match connect() {
             Err(error) if error.errno == Errno::ECONNREFUSED => std::thread::sleep(wait),
-            result => return result.map_err(|error| Failed::Other(error.into())),
+            result => return result.map_err(|error| CallFailed::Other(error.into())),
         }
         wait *= 2;
     }
-    connect().map_err(|error| Failed::Other(error.into()))
+    connect().map_err(|error| CallFailed::Other(error.into()))
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 
 use anyhow::{Context, Result};
 
-use super::bus::Connection;
+use super::bus::{Answer, Connection};
 use super::properties::{self, Property};
-use super::unit::{Answer, Unit, argument, known, with_connection};
+use super::unit::{Unit, argument, known, with_connection};
 use super::wire::Value;
 use crate::container::cgroup::wanted::resources::Write;
 

@@ -11,7 +11,7 @@ const LONGEST: usize = 255;
 
 /// A unit of systemd that a container is to be.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Name {
+pub struct UnitName {
     /// The unit itself: `prefix-name.scope`, or a slice.
     pub unit: String,
     /// The slice that it is in: `system.slice`.
@@ -20,7 +20,7 @@ pub struct Name {
     pub container: String,
 }
 
-impl Name {
+impl UnitName {
     /// `linux.cgroupsPath`, or runc's names where it is absent. `slice` is what an empty first part stands for.
     pub fn compile(cgroups_path: Option<&Path>, id: &str, slice: &str) -> Result<Self> {
         let path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
@@ -92,8 +92,8 @@ pub fn expand(slice: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    fn name(path: Option<&str>) -> Result<Name> {
-        Name::compile(path.map(Path::new), "web1", "system.slice")
+    fn name(path: Option<&str>) -> Result<UnitName> {
+        UnitName::compile(path.map(Path::new), "web1", "system.slice")
     }
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn every_id_is_the_name_of_a_unit() {
-        let name = Name::compile(None, "a_b-C+9.x", "user.slice").unwrap();
+        let name = UnitName::compile(None, "a_b-C+9.x", "user.slice").unwrap();
         assert_eq!((name.unit.as_str(), name.slice.as_str()), ("runc-a_b-C\\x2b9.x.scope", "user.slice"));
     }
 

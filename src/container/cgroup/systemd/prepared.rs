@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::bus::Bus;
-use super::name::Name;
+use super::name::UnitName;
 use super::properties::{self, Property};
 use super::unit::{Unit, with_connection};
 use super::wire::Value;
@@ -19,7 +19,7 @@ use crate::error::field;
 #[derive(Debug)]
 pub struct PreparedUnit {
     pub unit: Unit,
-    name: Name,
+    name: UnitName,
     /// Its cgroup, as an absolute path in the hierarchy.
     pub cgroup: String,
     properties: Vec<Property>,
@@ -37,7 +37,7 @@ impl PreparedUnit {
     ) -> Result<Self> {
         const FLAG: &str = "--systemd-cgroup";
         let slice = if rootless { "user.slice" } else { "system.slice" };
-        let name = Name::compile(cgroups_path, id, slice)?;
+        let name = UnitName::compile(cgroups_path, id, slice)?;
         let annotations = properties::of_annotations(annotations)?;
         // sd_booted(3).
         let booted = std::fs::symlink_metadata("/run/systemd/system").is_ok_and(|it| it.is_dir());

@@ -238,9 +238,10 @@ fn microseconds(seconds: &Value) -> Result<Value> {
 mod tests {
     use super::*;
     use crate::container::cgroup::wanted::v2;
+    use crate::error::Faults;
 
     fn limits(resources: serde_json::Value) -> Vec<(String, Value)> {
-        let writes = v2::compile(&serde_json::from_value(resources).unwrap()).unwrap();
+        let writes = v2::compile(&serde_json::from_value(resources).unwrap(), &mut Faults::first()).unwrap();
         let mut properties: Vec<_> =
             of_limits(&writes.list).into_iter().map(|property| (property.name, property.value)).collect();
         properties.sort_by(|one, other| one.0.cmp(&other.0));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use super::bus::{Bus, Connection, Failed};
+use super::bus::{Answer, Bus, CallFailed, Connection};
 use super::properties::Property;
 use super::wire::{self, Value};
 use crate::sys::{process, signal};
@@ -28,13 +28,13 @@ pub struct Unit {
 /// Does `work` on a connection, and on another if it breaks.
 pub(super) fn with_connection<T>(
     bus: &Bus,
-    mut work: impl FnMut(&mut Connection) -> core::result::Result<T, Failed>,
-) -> core::result::Result<T, Failed> {
+    mut work: impl FnMut(&mut Connection) -> core::result::Result<T, CallFailed>,
+) -> core::result::Result<T, CallFailed> {
     let mut attempt = || Connection::open(bus).and_then(|mut connection| work(&mut connection));
     let mut wait = RECONNECT_AFTER;
     for _ in 0..RECONNECTIONS {
         match attempt() {
-            Err(Failed::Disconnected(_)) => std::thread::sleep(wait),
+            Err(CallFailed::Disconnected(_)) => std::thread::sleep(wait),
             result => return result,
         }
         wait *= 2;
@@ -97,7 +97,7 @@ impl Unit {
         connection: &mut Connection,
         method: &str,
         more: &[Value],
-    ) -> Answer<wire::Message> {
+    ) -> Answer<wire::BusMessage> {
         connection.manager(method, &[&[Value::text(self.name.as_str())], more].concat())
     }
 
@@ -161,8 +161,6 @@ fn name_of(job: &str) -> String {
 fn in_time() -> String {
     format!("within {} s", JOB_WITHIN.as_secs())
 }
-
-pub(super) type Answer<T> = core::result::Result<T, Failed>;
 
 /// The properties that this systemd knows. Its version is asked for only where it matters.
 pub(super) fn known<'a>(

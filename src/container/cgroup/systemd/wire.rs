@@ -168,7 +168,7 @@ pub enum MessageKind {
 
 /// A message that came.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Message {
+pub struct BusMessage {
     pub kind: MessageKind,
     /// The serial number of the call that it answers.
     pub reply_to: Option<u32>,
@@ -182,7 +182,7 @@ pub struct Message {
 /// More than any message that a client of systemd gets.
 const LONGEST: usize = 8 << 20;
 
-impl Message {
+impl BusMessage {
     /// The first message in `bytes` and its length; `None` while a part of it is missing.
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>> {
         let mut reader = Reader { bytes, at: 0 };
@@ -338,9 +338,9 @@ mod tests {
             [Value::Uint32(5), Value::text("x"), Value::ObjectPath("/job/1".into()), mask, Value::Uint64(u64::MAX)];
         let bytes = call(&METHOD, 1, &arguments);
         for length in 0..bytes.len() {
-            assert_eq!(Message::parse(&bytes[..length]).unwrap(), None, "{length}");
+            assert_eq!(BusMessage::parse(&bytes[..length]).unwrap(), None, "{length}");
         }
-        let (message, length) = Message::parse(&[bytes.clone(), vec![1, 2, 3]].concat()).unwrap().unwrap();
+        let (message, length) = BusMessage::parse(&[bytes.clone(), vec![1, 2, 3]].concat()).unwrap().unwrap();
         assert_eq!((length, message.kind, message.signature.as_str()), (bytes.len(), MessageKind::Call, "usoayt"));
         let mut body = message.body();
         assert_eq!((body.u32().unwrap(), body.text().unwrap().as_str()), (5, "x"));
@@ -357,9 +357,9 @@ mod tests {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut bad = good.clone();
                 bad[index] = value;
-                let _ = Message::parse(&bad).map(|parsed| parsed.map(|(message, _)| message.body().text()));
+                let _ = BusMessage::parse(&bad).map(|parsed| parsed.map(|(message, _)| message.body().text()));
             }
         }
-        assert!(Message::parse(&[b'B'; 32]).is_err());
+        assert!(BusMessage::parse(&[b'B'; 32]).is_err());
     }
 }

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::container::cgroup::host::layout::Layout;
 use crate::container::cgroup::prepared::{self, Cgroup};
-use crate::container::cgroup::{Created, Paths};
+use crate::container::cgroup::{CreatedCgroup, Paths};
+use crate::error::Faults;
 use crate::sys::cgroup::testing::{reap, spawn};
 use crate::sys::process;
 use crate::sys::testing::{heap_free, skip};
@@ -37,10 +38,10 @@ impl Ground {
 
     fn compile(&self, name: &str, resources: Value) -> anyhow::Result<Cgroup> {
         let linux = json!({ "cgroupsPath": format!("{}/{name}", self.parent), "resources": resources });
-        prepared::compile(&serde_json::from_value(linux).unwrap(), name, || false)
+        prepared::compile(&serde_json::from_value(linux).unwrap(), name, || false, &mut Faults::first())
     }
 
-    pub fn create(&self, name: &str, resources: Value) -> anyhow::Result<Created> {
+    pub fn create(&self, name: &str, resources: Value) -> anyhow::Result<CreatedCgroup> {
         self.compile(name, resources)?.create()
     }
 
@@ -88,7 +89,7 @@ impl Drop for Child {
 }
 
 /// Starts a shell inside, the way init enters; returns when it has entered.
-fn start(created: &Created, script: &CStr) -> Child {
+fn start(created: &CreatedCgroup, script: &CStr) -> Child {
     let join = created.join().unwrap();
     let pid = spawn(join.clone_into(), &|| heap_free(|| join.apply().is_ok()), script);
     let program = |of: &str| std::fs::read_link(format!("/proc/{of}/exe")).ok();
@@ -97,7 +98,7 @@ fn start(created: &Created, script: &CStr) -> Child {
 }
 
 /// What stays when the guard is told to let it.
-fn kept(mut created: Created) -> Paths {
+fn kept(mut created: CreatedCgroup) -> Paths {
     created.keep();
     created.paths().clone()
 }

@@ -6,11 +6,12 @@ use oci_spec::runtime::{Linux, LinuxResources};
 use serde_json::{Value, json};
 
 use crate::container::cgroup::host::layout::{Hierarchy, Layout};
-use crate::container::cgroup::host::path::{CgroupPath, Place};
+use crate::container::cgroup::host::path::{CgroupPath, CgroupPlace};
 use crate::container::cgroup::paths::Paths;
 use crate::container::cgroup::prepared::{compile, group};
 use crate::container::cgroup::wanted::resources::Writes;
 use crate::container::cgroup::wanted::{v1, v2};
+use crate::error::Faults;
 use crate::sys::testing::skip;
 
 #[test]
@@ -34,7 +35,7 @@ fn hierarchy(controllers: &str, mount: &str, own: &str) -> Hierarchy {
 
 /// The directories on a host like this, without looking at the one we are on.
 fn placed(layout: Layout, hierarchies: &[Hierarchy], cgroups_path: Option<&str>) -> Vec<String> {
-    let place = Place::compile(cgroups_path.map(Path::new), "web1").unwrap();
+    let place = CgroupPlace::compile(cgroups_path.map(Path::new), "web1").unwrap();
     let groups = hierarchies.iter().map(|hierarchy| group(hierarchy.clone(), layout, &place));
     groups.map(|group| group.directory()).collect()
 }
@@ -101,7 +102,7 @@ fn every_resource_has_its_v1_file() {
         "rdma.max = mlx4_0 hca_handle=2 hca_object=2000",
         "rdma.max = mlx5_1 hca_handle=3",
     ];
-    assert_eq!(text(v1::compile(&everything())), expected);
+    assert_eq!(text(v1::compile(&everything(), &mut Faults::first())), expected);
     let only_v1 = resources(json!({
         "cpu": { "realtimePeriod": 1_000_000, "realtimeRuntime": 5000 },
         "memory": { "limit": -1, "swappiness": 10, "disableOOMKiller": true },
@@ -119,7 +120,7 @@ fn every_resource_has_its_v1_file() {
         "net_cls.classid = 1048577",
         "net_prio.ifpriomap = eth0 5",
     ];
-    assert_eq!(text(v1::compile(&only_v1)), expected);
+    assert_eq!(text(v1::compile(&only_v1, &mut Faults::first())), expected);
 }
 
 #[test]
@@ -144,10 +145,10 @@ fn every_resource_has_its_v2_translation() {
         "rdma.max = mlx4_0 hca_handle=2 hca_object=2000",
         "rdma.max = mlx5_1 hca_handle=3",
     ];
-    assert_eq!(text(v2::compile(&everything())), expected);
+    assert_eq!(text(v2::compile(&everything(), &mut Faults::first())), expected);
     let unlimited = resources(json!({ "memory": { "limit": -1 }, "pids": { "limit": -1 }, "cpu": { "quota": -1 } }));
     assert_eq!(
-        text(v2::compile(&unlimited)),
+        text(v2::compile(&unlimited, &mut Faults::first())),
         ["pids.max = max", "memory.swap.max = max", "memory.max = max", "cpu.max = max 100000"]
     );
 }
@@ -160,8 +161,8 @@ fn unified_comes_last_line_by_line_and_in_order() {
     }));
     let expected =
         ["pids.max = 5", "cgroup.max.depth = 3", "io.max = 8:0 rbps=1", "io.max = 8:16 wbps=2", "pids.max = 7"];
-    assert_eq!(text(v2::compile(&both)), expected);
-    assert!(v1::compile(&both).unwrap_err().to_string().starts_with("linux.resources.unified: "));
+    assert_eq!(text(v2::compile(&both, &mut Faults::first())), expected);
+    assert!(v1::compile(&both, &mut Faults::first()).unwrap_err().to_string().starts_with("linux.resources.unified: "));
 }
 
 #[test]
@@ -173,8 +174,8 @@ fn dockers_zeroes_set_nothing() {
         "network": { "classID": 0, "priorities": [] },
         "unified": {}
     }));
-    assert!(text(v1::compile(&docker)).is_empty());
-    assert!(text(v2::compile(&docker)).is_empty());
+    assert!(text(v1::compile(&docker, &mut Faults::first())).is_empty());
+    assert!(text(v2::compile(&docker, &mut Faults::first())).is_empty());
 }
 
 #[test]
@@ -196,19 +197,21 @@ fn what_a_layout_cannot_do_is_refused_by_field() {
             "blockIO.throttleReadBpsDevice[0]",
         ),
     ] {
-        let error = refused(v2::compile(&resources(json)));
+        let error = refused(v2::compile(&resources(json), &mut Faults::first()));
         assert!(error.starts_with(&format!("linux.resources.{field}: ")), "{error}");
     }
-    let error = refused(v1::compile(&resources(json!({ "cpu": { "shares": 1 } }))));
+    let error = refused(v1::compile(&resources(json!({ "cpu": { "shares": 1 } })), &mut Faults::first()));
     assert_eq!(error, "linux.resources.cpu.shares: 1 is not between 2 and 262144");
-    let error = refused(v1::compile(&resources(json!({ "memory": { "swappiness": 101 } }))));
+    let error = refused(v1::compile(&resources(json!({ "memory": { "swappiness": 101 } })), &mut Faults::first()));
     assert_eq!(error, "linux.resources.memory.swappiness: 101 is not between 0 and 100");
 }
 
 #[test]
 fn kernel_memory_is_ignored_with_a_warning() {
     let kernel = resources(json!({ "memory": { "kernel": 100, "kernelTCP": 100, "useHierarchy": false } }));
-    for writes in [v1::compile(&kernel).unwrap(), v2::compile(&kernel).unwrap()] {
+    for writes in
+        [v1::compile(&kernel, &mut Faults::first()).unwrap(), v2::compile(&kernel, &mut Faults::first()).unwrap()]
+    {
         assert!(writes.list.is_empty());
         let fields: Vec<&str> = writes.warnings.iter().filter_map(|warning| warning.split(": ").next()).collect();
         assert_eq!(
@@ -230,7 +233,7 @@ fn engines_configurations_compile_on_this_host() {
         }
     }))
     .unwrap();
-    match compile(&linux, "x", || false) {
+    match compile(&linux, "x", || false, &mut Faults::first()) {
         Ok(cgroup) => {
             let view = cgroup.mount_view();
             assert_eq!(view.hierarchies.is_empty(), cgroup.layout == Layout::V2);

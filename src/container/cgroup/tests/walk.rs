@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::kernel::Ground;
-use crate::sys::cgroup_tree::{Step, Walk};
+use crate::sys::cgroup_tree::{Walk, WalkStep};
 use crate::sys::testing::skip;
 use crate::sys::{Errno, cgroup, file};
 
@@ -22,7 +22,7 @@ fn count(directory: &str) -> usize {
     let (mut walk, mut entered) = (walk(directory), BTreeSet::new());
     let mut steps = 0;
     while let Some(step) = walk.step().unwrap() {
-        if let Step::Enter(cgroup) = step {
+        if let WalkStep::Enter(cgroup) = step {
             entered.insert(file::stat(cgroup).unwrap().inode);
             steps += 1;
         }
@@ -52,7 +52,7 @@ fn every_cgroup_is_entered_once_and_left_behind_those_below_it() {
     assert_eq!(count(&directory), planted + 1);
     let (mut walk, mut removed) = (walk(&directory), 0);
     while let Some(step) = walk.step().unwrap() {
-        if let Step::Leave { parent, name } = step {
+        if let WalkStep::Leave { parent, name } = step {
             cgroup::remove_directory(parent, name).unwrap();
             removed += 1;
         }
@@ -66,7 +66,7 @@ fn a_walk_whose_time_is_over_says_so() {
     let created = place.create("c", json!({})).unwrap();
     let directory = created.paths().directory_of("devices").unwrap();
     let mut walk = Walk::start(&CString::new(directory).unwrap(), Instant::now()).unwrap();
-    assert!(matches!(walk.step(), Ok(Some(Step::Enter(_)))), "the first one takes no time");
+    assert!(matches!(walk.step(), Ok(Some(WalkStep::Enter(_)))), "the first one takes no time");
     assert_eq!(walk.step().unwrap_err().errno, Errno::ETIMEDOUT);
 }
 

@@ -7,7 +7,7 @@ use std::ffi::CString;
 use anyhow::{Result, bail};
 
 use super::devices::{self, OldDevices};
-use super::prepared::Update;
+use super::prepared::LimitUpdate;
 use crate::container::cgroup::host::file;
 use crate::container::cgroup::host::layout::{Layout, ROOT};
 use crate::container::cgroup::paths::Paths;
@@ -33,7 +33,7 @@ struct Old {
     value: String,
 }
 
-impl Update {
+impl LimitUpdate {
     /// Writes everything. What was there before is back again once the returned value is dropped, unless it is kept.
     pub fn apply(&self, paths: &Paths) -> Result<Changed> {
         Changed::make(self, paths)
@@ -41,7 +41,7 @@ impl Update {
 }
 
 impl Changed {
-    fn make(update: &Update, paths: &Paths) -> Result<Self> {
+    fn make(update: &LimitUpdate, paths: &Paths) -> Result<Self> {
         if let (Some(limit), Layout::V2) = (update.check_before_update, paths.layout) {
             check_usage(paths, limit)?;
         }
@@ -91,9 +91,9 @@ impl Changed {
         self.devices = None;
     }
 
-    fn write(&mut self, directory: &str, write: &Write) -> core::result::Result<(), Failure> {
+    fn write(&mut self, directory: &str, write: &Write) -> core::result::Result<(), WriteFailure> {
         let Some((name, value)) = target(directory, write) else { return Ok(()) };
-        let failure = |error| Failure { error, name: name.to_owned(), value: value.to_owned() };
+        let failure = |error| WriteFailure { error, name: name.to_owned(), value: value.to_owned() };
         let path = path(directory, name).map_err(failure)?;
         let before = file::read(cgroup::here(), &path).ok();
         file::write(cgroup::here(), &path, value).map_err(failure)?;
@@ -123,13 +123,13 @@ impl Drop for Changed {
 }
 
 /// Why a value is not written: its file may be one that stands in for the usual one.
-struct Failure {
+struct WriteFailure {
     error: SysError,
     name: String,
     value: String,
 }
 
-impl Failure {
+impl WriteFailure {
     fn word(self, directory: &str, write: &Write) -> anyhow::Error {
         let Self { error, name, value } = self;
         let read = |name: &str| path(directory, name).and_then(|path| file::read(cgroup::here(), &path));
@@ -201,7 +201,7 @@ fn absent(name: &str, written: &str) -> Option<&'static str> {
 
 /// Makes sure that the controllers of all writes reach the cgroup: `create` enabled those that are usual and those that
 /// it needed. What cannot be had is not missed here, but by the limit that needs it.
-fn enable_controllers(update: &Update) {
+fn enable_controllers(update: &LimitUpdate) {
     for (directory, write) in &update.writes {
         let have = path(directory, "cgroup.controllers").and_then(|path| file::read(cgroup::here(), &path));
         if write.controller == "cgroup" || have.is_ok_and(|have| has_word(&have, &write.controller)) {

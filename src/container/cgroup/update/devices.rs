@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, anyhow};
@@ -11,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use super::prepared::Devices;
 use crate::container::cgroup::host::file;
 use crate::container::cgroup::paths::Paths;
-use crate::container::cgroup::wanted::device_rules::{Line, Rules};
+use crate::container::cgroup::wanted::device_rules::{RuleLine, Rules};
 use crate::container::cgroup::wanted::resources::{Author, RUNTIMES};
 use crate::error::{Field, field};
 use crate::sys::{self, Errno, SysError, bpf, cgroup};
@@ -61,7 +62,7 @@ impl OldDevices {
     }
 }
 
-fn change_v2(program: &[bpf::Instruction], paths: &Paths) -> Result<OldDevices> {
+fn change_v2(program: &[bpf::EbpfInstruction], paths: &Paths) -> Result<OldDevices> {
     let directory = paths.directory_of("devices").context("the container has no cgroup")?;
     let cgroup = cgroup::open_location(cgroup::here(), &CString::new(directory)?)?;
     let filters = bpf::device_filters(cgroup.as_fd())?;
@@ -96,7 +97,7 @@ fn change_v1(rules: &Rules, paths: &Paths) -> Result<OldDevices> {
     let name = CString::new(format!("{directory}/devices.list"))?;
     let text = file::read_to_end(cgroup::here(), &name)
         .map_err(|error| anyhow!("{directory}/devices.list: {}", file::reason(error.errno)))?;
-    let (old, new) = (Exceptions::of_lines(text.lines()), Exceptions::of_rules(rules)?);
+    let (old, new) = (DeviceExceptions::of_lines(text.lines()), DeviceExceptions::of_rules(rules)?);
     let undo = OldDevices::V1 { directory: directory.to_owned(), writes: new.until(&old) };
     let frozen = old.default_allow != new.default_allow && !paths.is_frozen()? && paths.freeze().is_ok();
     let written = old.until(&new).iter().try_for_each(|(name, line)| {
@@ -117,7 +118,7 @@ fn change_v1(rules: &Rules, paths: &Paths) -> Result<OldDevices> {
 
 /// Why a line is not written, and whose rule it is.
 fn refused(rules: &Rules, name: &str, line: &str, error: SysError) -> Field {
-    let is_own = |own: &Line| own.author == Author::Runtime && own.text == line;
+    let is_own = |own: &RuleLine| own.author == Author::Runtime && own.text == line;
     let author = if rules.lines().is_ok_and(|lines| lines.iter().any(is_own)) { RUNTIMES } else { "" };
     field!("linux.resources.devices"; "write {line:?} to {name}: {}{author}", file::reason(error.errno)).by(error)
 }
@@ -129,16 +130,16 @@ fn write_line(directory: &str, name: &str, line: &str) -> sys::Result<()> {
 
 /// What v1 has of the rules: a default, and the devices that are excepted from it.
 #[derive(PartialEq, Debug)]
-struct Exceptions {
-    default_allow: bool,
+pub struct DeviceExceptions {
+    pub default_allow: bool,
     /// `c 1:3`, and letters of `rwm`.
     list: BTreeMap<String, String>,
 }
 
-impl Exceptions {
+impl DeviceExceptions {
     /// From devices.list: `a *:* rwm` where all is allowed (what is excepted then, the kernel does not tell), else what
     /// is allowed.
-    fn of_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
+    pub fn of_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
         let mut exceptions = Self { default_allow: false, list: BTreeMap::new() };
         for line in lines {
             match line.rsplit_once(' ') {
@@ -150,10 +151,25 @@ impl Exceptions {
         exceptions
     }
 
-    fn of_rules(rules: &Rules) -> Result<Self> {
+    pub fn of_rules(rules: &Rules) -> Result<Self> {
         let lines = rules.lines()?;
         let list = Self::of_lines(lines.iter().map(|line| line.text.as_str())).list;
         Ok(Self { default_allow: rules.default_allow, list })
+    }
+
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.default_allow == other.default_allow
+            && self.beyond(other).next().is_none()
+            && other.beyond(self).next().is_none()
+    }
+
+    /// What these allow and `other` does not, and the other way round.
+    pub fn beside(&self, other: &Self) -> String {
+        if self.default_allow != other.default_allow {
+            return if self.default_allow { "all devices" } else { "no device but some" }.to_owned();
+        }
+        let (more, less) = (self.beyond(other).map(|line| format!("{line} too")), other.beyond(self));
+        more.chain(less.map(|line| format!("not {line}"))).collect::<Vec<_>>().join(", ")
     }
 
     /// The writes that lead from these to `new`: only the differences, where both allow nothing but exceptions.
@@ -180,12 +196,23 @@ impl Exceptions {
     }
 }
 
+impl fmt::Display for DeviceExceptions {
+    /// `c 1:3 rwm, c *:* m`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.default_allow {
+            return f.write_str("all devices");
+        }
+        let lines: Vec<String> = self.list.iter().map(|(device, access)| format!("{device} {access}")).collect();
+        f.write_str(&lines.join(", "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Exceptions {
-        Exceptions::of_lines(text.split(", ").filter(|line| !line.is_empty()))
+    fn of(text: &str) -> DeviceExceptions {
+        DeviceExceptions::of_lines(text.split(", ").filter(|line| !line.is_empty()))
     }
 
     fn writes(old: &str, new: &str) -> String {

@@ -5,4 +5,5 @@ mod change;
 mod devices;
 mod prepared;
 
-pub use prepared::compile;
+pub use devices::DeviceExceptions;
+pub use prepared::{LimitUpdate, compile};

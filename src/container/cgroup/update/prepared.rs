@@ -11,11 +11,12 @@ use crate::container::cgroup::wanted::device_filter;
 use crate::container::cgroup::wanted::device_rules::Rules;
 use crate::container::cgroup::wanted::resources::{self, Missing, Write, Writes};
 use crate::container::cgroup::wanted::{v1, v2};
+use crate::error::Faults;
 use crate::sys::cgroup;
 
-/// A prepared update. Nothing is touched before [`Update::apply`].
+/// A prepared update. Nothing is touched before [`LimitUpdate::apply`].
 #[derive(Debug)]
-pub struct Update {
+pub struct LimitUpdate {
     /// Each with its directory, in the order in which they are made.
     pub(super) writes: Vec<(String, Write)>,
     pub(super) devices: Option<Devices>,
@@ -30,14 +31,22 @@ pub struct Update {
 #[derive(Debug)]
 pub(super) enum Devices {
     V1(Rules),
-    V2(Vec<crate::sys::bpf::Instruction>),
+    V2(Vec<crate::sys::bpf::EbpfInstruction>),
+}
+
+impl LimitUpdate {
+    /// What is written, each with its directory.
+    pub fn writes(&self) -> &[(String, Write)] {
+        &self.writes
+    }
 }
 
 /// Prepares an update of the cgroup at `paths` by what `wanted` sets; all else stays.
-pub fn compile(wanted: LinuxResources, paths: &Paths, applied: Applied) -> Result<Update> {
+pub fn compile(wanted: LinuxResources, paths: &Paths, applied: Applied) -> Result<LimitUpdate> {
     let is_v2 = paths.layout == Layout::V2;
     let resources = if is_v2 { completed(wanted, paths, applied)? } else { wanted };
-    let Writes { list, warnings } = if is_v2 { v2::compile(&resources)? } else { v1::compile(&resources)? };
+    let compile = if is_v2 { v2::compile } else { v1::compile };
+    let Writes { list, warnings } = compile(&resources, &mut Faults::first())?;
     let mut writes = Vec::with_capacity(list.len());
     for write in list {
         match paths.directory_of(&write.controller) {
@@ -58,7 +67,7 @@ pub fn compile(wanted: LinuxResources, paths: &Paths, applied: Applied) -> Resul
     };
     let checked = memory.filter(|memory| memory.check_before_update() == Some(true));
     let check_before_update = checked.and_then(|memory| resources::set(memory.limit()));
-    Ok(Update { writes, devices, check_before_update, applied, warnings })
+    Ok(LimitUpdate { writes, devices, check_before_update, applied, warnings })
 }
 
 /// The rules, if they are not those that hold already, and their digest.

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use super::device_rules::{Access, DeviceKind, Rule, Rules};
 use crate::error::field;
-use crate::sys::bpf::Instruction;
+use crate::sys::bpf::EbpfInstruction;
 
 /// `struct bpf_cgroup_dev_ctx` at r1: access type (kind in the low half, access in the high), major, minor.
 const CONTEXT: u8 = 1;
@@ -34,11 +34,11 @@ const EXIT: u8 = 0x95;
 
 /// The program for these rules; empty if they allow everything, which needs none. It ends in what the rules jump to:
 /// "allow; exit", "deny; exit". Nothing in it is unreachable, which the kernel would refuse (EINVAL).
-pub fn compile(rules: &Rules) -> Vec<Instruction> {
+pub fn compile(rules: &Rules) -> Vec<EbpfInstruction> {
     if rules.default_allow && rules.list.is_empty() {
         return Vec::new();
     }
-    let mut program = Program::default();
+    let mut program = FilterCode::default();
     program.load_context();
     let halves = program.jump(JUMP_EQUAL, KIND, DeviceKind::Char as i32);
     program.half(rules, DeviceKind::Block);
@@ -49,29 +49,29 @@ pub fn compile(rules: &Rules) -> Vec<Instruction> {
 
 /// Where a jump goes once the end of the program is known.
 #[derive(Clone, Copy, PartialEq)]
-enum Verdict {
+enum JumpTo {
     Allow,
     Deny,
 }
 
-impl From<bool> for Verdict {
+impl From<bool> for JumpTo {
     fn from(allow: bool) -> Self {
         if allow { Self::Allow } else { Self::Deny }
     }
 }
 
 #[derive(Default)]
-struct Program {
-    code: Vec<Instruction>,
+struct FilterCode {
+    code: Vec<EbpfInstruction>,
     /// Jumps to the end: index of the instruction, and which end.
-    open: Vec<(usize, Verdict)>,
+    open: Vec<(usize, JumpTo)>,
 }
 
-impl Program {
+impl FilterCode {
     fn load_context(&mut self) {
-        let load = |to, offset| Instruction { code: LOAD_WORD, registers: to | CONTEXT << 4, offset, immediate: 0 };
+        let load = |to, offset| EbpfInstruction { code: LOAD_WORD, registers: to | CONTEXT << 4, offset, immediate: 0 };
         self.code.push(load(KIND, 0));
-        self.code.push(Instruction { code: COPY, registers: ACCESS | KIND << 4, offset: 0, immediate: 0 });
+        self.code.push(EbpfInstruction { code: COPY, registers: ACCESS | KIND << 4, offset: 0, immediate: 0 });
         self.push(AND, KIND, 0xffff);
         self.push(SHIFT_RIGHT, ACCESS, 16);
         self.code.push(load(MAJOR, 4));
@@ -85,7 +85,7 @@ impl Program {
                 return;
             }
         }
-        self.jump_to(Verdict::from(rules.default_allow), JUMP, 0, 0);
+        self.jump_to(JumpTo::from(rules.default_allow), JUMP, 0, 0);
     }
 
     fn rule(&mut self, rule: &Rule) {
@@ -96,11 +96,11 @@ impl Program {
             .collect();
         let bits = i32::from(rule.access.bits());
         match (rule.allow, rule.access == Access::ALL) {
-            (allow, true) => self.jump_to(Verdict::from(allow), JUMP, 0, 0),
-            (false, false) => self.jump_to(Verdict::Deny, JUMP_ANY_BIT, ACCESS, bits),
+            (allow, true) => self.jump_to(JumpTo::from(allow), JUMP, 0, 0),
+            (false, false) => self.jump_to(JumpTo::Deny, JUMP_ANY_BIT, ACCESS, bits),
             (true, false) => {
                 self.push(AND, ACCESS, !bits);
-                self.jump_to(Verdict::Allow, JUMP_EQUAL, ACCESS, 0);
+                self.jump_to(JumpTo::Allow, JUMP_EQUAL, ACCESS, 0);
             }
         }
         for skip in skips {
@@ -108,8 +108,8 @@ impl Program {
         }
     }
 
-    fn finish(mut self) -> Vec<Instruction> {
-        for (verdict, value) in [(Verdict::Allow, 1), (Verdict::Deny, 0)] {
+    fn finish(mut self) -> Vec<EbpfInstruction> {
+        for (verdict, value) in [(JumpTo::Allow, 1), (JumpTo::Deny, 0)] {
             let end = self.code.len();
             let (here, rest): (Vec<_>, Vec<_>) = self.open.drain(..).partition(|(_, wanted)| *wanted == verdict);
             self.open = rest;
@@ -125,7 +125,7 @@ impl Program {
     }
 
     fn push(&mut self, code: u8, register: u8, immediate: i32) {
-        self.code.push(Instruction { code, registers: register, offset: 0, immediate });
+        self.code.push(EbpfInstruction { code, registers: register, offset: 0, immediate });
     }
 
     /// A jump whose target comes later; returns its place for [`Self::land`].
@@ -134,7 +134,7 @@ impl Program {
         self.code.len() - 1
     }
 
-    fn jump_to(&mut self, verdict: Verdict, code: u8, register: u8, immediate: i32) {
+    fn jump_to(&mut self, verdict: JumpTo, code: u8, register: u8, immediate: i32) {
         let from = self.jump(code, register, immediate);
         self.open.push((from, verdict));
     }
@@ -158,7 +158,7 @@ const MOST_RULES: usize = 6000;
 pub const DEVICES: &str = "linux.resources.devices";
 
 /// The device rules as a program, unless there are more than it can have.
-pub fn limited(rules: &Rules) -> Result<Vec<Instruction>> {
+pub fn limited(rules: &Rules) -> Result<Vec<EbpfInstruction>> {
     if rules.list.len() > MOST_RULES {
         bail!(field!("{DEVICES}"; "more than {MOST_RULES} rules"));
     }
@@ -171,7 +171,7 @@ mod tests {
     use crate::container::cgroup::wanted::device_rules::tests::parse;
 
     /// What the kernel would do with the program.
-    fn run(program: &[Instruction], kind: DeviceKind, access: u8, major: u32, minor: u32) -> bool {
+    fn run(program: &[EbpfInstruction], kind: DeviceKind, access: u8, major: u32, minor: u32) -> bool {
         if program.is_empty() {
             return true;
         }
@@ -179,7 +179,7 @@ mod tests {
         let mut registers = [0u32; 6];
         let mut at = 0usize;
         loop {
-            let Instruction { code, registers: pair, offset, immediate } = program[at];
+            let EbpfInstruction { code, registers: pair, offset, immediate } = program[at];
             let (to, from, value) = (usize::from(pair & 15), usize::from(pair >> 4), immediate as u32);
             at += 1;
             let jump = match code {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     /// Instructions that no path leads to: the kernel refuses a program with any.
-    fn unreachable(program: &[Instruction]) -> usize {
+    fn unreachable(program: &[EbpfInstruction]) -> usize {
         let mut reached = vec![false; program.len()];
         let mut todo: Vec<usize> = (0..program.len().min(1)).collect();
         while let Some(at) = todo.pop() {

@@ -128,7 +128,7 @@ const MOST: usize = 4096;
 
 /// A line for devices.allow or devices.deny of cgroup v1, and whose rule it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Line {
+pub struct RuleLine {
     pub text: String,
     pub author: Author,
 }
@@ -215,7 +215,7 @@ impl Rules {
     ///
     /// An error if a rule takes back a part of a wider one, which v1 cannot express (the kernel would ignore it). One
     /// that [`ALWAYS`] would take back stays: then the configuration forbids the device explicitly.
-    pub fn lines(&self) -> Result<Vec<Line>> {
+    pub fn lines(&self) -> Result<Vec<RuleLine>> {
         let mut exceptions: Vec<(Rule, Author)> = Vec::new();
         let own = self.list.len().saturating_sub(self.always);
         for (index, rule) in self.list.iter().enumerate() {
@@ -229,8 +229,8 @@ impl Rules {
                 take_back(&mut exceptions, rule)?;
             }
         }
-        let all = Line { text: "a".to_owned(), author: Author::Config };
-        let line = |(rule, author): &(Rule, Author)| Line { text: rule.line(), author: *author };
+        let all = RuleLine { text: "a".to_owned(), author: Author::Config };
+        let line = |(rule, author): &(Rule, Author)| RuleLine { text: rule.line(), author: *author };
         Ok(std::iter::once(all).chain(exceptions.iter().map(line)).collect())
     }
 }

@@ -5,40 +5,45 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, Linux
 
 use super::resources::{self, Missing, Writes, set};
 
-use crate::error::field;
+use crate::error::{Faults, field};
 
 /// The writes for v1 but the device rules, in an order that the kernel accepts for a new cgroup.
-pub fn compile(resources: &LinuxResources) -> Result<Writes> {
+pub fn compile(resources: &LinuxResources, faults: &mut Faults) -> Result<Writes> {
     let mut writes = Writes::default();
     writes.warn_of_kernel_memory(resources);
-    if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
-        bail!(
-            field!("linux.resources.unified"; "this host's controllers are on cgroup v1, which has no unified hierarchy")
-        );
-    }
+    faults.keep(refuse_unified(resources))?;
     if let Some(cpu) = resources.cpu() {
         cpuset(&mut writes, cpu);
-        self::cpu(&mut writes, cpu)?;
+        faults.keep(self::cpu(&mut writes, cpu))?;
     }
     if let Some(memory) = resources.memory() {
-        self::memory(&mut writes, memory)?;
+        faults.keep(self::memory(&mut writes, memory))?;
     }
     if let Some(pids) = resources.pids() {
         writes.push("pids.limit", "pids.max", resources::pids_max(pids.limit()));
     }
     if let Some(io) = resources.block_io() {
-        block_io(&mut writes, io, resources)?;
+        faults.keep(block_io(&mut writes, io, resources))?;
     }
-    for (field, size, limit) in resources::hugepage_limits(resources)? {
+    for (field, size, limit) in faults.keep(resources::hugepage_limits(resources))?.unwrap_or_default() {
         writes.push(&field, &format!("hugetlb.{size}.limit_in_bytes"), limit);
         // Reserved pages have their own limit since Linux 5.7; a reservation would pass by the other one.
         writes.push_or(&field, &format!("hugetlb.{size}.rsvd.limit_in_bytes"), limit, Missing::Ignore);
     }
     if let Some(network) = resources.network() {
-        self::network(&mut writes, network)?;
+        faults.keep(self::network(&mut writes, network))?;
     }
-    resources::rdma(&mut writes, resources)?;
+    faults.keep(resources::rdma(&mut writes, resources))?;
     Ok(writes)
+}
+
+fn refuse_unified(resources: &LinuxResources) -> Result<()> {
+    if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
+        bail!(
+            field!("linux.resources.unified"; "this host's controllers are on cgroup v1, which has no unified hierarchy")
+        );
+    }
+    Ok(())
 }
 
 fn cpuset(writes: &mut Writes, cpu: &LinuxCpu) {

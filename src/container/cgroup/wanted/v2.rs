@@ -6,35 +6,35 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::resources::{self, Author, Missing, Write, Writes, controller_of, set};
 
-use crate::error::field;
+use crate::error::{Faults, field};
 
 /// The writes for v2 but the device rules; `unified` comes last and so wins.
-pub fn compile(resources: &LinuxResources) -> Result<Writes> {
+pub fn compile(resources: &LinuxResources, faults: &mut Faults) -> Result<Writes> {
     let mut writes = Writes::default();
     writes.warn_of_kernel_memory(resources);
     if let Some(pids) = resources.pids() {
         writes.push("pids.limit", "pids.max", resources::pids_max(pids.limit()));
     }
     if let Some(memory) = resources.memory() {
-        self::memory(&mut writes, memory)?;
+        faults.keep(self::memory(&mut writes, memory))?;
     }
     if let Some(io) = resources.block_io() {
-        block_io(&mut writes, io, resources)?;
+        faults.keep(block_io(&mut writes, io, resources))?;
     }
     if let Some(cpu) = resources.cpu() {
-        self::cpu(&mut writes, cpu)?;
+        faults.keep(self::cpu(&mut writes, cpu))?;
     }
-    for (field, size, limit) in resources::hugepage_limits(resources)? {
+    for (field, size, limit) in faults.keep(resources::hugepage_limits(resources))?.unwrap_or_default() {
         writes.push(&field, &format!("hugetlb.{size}.max"), max(limit));
         writes.push_or(&field, &format!("hugetlb.{size}.rsvd.max"), max(limit), Missing::Ignore);
     }
     if let Some(network) = resources.network() {
         let priorities = network.priorities().as_ref().is_some_and(|list| !list.is_empty());
-        refuse("network.classID", set(network.class_id()).is_some())?;
-        refuse("network.priorities", priorities)?;
+        faults.keep(refuse("network.classID", set(network.class_id()).is_some()))?;
+        faults.keep(refuse("network.priorities", priorities))?;
     }
-    resources::rdma(&mut writes, resources)?;
-    unified(&mut writes, resources)?;
+    faults.keep(resources::rdma(&mut writes, resources))?;
+    faults.keep(unified(&mut writes, resources))?;
     Ok(writes)
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::super::context::{Context, Label};
+use super::super::context::{Context, MountLabel};
 use super::super::mount::Mount;
 use super::super::tests::context;
 use crate::sys::Fault;
@@ -163,7 +163,7 @@ fn a_label_has_the_option_that_is_asked_for() {
     in_mount_namespace(|| {
         let dir = Directory::new();
         for option in ["context", "rootcontext"] {
-            let label = Some(Label { option, text: "system_u:object_r:svirt_sandbox_file_t:s0" });
+            let label = Some(MountLabel { option, text: "system_u:object_r:svirt_sandbox_file_t:s0" });
             let context = Context { label, ..context(dir.path()) };
             let mount = serde_json::from_value(json!({ "destination": "/t", "type": "tmpfs" })).unwrap();
             let fault = Mount::compile(&mount, &context, 0, &[]).unwrap().mount.apply(&dir.root(), None).unwrap_err();

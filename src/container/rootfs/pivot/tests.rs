@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::super::context::Context;
-use super::super::context::{CgroupView, Hierarchy};
+use super::super::context::{CgroupView, V1Hierarchy};
 use super::super::enter::EnterRootfs;
 use super::super::mask::{MaskPath, Masks, ReadonlyPath, ReadonlyRoot};
 use super::super::mount::Mount;
@@ -230,7 +230,7 @@ fn mountinfo_gives_up_whole_procs_with_their_blanks() {
 fn view(namespaced: bool) -> Option<CgroupView> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mounted = |name: &str| table.contains(&format!(" /sys/fs/cgroup/{name} "));
-    let hierarchy = |name: &str, options: &[&str]| Hierarchy {
+    let hierarchy = |name: &str, options: &[&str]| V1Hierarchy {
         name: name.to_owned(),
         links: vec![name.to_owned(), format!("{name}-link")],
         directory: Path::new("/sys/fs/cgroup").join(name),

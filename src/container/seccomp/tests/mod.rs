@@ -19,7 +19,7 @@ use interpreter::{Data, run};
 use profiles::{Kind, NAMES, OPERATORS, Random, allow_list, calls, profile, random_profile};
 
 fn compile(spec: &LinuxSeccomp) -> Result<Filter> {
-    super::compile(spec, &Extra::default())
+    super::compile(spec, &Extra::default(), &mut Faults::first())
 }
 
 fn verdict_of(spec: &LinuxSeccomp, token: Arch, number: u32, args: [u64; 6]) -> u32 {
@@ -351,7 +351,7 @@ fn unknown_names_are_refused_where_an_annotation_says_so() {
     let rule = json!({ "names": ["read", "call_of_the_future"], "action": "SCMP_ACT_LOG" });
     let spec = profile(json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] }));
     let extra = Extra { unknown: Unknown::Refused, ..Extra::default() };
-    let error = super::compile(&spec, &extra).unwrap_err().to_string();
+    let error = super::compile(&spec, &extra, &mut Faults::first()).unwrap_err().to_string();
     let expected = "linux.seccomp.syscalls[0].names[1]: no architecture has a system call \"call_of_the_future\"";
     assert_eq!(error, expected);
     assert!(compile(&spec).is_ok());
@@ -364,7 +364,7 @@ fn a_receiver_is_the_agent_where_the_profile_names_none() {
     let mut spec = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
     let path = |spec: &Value| {
         let extra = Extra { receiver, ..Extra::default() };
-        super::compile(&profile(spec.clone()), &extra).unwrap().agent().unwrap().path.clone()
+        super::compile(&profile(spec.clone()), &extra, &mut Faults::first()).unwrap().agent().unwrap().path.clone()
     };
     assert_eq!(path(&spec), Path::new("/receiver"));
     spec["listenerPath"] = json!("/agent");

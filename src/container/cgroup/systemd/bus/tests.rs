@@ -4,6 +4,7 @@ use std::os::unix::net::UnixListener;
 
 use super::*;
 use crate::container::cgroup::systemd::unit::{Unit, with_connection};
+use crate::error::Faults;
 
 #[test]
 fn addresses_are_read_as_the_specification_has_them() {
@@ -45,13 +46,13 @@ fn with_server<T>(serve: &[&(dyn Fn(UnixStream) + Sync)], client: impl FnOnce(&B
     let listener = UnixListener::bind(&path).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| serve.iter().for_each(|serve| serve(listener.accept().unwrap().0)));
-        client(&Bus::User(vec![Address::direct(path.clone())]))
+        client(&Bus::User(vec![BusAddress::direct(path.clone())]))
     })
 }
 
 fn read_call(stream: &mut UnixStream) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while Message::parse(&bytes).unwrap().is_none() {
+    while BusMessage::parse(&bytes).unwrap().is_none() {
         let mut byte = [0];
         stream.read_exact(&mut byte).unwrap();
         bytes.push(byte[0]);
@@ -66,7 +67,7 @@ fn reply(stream: &mut UnixStream, serial: u8, value: Value) -> Vec<u8> {
     call
 }
 
-fn text(failed: Failed) -> String {
+fn text(failed: CallFailed) -> String {
     format!("{:#}", anyhow::Error::from(failed))
 }
 
@@ -137,7 +138,7 @@ fn garbage_is_an_error() {
 #[test]
 fn limits_that_may_have_come_through_are_set_back() {
     let resources = serde_json::from_value(serde_json::json!({ "pids": { "limit": 20 } })).unwrap();
-    let writes = crate::container::cgroup::wanted::v2::compile(&resources).unwrap().list;
+    let writes = crate::container::cgroup::wanted::v2::compile(&resources, &mut Faults::first()).unwrap().list;
     let tells = |stream| {
         let mut stream = welcome(stream, WELCOME);
         reply(&mut stream, 1, Value::ObjectPath("/unit".into()));

@@ -1,0 +1,49 @@
+//! What a container's creator was told, decided: what `verify` compares it with.
+
+use std::ffi::CStr;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::directory::{Directory, Locked, TOLD_FILES};
+use super::trusted;
+use crate::container::cgroup::Expected;
+use crate::container::verify::Wanted;
+use crate::sys::directory;
+
+const TOLD_FILE: &CStr = TOLD_FILES[0];
+const TOLD_FILE_NEW: &CStr = TOLD_FILES[1];
+
+#[derive(Serialize, Deserialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Told {
+    pub wanted: Wanted,
+    /// Of the cgroup, as `update` leaves them.
+    pub limits: Expected,
+}
+
+impl Told {
+    /// The same with nothing that is kept elsewhere: exec.json has the program of the filter.
+    pub fn new(wanted: Wanted, limits: Expected) -> Self {
+        let seccomp = wanted.seccomp.as_ref().map(|_| Vec::new());
+        Self { wanted: Wanted { seccomp, ..wanted }, limits }
+    }
+
+    /// The same of a container that flags make another one than config.json does.
+    pub fn with(self, wanted: &Wanted) -> Self {
+        Self::new(wanted.clone(), self.limits)
+    }
+
+    /// None: the container was created by a version that did not keep it.
+    pub fn load(directory: &Directory) -> Result<Option<Self>> {
+        let words = || directory.words_of(TOLD_FILE);
+        let text = trusted::read(directory.fd(), TOLD_FILE).with_context(words)?;
+        text.map(|text| serde_json::from_slice(&text).with_context(words)).transpose()
+    }
+
+    /// Replaces what was saved: a reader sees the old file or the new one, never a part.
+    pub fn save(&self, place: &Locked) -> Result<()> {
+        place.write(TOLD_FILE_NEW, self)?;
+        directory::rename_at(place.fd(), TOLD_FILE_NEW, TOLD_FILE).with_context(|| place.words_of(TOLD_FILE_NEW))
+    }
+}
