@@ -23,7 +23,7 @@ ENGINES := containerd docker.io docker-compose docker-registry podman buildah co
 	busybox-static catatonit iproute2 iptables jq socat uidmap slirp4netns fuse-overlayfs protobuf-compiler libprotobuf-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help demo build shim test unit schedules integration conformance engines engines-new engines-shim engines-shim-fast engines-shim-vm engines-shim-newest bench-shim soak-shim engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
+.PHONY: help demo build shim test unit schedules integration conformance engines engines-new engines-shim engines-shim-fast engines-shim-vm engines-shim-newest engines-shim-client bench-shim soak-shim engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
 
 help: ## this text
 	@echo 'ocirt, an OCI container runtime'
@@ -89,6 +89,14 @@ engines-shim-fast: build shim ## the part of engines-shim that CI runs
 	OCIRT_CRIU="$$(scripts/criu)" OCIRT_SHIM='$(SHIM)' $(CARGO) run --locked --quiet --package ocirt-engines -- \
 		--walks integration/engines/shim --runtime '$(OCIRT)'
 	OCIRT_SHIM='$(SHIM)' $(CARGO) run --locked --quiet --package ocirt-engines -- --runtime '$(OCIRT)' containerd cri
+
+engines-shim-client: build shim ## containerd's own Go library drives our shim, by what containerd's tests of shims ask for
+	@scripts/needs $(ENGINES) golang-go golang-github-containerd-containerd-dev
+	@mkdir -p .build/go
+	cd integration/engines/client && GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE='$(CURDIR)/.build/go' \
+		go build -o '$(CURDIR)/.build/shim-client' .
+	OCIRT_CLIENT='$(CURDIR)/.build/shim-client' OCIRT_SHIM='$(SHIM)' $(CARGO) run --locked --quiet --package ocirt-engines -- \
+		--walks integration/engines/client --jobs 1 --runtime '$(OCIRT)' $(ARGS)
 
 bench-shim: build shim ## CPU, time and memory of containers beside containerd's own shim; ARGS: --root DIRECTORY
 	@scripts/needs $(ENGINES) gcc libc6-dev

@@ -1,23 +1,26 @@
 //! A process's terminal: the runtime sends its master through a socket, once; what the client wants is copied to and from that.
 
-use std::fs::{self, DirBuilder};
-use std::io::{self, Error};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixListener;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Error, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
 
 use crate::io::{self as streams, Pump};
 use crate::sys;
 
-/// A socket in a directory of its own, which go with this.
+/// A socket in the bundle, which goes with this; and with the bundle, if the shim is killed.
 #[derive(Debug)]
 pub struct Console {
     listener: UnixListener,
-    directory: PathBuf,
+    /// The bundle's path may be longer than that of a socket can be (unix(7)).
+    bundle: OwnedFd,
+    name: String,
     stdin: Option<PathBuf>,
     sink: Sink,
 }
@@ -33,26 +36,44 @@ pub enum Sink {
 }
 
 impl Console {
-    /// Listens below `parent`, which only this user may enter.
-    pub fn listen(parent: &Path, name: &str, stdin: Option<PathBuf>, sink: Sink) -> io::Result<Self> {
-        let directory = parent.join(name);
-        DirBuilder::new().mode(0o700).create(&directory)?;
-        let listener = UnixListener::bind(directory.join("s")).inspect_err(|_| drop(fs::remove_dir(&directory)))?;
+    /// Listens for the terminal of the bundle's process of this number. Nobody else may connect.
+    pub fn listen(bundle: &Path, number: u64, stdin: Option<PathBuf>, sink: Sink) -> io::Result<Self> {
+        let bundle = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(bundle)?;
+        let (bundle, name) = (OwnedFd::from(bundle), format!(".console-{number}"));
+        let path = path(&bundle, "self", &name);
+        // That of a shim that was killed.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let before = umask(Mode::from_bits_truncate(0o177));
+        let listener = UnixListener::bind(path);
+        umask(before);
+        let listener = listener?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, directory, stdin, sink })
+        Ok(Self { listener, bundle, name, stdin, sink })
     }
 
+    /// For the runtime.
     pub fn path(&self) -> PathBuf {
-        self.directory.join("s")
+        path(&self.bundle, &std::process::id().to_string(), &self.name)
+    }
+
+    /// The connection of a process that may have made one.
+    fn accept(&self) -> io::Result<UnixStream> {
+        loop {
+            let (socket, _) =
+                self.listener.accept().map_err(|error| Error::other(format!("console socket: {error}")))?;
+            if getsockopt(&socket, sockopt::PeerCredentials)?.uid() == geteuid().as_raw() {
+                return Ok(socket);
+            }
+        }
     }
 
     /// The terminal's master, which the runtime has sent before it ended, and the pumps of its two directions.
     pub fn receive(mut self, stdin_closed: bool) -> io::Result<(OwnedFd, Vec<Pump>)> {
-        let (socket, _) = self.listener.accept().map_err(|error| Error::other(format!("console socket: {error}")))?;
+        let socket = self.accept()?;
         socket.set_nonblocking(true)?;
-        if getsockopt(&socket, sockopt::PeerCredentials)?.uid() != geteuid().as_raw() {
-            return Err(Error::other("console socket: another user"));
-        }
         let master = sys::receive_descriptor(socket.as_fd())?;
         if !sys::is_terminal_master(master.as_fd()) {
             return Err(Error::other("console socket: no terminal"));
@@ -73,10 +94,14 @@ impl Console {
     }
 }
 
+/// The socket as this process finds it, or as others do: by the descriptor of the bundle.
+fn path(bundle: &OwnedFd, process: &str, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{process}/fd/{}/{name}", bundle.as_raw_fd()))
+}
+
 impl Drop for Console {
     fn drop(&mut self) {
-        // Nobody else knows of them.
-        let _ = fs::remove_file(self.path());
-        let _ = fs::remove_dir(&self.directory);
+        // The bundle may have gone.
+        let _ = fs::remove_file(path(&self.bundle, "self", &self.name));
     }
 }

@@ -16,6 +16,11 @@ pub fn warn(words: &str) {
     write(log::Level::Warning, words);
 }
 
+/// Writes an error after which the shim ends.
+pub fn error(words: &str) {
+    write(log::Level::Error, words);
+}
+
 fn write(level: log::Level, words: &str) {
     let Timestamp { seconds, nanos } = crate::delete::now();
     // Without a reader, or without room, it is lost.

@@ -2,6 +2,8 @@
 
 // A panic would end the process that serves, and with it what it knows of its containers.
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice, clippy::unwrap_used)]
+// So would a line for a log that is full, or that nobody reads.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 mod cgroup;
 mod child;
@@ -45,7 +47,8 @@ fn main() -> ExitCode {
             if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("{error}");
+            // Who called may have gone, and a macro that prints would panic.
+            let _ = writeln!(std::io::stderr(), "{error}");
             ExitCode::FAILURE
         }
     }

@@ -173,7 +173,7 @@ pub fn unmount(rootfs: &Path) -> Outcome<()> {
 /// True if there was something. The list is read only when it is needed: a node may have thousands.
 fn unmount_below(rootfs: &Path) -> Outcome<bool> {
     let rootfs = rootfs.canonicalize()?;
-    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let text = std::fs::read("/proc/self/mountinfo")?;
     let mut below = containerd_shim_ocirt::mount::below(&text, &rootfs);
     below.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
     let root = open_directory(&rootfs)?;

@@ -12,6 +12,7 @@ mod jobs;
 mod kernel;
 mod loggers;
 mod oom;
+mod panics;
 mod processes;
 mod readers;
 mod state;
@@ -34,8 +35,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::held::Containerd;
 use self::job::Job;
+use self::panics::Known;
 use self::state::Loop;
-use self::words::{Alarm, LISTENER, SIGNALS, Source};
+use self::words::{Alarm, LISTENER, SIGNALS, Source, Watched};
 use crate::outcome::Outcome;
 use crate::sys;
 use crate::sys::limit::Descriptors;
@@ -65,6 +67,7 @@ pub fn run(service: Service) -> Outcome<()> {
         Some(log) => nix::unistd::dup2_stderr(log)?,
         None => nix::unistd::dup2_stderr(&null)?,
     }
+    sys::close_on_exec_from(3);
     // The name that tools look for, whatever the file is called.
     nix::sys::prctl::set_name(c"containerd-shim")?;
     nix::unistd::setsid()?;
@@ -75,7 +78,7 @@ pub fn run(service: Service) -> Outcome<()> {
         std::fs::write("/proc/self/oom_score_adj", score.saturating_add(1).min(1000).to_string())?;
     }
     let mut this = Loop::new(service)?;
-    let outputs = this.tasks.begin();
+    let outputs = this.tasks.get().begin();
     this.carry_out(outputs);
     this.run()
 }
@@ -101,7 +104,7 @@ impl Loop {
             namespace,
             descriptors,
             begun: Instant::now(),
-            tasks: Tasks::new(std::process::id()),
+            tasks: Known::new(Tasks::new(std::process::id())),
             queue: Queue::default(),
             containerd: Containerd::from_environment(),
             peers: BTreeMap::new(),
@@ -180,6 +183,13 @@ impl Loop {
         self.sources.remove(&token);
     }
 
+    /// Of a process that has ended, and has no status yet: another one traces it, and is told first (ptrace(2)). Its descriptor is
+    /// readable meanwhile; when it can be waited for, there is a SIGCHLD.
+    fn leave_to_signal(&self, watched: &Watched) {
+        // It is watched since its birth.
+        let _ = self.epoll.modify(&watched.fd, &mut EpollEvent::new(EpollFlags::empty(), watched.token));
+    }
+
     /// Tells the state machines what has happened, and does what they say. What happens while that is done (a job whose
     /// child cannot be born) is told afterwards, so that outputs keep their order.
     fn tell(&mut self, input: Input) {
@@ -189,7 +199,7 @@ impl Loop {
         }
         while let Some(input) = self.inbox.pop_front() {
             let now = Now { wall: crate::delete::now(), monotonic: self.begun.elapsed() };
-            let outputs = self.tasks.step(now, input);
+            let outputs = self.tasks.get().step(now, input);
             self.carry_out(outputs);
         }
         self.is_telling = false;
@@ -273,6 +283,7 @@ impl Loop {
                 Alarm::Logger(logger) => self.kill_logger(logger),
                 Alarm::Client(job) => self.look_for_client(job),
                 Alarm::Rest(process) => self.look_for_readers(process),
+                Alarm::Orphans => self.reap(),
                 Alarm::Retry => {
                     let step = self.queue.retry();
                     self.follow(step);
@@ -296,13 +307,13 @@ impl Loop {
     }
 
     /// Waits for children that nobody knows: orphans of containers. One that is known is served on the way; and while a
-    /// runtime is making a process whose pid is not known yet, none is reaped, since it might be that.
+    /// runtime is making a process whose pid is not known yet, none is reaped, since it might be that: then it is with the
+    /// runtime's end.
     fn reap(&mut self) {
         for _ in 0..ORPHANS {
             let Some(pid) = sys::ended_child() else { return };
-            let raw = pid.as_raw() as u32;
-            let job = self.jobs.iter().find(|(_, job)| job.pid == raw).map(|(key, _)| *key);
-            let process = self.processes.iter().find(|(_, it)| it.pid == raw && it.is_alive()).map(|(key, _)| *key);
+            let job = self.jobs.iter().find(|(_, job)| job.pid == pid).map(|(key, _)| *key);
+            let process = self.processes.iter().find(|(_, it)| it.pid == pid && it.is_alive()).map(|(key, _)| *key);
             match (job, process) {
                 (Some(job), _) => self.job_ended(job),
                 (None, Some(process)) => self.process_ended(process),
@@ -310,5 +321,7 @@ impl Loop {
                 (None, None) => sys::reap(pid),
             }
         }
+        // One SIGCHLD may have been for all of them.
+        self.arm(Alarm::Orphans, Duration::ZERO);
     }
 }

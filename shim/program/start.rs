@@ -19,7 +19,7 @@ use prost::Message;
 use crate::outcome::Outcome;
 use crate::runtime::{self, Runtime};
 use crate::serve::{self, Service};
-use crate::{cgroup, file, socket, sys};
+use crate::{cgroup, file, log, socket, sys};
 
 pub fn run(program: &str, caller: &Caller) -> Outcome<Vec<u8>> {
     let input = stdin::of_start(&read_stdin()?, caller)?;
@@ -76,7 +76,7 @@ fn daemon(caller: &Caller, socket: &str, listener: UnixListener) -> Outcome<()> 
     sys::fork(|| match serve::run(service) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("{error}");
+            log::error(&error.to_string());
             1
         }
     })?;

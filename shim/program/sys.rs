@@ -14,7 +14,6 @@ use std::process::Command;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use self::limit::Descriptors;
 
@@ -45,27 +44,60 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: u32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The status of a process that has ended, which it is asked for once: 128 and the signal, if one ended it.
-pub fn wait(pidfd: BorrowedFd<'_>) -> Option<u32> {
-    status(&waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).ok()?)
+/// How a process has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ended {
+    pub pid: u32,
+    /// Its own, or 128 and the number of the signal that ended it.
+    pub status: u32,
+    pub signal: Option<u32>,
 }
 
-fn status(status: &WaitStatus) -> Option<u32> {
-    match status {
-        WaitStatus::Exited(_, code) => Some(*code as u32),
-        WaitStatus::Signaled(_, signal, _) => Some(128 + *signal as u32),
-        _ => None,
-    }
+/// The status of a process that has ended, which it is asked for once.
+pub fn wait(pidfd: BorrowedFd<'_>) -> Option<u32> {
+    let ended = wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, libc::WEXITED | libc::WNOHANG).ok()?;
+    ended.map(|ended| ended.status)
+}
+
+/// The same of one that stays a zombie, which can be asked again. An error: it is no child of this process.
+pub fn look(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+    wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
 }
 
 /// A child that has ended, and is not waited for by this.
-pub fn ended_child() -> Option<nix::unistd::Pid> {
-    waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT).ok()?.pid()
+pub fn ended_child() -> Option<u32> {
+    let ended = wait_id(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).ok()?;
+    ended.map(|ended| ended.pid)
 }
 
-pub fn reap(pid: nix::unistd::Pid) {
+pub fn reap(pid: u32) {
     // It is there, since ended_child has just seen it; what it was is nobody's question.
-    let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+    let _ = wait_id(libc::P_PID, pid, libc::WEXITED | libc::WNOHANG);
+}
+
+/// Has a child end, if this pid is that of one. It is not another one's meanwhile, since nobody else waits for it.
+pub fn end_child(pid: u32) {
+    if matches!(wait_id(libc::P_PID, pid, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT), Ok(None)) {
+        // That it has gone is what it is for.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+/// waitid(2). The crate's own has an error for a process that a real-time signal ended, and takes it all the same: its exit
+/// would be told to nobody, ever.
+fn wait_id(kind: libc::idtype_t, id: u32, flags: c_int) -> io::Result<Option<Ended>> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the call writes to `info`, which outlives it.
+    if unsafe { libc::waitid(kind, id, info.as_mut_ptr(), flags) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a siginfo_t of zeros is one, and the kernel has written nothing else to it.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: zero, or what waitid(2) says of a child.
+    let (pid, status) = unsafe { (info.si_pid() as u32, info.si_status() as u32) };
+    let signal = (info.si_code != libc::CLD_EXITED).then_some(status);
+    let status = signal.map_or(status, |signal| 128 + signal);
+    Ok((pid != 0).then_some(Ended { pid, status, signal }))
 }
 
 pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
@@ -215,7 +247,7 @@ pub fn execute(execution: Execution<'_>) -> io::Result<Born> {
         0 => Ok(Born { pid: pid as u32, pidfd }),
         errno => {
             // It has ended, since it said so.
-            let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
+            let _ = wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, libc::WEXITED);
             Err(io::Error::from_raw_os_error(errno))
         }
     }
@@ -283,6 +315,13 @@ pub fn fork(function: impl FnOnce() -> c_int) -> io::Result<Born> {
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(Born { pid: pid as u32, pidfd: pidfd_open(pid as u32)? }),
     }
+}
+
+/// Has every descriptor from `first` on end with the next program: whoever called `start` may have left some open. A kernel
+/// before 5.11 cannot.
+pub fn close_on_exec_from(first: u32) {
+    // SAFETY: three numbers; nothing is closed here.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
 /// Closes every descriptor from `first` on, which a child does whose function needs none. A kernel before 5.9 cannot;

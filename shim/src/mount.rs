@@ -1,5 +1,7 @@
 //! What the words of a root filesystem's mount mean: those of fstab(5), and containerd's own (core/mount of containerd).
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::mount::MsFlags;
@@ -221,16 +223,18 @@ fn id_map(text: &str) -> Result<String, Refused> {
     Ok(lines)
 }
 
-/// The mount points below a directory, in a text of /proc/PID/mountinfo (proc(5)). Of several at one place each is one.
-pub fn below(text: &str, directory: &Path) -> Vec<PathBuf> {
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+/// The mount points below a directory, in a text of /proc/PID/mountinfo (proc(5)), which is bytes: whoever may mount on the host
+/// chooses names. Of several at one place each is one.
+pub fn below(text: &[u8], directory: &Path) -> Vec<PathBuf> {
+    let lines = text.split(|byte| *byte == b'\n');
+    let points = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4)).map(unescape);
     points.filter(|point| point.starts_with(directory) && point != directory).collect()
 }
 
-/// Blanks, tabs, newlines and backslashes are three octal digits there. The paths of requests are UTF-8.
-fn unescape(field: &str) -> PathBuf {
+/// Blanks, tabs, newlines and backslashes are three octal digits there.
+fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
+    let mut rest = field;
     while let Some((first, behind)) = rest.split_first() {
         let digits = behind.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
@@ -244,7 +248,7 @@ fn unescape(field: &str) -> PathBuf {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned().into()
+    OsString::from_vec(bytes).into()
 }
 
 /// The deepest directory that all paths are below.
@@ -358,9 +362,11 @@ mod tests {
 
     #[test]
     fn mount_points_below_a_directory_are_found() {
-        let text = "22 1 0:20 / / rw - ext4 /dev/x rw\n23 22 0:21 / /b/rootfs rw shared:1 - overlay o rw\n\
-                    24 23 0:22 / /b/rootfs/a\\040b\\134 rw - tmpfs t rw\n25 22 0:23 / /b/rootfs2 rw - tmpfs t rw\n";
-        assert_eq!(below(text, Path::new("/b/rootfs")), [PathBuf::from("/b/rootfs/a b\\")]);
+        let text = b"22 1 0:20 / / rw - ext4 /dev/x rw\n23 22 0:21 / /b/rootfs rw shared:1 - overlay o rw\n\
+                     24 23 0:22 / /b/rootfs/a\\040b\\134 rw - tmpfs t rw\n25 22 0:23 / /b/rootfs2 rw - tmpfs t rw\n\
+                     26 23 0:24 / /b/rootfs/\xff rw - tmpfs t rw\n27 22 0:25 / /home/u/\xfe rw - fuse f rw\n";
+        let bytes = OsString::from_vec(b"/b/rootfs/\xff".to_vec());
+        assert_eq!(below(text, Path::new("/b/rootfs")), [PathBuf::from("/b/rootfs/a b\\"), bytes.into()]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use containerd_shim_ocirt::api::service::Request;
 use containerd_shim_ocirt::task::{Input, Ticket};
+use containerd_shim_ocirt::wire::frame;
 use containerd_shim_ocirt::wire::server::{self, Call, Connection, Incoming};
 use containerd_shim_ocirt::wire::status::Status;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -18,12 +19,21 @@ use super::words::{Alarm, LISTENER, Source};
 
 /// What is read at once.
 const PIECE: usize = 16 << 10;
+/// How often from one connection before others have their turn.
+const TURNS: usize = 16;
+/// The most answers, in bytes, that a client may leave unread before nothing more is read from it: one of the longest.
+const UNREAD: usize = frame::LIMIT;
+/// The most connections. containerd has one for each container, and some of its own; one that is left open costs a descriptor
+/// and, half-way through a message, up to 4 MiB.
+const SPARE: usize = 64;
+const FOR_EACH: usize = 4;
 /// When a connection is tried again for which there was no descriptor.
 const AGAIN: Duration = Duration::from_millis(100);
 
 impl Loop {
     pub fn accept(&mut self) {
-        while let Some(accepted) = self.listener.as_ref().map(UnixListener::accept) {
+        for _ in 0..TURNS {
+            let Some(accepted) = self.listener.as_ref().map(UnixListener::accept) else { return };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
@@ -36,13 +46,14 @@ impl Loop {
             // Only the user as whom this shim runs.
             let is_ours = getsockopt(&stream, sockopt::PeerCredentials)
                 .is_ok_and(|peer| peer.uid() == geteuid().as_raw() && peer.gid() == getegid().as_raw());
-            if !is_ours || stream.set_nonblocking(true).is_err() {
+            let are_many = self.peers.len() >= SPARE + FOR_EACH * self.tasks.get().len();
+            if !is_ours || are_many || stream.set_nonblocking(true).is_err() {
                 continue;
             }
             let key = self.last_token + 1;
             let Ok(token) = self.watch(&stream, EpollFlags::EPOLLIN, Source::Peer(key)) else { continue };
-            let peer =
-                Peer { stream, token, connection: Connection::default(), out: Vec::new(), waits_for_room: false };
+            let (connection, waits_for) = (Connection::default(), EpollFlags::EPOLLIN);
+            let peer = Peer { stream, token, connection, out: Vec::new(), waits_for };
             self.peers.insert(key, peer);
             self.tell(Input::Connected);
         }
@@ -61,8 +72,8 @@ impl Loop {
             self.write_to(key);
         }
         let mut piece = [0; PIECE];
-        loop {
-            let Some(peer) = self.peers.get_mut(&key) else { return };
+        for _ in 0..TURNS {
+            let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.out.len() <= UNREAD) else { return };
             match peer.stream.read(&mut piece) {
                 Ok(0) => return self.hang_up(key),
                 Ok(length) => self.received(key, piece.get(..length).unwrap_or_default()),
@@ -119,11 +130,11 @@ impl Loop {
                 Err(_) => peer.out.clear(),
             }
         }
-        if peer.waits_for_room == peer.out.is_empty() {
-            peer.waits_for_room = !peer.out.is_empty();
-            let more = if peer.waits_for_room { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+        let output = if peer.out.is_empty() { EpollFlags::empty() } else { EpollFlags::EPOLLOUT };
+        let input = if peer.out.len() > UNREAD { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
+        if std::mem::replace(&mut peer.waits_for, input | output) != input | output {
             // It is watched since it was accepted.
-            let _ = self.epoll.modify(&peer.stream, &mut EpollEvent::new(EpollFlags::EPOLLIN | more, peer.token));
+            let _ = self.epoll.modify(&peer.stream, &mut EpollEvent::new(input | output, peer.token));
         }
     }
 

@@ -7,7 +7,7 @@ use crate::log;
 
 impl Loop {
     pub fn dump(&self) {
-        self.tasks.dump().iter().for_each(|line| log::info(line));
+        self.tasks.get().dump().iter().for_each(|line| log::info(line));
         let now = Instant::now();
         let alarms: Vec<String> = self
             .alarms

@@ -14,6 +14,7 @@ use prost::Message;
 use super::held::Link;
 use super::state::Loop;
 use super::words::{Alarm, Source};
+use crate::log;
 
 /// How long containerd may take for an event.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -68,7 +69,7 @@ impl Loop {
                     self.alarms.remove(&Alarm::Answer);
                     let (step, refused) = self.queue.answered(answer.map(|_| ()));
                     if let Some(event) = refused {
-                        eprintln!("containerd refuses the event {}", event.topic);
+                        log::warn(&format!("containerd refuses the event {}", event.topic));
                     }
                     self.follow(step);
                 }

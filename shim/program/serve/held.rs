@@ -8,6 +8,7 @@ use std::time::Instant;
 use containerd_shim_ocirt::task::{ProcessKey, Work};
 use containerd_shim_ocirt::wire::client::Client;
 use containerd_shim_ocirt::wire::server::Connection;
+use nix::sys::epoll::EpollFlags;
 use nix::sys::eventfd::EventFd;
 use nix::sys::inotify::Inotify;
 
@@ -21,8 +22,8 @@ pub(super) struct Peer {
     pub(super) connection: Connection,
     /// Answers that are not written yet.
     pub(super) out: Vec<u8>,
-    /// epoll tells when there is room for them.
-    pub(super) waits_for_room: bool,
+    /// What epoll tells of it.
+    pub(super) waits_for: EpollFlags,
 }
 
 /// containerd's socket, and the connection to it while there is one.

@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use containerd_shim_ocirt::api::task::{CreateTaskRequest, ExecProcessRequest};
 use containerd_shim_ocirt::call::config::Config;
@@ -16,7 +17,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::job::{Child, Container, Job, Making, Streams};
 use super::state::Loop;
-use super::words::{Source, Watched};
+use super::words::{Alarm, Source, Watched};
 use crate::console::{Console, Sink};
 use crate::outcome::Outcome;
 use crate::runtime::{self, Runtime};
@@ -170,9 +171,8 @@ impl Loop {
                     Sink::Logger(theirs.into())
                 }
             };
-            let parent = self.socket.parent().ok_or("no directory for sockets")?;
-            let name = format!("pty{}.{}.{}", std::process::id(), process.container.0, process.number);
-            let console = Console::listen(parent, &name, wanted.stdio.stdin.clone(), sink)?;
+            let bundle = self.container(process.container)?.runtime.bundle();
+            let console = Console::listen(bundle, process.number, wanted.stdio.stdin.clone(), sink)?;
             making.command.arg("--console-socket").arg(console.path());
             self.open_console(process, console, wanted.stdin_closed);
         } else {
@@ -219,9 +219,14 @@ impl Loop {
     }
 
     pub fn job_ended(&mut self, key: JobKey) {
-        let Some(status) = self.jobs.get(&key).and_then(|job| sys::wait(job.watched.fd.as_fd())) else { return };
+        let Some(watched) = self.jobs.get(&key).map(|job| &job.watched) else { return };
+        let Some(status) = sys::wait(watched.fd.as_fd()) else { return self.leave_to_signal(watched) };
         let Some(mut job) = self.jobs.remove(&key) else { return };
         self.unwatch(&job.watched.fd, job.watched.token);
+        if job.makes.is_some() {
+            // Those that might have been what it was to make.
+            self.arm(Alarm::Orphans, Duration::ZERO);
+        }
         let mut outcome = if status == 0 { self.outcome(&job) } else { self.failure(&mut job, status) };
         let log = job.scratch.take().and_then(|scratch| scratch.end(outcome.is_err()));
         if let (Err(error), Some(log)) = (&mut outcome, log) {
@@ -233,19 +238,31 @@ impl Loop {
     fn outcome(&mut self, job: &Job) -> Result<Done, Status> {
         let Some((process, file)) = &job.makes else { return Ok(Done::Done) };
         let alone = self.containers.get(&job.container).is_some_and(|container| container.alone);
-        let pid = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
-        if !process.is_init() {
-            // Only this has read it.
-            let _ = fs::remove_file(file);
-        }
+        let pid = take_pid(*process, file);
         match pid.map(|pid| (pid, self.born(*process, pid))) {
             Some((pid, Ok(()))) => Ok(Done::Born { pid, alone }),
-            Some((pid, Err(error))) => Err(Status::new(Code::Unknown, format!("process {pid}: {error}"))),
+            Some((pid, Err(error))) => {
+                self.end_unknown(*process, pid);
+                Err(Status::new(Code::Unknown, format!("process {pid}: {error}")))
+            }
             None => Err(Status::new(Code::Unknown, format!("{}: no pid", file.display()))),
         }
     }
 
+    /// An exec that is nobody's nobody else would end. What is left of a `create` is undone.
+    fn end_unknown(&self, process: ProcessKey, pid: u32) {
+        // A file of before may name another one.
+        let is_known = self.processes.values().any(|other| other.pid == pid && other.is_alive());
+        if !process.is_init() && !is_known {
+            sys::end_child(pid);
+        }
+    }
+
     fn failure(&mut self, job: &mut Job, status: u32) -> Result<Done, Status> {
+        if let Some((process, file)) = &job.makes {
+            // A runtime that was ended may have made its process by then.
+            take_pid(*process, file).into_iter().for_each(|pid| self.end_unknown(*process, pid));
+        }
         let container = self.containers.get(&job.container);
         if job.may_be_gone && container.is_some_and(|it| !it.runtime.has(&it.id)) {
             return Ok(Done::Done);
@@ -257,6 +274,16 @@ impl Loop {
         let words = logged.or_else(|| Some(printed.trim().to_owned()).filter(|text| !text.is_empty()));
         Err(Status::new(Code::Unknown, words.unwrap_or_else(|| format!("exit status {status}"))))
     }
+}
+
+/// The pid that a runtime has written. Of an exec nobody else reads it.
+fn take_pid(process: ProcessKey, file: &Path) -> Option<u32> {
+    let pid = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
+    if !process.is_init() {
+        // There may be none.
+        let _ = fs::remove_file(file);
+    }
+    pid
 }
 
 /// A file without a name that has these bytes, to be read from its beginning.

@@ -3,7 +3,8 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use containerd_shim_ocirt::task::{Input, ProcessKey};
+use containerd_shim_ocirt::call::exit;
+use containerd_shim_ocirt::task::{ContainerKey, Input, ProcessKey};
 use nix::sys::epoll::EpollFlags;
 
 use super::cgroup::Cgroup;
@@ -11,7 +12,8 @@ use super::state::Loop;
 use super::words::{Alarm, Source, Watched};
 use crate::console::Console;
 use crate::io::{Pump, State};
-use crate::sys;
+use crate::sys::{self, Ended};
+use crate::{file, log};
 
 /// When readers are looked for that have not come: soon, and each time after twice as long, up to 0.6 seconds.
 const SOON: Duration = Duration::from_millis(5);
@@ -65,6 +67,8 @@ impl Loop {
     /// The runtime has made a process. It is a child of the shim, and stays one until it is waited for.
     pub fn born(&mut self, key: ProcessKey, pid: u32) -> std::io::Result<()> {
         let fd = sys::pidfd_open(pid)?;
+        // What is no child of the shim could not be waited for, and its pidfd would be readable for ever.
+        sys::look(fd.as_fd())?;
         let token = self.watch(&fd, EpollFlags::EPOLLIN, Source::Process(key))?;
         let process = self.processes.entry(key).or_default();
         process.pid = pid;
@@ -79,7 +83,14 @@ impl Loop {
 
     pub fn process_ended(&mut self, key: ProcessKey) {
         let watched = self.processes.get(&key).and_then(|process| process.watched.as_ref());
-        let Some(status) = watched.and_then(|watched| sys::wait(watched.fd.as_fd())) else { return };
+        let Some(watched) = watched else { return };
+        if key.is_init()
+            && let Ok(Some(ended)) = sys::look(watched.fd.as_fd())
+        {
+            // While it is a zombie, so that whoever finds it gone finds this.
+            self.record(key.container, ended);
+        }
+        let Some(status) = sys::wait(watched.fd.as_fd()) else { return self.leave_to_signal(watched) };
         if let Some(watched) = self.processes.get_mut(&key).and_then(|process| process.watched.take()) {
             self.unwatch(&watched.fd, watched.token);
         }
@@ -87,6 +98,17 @@ impl Loop {
         // The event may come later, and with systemd the file may be gone soon.
         let out_of_memory = key.is_init() && self.has_killed(key.container);
         self.tell(Input::Exited { process: key, status, at, out_of_memory });
+    }
+
+    /// Leaves in the bundle how init has ended.
+    fn record(&self, key: ContainerKey, ended: Ended) {
+        let Some(container) = self.containers.get(&key) else { return };
+        let stat = std::fs::read(format!("/proc/{}/stat", ended.pid)).unwrap_or_default();
+        let record = exit::record(ended.pid, &String::from_utf8_lossy(&stat), ended.status, ended.signal);
+        let Some(record) = record else { return };
+        if let Err(error) = file::replace(container.runtime.bundle(), exit::FILE, &record) {
+            log::warn(&format!("exit of container {}: {}: {error}", container.id, exit::FILE));
+        }
     }
 
     pub fn signal(&self, key: ProcessKey, signal: u32) -> std::io::Result<()> {

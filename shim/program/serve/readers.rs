@@ -89,3 +89,30 @@ impl Loop {
         has_waited
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use containerd_shim_ocirt::api::task::{CreateTaskRequest, ExecProcessRequest};
+    use containerd_shim_ocirt::task::{ContainerKey, ProcessKey};
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_the_client_of_a_terminal() {
+        let container = ContainerKey(1);
+        let works = |terminal: bool| {
+            let (stdout, stderr) = ("/out".to_owned(), "/err".to_owned());
+            let create = CreateTaskRequest { terminal, stdout, stderr, ..CreateTaskRequest::default() };
+            let exec = ExecProcessRequest { terminal, stdout: "/x".to_owned(), ..ExecProcessRequest::default() };
+            let process = ProcessKey { container, number: 1 };
+            [
+                Work::Create { container, request: Box::new(create.clone()) },
+                Work::Restore { container, request: Box::new(create) },
+                Work::Exec { process, request: Box::new(exec), stdin_closed: false },
+                Work::Start(container),
+            ]
+        };
+        assert_eq!(works(true).each_ref().map(|work| fifos(work).len()), [0; 4]);
+        assert_eq!(works(false).each_ref().map(|work| fifos(work).len()), [2, 2, 1, 0]);
+    }
+}

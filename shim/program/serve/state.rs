@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use containerd_shim_ocirt::task::queue::Queue;
-use containerd_shim_ocirt::task::tasks::Tasks;
 use containerd_shim_ocirt::task::{ContainerKey, Input, JobKey, ProcessKey};
 use nix::sys::epoll::Epoll;
 use nix::sys::signalfd::SignalFd;
@@ -14,6 +13,7 @@ use nix::sys::signalfd::SignalFd;
 use super::cgroup::Cgroup;
 use super::held::{Containerd, Logger, Peer, Process, Waiting, Watch};
 use super::job::{Container, Job};
+use super::panics;
 use super::words::{Alarm, Source};
 use crate::sys::limit::Descriptors;
 
@@ -28,7 +28,7 @@ pub(super) struct Loop {
     /// What children are to have.
     pub(super) descriptors: Descriptors,
     pub(super) begun: Instant,
-    pub(super) tasks: Tasks,
+    pub(super) tasks: panics::Known,
     pub(super) queue: Queue,
     pub(super) containerd: Containerd,
     pub(super) peers: BTreeMap<u64, Peer>,

@@ -38,6 +38,8 @@ pub(super) enum Alarm {
     Client(JobKey),
     /// Somebody may have come for the rest of the output.
     Rest(ProcessKey),
+    /// There may be more orphans that have ended.
+    Orphans,
     /// A logger has not ended in time.
     Logger(u64),
 }

@@ -56,14 +56,25 @@ fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// How often a path is looked up while others rename or mount, anywhere on the host: then the kernel cannot tell whether a
+/// `..` has led out, and says EAGAIN (openat2(2)).
+const TRIES: u32 = 128;
+
 /// Opens `name` below `root`, whatever links lead to: openat2(2), RESOLVE_IN_ROOT.
 pub fn open_in(root: BorrowedFd<'_>, name: &Path, flags: i32) -> io::Result<OwnedFd> {
     let name = path(name)?;
     let mut how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: 0, resolve: libc::RESOLVE_IN_ROOT };
     how.resolve |= libc::RESOLVE_NO_MAGICLINKS;
     let size = size_of::<OpenHow>();
-    // SAFETY: the name is NUL-terminated, and both it and the structure outlive the call.
-    owned(unsafe { libc::syscall(libc::SYS_openat2, root.as_raw_fd(), name.as_ptr(), &raw const how, size) })
+    let mut tries = 1;
+    loop {
+        // SAFETY: the name is NUL-terminated, and both it and the structure outlive the call.
+        match owned(unsafe { libc::syscall(libc::SYS_openat2, root.as_raw_fd(), name.as_ptr(), &raw const how, size) })
+        {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && tries < TRIES => tries += 1,
+            result => return result,
+        }
+    }
 }
 
 /// `struct open_how`
@@ -158,4 +169,35 @@ pub fn configure_loop(device: &File, file: &File, is_read_only: bool) -> io::Res
     };
     // SAFETY: this request reads a loop_config, which outlives the call.
     check(libc::c_long::from(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// A node where containers begin and end has renames and mounts all the time.
+    #[test]
+    fn a_path_is_found_while_others_rename() {
+        let place = std::env::temp_dir().join(format!("shim-rename-{}", std::process::id()));
+        std::fs::create_dir_all(place.join("a")).unwrap();
+        let (root, is_over) = (File::open(&place).unwrap(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut one, mut other) = (place.join("b"), place.join("c"));
+                std::fs::create_dir(&one).unwrap();
+                while !is_over.load(Ordering::Relaxed) {
+                    std::fs::rename(&one, &other).unwrap();
+                    std::mem::swap(&mut one, &mut other);
+                }
+            });
+            let name = PathBuf::from("a/../".repeat(3));
+            let failed = (0..20_000).find_map(|_| open_in(root.as_fd(), &name, libc::O_PATH).err());
+            is_over.store(true, Ordering::Relaxed);
+            assert!(failed.is_none(), "{failed:?}");
+        });
+        std::fs::remove_dir_all(&place).unwrap();
+    }
 }

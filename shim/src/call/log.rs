@@ -8,6 +8,7 @@ use serde::Deserialize;
 pub enum Level {
     Info,
     Warning,
+    Error,
 }
 
 /// An entry of a runtime's log.
@@ -33,6 +34,7 @@ pub fn line(seconds: i64, nanos: i32, level: Level, words: &str) -> String {
     let level = match level {
         Level::Info => "info",
         Level::Warning => "warning",
+        Level::Error => "error",
     };
     let (year, month, day) = date(seconds.div_euclid(86400));
     let time = seconds.rem_euclid(86400);

@@ -5,6 +5,7 @@ pub mod address;
 pub mod answer;
 pub mod checkpoint;
 pub mod config;
+pub mod exit;
 pub mod flags;
 pub mod log;
 pub mod options;

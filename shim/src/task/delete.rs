@@ -118,12 +118,16 @@ impl Tasks {
         self.close(key);
     }
 
+    /// The answer that its client got at once it does not ask for again; of a probe every second for a minute there would be many.
     fn forget_exec(&mut self, key: ProcessKey) {
+        let has_waited = self.process_mut(key).is_some_and(|process| process.is_limited);
         self.finish_io(key);
         let Some(container) = self.containers.get_mut(&key.container) else { return };
         let Some(exec) = container.execs.remove(&key.number) else { return };
         let (id, response) = (container.id().to_owned(), exec.process.deleted());
-        self.memory.remember(&id, &exec.request.exec_id, response.clone(), self.now.monotonic);
+        if has_waited || exec.deleters.is_empty() {
+            self.memory.remember(&id, &exec.request.exec_id, response.clone(), self.now.monotonic);
+        }
         for ticket in exec.deleters {
             self.reply(ticket, Ok(Response::Delete(response.clone())));
         }

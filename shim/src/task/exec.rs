@@ -9,10 +9,19 @@ use crate::api::service::Response;
 use crate::api::task::ExecProcessRequest;
 use crate::wire::status::Code;
 
+/// The longest description of a process. Its arguments and variables can be 2 MiB (execve(2)), and are some kilobytes; as JSON
+/// values, which it becomes for a moment, it takes sixteen times as much.
+const LONGEST: usize = 1 << 20;
+
 impl Tasks {
     pub(super) fn exec(&mut self, ticket: Ticket, request: ExecProcessRequest) {
         if let Err(words) = id::check("exec id", &request.exec_id) {
             return self.refuse(ticket, Code::InvalidArgument, words);
+        }
+        let length = request.spec.as_ref().map_or(0, |spec| spec.value.len());
+        if length > LONGEST {
+            let words = format!("process {}: {length} bytes of JSON: more than {LONGEST}", request.exec_id);
+            return self.refuse(ticket, Code::ResourceExhausted, words);
         }
         let Some(container) = self.known(ticket, &request.id) else { return };
         // An event's id is the container's where it is about init.

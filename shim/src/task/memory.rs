@@ -1,5 +1,6 @@
-//! Answers to `Delete` that have been given, for a client that did not get them: one whose time limit passed asks
-//! again, and would take "not found" for a shim that can be left alone (containerd #7496, #8931).
+//! Answers to `Delete` that have been given, those of execs if they had to be waited for, for a client that did not get
+//! them: one whose time limit passed asks again, and would take "not found" for a shim that can be left alone (containerd
+//! #7496, #8931).
 
 use std::collections::VecDeque;
 use std::time::Duration;

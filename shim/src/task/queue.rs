@@ -11,6 +11,9 @@ use crate::wire::status::{Code, Status};
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
+const OOM: &str = "/tasks/oom";
+const CREATE: &str = "/tasks/create";
+
 /// Events that have not been delivered. Its length is bounded by what happens to containers while containerd, who asks
 /// for all of it, is away.
 #[derive(Default, Debug)]
@@ -42,9 +45,20 @@ pub enum Step {
 }
 
 impl Queue {
+    /// Of OOM kills that nobody has been told of, one is as good as many: a container can have them for as long as containerd
+    /// is away.
     pub fn push(&mut self, event: Envelope) -> Option<Step> {
+        if event.topic == OOM && self.has(&event) {
+            return None;
+        }
         self.waiting.push_back(event);
         if self.state == State::Empty { self.send() } else { None }
+    }
+
+    /// Whether the same is still to be sent, about the same container: another one of its id begins with its creation.
+    fn has(&self, event: &Envelope) -> bool {
+        let unsent = self.waiting.iter().skip(1).rev().take_while(|other| other.topic != CREATE);
+        unsent.filter(|other| other.topic == event.topic).any(|other| other.event == event.event)
     }
 
     /// containerd has answered. That an event is malformed, or the method unknown, it would say for ever, and no other
@@ -95,6 +109,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::known::Any;
 
     fn event(topic: &str) -> Envelope {
         Envelope { topic: topic.to_owned(), ..Envelope::default() }
@@ -135,6 +150,30 @@ mod tests {
         assert_eq!(queue.answered(Err(unavailable)).0, Some(Step::RetryAfter(FIRST_DELAY)), "an answer began anew");
         assert_eq!(queue.retry(), send("exit"));
         assert_eq!(queue.answered(Ok(())).0, Some(Step::Empty));
+    }
+
+    #[test]
+    fn oom_kills_that_wait_for_containerd_are_one() {
+        let mut queue = Queue::default();
+        let of = |topic: &str, id: &str| {
+            let event = Some(Any { value: id.as_bytes().to_vec(), ..Any::default() });
+            Envelope { topic: topic.to_owned(), event, ..Envelope::default() }
+        };
+        let pushed = [
+            (OOM, "a"),
+            // The first one may have been delivered.
+            (OOM, "a"),
+            (OOM, "a"),
+            (OOM, "b"),
+            (OOM, "a"),
+            ("/tasks/exit", "a"),
+            (CREATE, "a"),
+            (OOM, "a"),
+            (OOM, "a"),
+        ];
+        pushed.iter().for_each(|(topic, id)| drop(queue.push(of(topic, id))));
+        let told: Vec<Envelope> = queue.waiting.iter().cloned().collect();
+        assert_eq!(told, [0, 1, 3, 5, 6, 7].map(|number: usize| of(pushed[number].0, pushed[number].1)));
     }
 
     #[test]

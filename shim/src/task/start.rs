@@ -114,6 +114,8 @@ impl Tasks {
             Ok(Outcome::Born { pid, .. }) => {
                 exec.phase = ExecPhase::Started;
                 exec.process.pid = pid;
+                // It may run for months, and nobody asks for this again.
+                exec.request.spec = None;
                 let exec_id = exec.request.exec_id.clone();
                 self.publish(Event::ExecStarted(TaskExecStarted { container_id: id, exec_id, pid }));
                 self.reply(ticket, Ok(Response::Start(StartResponse { pid })));

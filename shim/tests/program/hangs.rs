@@ -37,6 +37,26 @@ fn a_runtime_that_hangs_is_ended_with_its_clients_time() {
     }
 }
 
+/// A runtime that is ended when its process is there: the exec would go on, with nobody to wait for it, or to end it.
+#[test]
+fn an_exec_whose_runtime_is_ended_too_late_is_ended_as_well() {
+    let mut world = World::new("exec sleep 1000.625");
+    world.write("exec", "exec sleep 1000.375");
+    world.write("lingers", "");
+    world.start().unwrap();
+    world.create("").unwrap();
+    world.init("Start").unwrap();
+    let init: u32 = world.read("bundle/init.pid").parse().unwrap();
+    let error = world.exec_within("e", "{}", Duration::from_secs(2)).unwrap_err();
+    assert!(error.message.starts_with("OCI runtime exec failed: "), "{error:?}");
+    assert!(world.bundle().join("lingers.now").exists(), "it had made its process");
+    until("init is alone", || world.children() == [init]);
+    assert!(!world.bundle().join("exec-e.pid").exists());
+    world.init_kill();
+    world.wait();
+    world.init("Delete").unwrap();
+}
+
 /// After five seconds containerd kills `delete`, and the runtime went on without it.
 #[test]
 fn a_delete_of_containerds_is_not_held_up_by_a_runtime_that_hangs() {

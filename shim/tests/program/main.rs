@@ -5,6 +5,8 @@
 
 mod checkpoint;
 mod contract;
+mod crowds;
+mod ends;
 mod fifos;
 mod hangs;
 mod mounts;

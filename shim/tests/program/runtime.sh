@@ -37,6 +37,8 @@ case $command in
         # The test sends the terminal.
         while [ -n "$console" ] && [ ! -e "$bundle/sent" ]; do sleep 0.02; done
         cp "$state/pid" "$pid_file"
+        # A runtime with a fault.
+        [ ! -e "$bundle/foreign" ] || cp "$bundle/foreign" "$pid_file"
         ;;
     restore)
         mkdir -p "$state"
@@ -49,6 +51,8 @@ case $command in
     exec)
         sh "$bundle/exec" <&6 6<&- &
         printf %s $! >"$pid_file"
+        # One that hangs when its work is done.
+        [ ! -e "$bundle/lingers" ] || { : >"$bundle/lingers.now"; exec sleep 1000.75; }
         ;;
     kill) for signal; do :; done; kill "-$signal" "$(cat "$state/pid")" ;;
     delete) kill -9 "$(cat "$state/pid")" 2>/dev/null; rm -r "$state" ;;

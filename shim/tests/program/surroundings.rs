@@ -184,3 +184,14 @@ fn no_container_inherits_how_many_descriptors_the_shim_may_have() {
     world.wait();
     world.init("Delete").unwrap();
 }
+
+/// A descriptor that is not closed at execve(2), of whoever called `start`, would reach the runtime, and a container by it.
+#[test]
+fn nothing_inherits_what_the_caller_of_start_has_left_open() {
+    let mut world = World::new("ls -l /proc/self/fd >\"$0.fds\"").before("exec 9<config.json; ");
+    world.start().unwrap();
+    world.create("").unwrap();
+    assert_eq!(world.run(), 0);
+    let fds = world.read("bundle/program.fds");
+    assert!(fds.contains("/dev/null") && !fds.contains("config.json"), "{fds}");
+}

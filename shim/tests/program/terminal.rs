@@ -34,15 +34,16 @@ impl Terminal {
         Self { world, pty }
     }
 
+    /// It is sent for as the runtime is told to: by the shim's descriptor of the bundle, whose own path may be too long.
     fn console_socket(&self) -> Option<PathBuf> {
-        let entries = fs::read_dir(self.world.directory.join("s")).ok()?;
-        entries.flatten().map(|entry| entry.path().join("s")).find(|path| path.exists())
+        let calls = self.world.read("bundle/calls");
+        let mut words = calls.split_whitespace();
+        words.find(|word| *word == "--console-socket").and_then(|_| words.next()).map(PathBuf::from)
     }
 
     fn send_master(&self) {
         let mut stream = None;
         until("the shim waits for a terminal", || {
-            // Between bind and listen it is there already.
             stream = self.console_socket().and_then(|path| UnixStream::connect(path).ok());
             stream.is_some()
         });
@@ -70,8 +71,9 @@ impl Terminal {
         drop(pty);
         let status = world.wait();
         world.init("Delete").unwrap();
-        let left = fs::read_dir(world.directory.join("s")).unwrap().count();
-        assert_eq!(left, 1, "the shim's own socket");
+        let is_left = |name: &str| name.starts_with(".console");
+        let mut names = fs::read_dir(world.bundle()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(!names.any(|name| is_left(&name.to_string_lossy())), "its socket");
         (status, world)
     }
 }
@@ -98,6 +100,38 @@ fn a_terminal_that_nobody_reads_holds_nobody_up() {
     let terminal = Terminal::new("i=0; while [ $i -lt 200 ]; do printf '%01000d' $i; i=$((i + 1)); done; exit 5");
     terminal.create("").unwrap();
     assert_eq!(terminal.run().0, 5);
+}
+
+/// A client opens its end when it gets round to it, and for a terminal nobody waits: what is written before stays in the FIFO,
+/// and what comes after the end has that and the end.
+#[test]
+fn a_terminal_begins_before_its_client_has_come() {
+    let terminal = Terminal::new("echo early; exit 6");
+    let path = terminal.world.directory.join("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    terminal.create(path.to_str().unwrap()).unwrap();
+    terminal.world.init("Start").unwrap();
+    until("init has the terminal", || terminal.world.bundle().join("program.opened").exists());
+    drop(terminal.pty);
+    assert_eq!(terminal.world.wait(), 6);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "early\r\n");
+    terminal.world.init("Delete").unwrap();
+}
+
+/// A shim that is killed leaves its sockets: where that of a terminal is, containerd removes the whole directory.
+#[test]
+fn a_killed_shim_leaves_no_socket_of_a_terminal_beside_its_own() {
+    let terminal = Terminal::new("true");
+    let pid = nix::unistd::Pid::from_raw(terminal.world.shim_pid() as i32);
+    let request = CreateTaskRequest { terminal: true, ..terminal.world.request() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| terminal.world.create_as(&request))));
+        until("the shim waits for a terminal", || terminal.console_socket().is_some());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    });
+    let left: Vec<_> = fs::read_dir(terminal.world.directory.join("s")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    fs::remove_file(left[0].path()).unwrap();
 }
 
 #[test]

@@ -34,8 +34,8 @@ pub struct World {
     /// The shim has a mount namespace of its own.
     is_private: bool,
     path: Option<String>,
-    /// The shim's soft limit of descriptors.
-    descriptors: Option<u32>,
+    /// What the shell does that becomes the shim.
+    before: String,
 }
 
 impl World {
@@ -60,7 +60,7 @@ impl World {
             log: None,
             is_private: false,
             path: None,
-            descriptors: None,
+            before: String::new(),
         };
         world.write("config.json", r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#);
         world.write("program", script);
@@ -89,8 +89,14 @@ impl World {
         self
     }
 
-    pub fn descriptors(mut self, soft: u32) -> Self {
-        self.descriptors = Some(soft);
+    /// The shim's soft limit.
+    pub fn descriptors(self, soft: u32) -> Self {
+        self.before(&format!("ulimit -Sn {soft}; "))
+    }
+
+    /// Has a shell do this, in the bundle, and become the shim then.
+    pub fn before(mut self, line: &str) -> Self {
+        self.before = line.to_owned();
         self
     }
 
@@ -133,9 +139,9 @@ impl World {
         };
         let shim = env!("CARGO_BIN_EXE_containerd-shim-ocirt-v2");
         let mut command = Command::new("sh");
-        let limit = self.descriptors.map(|soft| format!("ulimit -Sn {soft}; ")).unwrap_or_default();
+        let before = &self.before;
         let private = if self.is_private { "unshare --mount --propagation private -- " } else { "" };
-        command.args(["-c", &format!("{limit}exec {private}\"$0\" \"$@\""), shim]);
+        command.args(["-c", &format!("{before}exec {private}\"$0\" \"$@\""), shim]);
         command.envs(self.environment.iter().cloned());
         command.envs(self.path.iter().map(|path| ("PATH", path)));
         command.args(["-namespace", "n", "-id", "c", "-address", "/none", "start"]).current_dir(self.bundle());
@@ -224,12 +230,17 @@ impl World {
 
     /// Adds a process and starts it.
     pub fn exec(&self, exec_id: &str, spec: &str) -> Result<(), Status> {
+        self.exec_within(exec_id, spec, PATIENCE)
+    }
+
+    /// The same, for a client that waits no longer.
+    pub fn exec_within(&self, exec_id: &str, spec: &str, timeout: Duration) -> Result<(), Status> {
         let (id, exec_id) = ("c".to_owned(), exec_id.to_owned());
         let spec = Some(Any { type_url: "x/Process".to_owned(), value: spec.as_bytes().to_vec() });
         let request = ExecProcessRequest { id: id.clone(), exec_id: exec_id.clone(), spec, ..Default::default() };
         self.call::<_, containerd_shim_ocirt::api::known::Empty>("Exec", &request)?;
-        let request = ProcessRequest { id, exec_id };
-        self.call::<_, containerd_shim_ocirt::api::task::StartResponse>("Start", &request).map(drop)
+        let (service, payload) = ("containerd.task.v3.Task", ProcessRequest { id, exec_id }.encode_to_vec());
+        self.exchange(Call { service, method: "Start", namespace: "n", payload, timeout }).map(drop)
     }
 
     pub fn init_kill(&self) {
@@ -246,6 +257,13 @@ impl World {
     pub fn shim_pid(&self) -> u32 {
         let request = ContainerRequest { id: "c".to_owned() };
         self.call::<_, ConnectResponse>("Connect", &request).unwrap().shim_pid
+    }
+
+    /// The children of the shim that have not been waited for.
+    pub fn children(&self) -> Vec<u32> {
+        let pid = self.shim_pid();
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
     }
 
     /// Starts init, waits for its end and deletes it.

@@ -43,6 +43,22 @@ fn delete_7496_again_waits_for_the_first_and_gets_its_answer() {
     assert_eq!(shim.ask(delete("c", "")), ["#6: 5 process c"], "for a minute");
 }
 
+/// An answer that had to be waited for may have found nobody. Those that are given at once would pile up: a probe has many.
+#[test]
+fn delete_of_an_exec_is_remembered_if_it_had_to_wait() {
+    let mut shim = Shim::with_exec();
+    shim.exited(process(1, 1), 0);
+    assert_eq!(shim.ask(delete("c", "e")), ["arm drain 1.1 8s"]);
+    let outputs = shim.see(Input::Drained(process(1, 1)));
+    assert_eq!(outputs, ["disarm drain 1.1", "close 1.1", "#5: deleted 200 0"]);
+    assert_eq!(shim.ask(delete("c", "e")), ["#6: deleted 200 0"], "remembered");
+    let mut shim = Shim::with_exec();
+    shim.exited(process(1, 1), 0);
+    shim.see(Input::Drained(process(1, 1)));
+    assert_eq!(shim.ask(delete("c", "e")), ["close 1.1", "#5: deleted 200 0"]);
+    assert_eq!(shim.ask(delete("c", "e")), ["#6: 5 process ce"]);
+}
+
 #[test]
 fn delete_8931_that_failed_can_be_tried_again() {
     let mut shim = Shim::with_ended_on_a_mount(0);

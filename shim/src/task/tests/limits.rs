@@ -1,6 +1,7 @@
 //! Every wait has an end: that of the client's time limit, or one of the shim's own.
 
 use super::*;
+use crate::api::known::Any;
 
 const KILLED: &str = "exit status 137";
 
@@ -95,4 +96,18 @@ fn a_wait_whose_client_has_gone_is_answered_and_forgotten() {
     }
     assert_eq!(shim.exited(process(1, 1), 0), ["event exit c e 200 0"]);
     assert_eq!(shim.expired(1), [""; 0], "answered long ago");
+}
+
+/// As JSON values it is a multiple of its length.
+#[test]
+fn a_process_of_more_than_a_mebibyte_is_refused() {
+    let described = |length: usize| {
+        let Request::Exec(mut request) = exec("c", "long") else { panic!() };
+        request.spec = Some(Any { value: vec![b' '; length], ..Any::default() });
+        Request::Exec(request)
+    };
+    let mut shim = Shim::with_running();
+    let answer = "#3: 8 process long: 1048577 bytes of JSON: more than 1048576";
+    assert_eq!(shim.ask(described((1 << 20) + 1)), [answer]);
+    assert_eq!(shim.ask(described(1 << 20)), ["event exec-added c long", "#4: ok"]);
 }
