@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The directory of a criu: of the one that `OCIRT_CRIU` names, of the one that scripts/criu has fetched, or of the
-/// system's. None that finds this kernel wanting.
+/// system's. None that finds this kernel wanting, and none without the program by which CRIU locks a network.
 pub fn directory() -> Option<PathBuf> {
     let home = std::env::var_os("OCIRT_CACHE").map(PathBuf::from).or_else(|| {
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
@@ -19,7 +19,8 @@ pub fn directory() -> Option<PathBuf> {
     let named = std::env::var_os("OCIRT_CRIU").filter(|path| !path.is_empty()).map(PathBuf::from);
     let system = ["/usr/sbin/criu", "/usr/local/sbin/criu", "/usr/bin/criu"].map(PathBuf::from);
     let mut all = named.into_iter().chain(fetched).chain(system);
-    all.find(|path| succeeds(path, &["check"]))?.parent().map(Path::to_owned)
+    let works = |path: &PathBuf| succeeds(path, &["check"]) && succeeds(Path::new("iptables-restore"), &["--version"]);
+    all.find(works)?.parent().map(Path::to_owned)
 }
 
 /// Whether the kernel has what `criu check --feature` calls `name`.
