@@ -171,7 +171,8 @@ fn column(name: &str) {
 /// Commands and flags that the runtimes of distributions do not have yet, or never will.
 fn lacks(kind: &str, row: &Row) -> bool {
     // CRIU cannot save standard output to a file of the host without help, which only ocirt gives.
-    let only_ocirt = ["mounts", "info", "plan", "features", "spec", "checkpoint", "restore", "gc", "wait"];
+    let only_ocirt =
+        ["mounts", "info", "plan", "features", "spec", "checkpoint", "restore", "gc", "wait", "inspect", "verify"];
     kind != "ocirt" && only_ocirt.contains(&command(row))
         // Its halves of a frozen exec are nobody's to reap.
         || kind == "runc" && ["--regex", "--ignore-paused"].iter().any(|flag| row.0.contains(flag))
