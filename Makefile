@@ -23,7 +23,7 @@ ENGINES := containerd docker.io docker-compose docker-registry podman buildah co
 	busybox-static catatonit iproute2 iptables jq socat uidmap slirp4netns fuse-overlayfs protobuf-compiler libprotobuf-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help demo build shim test unit schedules integration conformance engines engines-new engines-shim engines-shim-fast engines-shim-vm engines-shim-newest engines-shim-client bench-shim soak-shim engines-vm engines-load deb deb-test bench mutants lint install test-vm test-vm-fast clean
+.PHONY: help demo build shim test unit schedules integration conformance engines engines-new engines-shim engines-shim-fast engines-shim-vm engines-shim-newest engines-shim-client bench-shim soak-shim engines-vm engines-load deb deb-test bench bench-page mutants lint install test-vm test-vm-fast clean
 
 help: ## this text
 	@echo 'ocirt, an OCI container runtime'
@@ -145,8 +145,11 @@ deb-test: deb ## installs it on a newer Debian, runs a container by it, and remo
 		--walks packaging/walks --root "$$(scripts/debian trixie)" --runtime '$(OCIRT)'
 
 bench: build ## time, CPU and memory beside crun, runc and a floor program; PEERS="name=path ..."
-	@scripts/needs gcc libc6-dev
+	@scripts/needs gcc libc6-dev musl-tools busybox-static strace
 	OCIRT='$(OCIRT)' $(CARGO) run --release --locked --quiet --package ocirt-bench -- $(ARGS)
+
+bench-page: ## the figures and the picture of docs/benchmarks.md, beside Debian's newest crun and runc; on a quiet machine
+	$(MAKE) --no-print-directory bench PEERS="$$(scripts/peers)" ARGS='--page docs $(ARGS)'
 
 mutants: ## changes of src/container and src/plan that no unit test notices; PART=k/n takes a part, ARGS: files
 	PART='$(PART)' scripts/mutants $(ARGS)

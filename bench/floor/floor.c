@@ -177,7 +177,7 @@ static int exec_process(const char *id, char **args) {
     MUST(setsid());
     if (plan.filter.len) MUST(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &plan.filter));
     drop_privileges();
-    MUST(close_range(3, ~0U, CLOSE_RANGE_CLOEXEC));
+    MUST(syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC));
     execve(args[0], args, environment);
     die("execve", HERE);
   }

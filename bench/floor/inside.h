@@ -143,7 +143,7 @@ static void inside(int gate, int ready) {
     MUST(peer);
     close(gate);
   }
-  MUST(close_range(3, ~0U, CLOSE_RANGE_CLOEXEC));
+  MUST(syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC));
   print_marks("child");
   execve(plan.args[0], plan.args, environment);
   die("execve", HERE);

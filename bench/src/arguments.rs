@@ -21,6 +21,9 @@ pub struct Arguments {
     /// Writes every sample to this file
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Writes benchmarks.svg, and the table of benchmarks.md, in this directory
+    #[arg(long)]
+    pub page: Option<PathBuf>,
     /// Counts the instructions of state and --version with callgrind (slow)
     #[arg(long)]
     pub callgrind: bool,

@@ -12,6 +12,8 @@ use crate::profile;
 
 /// What the container prints, so that a run is known to have happened.
 pub const GREETING: &str = "hello-from-the-container";
+/// A container that lives until it is killed.
+pub const SLEEP: &[&str] = &["/bin/sleep", "1000"];
 /// As many files to bind onto exist in the rootfs.
 pub const MOST_BINDS: usize = 100;
 pub const ROOMY: u64 = 512 << 20;

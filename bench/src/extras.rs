@@ -1,20 +1,15 @@
-//! What takes more than a median to find out: the smallest memory limit, the price of a bind mount, throughput, counts.
+//! What takes more than a median to find out: the smallest memory limit, the price of a bind mount, counts.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::bundle::{self, MOST_BINDS, Shape};
 use crate::host::Host;
 use crate::operations;
-use crate::peer::{Peer, end_descendants};
+use crate::peer::Peer;
 use crate::stats::median;
 
-pub const CONCURRENCY: usize = 8;
 const STEP: u64 = 64 << 10;
 const MOST_STEPS: u64 = 512;
 
@@ -55,31 +50,6 @@ pub fn per_bind(peer: &Peer, host: &Host, runs: usize) -> Result<(f64, f64)> {
         cpus.push((with.cpu - without.cpu) / MOST_BINDS as f64);
     }
     Ok((median(&walls), median(&cpus)))
-}
-
-/// Containers a second with eight `run`s at any time, each in its own cgroup.
-pub fn throughput(peer: &Peer, host: &Host, containers: usize) -> Result<f64> {
-    let bundles = (0..CONCURRENCY)
-        .map(|slot| bundle::write(host, &Shape { name: &format!("slot-{slot}"), seccomp: true, ..Shape::default() }));
-    let bundles: Vec<PathBuf> = bundles.collect::<Result<_>>()?;
-    let next = AtomicUsize::new(0);
-    let begin = Instant::now();
-    let work = |slot: usize, bundle: &Path| -> Result<()> {
-        while next.fetch_add(1, Ordering::Relaxed) < containers {
-            operations::run_at_once(peer, bundle, &format!("slot-{slot}"), slot)?;
-        }
-        Ok(())
-    };
-    let results: Vec<Result<()>> = thread::scope(|scope| {
-        let work = &work;
-        let threads: Vec<_> =
-            bundles.iter().enumerate().map(|(slot, bundle)| scope.spawn(move || work(slot, bundle))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("panicked")))).collect()
-    });
-    let elapsed = begin.elapsed().as_secs_f64();
-    end_descendants();
-    results.into_iter().collect::<Result<()>>()?;
-    Ok(containers as f64 / elapsed)
 }
 
 /// System calls of `words` and of everything it starts, the container's program included.

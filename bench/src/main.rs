@@ -7,9 +7,13 @@
 
 mod arguments;
 mod bundle;
+mod chart;
 mod extras;
 mod host;
+mod machine;
 mod operations;
+mod page;
+mod parallel;
 mod peer;
 mod probe;
 mod profile;
@@ -23,9 +27,11 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use serde_json::json;
 
 use crate::arguments::Arguments;
 use crate::host::Host;
+use crate::machine::Machine;
 use crate::peer::Peer;
 use crate::results::Results;
 use crate::table::{Bases, OPERATIONS};
@@ -57,13 +63,18 @@ fn bench(arguments: &Arguments) -> Result<bool> {
     let measured = measure_all(arguments, &host, &named);
     peer::end_descendants();
     let left = host.leave();
-    let results = measured?;
+    let (machine, results) = measured?;
     let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).chain([FLOOR.to_owned()]).collect();
     let other = names.iter().find(|name| name.starts_with("crun")).or(names.first()).map_or(FLOOR, String::as_str);
-    table::print(&results, &names, &Bases { peer: other, floor: FLOOR });
+    let bases = Bases { peer: other, floor: FLOOR };
+    table::print(&results, &names, &bases);
+    println!("\n{}", machine.verdict());
     if let Some(path) = &arguments.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&results.to_json())?)
-            .with_context(|| format!("write {path:?}"))?;
+        let json = json!({"machine": machine.to_json(), "results": results.to_json()});
+        std::fs::write(path, serde_json::to_vec_pretty(&json)?).with_context(|| format!("write {path:?}"))?;
+    }
+    if let Some(directory) = &arguments.page {
+        page::write(directory, &machine, &results, &names, &bases)?;
     }
     left.iter().for_each(|what| eprintln!("ocirt-bench: left behind: {what}"));
     Ok(left.is_empty() && !results.any_failure())
@@ -108,7 +119,7 @@ fn in_path(name: &str) -> Option<PathBuf> {
 /// Compiles one of the C programs beside this crate, unless that was done since it changed.
 ///
 /// The result lies beside this program, so that the bench also runs where there is no compiler.
-fn compile(name: &str) -> Result<PathBuf> {
+fn compile(name: &str, compiler: &str, flags: &[&str]) -> Result<PathBuf> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("floor");
     let source = sources.join(format!("{name}.c"));
     let program = std::env::current_exe()?.with_file_name(format!("ocirt-bench-{name}"));
@@ -119,32 +130,24 @@ fn compile(name: &str) -> Result<PathBuf> {
     }
     let is_current = changed(&program).is_ok_and(|built| built > last);
     if !is_current {
-        let status =
-            Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(&source).status().context("cc")?;
-        ensure!(status.success(), "cc {}: {status}", source.display());
+        let mut command = Command::new(compiler);
+        command.args(["-O2", "-static"]).args(flags).arg("-o").arg(&program).arg(&source);
+        let status = command.status().with_context(|| format!("{compiler} (install musl-tools, gcc and libc6-dev)"))?;
+        ensure!(status.success(), "{compiler} {}: {status}", source.display());
     }
     Ok(program)
 }
 
-/// Says what is measured on what.
-fn describe(host: &Host, peers: &[Peer]) -> Result<()> {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let load = std::fs::read_to_string("/proc/loadavg")?;
-    let processors = std::thread::available_parallelism()?;
-    let cgroups = if host.unified { "v2" } else { "v1" };
-    let load = load.split(' ').next().unwrap_or_default();
-    println!("kernel {}, cgroup {cgroups}, {processors} processors, load {load}", kernel.trim());
-    for peer in peers {
-        let version = peer.measure_line(&[peer.path.display().to_string(), "--version".to_owned()], 0)?.output;
-        println!("{:<10} {}", peer.name, version.lines().next().unwrap_or_default());
-    }
-    println!();
-    Ok(())
+/// The floor has musl, whose start is two system calls: glibc's would be a part of what it costs. Debian's musl-gcc
+/// finds no headers of the kernel by itself.
+fn compile_floor() -> Result<PathBuf> {
+    let of_machine = format!("/usr/include/{}-linux-gnu", std::env::consts::ARCH);
+    compile(FLOOR, "musl-gcc", &["-idirafter", "/usr/include", "-idirafter", &of_machine])
 }
 
-fn measure_all(arguments: &Arguments, host: &Host, named: &[(String, PathBuf)]) -> Result<Results> {
+fn measure_all(arguments: &Arguments, host: &Host, named: &[(String, PathBuf)]) -> Result<(Machine, Results)> {
     bundle::make_rootfs(host)?;
-    let (meter, floor) = (compile("meter")?, compile("floor")?);
+    let (meter, floor) = (compile("meter", "cc", &[])?, compile_floor()?);
     let mut peers = Vec::new();
     for (name, path) in named.iter().map(|(name, path)| (name.as_str(), path)).chain([(FLOOR, &floor)]) {
         peers.push(Peer::new(host, name, path, &meter)?);
@@ -159,11 +162,13 @@ fn measure_all(arguments: &Arguments, host: &Host, named: &[(String, PathBuf)]) 
             false
         }
     });
-    describe(host, &peers)?;
     if peers.is_empty() {
         bail!("no runtime works here");
     }
+    let mut machine = Machine::look(host, &peers)?;
+    println!("{machine}");
     rounds::measure(arguments, host, &peers, &mut results)?;
     rounds::measure_extras(arguments, host, &peers, &mut results)?;
-    Ok(results)
+    machine.look_again()?;
+    Ok((machine, results))
 }

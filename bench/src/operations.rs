@@ -42,6 +42,21 @@ pub fn run_at_once(peer: &Peer, bundle: &Path, id: &str, slot: usize) -> Result<
     Ok(outcome.cost)
 }
 
+/// The microseconds that `create` and `start` took of a container that lives, and is killed then, for what runs
+/// concurrently.
+pub fn start_at_once(peer: &Peer, bundle: &Path, id: &str, slot: usize) -> Result<f64> {
+    let bundle = bundle.to_string_lossy();
+    let create = peer.measure(&["create", "--bundle", &bundle, id], slot)?.expect_success().context("create")?.cost;
+    let start = peer.measure(&["start", id], slot)?.expect_success().context("start")?.cost;
+    let state = peer.measure(&["state", id], slot)?.expect_success().context("state")?.output;
+    let state: serde_json::Value = serde_json::from_str(&state).context("state")?;
+    let init = state["pid"].as_i64().context("state: no pid")? as i32;
+    peer.measure(&["kill", id, "KILL"], slot)?.expect_success().context("kill")?;
+    ensure!(wait_for_end(init).context("kill")? == Some(Signal::SIGKILL), "the program ended by itself");
+    peer.measure(&["delete", id], slot)?.expect_success().context("delete")?;
+    Ok(create.wall + start.wall)
+}
+
 /// One container's life, each command's cost as named in `LIFECYCLE`.
 pub fn lifecycle(peer: &Peer, host: &Host, bundle: &Path, id: &str) -> Result<Vec<(&'static str, Cost)>> {
     let path = bundle.to_string_lossy();

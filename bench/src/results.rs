@@ -64,7 +64,7 @@ impl Series {
 
 /// A figure of a runtime that is no median of many, such as the smallest memory limit.
 pub struct Fact {
-    pub name: &'static str,
+    pub name: String,
     pub peer: String,
     pub value: Result<f64, String>,
 }
@@ -90,9 +90,28 @@ impl Results {
         &mut self.series[at]
     }
 
+    pub fn find(&self, operation: &str, seccomp: bool, peer: &str) -> Option<&Series> {
+        self.series.iter().find(|s| s.operation == operation && s.seccomp == seccomp && s.peer == peer)
+    }
+
     /// The same operation of another runtime, to compare with.
     pub fn of_peer(&self, like: &Series, peer: &str) -> Option<&Series> {
-        self.series.iter().find(|s| s.operation == like.operation && s.seccomp == like.seccomp && s.peer == peer)
+        self.find(&like.operation, like.seccomp, peer)
+    }
+
+    /// What facts there are, in the order in which they were found.
+    pub fn fact_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for fact in &self.facts {
+            if !names.contains(&fact.name.as_str()) {
+                names.push(&fact.name);
+            }
+        }
+        names
+    }
+
+    pub fn fact(&self, name: &str, peer: &str) -> Option<&Result<f64, String>> {
+        self.facts.iter().find(|fact| fact.name == name && fact.peer == peer).map(|fact| &fact.value)
     }
 
     pub fn any_failure(&self) -> bool {

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::arguments::Arguments;
-use crate::bundle::{self, Shape};
+use crate::bundle::{self, SLEEP, Shape};
 use crate::extras;
 use crate::host::Host;
 use crate::operations::{self, LIFECYCLE};
+use crate::parallel;
 use crate::peer::{Cost, Peer};
 use crate::results::{Fact, Results};
-
-const SLEEP: &[&str] = &["/bin/sleep", "1000"];
 
 /// The bundles of one config: of a container that prints and ends, and of one that lives.
 struct Bundles {
@@ -144,9 +143,9 @@ pub fn measure_extras(arguments: &Arguments, host: &Host, peers: &[Peer], result
         }
     }
     for peer in peers {
-        let mut fact = |name, value: Result<f64>| {
+        let mut fact = |name: &str, value: Result<f64>| {
             let value = value.map_err(|error| format!("{error:#}"));
-            results.facts.push(Fact { name, peer: peer.name.clone(), value });
+            results.facts.push(Fact { name: name.to_owned(), peer: peer.name.clone(), value });
         };
         if arguments.wants("memory") {
             progress(&format!("smallest memory limit of {}", peer.name));
@@ -162,11 +161,6 @@ pub fn measure_extras(arguments: &Arguments, host: &Host, peers: &[Peer], result
                 Err(error) => fact("one bind mount more, µs wall", Err(error)),
             }
         }
-        if arguments.wants("throughput") {
-            progress(&format!("containers a second of {}", peer.name));
-            let containers = if arguments.quick { 64 } else { 240 };
-            fact("containers/s, 8 at a time, seccomp", extras::throughput(peer, host, containers));
-        }
         if arguments.callgrind {
             fact(
                 "instructions of --version",
@@ -175,7 +169,10 @@ pub fn measure_extras(arguments: &Arguments, host: &Host, peers: &[Peer], result
             fact("instructions of list", extras::instructions(peer, host, &["list"]).map(|count| count as f64));
         }
     }
-    results.facts.sort_by_key(|fact| fact.name);
+    if arguments.wants("throughput") {
+        progress("many at a time");
+        results.facts.extend(parallel::measure(host, peers, if arguments.quick { 2 } else { 6 })?);
+    }
     progress("");
     Ok(())
 }

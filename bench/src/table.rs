@@ -14,10 +14,7 @@ pub struct Bases<'a> {
 
 /// Prints every series and fact, operations in the order they were measured, runtimes in the order given.
 pub fn print(results: &Results, peers: &[String], bases: &Bases) {
-    let measured = results.series.iter().filter(|series| !series.costs.is_empty() || !series.failures.is_empty());
-    let mut operations: Vec<(&str, bool)> = measured.map(|s| (s.operation.as_str(), s.seccomp)).collect();
-    operations.sort_by_key(|(operation, seccomp)| (*seccomp, OPERATIONS.iter().position(|name| name == operation)));
-    operations.dedup();
+    let operations = operations(results);
     let widest = peers.iter().map(String::len).max().unwrap_or(0).max(7);
     println!(
         "{:<17} {:<widest$} {:>9} {:>7} {:>8} {:>8} {:>7} {:>6} {:>8} | {:>11} {:>11}",
@@ -36,14 +33,22 @@ pub fn print(results: &Results, peers: &[String], bases: &Bases) {
     println!("{:62}{:widest$} {:>11} | {:>5} {:>5} {:>5} {:>5}", "", "", "", "wall", "CPU", "wall", "CPU");
     for (operation, seccomp) in operations {
         for peer in peers {
-            let of_peer = |s: &&Series| s.operation == operation && s.seccomp == seccomp && &s.peer == peer;
-            if let Some(series) = results.series.iter().find(of_peer) {
+            if let Some(series) = results.find(operation, seccomp, peer) {
                 print_series(results, series, widest, bases);
             }
         }
         println!();
     }
     print_facts(results, peers, widest);
+}
+
+/// The operations that were measured, without and with seccomp.
+pub fn operations(results: &Results) -> Vec<(&str, bool)> {
+    let measured = results.series.iter().filter(|series| !series.costs.is_empty() || !series.failures.is_empty());
+    let mut operations: Vec<(&str, bool)> = measured.map(|s| (s.operation.as_str(), s.seccomp)).collect();
+    operations.sort_by_key(|(operation, seccomp)| (*seccomp, OPERATIONS.iter().position(|name| name == operation)));
+    operations.dedup();
+    operations
 }
 
 fn print_series(results: &Results, series: &Series, widest: usize, bases: &Bases) {
@@ -77,19 +82,18 @@ fn print_series(results: &Results, series: &Series, widest: usize, bases: &Bases
 }
 
 fn print_facts(results: &Results, peers: &[String], widest: usize) {
-    let mut names: Vec<&str> = results.facts.iter().map(|fact| fact.name).collect();
-    names.dedup();
+    let names = results.fact_names();
     if names.is_empty() {
         return;
     }
-    print!("{:<34}", "");
+    print!("{:<38}", "");
     peers.iter().for_each(|peer| print!(" {peer:>widest$}"));
     println!();
     let mut failures = Vec::new();
     for name in names {
-        print!("{name:<34}");
+        print!("{name:<38}");
         for peer in peers {
-            match results.facts.iter().find(|fact| fact.name == name && &fact.peer == peer).map(|fact| &fact.value) {
+            match results.fact(name, peer) {
                 Some(Ok(value)) if *value < 1000.0 => print!(" {value:>widest$.1}"),
                 Some(Ok(value)) => print!(" {value:>widest$.0}"),
                 Some(Err(why)) => {
