@@ -48,9 +48,7 @@ pub fn read(directory: BorrowedFd, name: &CStr, limit: u64) -> Result<(Vec<u8>, 
     let mut text = Vec::with_capacity(stat.size.min(limit) as usize + 32);
     // It may grow meanwhile.
     let read = File::from(fd).take(limit.saturating_add(1)).read_to_end(&mut text);
-    read.map_err(|error| {
-        Unfit::Call(SysError::new("read", Errno::from_raw(error.raw_os_error().unwrap_or_default())))
-    })?;
+    read.map_err(|error| Unfit::Call(SysError::io("read", &error)))?;
     if text.len() as u64 > limit { Err(Unfit::Size(limit)) } else { Ok((text, stat.uid)) }
 }
 

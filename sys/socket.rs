@@ -351,8 +351,7 @@ pub fn sealed_file(name: &CStr, bytes: &[u8]) -> Result<OwnedFd> {
 pub fn fill_and_seal(file: OwnedFd, bytes: &[u8]) -> Result<OwnedFd> {
     use std::io::{Seek, Write};
     let mut file = std::fs::File::from(file);
-    let io = |error: std::io::Error| SysError::new("write", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
-    file.write_all(bytes).and_then(|()| file.rewind()).map_err(io)?;
+    file.write_all(bytes).and_then(|()| file.rewind()).map_err(|error| SysError::io("write", &error))?;
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     // SAFETY: no pointers.
     let ret = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };

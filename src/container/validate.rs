@@ -10,7 +10,7 @@ use oci_spec::runtime::{
 };
 
 use crate::error::{About, Faults, Field, field};
-use crate::sys::{Errno, SysError, ids};
+use crate::sys::{SysError, ids};
 
 /// Checks a whole configuration whose bundle is in `directory`, each rule for itself.
 pub fn validate(spec: &Spec, directory: &Path, faults: &mut Faults) -> Result<()> {
@@ -61,7 +61,7 @@ fn root(spec: &Spec, directory: &Path) -> Result<()> {
     // Without a trailing slash, that would resolve the link.
     let path: PathBuf = directory.join(root.path()).components().collect();
     let metadata = std::fs::symlink_metadata(&path)
-        .map_err(|error| SysError::new("stat", Errno::from_raw(error.raw_os_error().unwrap_or_default())))
+        .map_err(|error| SysError::io("stat", &error))
         .with_context(|| About::file(&path))
         .context(field!("root.path"))?;
     let is = |what| field!("root.path"; "{path:?} is {what}").about(&path);

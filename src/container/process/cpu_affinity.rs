@@ -4,9 +4,10 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use oci_spec::runtime::ExecCPUAffinity;
 
+use super::number_list;
 use crate::error::Field;
 use crate::sys::{Errno, Fault, SysError, sched};
 
@@ -42,24 +43,7 @@ pub fn compile(spec: &ExecCPUAffinity) -> Result<ExecAffinity> {
 impl CpuList {
     /// The CPUs of a list as `0-3,7`.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut mask = Vec::new();
-        for range in text.trim().split(',') {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            let number = |text: &str| text.trim().parse::<usize>().with_context(|| format!("{range:?} in {text:?}"));
-            let (first, last) = (number(first)?, number(last)?);
-            if first > last {
-                bail!("{range:?}: the range ends before it begins");
-            }
-            if last >= MOST {
-                bail!("{range:?}: there is no CPU {last}");
-            }
-            mask.resize(mask.len().max(last / 64 + 1), 0);
-            for cpu in first..=last {
-                if let Some(word) = mask.get_mut(cpu / 64) {
-                    *word |= 1 << (cpu % 64);
-                }
-            }
-        }
+        let mask = number_list::bits(text, "CPU", MOST)?;
         Ok(Self { text: text.to_owned(), mask })
     }
 
@@ -100,31 +84,6 @@ impl fmt::Display for AllCpus {
 mod tests {
     use super::*;
     use crate::sys::testing::{heap_free, in_a_child};
-
-    #[test]
-    fn a_list_becomes_its_bits() {
-        assert_eq!(CpuList::parse("0-3,7").expect("list").mask, [0b1000_1111]);
-        assert_eq!(CpuList::parse("64-65").expect("list").mask, [0, 3]);
-        assert_eq!(CpuList::parse("1024").expect("list").mask.len(), 17);
-    }
-
-    #[test]
-    fn what_is_no_list_is_refused() {
-        let ranges = [
-            ("", ""),
-            ("a", "a"),
-            ("1-", "1-"),
-            ("-1", "-1"),
-            ("3-1", "3-1"),
-            ("1,,2", ""),
-            ("1,8192", "8192"),
-            ("99999999999999999999", "99999999999999999999"),
-        ];
-        for (text, range) in ranges {
-            let error = format!("{:#}", CpuList::parse(text).unwrap_err());
-            assert!(error.starts_with(&format!("{range:?}")), "{text}: {error}");
-        }
-    }
 
     #[test]
     fn the_kernel_has_the_cpus() {

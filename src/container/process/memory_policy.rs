@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{LinuxMemoryPolicy, MemoryPolicyFlagType, MemoryPolicyModeType};
 
+use super::number_list;
 use crate::error::field;
 use crate::sys::{Fault, sched};
 
@@ -48,21 +49,9 @@ pub fn compile(spec: &LinuxMemoryPolicy) -> Result<MemoryPolicy> {
 /// The bits of a list as `0-3,7`; none for the empty string.
 fn parse(text: &str) -> Result<[u64; MOST / 64]> {
     let mut nodes = [0; MOST / 64];
-    for range in text.split(',').filter(|_| !text.trim().is_empty()) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let number = |word: &str| word.trim().parse::<usize>().with_context(|| format!("{range:?} in {text:?}"));
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            bail!("{range:?}: the range ends before it begins");
-        }
-        if last >= MOST {
-            bail!("{range:?}: there is no node {last}");
-        }
-        for node in first..=last {
-            if let Some(word) = nodes.get_mut(node / 64) {
-                *word |= 1 << (node % 64);
-            }
-        }
+    if !text.trim().is_empty() {
+        let given = number_list::bits(text, "node", MOST)?;
+        nodes.iter_mut().zip(given).for_each(|(word, bits)| *word = bits);
     }
     Ok(nodes)
 }

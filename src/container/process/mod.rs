@@ -9,6 +9,7 @@ pub mod env;
 pub mod executable;
 pub mod io_priority;
 pub mod memory_policy;
+mod number_list;
 pub mod oom;
 pub mod personality;
 pub mod rlimits;
