@@ -81,7 +81,7 @@ fn cve_2025_52881_a_proc_that_is_swapped_gets_no_sysctl() {
         let output = bundle.call("run").run();
         if let Some(answer) = output.answers().first().and_then(Value::as_str) {
             // What it sees may be the fake; what is set is set in the true one.
-            assert!(["7\t9\n", "fake"].contains(&answer), "{answer:?}");
+            assert!(["7\t9\n", "fake"].contains(&answer), "the sysctl is neither set nor the fake's: {answer:?}");
             ran += 1;
         }
     }
