@@ -30,6 +30,7 @@ pub mod net;
 pub mod netlink;
 pub mod notify;
 pub mod path;
+pub mod peer;
 pub mod pidfd_info;
 pub mod proc_self;
 pub mod process;

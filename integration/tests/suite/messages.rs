@@ -241,6 +241,7 @@ fn a_filter_of_the_runtimes_own_that_a_cgroup_above_forbids_is_called_so() {
     need_ocirt();
     need_root();
     need(Need::CgroupV2, host::is_cgroup2());
+    need(Need::Cgroupfs, !host::all_with_systemd());
     let rules = json!([{ "allow": false, "access": "rwm" }]);
     let own = Bundle::new().set("linux.resources.devices", json!([]));
     let configured = Bundle::new().set("linux.resources.devices", rules);

@@ -1,13 +1,13 @@
 //! A systemd that is not there, cannot be reached, is executed anew, is busy, or has a unit of the name already.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::{Need, need, need_ocirt};
-use ocirt_integration::runtime::{Call, call, kind};
+use ocirt_integration::runtime::{Call, call, kind, path};
 use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
 
@@ -23,6 +23,7 @@ tests![
     the_system_bus_will_do,
     systemd_may_be_executed_anew_meanwhile,
     many_containers_start_at_once,
+    a_runtime_in_another_pid_namespace_is_refused,
 ];
 
 /// An empty directory over `path` in this test's mount namespace, for as long as it lives.
@@ -176,5 +177,19 @@ fn many_containers_start_at_once() {
         assert_eq!(show(&format!("suite-{}.scope", bundle.id), "ActiveState"), "active");
         call(["delete", "--force", &bundle.id]).ok();
     }
+    host::assert_nothing_left();
+}
+
+/// systemd would take the pid of init for that of a process of its own, and move that into the unit.
+fn a_runtime_in_another_pid_namespace_is_refused() {
+    need_ocirt();
+    let (bundle, unit) = bundle();
+    let script = host::place().join("elsewhere");
+    let text = format!("#!/bin/sh\nexec unshare --pid --fork --mount-proc {} \"$@\"\n", path().display());
+    std::fs::write(&script, text).expect("script");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    let output = bundle.write(probe!(print "it ran")).call("run").program(&script).run();
+    output.fails("systemd is in another pid namespace: it knows no process of this one");
+    assert_eq!(show(&unit, "LoadState"), "not-found");
     host::assert_nothing_left();
 }

@@ -69,6 +69,8 @@ impl Started {
         drop((end, console));
         let cloned = cloned.map_err(|error| match error.errno {
             Errno::ENOMEM => anyhow::Error::from(error).context(Refusal::GoneOrNoMemory),
+            // Of a cgroup that is removed: systemd does so as soon as the container has ended.
+            Errno::ENODEV | Errno::ENOENT => anyhow::Error::from(error).context(Refusal::EndedMeanwhile),
             _ => error.into(),
         })?;
         let Cloned::Runtime(child) = cloned else { unreachable!("the child never returns") };

@@ -93,10 +93,11 @@ fn second(container: &Container) -> u32 {
     host::descendants(init).into_iter().find(|pid| *pid != init).expect("a second process")
 }
 
-/// Into the cgroup above the container's.
+/// Into a cgroup above the container's: the first that takes processes, which one of systemd's slices does not.
 fn move_out(container: &Container, pid: u32) -> Vec<Entered> {
     let own = cgroup(container, "pids");
-    fs::write(own.parent().expect("a parent").join("cgroup.procs"), pid.to_string()).expect("cgroup.procs");
+    let mut above = own.ancestors().skip(1);
+    above.find(|above| fs::write(above.join("cgroup.procs"), pid.to_string()).is_ok()).expect("a cgroup above");
     Vec::new()
 }
 

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use super::wire::{self, BusMessage, MessageKind, Method, Reader, Value};
-use crate::sys::{Errno, Fault, socket};
+use crate::sys::{Errno, Fault, peer, socket};
 
 /// How long one call may take.
 const CALL_WITHIN: Duration = Duration::from_secs(25);
@@ -220,6 +221,12 @@ impl Connection {
             connection.manager("Subscribe", &[])?;
         }
         Ok(connection)
+    }
+
+    /// Whether our process ids are the same processes' for the other end.
+    pub fn shares_pids(&self) -> Answer<bool> {
+        let peer = peer::pid(self.stream.as_fd()).map_err(anyhow::Error::from)?;
+        Ok(peer != 0)
     }
 
     /// Reads the server's part of the authentication (D-Bus Specification, "Authentication Protocol").

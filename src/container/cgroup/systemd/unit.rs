@@ -48,6 +48,7 @@ impl Unit {
         let mut version = None;
         let mut reset = false;
         let started = with_connection(&self.bus, |connection| {
+            must_share_pids(connection)?;
             let list = argument(known(properties, connection, &mut version)?);
             loop {
                 match self.start_once(connection, &list, deadline) {
@@ -147,10 +148,19 @@ impl Unit {
     pub fn attach(&self, below: &str, pid: i32) -> Result<()> {
         let pids = Value::Array("u".to_owned(), vec![Value::Uint32(pid.unsigned_abs())]);
         let attached = with_connection(&self.bus, |connection| {
+            must_share_pids(connection)?;
             self.manager_call(connection, "AttachProcessesToUnit", &[Value::text(below), pids.clone()]).map(drop)
         });
         attached.map_err(anyhow::Error::from).with_context(|| format!("systemd unit {}", self.name))
     }
+}
+
+/// systemd would take our process ids for those of others, and move them.
+fn must_share_pids(connection: &Connection) -> Answer<()> {
+    if connection.shares_pids()? {
+        return Ok(());
+    }
+    Err(anyhow!("systemd is in another pid namespace: it knows no process of this one (--cgroup-manager cgroupfs does not ask it)").into())
 }
 
 /// `/org/freedesktop/systemd1/job/77` is what `systemctl list-jobs` lists as 77.
