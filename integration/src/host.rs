@@ -210,6 +210,11 @@ pub fn process_state(pid: u32) -> Option<char> {
     text.rsplit_once(") ")?.1.chars().next()
 }
 
+/// Whether it runs, sleeps or is stopped: neither gone nor a zombie.
+pub fn is_alive(pid: u32) -> bool {
+    process_state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
 /// Kills `pid` and all below it.
 pub fn kill_tree(pid: u32) {
     let below = descendants(pid);

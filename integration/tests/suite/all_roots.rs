@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::needs::{need_ocirt, need_root};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, call};
 use ocirt_integration::{host, probe, tests};
 use serde_json::json;
@@ -12,6 +12,8 @@ tests![the_containers_of_all_engines_are_listed];
 
 /// `list` beside an engine is empty, since each engine has a root directory of its own.
 fn the_containers_of_all_engines_are_listed() {
+    // /run is another for this test, and systemd is not there.
+    need(Need::Cgroupfs, !host::all_with_systemd());
     need_ocirt();
     need_root();
     // This test's own /run: what an engine has there is not its business.

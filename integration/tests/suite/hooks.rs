@@ -252,6 +252,8 @@ fn a_hook_starts_with_no_signal_blocked_and_no_descriptor_of_the_caller() {
 
 /// Init is born after the first three kinds (docs/decisions/0011-born-last.md): what they are told serves all the same.
 fn hooks_beside_a_shared_pid_namespace_find_the_container() {
+    // Init is undumpable: no user looks into its namespaces.
+    ocirt_integration::needs::need_root();
     ocirt_integration::needs::need_ocirt();
     let pod = super::exec::running(Bundle::new());
     let (mut bundle, log) = with_log(Bundle::new().beside(pod.pid()));

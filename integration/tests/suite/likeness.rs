@@ -68,6 +68,8 @@ fn a_device_path_may_end_with_a_slash() {
 }
 
 fn norelatime_leaves_what_the_source_has() {
+    // In a user namespace the flags of the source are locked.
+    need_root();
     for (options, expected) in [
         (&["bind", "norelatime"][..], "noatime"),
         (&["bind", "nostrictatime"], "noatime"),
@@ -90,6 +92,8 @@ fn norelatime_leaves_what_the_source_has() {
 }
 
 fn a_domain_name_is_said_once() {
+    // Only root of the host may set it, whatever the user namespace.
+    need_root();
     let bundle = |value: &str| {
         let bundle = Bundle::new().set("domainname", json!("a.example"));
         bundle.set("linux.sysctl", json!({ "kernel.domainname": value }))
@@ -155,6 +159,8 @@ fn no_containers_are_an_empty_list() {
 
 /// With cgroup v1 scripts add one themselves, and twice is an error.
 fn spec_writes_a_cgroup_namespace_where_runc_does() {
+    // The directory is root's.
+    need_root();
     let directory = host::place().join("spec");
     std::fs::create_dir_all(&directory).expect("directory");
     for rootless in [&[][..], &["--rootless"]] {

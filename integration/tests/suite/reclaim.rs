@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ocirt_integration::bundle::{Bundle, Container};
-use ocirt_integration::needs::{Need, need, need_ocirt};
+use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, Output, call};
 use ocirt_integration::{host, probe, tests};
 
@@ -40,6 +40,8 @@ impl Drop for Disk {
 
 /// A container with 64 MiB of page cache, nothing of which is still to be written to the disk.
 fn full() -> (Container, Disk) {
+    // The disk is root's.
+    need_root();
     need_ocirt();
     need(Need::CgroupV2, host::is_cgroup2());
     let disk = Disk::new();

@@ -172,7 +172,7 @@ fn a_broken_state_is_one_error_of_every_command() {
             let words = [command, "--bundle", container.bundle.dir.to_str().expect("UTF-8"), container.id()];
             call(words).fails("already exists");
         }
-        assert_eq!(host::process_state(pid), Some('S'), "{what}: it was killed");
+        assert!(host::is_alive(pid), "{what}: it was killed");
         remove(&container, pid);
         let _ = fs::remove_file(host::place().join("good.json"));
     }

@@ -210,6 +210,8 @@ fn a_pod_shares_user_network_ipc_and_uts() {
 
 /// Nobody in the one user namespace has a right to the other's, so it is joined before, and no procfs can be made of it.
 fn a_pid_namespace_of_a_third_user_namespace_is_joined() {
+    // A range that no user has.
+    need_root();
     let (donor, third) = (donor(), pause(Bundle::new().user_namespace(300_000)));
     let proc = json!({ "source": "/proc", "destination": "/proc", "options": ["rbind"] });
     let bundle = || member(&donor).namespace("pid", Some(&path(&third, "pid")));

@@ -187,7 +187,8 @@ fn a_wait_has_an_end() {
     // One that is never started ends, too.
     let mut waiting = Call::new(["wait", "--timeout", "60s", container.id()]).spawn();
     container.kill("KILL").ok();
-    assert_eq!(waiting.finish().status, 137);
+    let output = waiting.finish();
+    assert_eq!(output.status, 137, "{output:?}");
 }
 
 fn what_cannot_be_waited_for_is_an_error() {

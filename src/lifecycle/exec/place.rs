@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::container::cgroup::{CgroupJoin, Paths};
 use crate::container::process::oom::OomScoreAdj;
 use crate::error::field;
 use crate::lifecycle::disk::found::Found;
+use crate::lifecycle::disk::identity::Identity;
+use crate::lifecycle::refusal::Refusal;
 use crate::sys::ids;
 
 /// The cgroup of the process.
@@ -18,7 +20,7 @@ pub struct CgroupTarget {
     /// The container's.
     pub own: Paths,
     /// Whose cgroup does as well, where nobody can enter the container's own any more.
-    pub instead: Option<i32>,
+    pub instead: Option<Identity>,
 }
 
 impl CgroupTarget {
@@ -26,7 +28,7 @@ impl CgroupTarget {
     pub fn find(found: &Found, cgroups: &[String]) -> Result<Self> {
         let own = found.state.cgroup.clone();
         if cgroups.is_empty() {
-            return Ok(Self { paths: own.clone(), own, instead: found.state.init.map(|init| init.pid) });
+            return Ok(Self { paths: own.clone(), own, instead: found.state.init });
         }
         found.needs_cgroup().context("--cgroup")?;
         Ok(Self { paths: own.below(cgroups).context("--cgroup")?, own, instead: None })
@@ -37,7 +39,12 @@ impl CgroupTarget {
         match self.instead {
             None => joined.context("--cgroup"),
             // Somebody has moved init elsewhere, and removed the cgroup; as in runc.
-            Some(pid) if joined.is_err() && !self.paths.exists() => self.paths.join_wherever(pid),
+            Some(init) if joined.is_err() && !self.paths.exists() => {
+                let elsewhere = self.paths.join_wherever(init.pid);
+                // Or systemd has removed it with its last process.
+                ensure!(elsewhere.is_ok() || init.is_alive()?, Refusal::EndedMeanwhile);
+                elsewhere
+            }
             Some(_) => joined,
         }
     }

@@ -53,8 +53,8 @@ impl Started {
             own.adjust(score)?;
         }
         let mut cloned = process::clone_process(0, join.clone_into());
-        if let (Err(SysError { errno: Errno::EBUSY | Errno::EOPNOTSUPP, .. }), Some(pid)) = (&cloned, place.instead) {
-            join = place.paths.join_like(pid)?;
+        if let (Err(SysError { errno: Errno::EBUSY | Errno::EOPNOTSUPP, .. }), Some(init)) = (&cloned, place.instead) {
+            join = place.paths.join_like(init.pid)?;
             cloned = process::clone_process(0, join.clone_into());
         }
         let is_moved = matches!(cloned, Err(SysError { errno: Errno::EACCES, .. })) && place.paths.unit.is_some();
@@ -76,7 +76,7 @@ impl Started {
         let Cloned::Runtime(child) = cloned else { unreachable!("the child never returns") };
         let started = Self { child: Guard::with_grace(child, KILL_GRACE), link };
         if is_moved {
-            let moved = place.paths.move_in(&place.own, started.child.pid, place.instead);
+            let moved = place.paths.move_in(&place.own, started.child.pid, place.instead.map(|init| init.pid));
             let moved = moved.and_then(|()| started.link.go(&[]).context("process"));
             let word = |failure: &Failure, _| plan.word(failure).into();
             moved.map_err(|error| reason::own_words(&started.link, word, error))?;

@@ -119,6 +119,8 @@ impl Init {
     /// Has systemd move init, which waits, into the container's unit.
     pub fn enter_unit(&self, plan: &Plan, cgroup: &mut cgroup::CreatedCgroup) -> Result<()> {
         match cgroup.start(&plan.cgroup, Some(self.child.pid)) {
+            // It has ended by our own hand then.
+            Err(error) if cgroup::is_refused_by_systemd(&error) => Err(error),
             // Of an init that ended before, the reason is its own.
             Err(error) if process::ends_within(self.child.pidfd.as_fd(), 0)? => match self.link.report() {
                 Ok(Some(Report::Failed(failure))) => bail!(plan.word(&failure)),

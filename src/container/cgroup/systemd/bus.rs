@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
+use super::refused::{Refused, SYSTEMD};
 use super::wire::{self, BusMessage, MessageKind, Method, Reader, Value};
 use crate::sys::{Errno, Fault, peer, socket};
 
@@ -25,7 +26,6 @@ const CALL_WITHIN: Duration = Duration::from_secs(25);
 const TRIES: u32 = 7;
 
 const MANAGER: &str = "/org/freedesktop/systemd1";
-const SYSTEMD: &str = "org.freedesktop.systemd1";
 const DBUS: &str = "org.freedesktop.DBus";
 
 /// Which systemd, and how it is reached. What state.json keeps, so that later commands need no environment.
@@ -145,11 +145,8 @@ fn unescape(text: &str) -> Vec<u8> {
 /// What came of a call.
 #[derive(Debug)]
 pub enum CallFailed {
-    /// systemd said no: the error's name and its words.
-    Refused {
-        name: String,
-        words: String,
-    },
+    /// systemd said no.
+    Refused(Refused),
     /// The connection is gone; a new one may do.
     Disconnected(anyhow::Error),
     Other(anyhow::Error),
@@ -157,7 +154,7 @@ pub enum CallFailed {
 
 impl CallFailed {
     pub fn is(&self, wanted: &str) -> bool {
-        matches!(self, Self::Refused { name, .. } if name.strip_prefix(SYSTEMD).is_some_and(|rest| rest == wanted))
+        matches!(self, Self::Refused(refused) if refused.is(wanted))
     }
 }
 
@@ -170,7 +167,7 @@ impl From<anyhow::Error> for CallFailed {
 impl From<CallFailed> for anyhow::Error {
     fn from(failed: CallFailed) -> Self {
         match failed {
-            CallFailed::Refused { words, .. } => anyhow!("systemd: {words}"),
+            CallFailed::Refused(refused) => refused.into(),
             CallFailed::Disconnected(error) | CallFailed::Other(error) => error,
         }
     }
@@ -302,7 +299,7 @@ impl Connection {
                         return Err(CallFailed::Disconnected(anyhow!("{words}")));
                     }
                     let words = if words.is_empty() { message.error.clone() } else { words };
-                    return Err(CallFailed::Refused { name: message.error, words });
+                    return Err(CallFailed::Refused(Refused { name: message.error, words }));
                 }
                 MessageKind::Call | MessageKind::Signal => {}
             }

@@ -8,5 +8,6 @@ pub mod limits;
 mod name;
 pub mod prepared;
 mod properties;
+pub mod refused;
 pub mod unit;
 mod wire;
