@@ -23,6 +23,7 @@ pub mod forge;
 pub mod host;
 pub mod needs;
 pub mod program;
+pub mod races;
 pub mod report;
 pub mod runner;
 pub mod runtime;

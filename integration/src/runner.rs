@@ -6,7 +6,7 @@ use crate::expected::Release;
 use crate::report::{Report, Verdict};
 use crate::selection::Selection;
 use crate::snapshot::Snapshot;
-use crate::{corner, evidence, host, needs, runtime};
+use crate::{corner, evidence, host, needs, races, runtime};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -139,7 +139,7 @@ impl Suite {
             .stderr(output)
             .spawn()
             .expect("test process");
-        let status = match runtime::wait(&mut child, TEST_DEADLINE) {
+        let status = match runtime::wait(&mut child, deadline()) {
             Some(status) => status,
             None => {
                 host::kill_tree(child.id());
@@ -161,6 +161,11 @@ impl Suite {
     }
 }
 
+/// Of one test.
+fn deadline() -> Duration {
+    TEST_DEADLINE + races::more_time()
+}
+
 fn verdict(status: ExitStatus, output: &str) -> Verdict {
     match (status.code(), status.signal()) {
         (Some(0), _) => Verdict::Passed,
@@ -168,7 +173,7 @@ fn verdict(status: ExitStatus, output: &str) -> Verdict {
             let word = output.lines().find_map(|line| line.strip_prefix("skipped: "));
             Verdict::Skipped(word.unwrap_or("no reason").to_owned())
         }
-        (None, Some(libc::SIGKILL)) => Verdict::Failed(format!("killed after {TEST_DEADLINE:?}\n{output}")),
+        (None, Some(libc::SIGKILL)) => Verdict::Failed(format!("killed after {:?}\n{output}", deadline())),
         _ => Verdict::Failed(output.to_owned()),
     }
 }

@@ -5,6 +5,7 @@ use super::exec_life::snooped;
 use super::inject::traced;
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
+use ocirt_integration::races::{self, Usual};
 use ocirt_integration::runtime::{Running, call};
 use ocirt_integration::wait::eventually;
 use ocirt_integration::{host, probe, tests};
@@ -25,13 +26,7 @@ tests![
     nothing_comes_between_new_ids_and_undumpable,
 ];
 
-/// How often, and for how long at most; `OCIRT_BIRTHS` asks for more, within the life of the container.
-fn rounds() -> (u64, Duration) {
-    match std::env::var("OCIRT_BIRTHS").ok().and_then(|count| count.parse().ok()) {
-        Some(count) => (count, Duration::from_secs(50)),
-        None => (200, Duration::from_secs(12)),
-    }
-}
+const USUAL: Usual = Usual { rounds: 200, time: Duration::from_secs(12) };
 
 /// A mount that only the host has, as long as the test runs.
 struct Mark(PathBuf);
@@ -72,8 +67,8 @@ struct Watched {
 
 impl Watched {
     fn new(bundle: Bundle) -> Self {
-        let (count, time) = rounds();
-        let container = running(bundle);
+        let (count, time) = races::bounds(&USUAL);
+        let container = bundle.start(probe!(sleep 6000));
         let (seconds, count) = (time.as_secs().to_string(), count.to_string());
         let mark = Mark::make();
         let mut words = vec!["/probe", "watch", &seconds, &count, mark.0.to_str().expect("UTF-8")];
@@ -96,7 +91,7 @@ impl Watched {
 
 /// Execs all the time, while a process of the container watches.
 pub fn watch_execs(bundle: Bundle) {
-    let (count, time) = rounds();
+    let (count, time) = races::bounds(&USUAL);
     let begun = Instant::now();
     let watched = Watched::new(bundle);
     let mut made = 0;
@@ -123,7 +118,7 @@ fn judge(made: u64, name: &str, seen: &[Value], cgroups: &[String]) {
 
 /// Creates all the time in the pid namespace of a container that watches.
 fn watch_creates(spy: Bundle, victim: impl Fn(&Container) -> Bundle) {
-    let (count, time) = rounds();
+    let (count, time) = races::bounds(&USUAL);
     let begun = Instant::now();
     let watched = Watched::new(spy);
     let shared = format!("/proc/{}/ns/pid", watched.container.pid());

@@ -1,11 +1,12 @@
 //! Attacks on the copy that `tmpcopyup` makes: by what is exchanged in the directory while it is copied.
 
 use super::attacks::Racer;
-use super::hostile_mounts::{rounds, watched};
+use super::hostile_mounts::{USUAL, watched};
 use super::hot_mounts::{mounts, only_where_it_is_there};
 use super::mount_accidents::needs_strace;
 use ocirt_integration::bundle::{Bundle, Container};
 use ocirt_integration::needs::{need_ocirt, need_root};
+use ocirt_integration::races;
 use ocirt_integration::runtime::Call;
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ fn copy() -> Value {
 }
 
 #[track_caller]
-fn is_whole(container: &Container, round: usize) {
+fn is_whole(container: &Container, round: u64) {
     let copied = format!("/proc/{}/root/d", container.pid());
     for (name, is_file) in [("f", true), ("secret", true), ("sub", false), ("hidden", false)] {
         let path = Path::new(&copied).join(name);
@@ -70,9 +71,9 @@ fn is_whole(container: &Container, round: usize) {
 fn what_is_added_has_owner_mode_and_content_of_one_file() {
     only_where_it_is_there();
     need_root();
-    let container = contested(Bundle::new()).start(probe!(sleep 600));
+    let container = contested(Bundle::new()).start(probe!(sleep 6000));
     let _racers = exchange(&container.bundle);
-    for round in rounds() {
+    for round in races::rounds(&USUAL) {
         mounts("add", &container, &copy()).ok();
         is_whole(&container, round);
         mounts("remove", &container, &copy()).ok();
@@ -86,13 +87,13 @@ fn what_is_created_has_owner_mode_and_content_of_one_file() {
     need_root();
     let bundle = contested(Bundle::new()).mount("tmpfs", "tmpfs", "/d", &["tmpcopyup"]);
     let _racers = exchange(&bundle);
-    let mut container = bundle.create(probe!(sleep 600));
-    for round in rounds() {
+    let mut container = bundle.create(probe!(sleep 6000));
+    for round in races::rounds(&USUAL) {
         is_whole(&container, round);
         container.call(["delete", "--force", container.id()]).ok();
         let Container { mut bundle, .. } = container;
         bundle.id = host::new_id();
-        container = bundle.create(probe!(sleep 600));
+        container = bundle.create(probe!(sleep 6000));
     }
 }
 
@@ -101,7 +102,7 @@ fn a_copy_reads_each_name_once_and_with_few_rights() {
     needs_strace();
     need_root();
     let bundle = contested(Bundle::new()).symlink("d/link", "f").file("d/sub/below", "");
-    let container = bundle.start(probe!(sleep 600));
+    let container = bundle.start(probe!(sleep 6000));
     let file = container.bundle.dir.join("mounts.json");
     fs::write(&file, copy().to_string()).expect("mounts.json");
     let (script, calls) = watched();

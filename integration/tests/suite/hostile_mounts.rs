@@ -5,12 +5,14 @@ use super::attacks::Racer;
 use super::hot_mounts::{mountinfo, mounts, only_where_it_is_there, source};
 use super::mount_accidents::needs_strace;
 use ocirt_integration::bundle::{Bundle, Container};
+use ocirt_integration::races::{self, Usual};
 use ocirt_integration::runtime::{Call, reachable, strace_flags};
 use ocirt_integration::{has, host, probe, tests};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 tests![
     removing_a_mount_follows_no_link_to_another,
@@ -29,21 +31,8 @@ tests![
 
 pub const ROOT: u32 = 100_000;
 
-/// How often a race is run, as far as there is time: each round costs a call or two. `OCIRT_RACES` asks for more, and how
-/// many there were is in the test's log (`OCIRT_KEEP`). A test has up to two such loops, and 90 s.
-pub fn rounds() -> impl Iterator<Item = usize> {
-    let begun = std::time::Instant::now();
-    let asked = std::env::var("OCIRT_RACES").ok().and_then(|count| count.parse().ok());
-    let (most, seconds) = asked.map_or((40, 10), |count| (count, 35));
-    let goes_on = move |round: &usize| *round < 3 || begun.elapsed().as_secs() < seconds;
-    (0..=most).take_while(move |round| {
-        let is_next = *round < most && goes_on(round);
-        if !is_next {
-            println!("{round} rounds");
-        }
-        is_next
-    })
-}
+/// Each round costs a call or two.
+pub const USUAL: Usual = Usual { rounds: 40, time: Duration::from_secs(10) };
 
 /// With a user namespace and without.
 fn bundles() -> [Bundle; 2] {
@@ -57,7 +46,7 @@ fn bundle(namespaced: bool) -> Bundle {
 
 /// A container whose processes own what is in its root.
 pub fn running(bundle: Bundle) -> Container {
-    bundle.start(probe!(sleep 600))
+    bundle.start(probe!(sleep 6000))
 }
 
 pub fn bind(source: &Path, destination: &str) -> Value {
@@ -115,7 +104,7 @@ fn undoing_a_failed_mount_removes_no_other() {
     only_where_it_is_there();
     for (container, source, _racer) in swapped() {
         let before = mountinfo(&container);
-        for round in rounds() {
+        for round in races::rounds(&USUAL) {
             // A file goes onto no directory.
             let output = mounts("add", &container, &bind(&source.join("file"), "/mnt/data"));
             assert_eq!(output.status, 1, "{output:?}");
@@ -132,7 +121,7 @@ fn undoing_mounts_that_succeeded_removes_no_other() {
             { "destination": "/mnt/data", "source": source, "options": ["bind"] },
             { "destination": "/probe/none", "type": "tmpfs", "source": "tmpfs" },
         ]);
-        for round in rounds() {
+        for round in races::rounds(&USUAL) {
             mounts("add", &container, &list).fails("mounts[");
             assert_eq!(protected(&container), before, "{round}");
             assert_eq!(shown(&container, &source), [""; 0], "{round}");
@@ -150,7 +139,7 @@ fn a_mount_that_moves_all_the_time_is_removed_or_nothing_is() {
         let list = bind(&source, "/mnt/data");
         let racer = Racer::new(&container.bundle.inside("mnt"), &container.bundle.inside("other"));
         let (mut removed, mut tried) = (0, 0);
-        for round in rounds() {
+        for round in races::rounds(&USUAL) {
             tried += 1;
             if mounts("add", &container, &list).status == 0 {
                 removed += usize::from(mounts("remove", &container, &list).status == 0);
