@@ -327,12 +327,14 @@ impl Connection {
         }
     }
 
-    /// A property that is a limit, of any object: a number, or a set as a bit mask.
+    /// A property that is a limit, of any object: a number, a set as a bit mask, or what DevicePolicy and DeviceAllow are.
     pub fn limit(&mut self, path: &str, interface: &str, name: &str) -> Answer<Value> {
         let answer = self.get(path, interface, name)?;
         let mut body = answer.body();
         match body.signature()?.as_str() {
             "t" => Ok(Value::Uint64(body.u64()?)),
+            "s" => Ok(Value::text(body.text()?)),
+            "a(ss)" => Ok(Value::pairs(body.pairs()?)),
             "ay" => Ok(Value::Array("y".to_owned(), body.bytes()?.iter().copied().map(Value::Byte).collect())),
             other => Err(unexpected(name, other)),
         }

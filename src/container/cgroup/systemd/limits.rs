@@ -4,10 +4,24 @@
 use anyhow::{Context, Result};
 
 use super::bus::{Answer, Connection};
-use super::properties::{self, Property};
+use super::properties::{self, DEVICE_ALLOW, Property};
 use super::unit::{Unit, argument, known, with_connection};
 use super::wire::Value;
+use crate::container::cgroup::host::layout::Layout;
+use crate::container::cgroup::wanted::device_rules::Rules;
 use crate::container::cgroup::wanted::resources::Write;
+
+/// What systemd is told of an update: limits, and device rules, which it would bring back otherwise whenever it changes
+/// anything of the unit.
+#[derive(Debug)]
+pub struct NewLimits(Vec<Property>);
+
+impl NewLimits {
+    pub fn of(writes: &[Write], devices: Option<&Rules>, layout: Layout) -> Self {
+        let devices = devices.map(|rules| properties::of_other_devices(rules, layout)).unwrap_or_default();
+        Self(properties::of_limits(writes).into_iter().chain(devices).collect())
+    }
+}
 
 /// The properties of a unit as they were before an update.
 #[derive(Debug)]
@@ -17,17 +31,25 @@ pub struct OldLimits {
 }
 
 impl Unit {
-    /// What an update by these writes is going to change; None where systemd has no property for any of it.
-    pub fn limits(&self, writes: &[Write]) -> Result<Option<OldLimits>> {
-        let properties = properties::of_limits(writes);
+    /// What an update is going to change; None where systemd has no property for any of it.
+    pub fn limits(&self, new: &NewLimits) -> Result<Option<OldLimits>> {
+        let NewLimits(properties) = new;
         if properties.is_empty() {
             return Ok(None);
         }
         let mut version = None;
         let old = with_connection(&self.bus, |connection| {
-            let list = known(&properties, connection, &mut version)?;
+            let list = known(properties, connection, &mut version)?;
             let path = self.manager_call(connection, "GetUnit", &[])?.body().text()?;
-            list.into_iter().map(|property| self.read(connection, &path, property)).collect()
+            let mut is_emptied = false;
+            let mut read = |property: &Property| {
+                // The list of devices comes twice: first as empty.
+                if property.name == DEVICE_ALLOW && !std::mem::replace(&mut is_emptied, true) {
+                    return Ok(property.clone());
+                }
+                self.read(connection, &path, property)
+            };
+            list.into_iter().map(&mut read).collect()
         });
         let properties = old.map_err(anyhow::Error::from).with_context(|| format!("systemd unit {}", self.name))?;
         Ok(Some(OldLimits { unit: self.clone(), properties }))
@@ -40,10 +62,9 @@ impl Unit {
         Ok(Property { value: connection.limit(path, &interface, &property.name)?, ..property.clone() })
     }
 
-    /// Tells systemd of new limits, until the next boot. Device rules are none of them: systemd would apply its own in
-    /// between.
-    pub fn set_limits(&self, writes: &[Write]) -> Result<()> {
-        self.set(&properties::of_limits(writes)).with_context(|| format!("systemd unit {}", self.name))
+    /// Tells systemd of them, until the next boot.
+    pub fn set_limits(&self, new: &NewLimits) -> Result<()> {
+        self.set(&new.0).with_context(|| format!("systemd unit {}", self.name))
     }
 
     fn set(&self, properties: &[Property]) -> Result<()> {

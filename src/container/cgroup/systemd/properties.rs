@@ -166,15 +166,24 @@ pub fn oom_policy(writes: &[Write]) -> Option<Property> {
 pub fn of_devices(rules: &Rules, layout: Layout) -> Vec<Property> {
     let all = rules.default_allow && (rules.list.is_empty() || layout == Layout::V2);
     let allowed = rules.list.iter().filter(|rule| rule.allow && !rules.default_allow);
-    let entries: Vec<Value> = if all { Vec::new() } else { allowed.filter_map(device).collect() };
+    let entries: Vec<_> = if all { Vec::new() } else { allowed.filter_map(device).collect() };
     vec![
         Property::new("DevicePolicy", Value::text(if all { "auto" } else { "strict" })),
-        Property::new("DeviceAllow", Value::Array("(ss)".to_owned(), entries)),
+        Property::new(DEVICE_ALLOW, Value::pairs(entries)),
     ]
 }
 
+/// The same for a unit that is there: an empty list takes away what it had, others are added to it.
+pub fn of_other_devices(rules: &Rules, layout: Layout) -> Vec<Property> {
+    let none = Property::new(DEVICE_ALLOW, Value::pairs([]));
+    [none].into_iter().chain(of_devices(rules, layout)).collect()
+}
+
+/// The property that is a list of devices.
+pub const DEVICE_ALLOW: &str = "DeviceAllow";
+
 /// An entry of DeviceAllow=. A rule for one minor number of every driver cannot be said there.
-fn device(rule: &Rule) -> Option<Value> {
+fn device(rule: &Rule) -> Option<(String, String)> {
     let kind = if rule.kind == DeviceKind::Char { "char" } else { "block" };
     let node = match (rule.major, rule.minor) {
         (None, None) => format!("{kind}-*"),
@@ -185,7 +194,7 @@ fn device(rule: &Rule) -> Option<Value> {
     let letters = [(Access::READ, 'r'), (Access::WRITE, 'w'), (Access::MKNOD, 'm')];
     let has = |access: Access| rule.access.bits() & access.bits() != 0;
     let access: String = letters.iter().filter(|(access, _)| has(*access)).map(|(_, letter)| letter).collect();
-    Some(Value::Struct(vec![Value::text(node), Value::text(access)]))
+    Some((node, access))
 }
 
 const PREFIX: &str = "org.systemd.property.";

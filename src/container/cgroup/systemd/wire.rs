@@ -30,6 +30,12 @@ impl Value {
         Self::Text(text.into())
     }
 
+    /// `a(ss)`
+    pub fn pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        let pair = |(one, other)| Self::Struct(vec![Self::Text(one), Self::Text(other)]);
+        Self::Array("(ss)".to_owned(), pairs.into_iter().map(pair).collect())
+    }
+
     /// The type in the specification's letters: `s`, `au`, `a(ss)`.
     pub fn signature(&self) -> String {
         match self {
@@ -286,6 +292,19 @@ impl Reader<'_> {
     pub fn text(&mut self) -> Result<String> {
         let length = self.u32()? as usize;
         self.terminated(length)
+    }
+
+    /// An array of pairs of strings, `a(ss)`.
+    pub fn pairs(&mut self) -> Result<Vec<(String, String)>> {
+        let length = self.u32()? as usize;
+        self.align(8);
+        let end = self.at.checked_add(length).context("D-Bus message ends early")?;
+        let mut pairs = Vec::new();
+        while self.at < end {
+            self.align(8);
+            pairs.push((self.text()?, self.text()?));
+        }
+        Ok(pairs)
     }
 
     pub fn signature(&mut self) -> Result<String> {

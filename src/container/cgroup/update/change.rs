@@ -7,11 +7,11 @@ use std::ffi::CString;
 use anyhow::{Result, bail};
 
 use super::devices::{self, OldDevices};
-use super::prepared::LimitUpdate;
+use super::prepared::{Devices, LimitUpdate};
 use crate::container::cgroup::host::file;
 use crate::container::cgroup::host::layout::{Layout, ROOT};
 use crate::container::cgroup::paths::Paths;
-use crate::container::cgroup::systemd::limits::OldLimits;
+use crate::container::cgroup::systemd::limits::{NewLimits, OldLimits};
 use crate::container::cgroup::wanted::resources::{Missing, Write, has_word, refused};
 use crate::error::field;
 use crate::sys::{self, Errno, SysError, cgroup};
@@ -66,22 +66,35 @@ impl Changed {
                 result => result.map_err(|failure| failure.word(directory, write))?,
             }
         }
+        // systemd puts device rules of its own into force, which can be stricter, until ours follow.
+        let must_freeze = update.devices.is_some() && paths.unit.is_some() && !paths.is_frozen()?;
+        let is_frozen = must_freeze && paths.freeze().is_ok();
+        let made = changed.make_for_systemd(update, paths);
+        if is_frozen {
+            paths.thaw()?;
+        }
+        made.map(|()| changed)
+    }
+
+    /// What systemd has a property for, where the cgroup is a unit's, and the device rules.
+    fn make_for_systemd(&mut self, update: &LimitUpdate, paths: &Paths) -> Result<()> {
         if let Some(unit) = &paths.unit {
-            let limits: Vec<Write> = update.writes.iter().map(|(_, write)| write.clone()).collect();
+            let writes: Vec<Write> = update.writes.iter().map(|(_, write)| write.clone()).collect();
+            let limits = NewLimits::of(&writes, update.devices.as_ref().map(Devices::rules), paths.layout);
             // A call that fails may have come through.
-            changed.unit = unit.limits(&limits)?;
-            if changed.unit.is_some() {
+            self.unit = unit.limits(&limits)?;
+            if self.unit.is_some() {
                 unit.set_limits(&limits)?;
             }
             // systemd rounds, and has done so by now.
             for (directory, write) in &update.writes {
-                changed.write(directory, write).map_err(|failure| failure.word(directory, write))?;
+                self.write(directory, write).map_err(|failure| failure.word(directory, write))?;
             }
         }
         if let Some(rules) = &update.devices {
-            changed.devices = Some(devices::make(rules, paths)?);
+            self.devices = Some(devices::make(rules, paths)?);
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// The new limits stay.

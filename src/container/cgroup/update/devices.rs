@@ -36,7 +36,7 @@ pub enum OldDevices {
 pub fn make(devices: &Devices, paths: &Paths) -> Result<OldDevices> {
     let made = match devices {
         Devices::V1(rules) => change_v1(rules, paths),
-        Devices::V2(program) => change_v2(program, paths),
+        Devices::V2 { program, .. } => change_v2(program, paths),
     };
     made.map_err(|error| if error.is::<Field>() { error } else { error.context(field!("linux.resources.devices")) })
 }

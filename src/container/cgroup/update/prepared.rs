@@ -31,7 +31,14 @@ pub struct LimitUpdate {
 #[derive(Debug)]
 pub(super) enum Devices {
     V1(Rules),
-    V2(Vec<crate::sys::bpf::EbpfInstruction>),
+    V2 { program: Vec<crate::sys::bpf::EbpfInstruction>, rules: Rules },
+}
+
+impl Devices {
+    pub fn rules(&self) -> &Rules {
+        let (Self::V1(rules) | Self::V2 { rules, .. }) = self;
+        rules
+    }
 }
 
 impl LimitUpdate {
@@ -82,7 +89,7 @@ fn devices(list: &[LinuxDeviceCgroup], is_v2: bool, old: u64) -> Result<(Option<
         rules.lines()?;
         return Ok((Some(Devices::V1(rules)), digest));
     }
-    Ok((Some(Devices::V2(device_filter::limited(&rules)?)), digest))
+    Ok((Some(Devices::V2 { program: device_filter::limited(&rules)?, rules }), digest))
 }
 
 /// What v2 takes only together is completed by what holds: memory and the sum of memory and swap, quota and period.

@@ -3,6 +3,8 @@
 use std::os::unix::net::UnixListener;
 
 use super::*;
+use crate::container::cgroup::host::layout::Layout;
+use crate::container::cgroup::systemd::limits::NewLimits;
 use crate::container::cgroup::systemd::unit::{Unit, with_connection};
 use crate::error::Faults;
 
@@ -139,6 +141,7 @@ fn garbage_is_an_error() {
 fn limits_that_may_have_come_through_are_set_back() {
     let resources = serde_json::from_value(serde_json::json!({ "pids": { "limit": 20 } })).unwrap();
     let writes = crate::container::cgroup::wanted::v2::compile(&resources, &mut Faults::first()).unwrap().list;
+    let new = NewLimits::of(&writes, None, Layout::V2);
     let tells = |stream| {
         let mut stream = welcome(stream, WELCOME);
         reply(&mut stream, 1, Value::ObjectPath("/unit".into()));
@@ -158,8 +161,8 @@ fn limits_that_may_have_come_through_are_set_back() {
     serve.push(&obeys);
     with_server(&serve, |bus| {
         let unit = Unit { name: "x.scope".into(), bus: bus.clone() };
-        let old = unit.limits(&writes).unwrap().unwrap();
-        unit.set_limits(&writes).unwrap_err();
+        let old = unit.limits(&new).unwrap().unwrap();
+        unit.set_limits(&new).unwrap_err();
         old.restore();
     });
 }
