@@ -6,7 +6,10 @@
 //! So what is registered is the thread's own memory, which the images hold, and it points to no sequence. (Linux 6.16 clears
 //! the pointer when it is registered, but nobody can clear one that is written later.)
 //!
-//! Field numbers of CRIU 4.1's images/core.proto, rseq.proto, mm.proto, vma.proto and pagemap.proto.
+//! CRIU 4.2 counts pages in another field, and says 0 in the old one, by which older releases count. They find nothing in such
+//! images: memory of no file is zero then, which is no pointer, but a file's is what is in the file.
+//!
+//! Field numbers of CRIU 4.2's images/core.proto, rseq.proto, mm.proto, vma.proto and pagemap.proto.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -31,7 +34,8 @@ const MAP_PRIVATE: u32 = 2;
 /// CRIU's VMA_AREA_REGULAR, and what else may be said of memory that is only the process's: VMA_AREA_STACK, VMA_AREA_HEAP,
 /// VMA_FILE_PRIVATE, VMA_ANON_PRIVATE.
 const REGULAR: u32 = 1;
-const OWN: u32 = REGULAR | 1 << 1 | 1 << 5 | 1 << 6 | ANONYMOUS;
+const OWN: u32 = REGULAR | 1 << 1 | 1 << 5 | OF_A_FILE | ANONYMOUS;
+const OF_A_FILE: u32 = 1 << 6;
 const ANONYMOUS: u32 = 1 << 9;
 
 /// Of a range of pages: it is in the images that these are the difference to, it comes when it is asked for, it is here.
@@ -105,18 +109,20 @@ fn own_memory(directories: &[BorrowedFd], pid: u32, at: u64, is_lazy: bool) -> R
     let is_whole = mapping.start <= at && end <= mapping.end;
     let is_own = mapping.flags & MAP_TYPE == MAP_PRIVATE && mapping.status & (OWN | REGULAR) == mapping.status;
     ensure!(is_whole && is_own && mapping.status & REGULAR != 0, "it is not in memory of its own");
-    match pointer(directories, pid, at + POINTER, is_lazy)? {
+    let is_anonymous = mapping.status & (OF_A_FILE | ANONYMOUS) == ANONYMOUS;
+    match pointer(directories, pid, at + POINTER, is_lazy, is_anonymous)? {
         Some(0) => Ok(()),
         // What the page server sends is nobody's file.
-        None if mapping.status & ANONYMOUS != 0 => Ok(()),
+        None if is_anonymous => Ok(()),
         _ => bail!("the thread is in the middle of one"),
     }
 }
 
 /// The eight bytes at an address; None, where they are not in the images yet.
-fn pointer(directories: &[BorrowedFd], pid: u32, at: u64, is_lazy: bool) -> Result<Option<u64>> {
+fn pointer(directories: &[BorrowedFd], pid: u32, at: u64, is_lazy: bool, is_anonymous: bool) -> Result<Option<u64>> {
     for directory in directories {
         let pages = Pages::of(*directory, pid)?;
+        ensure!(is_anonymous || !pages.is_new, "it is in a file's memory, of which CRIU before 4.2 finds no page here");
         match pages.find(at)? {
             PagePlace::Here(offset) => {
                 let mut bytes = [0; 8];
@@ -145,12 +151,16 @@ enum PagePlace {
 struct Pages {
     image: String,
     ranges: Vec<AddressRange>,
+    /// CRIU before 4.2 finds none of them.
+    is_new: bool,
 }
 
 struct AddressRange {
     start: u64,
     length: u64,
     flags: u32,
+    /// CRIU before 4.2 counts no pages here.
+    is_new: bool,
 }
 
 impl Pages {
@@ -165,7 +175,10 @@ impl Pages {
             _ => true,
         });
         ensure!(is_sorted, "{name}: pages in another order than that of their addresses");
-        Ok(Self { image: format!("pages-{id}.img"), ranges })
+        let is_new = ranges.iter().any(|range| range.is_new);
+        // Or it would find others at the same place.
+        ensure!(ranges.iter().all(|range| range.is_new == is_new), "{name}: pages that are counted in two ways");
+        Ok(Self { image: format!("pages-{id}.img"), ranges, is_new })
     }
 
     fn find(&self, at: u64) -> Result<PagePlace> {
@@ -195,7 +208,9 @@ impl AddressRange {
     /// Older images have a number of pages of 32 bits, and no flags where the pages are here.
     fn of(entry: &Fields) -> Result<Self> {
         let start = one(&entry.wide_numbers(1)?)?;
-        let count = one(&[entry.wide_numbers(2)?, entry.wide_numbers(5)?].concat())?;
+        let (old, new) = (entry.wide_numbers(2)?, entry.wide_numbers(5)?);
+        let is_new = !new.is_empty() && one(&old)? == 0;
+        let count = one(&if is_new { new } else { [old, new].concat() })?;
         let flags = entry.numbers(4)?;
         let is_before = entry.numbers(3)?.iter().any(|flag| *flag != 0);
         let flags = match flags.as_slice() {
@@ -204,7 +219,7 @@ impl AddressRange {
             flags => one(flags)?,
         };
         let length = count.checked_mul(u64::try_from(proc_self::page_size())?).context("too many pages")?;
-        Ok(Self { start, length, flags })
+        Ok(Self { start, length, flags, is_new })
     }
 }
 

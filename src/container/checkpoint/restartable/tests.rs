@@ -124,3 +124,28 @@ fn pages_of_an_earlier_checkpoint_are_looked_for_there() {
     write(before.path(), "pagemap-7.img", &[number(1, 3), range(0x5000_0000, 1, 4), range(0x6000_0000, 1, 4)]);
     assert!(words(&[&images, &before], false).unwrap().ends_with("the thread is in the middle of one"));
 }
+
+/// As CRIU 4.2 writes it.
+fn new_range(start: u64, pages: u64, flags: u64) -> Vec<u8> {
+    [number(1, start), number(2, 0), number(4, flags), number(5, pages)].concat()
+}
+
+#[test]
+fn pages_are_counted_as_each_release_of_criu_does() {
+    let images = images();
+    let pages = |entries: &[Vec<u8>]| write(images.path(), "pagemap-7.img", &[&[number(1, 3)], entries].concat());
+    pages(&[new_range(0x1000, 1, 4), new_range(0x5000_0000, 2, 6)]);
+    assert_eq!(words(&[&images], false), None);
+    // An older one takes what is in the file.
+    for status in [1 | 1 << 6, 1 | 1 << 6 | 1 << 9] {
+        memory(images.path(), 2, status);
+        refused(&images, "it is in a file's memory");
+    }
+    memory(images.path(), 2, 513);
+    // An older one finds another page there.
+    pages(&[new_range(0x1000, 1, 4), range(0x5000_0000, 2, 6)]);
+    refused(&images, "pagemap-7.img: pages that are counted in two ways");
+    let both = [number(1, 0x5000_0000), number(2, 1), number(4, 6), number(5, 2)].concat();
+    pages(&[range(0x1000, 1, 4), both]);
+    refused(&images, "a field with two values");
+}
