@@ -141,6 +141,13 @@ fn a_clean_container_has_no_difference() {
     }
 }
 
+/// Linux 7 takes a soft limit of cgroup v1, and keeps none.
+fn forgets_soft_limits(container: &Container) -> bool {
+    let file = cgroup(container, "memory").join("memory.soft_limit_in_bytes");
+    std::fs::write(&file, "67108864").is_ok()
+        && std::fs::read_to_string(&file).is_ok_and(|text| text.trim() != "67108864")
+}
+
 fn containers_of_engines_have_no_difference() {
     need_ocirt();
     need_root();
@@ -149,8 +156,11 @@ fn containers_of_engines_have_no_difference() {
         let pod = Bundle::new().start(probe!(sleep 600));
         let container = adjusted(&engine, pod.pid()).config(restrict).start(probe!(sleep 600));
         let (status, verified) = verify(&container);
-        if status != 0 {
-            wrong.push(format!("{name}: {status} {:?}", different(&verified)));
+        let rows = different(&verified);
+        let is_forgotten =
+            |field: &str| field == "linux.resources.memory.reservation" && forgets_soft_limits(&container);
+        if status != 0 && !rows.iter().all(|(field, _)| is_forgotten(field)) {
+            wrong.push(format!("{name}: {status} {rows:?}"));
         }
         call(["delete", "--force", container.id()]).ok();
         host::reap_zombies();
