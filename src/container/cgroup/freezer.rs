@@ -48,6 +48,16 @@ impl Paths {
         lines.any(|own| self.directories.values().any(|directory| may_be_below(own, directory.as_bytes())))
     }
 
+    /// Does `work`, while every process stands still if `needed`, and can; what was frozen before stays so.
+    pub(super) fn standing_still<T>(&self, needed: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let is_frozen = needed && !self.is_frozen()? && self.freeze().is_ok();
+        let done = work();
+        if is_frozen {
+            self.thaw()?;
+        }
+        done
+    }
+
     /// Lets every process go on, but for those that the container froze itself in a cgroup below its own.
     pub fn thaw(&self) -> Result<()> {
         let (name, value) =

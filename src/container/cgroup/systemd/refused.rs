@@ -33,6 +33,6 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 /// Whether systemd has refused what it was asked for, whatever became of the process meanwhile.
-pub fn is_told_by(error: &anyhow::Error) -> bool {
+pub fn is_refused_by_systemd(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Refused>().is_some_and(|refused| !refused.is_about_the_process())
 }

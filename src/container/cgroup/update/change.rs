@@ -67,13 +67,9 @@ impl Changed {
             }
         }
         // systemd puts device rules of its own into force, which can be stricter, until ours follow.
-        let must_freeze = update.devices.is_some() && paths.unit.is_some() && !paths.is_frozen()?;
-        let is_frozen = must_freeze && paths.freeze().is_ok();
-        let made = changed.make_for_systemd(update, paths);
-        if is_frozen {
-            paths.thaw()?;
-        }
-        made.map(|()| changed)
+        let has_two = update.devices.is_some() && paths.unit.is_some();
+        paths.standing_still(has_two, || changed.make_for_systemd(update, paths))?;
+        Ok(changed)
     }
 
     /// What systemd has a property for, where the cgroup is a unit's, and the device rules.

@@ -99,21 +99,18 @@ fn change_v1(rules: &Rules, paths: &Paths) -> Result<OldDevices> {
         .map_err(|error| anyhow!("{directory}/devices.list: {}", file::reason(error.errno)))?;
     let (old, new) = (DeviceExceptions::of_lines(text.lines()), DeviceExceptions::of_rules(rules)?);
     let undo = OldDevices::V1 { directory: directory.to_owned(), writes: new.until(&old) };
-    let frozen = old.default_allow != new.default_allow && !paths.is_frozen()? && paths.freeze().is_ok();
-    let written = old.until(&new).iter().try_for_each(|(name, line)| {
-        write_line(directory, name, line).map_err(|error| anyhow::Error::from(refused(rules, name, line, error)))
-    });
-    let result = match written {
-        Ok(()) => Ok(undo),
-        Err(error) => {
-            undo.restore();
-            Err(error)
+    paths.standing_still(old.default_allow != new.default_allow, || {
+        let written = old.until(&new).iter().try_for_each(|(name, line)| {
+            write_line(directory, name, line).map_err(|error| anyhow::Error::from(refused(rules, name, line, error)))
+        });
+        match written {
+            Ok(()) => Ok(undo),
+            Err(error) => {
+                undo.restore();
+                Err(error)
+            }
         }
-    };
-    if frozen {
-        paths.thaw()?;
-    }
-    result
+    })
 }
 
 /// Why a line is not written, and whose rule it is.
