@@ -44,7 +44,7 @@ pub fn update(host: &Host, id: &Id, resources: &[u8], schemata: Schemata) -> Res
     }
     if let Some(mut told) = told {
         told.limits.change(&update, &resources);
-        told.save(&directory)?;
+        told.replace(&directory)?;
     }
     changed.keep();
     schemata.into_iter().for_each(intel_rdt::ChangedGroup::keep);

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
 
+use super::holder;
 use super::root::Root;
 use super::state::State;
 use super::trusted;
@@ -159,7 +160,7 @@ impl Directory {
     fn holder(&self) -> String {
         let find = || {
             let inode = file::stat(self.fd()).ok()?.inode;
-            let pid = holder_in(&std::fs::read_to_string("/proc/locks").ok()?, inode)?;
+            let pid = holder::of(&std::fs::read_to_string("/proc/locks").ok()?, inode)?;
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let words = String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ");
             Some(format!("process {pid} ({})", words.chars().take(200).collect::<String>().escape_debug()))
@@ -245,18 +246,6 @@ fn open(root: &Root, id: &Id) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// The pid in the line of proc_locks(5) that is about a flock(2) of this inode:
-/// `1: FLOCK  ADVISORY  WRITE 3548 00:1a:12345 0 EOF`.
-fn holder_in(locks: &str, inode: u64) -> Option<i32> {
-    locks.lines().find_map(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let [kind, _, mode, pid, file] = std::array::from_fn(|_| fields.next());
-        let is_it = (kind, mode) == (Some("FLOCK"), Some("WRITE"))
-            && file?.rsplit_once(':').is_some_and(|(_, number)| number.parse() == Ok(inode));
-        if is_it { pid?.parse().ok() } else { None }
-    })
-}
-
 /// A container's directory whose lock this process has: only so is anything in it changed.
 #[derive(Debug)]
 pub struct Locked(Directory);
@@ -278,8 +267,13 @@ impl Locked {
 
     /// Replaces the state file: a reader sees the old one or the new one, never a part.
     pub fn save(&self, state: &State) -> Result<()> {
-        self.write(STATE_FILE_NEW, state)?;
-        directory::rename_at(self.fd(), STATE_FILE_NEW, STATE_FILE).with_context(|| self.words_of(STATE_FILE_NEW))
+        self.replace([STATE_FILE, STATE_FILE_NEW], state)
+    }
+
+    /// The same of any file, by way of another name.
+    pub(super) fn replace(&self, [name, new]: [&CStr; 2], value: &impl Serialize) -> Result<()> {
+        self.write(new, value)?;
+        directory::rename_at(self.fd(), new, name).with_context(|| self.words_of(new))
     }
 
     /// Writes the file for exec. Nobody reads it before the container is created, so it need not be atomic.
@@ -382,19 +376,5 @@ impl Drop for Reserved {
             // The error that made us undo is the one to tell.
             let _ = locked.remove();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_holder_of_a_lock_is_found() {
-        let locks = "1: POSIX  ADVISORY  WRITE 11 00:1a:77 0 EOF\n\
-                     2: FLOCK  ADVISORY  WRITE 3548 00:1a:77 0 EOF\n\
-                     2: -> FLOCK  ADVISORY  WRITE 12 00:1a:77 0 EOF\n\
-                     3: FLOCK  ADVISORY  READ 13 00:1a:78 0 EOF\n";
-        assert_eq!((holder_in(locks, 77), holder_in(locks, 78), holder_in("", 77)), (Some(3548), None, None));
     }
 }

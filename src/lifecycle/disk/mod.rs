@@ -5,6 +5,7 @@
 
 pub mod directory;
 pub mod found;
+mod holder;
 pub mod identity;
 pub mod left;
 pub mod root;

@@ -9,10 +9,8 @@ use super::directory::{Directory, Locked, TOLD_FILES};
 use super::trusted;
 use crate::container::cgroup::Expected;
 use crate::container::verify::Wanted;
-use crate::sys::directory;
 
 const TOLD_FILE: &CStr = TOLD_FILES[0];
-const TOLD_FILE_NEW: &CStr = TOLD_FILES[1];
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(rename_all = "camelCase")]
@@ -41,9 +39,13 @@ impl Told {
         text.map(|text| serde_json::from_slice(&text).with_context(words)).transpose()
     }
 
-    /// Replaces what was saved: a reader sees the old file or the new one, never a part.
+    /// Of a container that is being created, for which nobody asks yet, so it need not be atomic.
     pub fn save(&self, place: &Locked) -> Result<()> {
-        place.write(TOLD_FILE_NEW, self)?;
-        directory::rename_at(place.fd(), TOLD_FILE_NEW, TOLD_FILE).with_context(|| place.words_of(TOLD_FILE_NEW))
+        place.write(TOLD_FILE, self)
+    }
+
+    /// Replaces what was saved: a reader sees the old file or the new one, never a part.
+    pub fn replace(&self, place: &Locked) -> Result<()> {
+        place.replace(TOLD_FILES, self)
     }
 }
