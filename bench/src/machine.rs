@@ -24,7 +24,7 @@ pub struct Machine {
     pub versions: Vec<(String, String)>,
     begin: Use,
     /// The share of the processors' time that others used, 0 to 1.
-    pub others: f64,
+    others: f64,
 }
 
 impl Machine {
@@ -54,14 +54,10 @@ impl Machine {
         Ok(())
     }
 
-    pub fn was_busy(&self) -> bool {
-        self.others > TOLERABLE
-    }
-
     /// Whether to believe the figures, in a sentence.
     pub fn verdict(&self) -> String {
         let share = self.others * 100.0;
-        if self.was_busy() {
+        if self.others > TOLERABLE {
             format!("Others used {share:.1} % of the processors meanwhile: measure again on a quiet machine.")
         } else {
             format!("Others used {share:.1} % of the processors meanwhile.")

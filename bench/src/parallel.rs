@@ -12,10 +12,10 @@ use crate::host::Host;
 use crate::operations;
 use crate::peer::{Peer, end_descendants};
 use crate::results::Fact;
-use crate::stats::quantile;
+use crate::stats::{median, quantile};
 
 /// As many slots, each with one container after the other.
-pub const CONCURRENCIES: [usize; 3] = [1, 8, 64];
+const CONCURRENCIES: [usize; 3] = [1, 8, 64];
 const PERCENTILES: [(&str, f64); 3] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)];
 
 /// The bundles of each slot, with seccomp: of a container that prints and ends, and of one that lives.
@@ -128,7 +128,7 @@ fn figures(peer: &str, concurrency: usize, seen: &Seen) -> Vec<Fact> {
         let value = seen.failure.clone().map_or(Ok(value), Err);
         Fact { name, peer: peer.to_owned(), value }
     };
-    let rate = fact(format!("containers/s, {concurrency} at a time"), quantile(&seen.rates, 0.5));
+    let rate = fact(format!("containers/s, {concurrency} at a time"), median(&seen.rates));
     let latency = |(percentile, share)| {
         let name = format!("create and start, {concurrency} at a time, {percentile} ms");
         fact(name, quantile(&seen.latencies, share))

@@ -93,6 +93,20 @@ func shimOf(task containerd.Task) (string, error) {
 	return pid, nil
 }
 
+// A container that lives, and its shim's process.
+func (w *world) sleeper(more ...interface{}) (*running, string, error) {
+	r, err := w.run("sleep 1000", nil, more...)
+	if err != nil {
+		return nil, "", err
+	}
+	shim, err := shimOf(r.task)
+	if err != nil {
+		r.remove()
+		return nil, "", err
+	}
+	return r, shim, nil
+}
+
 func inCgroup(w *world) error {
 	places := []string{"/sys/fs/cgroup/client"}
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.procs"); err != nil {
@@ -108,15 +122,11 @@ func inCgroup(w *world) error {
 			}
 		}(place)
 	}
-	r, err := w.run("sleep 1000", nil, withOptions(&options.Options{ShimCgroup: "/client"}))
+	r, shim, err := w.sleeper(withOptions(&options.Options{ShimCgroup: "/client"}))
 	if err != nil {
 		return err
 	}
 	defer r.remove()
-	shim, err := shimOf(r.task)
-	if err != nil {
-		return err
-	}
 	for _, place := range places {
 		pids, err := os.ReadFile(place + "/cgroup.procs")
 		if err != nil {
@@ -130,15 +140,11 @@ func inCgroup(w *world) error {
 }
 
 func oomScore(w *world) error {
-	r, err := w.run("sleep 1000", nil)
+	r, shim, err := w.sleeper()
 	if err != nil {
 		return err
 	}
 	defer r.remove()
-	shim, err := shimOf(r.task)
-	if err != nil {
-		return err
-	}
 	score := func(pid string) int {
 		text, _ := os.ReadFile("/proc/" + pid + "/oom_score_adj")
 		number, _ := strconv.Atoi(strings.TrimSpace(string(text)))
