@@ -8,9 +8,7 @@ TRIPLE  := $(shell scripts/triple 2>/dev/null)
 # Tests, and what only this machine runs, are built for the machine itself.
 HOST    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 OCIRT   := $(CURDIR)/target/$(TRIPLE)/release/ocirt
-# The shim's errors have the words of its C library, and engines know glibc's (docs/decisions/0021-musl.md).
-SHIM_TRIPLE := $(HOST)
-SHIM    := $(CURDIR)/target/$(SHIM_TRIPLE)/release/containerd-shim-ocirt-v2
+SHIM    := $(CURDIR)/target/$(TRIPLE)/release/containerd-shim-ocirt-v2
 # The runtime under test: RUNTIME=/usr/sbin/runc make integration
 RUNTIME ?= $(OCIRT)
 ARGS    ?=
@@ -45,7 +43,8 @@ build: ## the release binary: target/*/release/ocirt, static
 	$(CARGO) build --release --locked --target $(TRIPLE) --package ocirt
 
 shim: ## containerd's shim for it: target/*/release/containerd-shim-ocirt-v2, static
-	$(CARGO) build --release --locked --target $(SHIM_TRIPLE) --package containerd-shim-ocirt
+	@scripts/triple --fetch
+	$(CARGO) build --release --locked --target $(TRIPLE) --package containerd-shim-ocirt
 
 test: ## unit, integration and conformance tests, and a summary; needs root, and installs what it needs
 	@scripts/test unit integration conformance

@@ -5,6 +5,8 @@ use core::fmt;
 
 pub use nix::errno::Errno;
 
+use crate::strerror::strerror;
+
 pub type Result<T> = core::result::Result<T, SysError>;
 
 /// A system call that failed: the call's name in the manual, and why.
@@ -42,6 +44,13 @@ impl fmt::Display for SysError {
 }
 
 impl core::error::Error for SysError {}
+
+impl From<SysError> for std::io::Error {
+    /// Std's errors say why, and not what failed.
+    fn from(error: SysError) -> Self {
+        error.errno.into()
+    }
+}
 
 /// Turns a libc return value into a result: -1 means that errno has the reason.
 pub fn check(call: &'static str, ret: libc::c_long) -> Result<libc::c_long> {
@@ -108,35 +117,10 @@ pub struct Words(pub Errno);
 
 impl fmt::Display for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in words(self.0).chars() {
+        for c in strerror(self.0).chars() {
             fmt::Write::write_char(f, c.to_ascii_lowercase())?;
         }
         Ok(())
-    }
-}
-
-/// What nix words in its own way, as strerror(3) has it; the rest as it is.
-fn words(errno: Errno) -> &'static str {
-    match errno {
-        Errno::EIO => "input/output error",
-        Errno::EBADF => "bad file descriptor",
-        Errno::EAGAIN => "resource temporarily unavailable",
-        Errno::ENOMEM => "cannot allocate memory",
-        Errno::EXDEV => "invalid cross-device link",
-        Errno::ENFILE => "too many open files in system",
-        Errno::ENOTTY => "inappropriate ioctl for device",
-        Errno::EDOM => "numerical argument out of domain",
-        Errno::ERANGE => "numerical result out of range",
-        Errno::EDEADLK => "resource deadlock avoided",
-        Errno::ENOLCK => "no locks available",
-        Errno::ELOOP => "too many levels of symbolic links",
-        Errno::ENETRESET => "network dropped connection on reset",
-        Errno::EBADMSG => "bad message",
-        Errno::EILSEQ => "invalid or incomplete multibyte or wide character",
-        Errno::EOPNOTSUPP => "operation not supported",
-        Errno::EDQUOT => "disk quota exceeded",
-        Errno::UnknownErrno => "unknown error",
-        errno => errno.desc(),
     }
 }
 
@@ -223,25 +207,5 @@ impl fmt::Display for Text {
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{self}\"")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_words_are_those_of_strerror() {
-        for number in 1..=133 {
-            let errno = Errno::from_raw(number);
-            if errno == Errno::UnknownErrno {
-                continue;
-            }
-            // SAFETY: takes a number, returns a string for any; no other thread of this test asks.
-            let text = unsafe { libc::strerror(number) };
-            // SAFETY: that string is NUL-terminated, and lives until strerror is called again.
-            let text = unsafe { CStr::from_ptr(text) };
-            assert_eq!(Words(errno).to_string(), text.to_string_lossy().to_lowercase());
-        }
     }
 }

@@ -52,6 +52,7 @@ mod stack_path;
 pub mod start;
 mod stat;
 pub mod stdio;
+mod strerror;
 pub mod terminal;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
+use ocirt_sys::terminal::set_nonblocking;
 
 use crate::io::{self as streams, Pump};
 use crate::sys;
@@ -78,7 +79,7 @@ impl Console {
         if !sys::is_terminal_master(master.as_fd()) {
             return Err(Error::other("console socket: no terminal"));
         }
-        sys::set_nonblocking(&master)?;
+        set_nonblocking(master.as_fd())?;
         let mut pumps = Vec::new();
         if let Some(stdin) = &self.stdin {
             pumps.push(streams::input_to(stdin, stdin_closed, master.try_clone()?)?);

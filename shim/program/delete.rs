@@ -12,6 +12,7 @@ use containerd_shim_ocirt::api::task::DeleteResponse;
 use containerd_shim_ocirt::call::flags::Caller;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use ocirt_sys::process::pidfd_send_signal;
 use prost::Message;
 
 use crate::outcome::Outcome;
@@ -50,7 +51,7 @@ fn remove(runtime: &Runtime, id: &str) -> Outcome<()> {
     let born = child::execute(&command, &streams, Descriptors::inherited()?)?;
     let mut fds = [PollFd::new(born.pidfd.as_fd(), PollFlags::POLLIN)];
     if poll(&mut fds, PollTimeout::from(WITHIN))? == 0 {
-        sys::pidfd_send_signal(born.pidfd.as_fd(), libc::SIGKILL as u32)?;
+        pidfd_send_signal(born.pidfd.as_fd(), libc::SIGKILL)?;
         return Err(format!("not done within {} seconds", WITHIN / 1000).into());
     }
     if sys::wait(born.pidfd.as_fd()) == Some(0) {

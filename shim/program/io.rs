@@ -15,8 +15,9 @@ use nix::errno::Errno;
 use nix::fcntl::{SpliceFFlags, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Gid, Uid, fchown, read, write};
+use ocirt_sys::terminal::set_nonblocking;
 
-use crate::{child, sys};
+use crate::child;
 
 /// What is copied at once, and how often before others have their turn.
 const PIECE: usize = 64 << 10;
@@ -115,7 +116,7 @@ impl Streams {
 }
 
 fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
-    sys::set_nonblocking(&fd)?;
+    set_nonblocking(fd.as_fd())?;
     Ok(fd)
 }
 

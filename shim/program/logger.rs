@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use containerd_shim_ocirt::call::stdio::{Logger, Ready};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use ocirt_sys::process::pidfd_open;
 
 use crate::sys;
 use crate::sys::limit::Descriptors;
@@ -47,7 +48,7 @@ pub fn begin(
     let child = command.spawn().map_err(|error| named(&logger.program, &error))?;
     // What it may open anew by /proc must not be the write end, whose last holder the logger is.
     drop(command);
-    Ok(Begun { pidfd: sys::pidfd_open(child.id())?, ready: ready.into() })
+    Ok(Begun { pidfd: pidfd_open(child.id() as i32)?, ready: ready.into() })
 }
 
 /// A command that waits until the logger is ready, and then becomes `command`. The loop has no time for that.

@@ -32,6 +32,7 @@ use containerd_shim_ocirt::wire::status::Status;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use ocirt_sys::process::set_child_subreaper;
 
 use self::held::Containerd;
 use self::job::Job;
@@ -72,7 +73,7 @@ pub fn run(service: Service) -> Outcome<()> {
     nix::sys::prctl::set_name(c"containerd-shim")?;
     nix::unistd::setsid()?;
     nix::unistd::chdir("/")?;
-    sys::become_subreaper()?;
+    set_child_subreaper()?;
     // The kernel ends a container before its shim, and its shim before containerd.
     if let Some(score) = service.score {
         std::fs::write("/proc/self/oom_score_adj", score.saturating_add(1).min(1000).to_string())?;

@@ -1,4 +1,4 @@
-//! The system calls that no crate has a safe function for, and short forms of others.
+//! The system calls that no crate has a safe function for, nor the runtime, and short forms of others.
 
 pub mod limit;
 pub mod mount;
@@ -7,13 +7,14 @@ use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use ocirt_sys::process::pidfd_open;
 
 use self::limit::Descriptors;
 
@@ -23,25 +24,6 @@ pub fn remove_variables(names: &[&str]) {
         // SAFETY: this process has one thread, so that nobody reads the environment meanwhile.
         unsafe { std::env::remove_var(name) };
     }
-}
-
-/// A descriptor of a child that has not been waited for, so that the pid is still its own.
-pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: pidfd_open takes two numbers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-/// Sends a signal to exactly this process.
-pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: u32) -> io::Result<()> {
-    let nothing = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: the descriptor is open, and a null pointer means the information that kill(2) would give.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, nothing, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// How a process has ended.
@@ -98,12 +80,6 @@ fn wait_id(kind: libc::idtype_t, id: u32, flags: c_int) -> io::Result<Option<End
     let signal = (info.si_code != libc::CLD_EXITED).then_some(status);
     let status = signal.map_or(status, |signal| 128 + signal);
     Ok((pid != 0).then_some(Ended { pid, status, signal }))
-}
-
-pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
-    let flags = OFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GETFL)?);
-    fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(())
 }
 
 /// The size of a terminal's window, by its master.
@@ -173,12 +149,6 @@ pub fn schedule_as_group() -> io::Result<()> {
 
 /// The scope of a cookie: `enum pid_type` of linux/pid.h, which linux/prctl.h repeats.
 const PIDTYPE_PGID: u8 = 2;
-
-pub fn become_subreaper() -> io::Result<()> {
-    // SAFETY: this option takes a number.
-    let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
 
 /// A child, and the descriptor of it.
 #[derive(Debug)]
@@ -313,7 +283,7 @@ pub fn fork(function: impl FnOnce() -> c_int) -> io::Result<Born> {
             unsafe { libc::_exit(status) }
         }
         -1 => Err(io::Error::last_os_error()),
-        pid => Ok(Born { pid: pid as u32, pidfd: pidfd_open(pid as u32)? }),
+        pid => Ok(Born { pid: pid as u32, pidfd: pidfd_open(pid)? }),
     }
 }
 

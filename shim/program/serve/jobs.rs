@@ -14,6 +14,7 @@ use containerd_shim_ocirt::task::{ContainerKey, Input, JobKey, Outcome as Done, 
 use containerd_shim_ocirt::wire::status::{Code, Status};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use ocirt_sys::process::pidfd_send_signal;
 
 use super::job::{Child, Container, Job, Making, Streams};
 use super::state::Loop;
@@ -214,7 +215,7 @@ impl Loop {
         }
         if let Some(job) = self.jobs.get(&job) {
             // If it has ended by itself meanwhile, that is as good.
-            let _ = sys::pidfd_send_signal(job.watched.fd.as_fd(), libc::SIGKILL as u32);
+            let _ = pidfd_send_signal(job.watched.fd.as_fd(), libc::SIGKILL);
         }
     }
 

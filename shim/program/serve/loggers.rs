@@ -8,6 +8,7 @@ use containerd_shim_ocirt::call::stdio;
 use containerd_shim_ocirt::task::ProcessKey;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::EpollFlags;
+use ocirt_sys::process::pidfd_send_signal;
 
 use super::held::Logger;
 use super::job::Making;
@@ -76,7 +77,7 @@ impl Loop {
         logger.streams.clear();
         logger.until = Some(Instant::now() + LAST_WORDS);
         // If it has ended meanwhile, that is as good.
-        let _ = sys::pidfd_send_signal(logger.watched.fd.as_fd(), libc::SIGTERM as u32);
+        let _ = pidfd_send_signal(logger.watched.fd.as_fd(), libc::SIGTERM);
         self.arm(Alarm::Logger(number), LAST_WORDS);
     }
 
@@ -84,7 +85,7 @@ impl Loop {
         if let Some(logger) = self.loggers.get(&number) {
             log::warn(&format!("{} is killed: it has not ended", logger.name));
             // As above.
-            let _ = sys::pidfd_send_signal(logger.watched.fd.as_fd(), libc::SIGKILL as u32);
+            let _ = pidfd_send_signal(logger.watched.fd.as_fd(), libc::SIGKILL);
         }
     }
 

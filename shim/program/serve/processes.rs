@@ -6,6 +6,7 @@ use std::time::Duration;
 use containerd_shim_ocirt::call::exit;
 use containerd_shim_ocirt::task::{ContainerKey, Input, ProcessKey};
 use nix::sys::epoll::EpollFlags;
+use ocirt_sys::process::{pidfd_open, pidfd_send_signal};
 
 use super::cgroup::Cgroup;
 use super::state::Loop;
@@ -66,7 +67,7 @@ impl Loop {
 
     /// The runtime has made a process. It is a child of the shim, and stays one until it is waited for.
     pub fn born(&mut self, key: ProcessKey, pid: u32) -> std::io::Result<()> {
-        let fd = sys::pidfd_open(pid)?;
+        let fd = pidfd_open(pid as i32)?;
         // What is no child of the shim could not be waited for, and its pidfd would be readable for ever.
         sys::look(fd.as_fd())?;
         let token = self.watch(&fd, EpollFlags::EPOLLIN, Source::Process(key))?;
@@ -113,7 +114,7 @@ impl Loop {
 
     pub fn signal(&self, key: ProcessKey, signal: u32) -> std::io::Result<()> {
         match self.processes.get(&key).and_then(|process| process.watched.as_ref()) {
-            Some(watched) => sys::pidfd_send_signal(watched.fd.as_fd(), signal),
+            Some(watched) => Ok(pidfd_send_signal(watched.fd.as_fd(), signal as i32)?),
             None => Err(std::io::Error::from_raw_os_error(libc::ESRCH)),
         }
     }
