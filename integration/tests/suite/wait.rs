@@ -9,7 +9,7 @@ use ocirt_integration::needs::{Need, need, need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, Output, Running, call};
 use ocirt_integration::shim::{Events, Shim};
 use ocirt_integration::wait::eventually;
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::{host, probe, tests, user};
 
 tests![
     a_zombie_is_asked,
@@ -21,6 +21,7 @@ tests![
     what_belongs_to_another_user_is_not_believed,
     a_container_of_the_shim_is_waited_for,
     a_wait_has_an_end,
+    one_that_is_never_started_ends_too,
     what_cannot_be_waited_for_is_an_error,
 ];
 
@@ -49,13 +50,18 @@ fn a_zombie_is_asked() {
     assert_eq!((output.status, output.stdout), (7, waited(&container, 7, "")));
 }
 
-/// The waiting process sleeps over the end and the reaping.
-fn one_that_is_reaped_is_asked_of_the_kernel() {
-    need_ocirt();
+/// A kernel that keeps the exit status of a process that is reaped, for those who have its pidfd.
+fn need_exit_info() {
     let release = Command::new("uname").arg("-r").output().expect("uname").stdout;
     let release = String::from_utf8_lossy(&release).into_owned();
     let numbers: Vec<u32> = release.split(['.', '-']).map_while(|number| number.parse().ok()).take(2).collect();
     need(Need::ExitInfo, numbers >= vec![6, 15]);
+}
+
+/// The waiting process sleeps over the end and the reaping.
+fn one_that_is_reaped_is_asked_of_the_kernel() {
+    need_ocirt();
+    need_exit_info();
     let container = Bundle::new().start(probe!(sleep 60));
     let init = container.pid();
     let mut waiting = Call::new(["wait", "--format", "json", container.id()]).spawn();
@@ -184,9 +190,20 @@ fn a_wait_has_an_end() {
         let output = call(["wait", "--timeout", timeout, container.id()]);
         fails(&output, &format!("--timeout: the container has not ended within {words}"));
     }
-    // One that is never started ends, too.
+}
+
+fn one_that_is_never_started_ends_too() {
+    need_ocirt();
+    let container = Bundle::new().create(probe!(sleep 60));
+    let init = container.pid();
     let mut waiting = Call::new(["wait", "--timeout", "60s", container.id()]).spawn();
+    holds_init(&waiting);
     container.kill("KILL").ok();
+    if user::has_suite() {
+        // It is undumpable until it executes its program: of its zombie, the kernel shows root alone how it ended.
+        need_exit_info();
+        assert_eq!(host::reap(init), 137);
+    }
     let output = waiting.finish();
     assert_eq!(output.status, 137, "{output:?}");
 }
