@@ -12,7 +12,7 @@ use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 tests![
     an_exec_shows_nothing_of_the_host_to_root,
@@ -91,11 +91,9 @@ impl Watched {
 
 /// Execs all the time, while a process of the container watches.
 pub fn watch_execs(bundle: Bundle) {
-    let (count, time) = races::bounds(&USUAL);
-    let begun = Instant::now();
     let watched = Watched::new(bundle);
     let mut made = 0;
-    while made < count && begun.elapsed() < time {
+    for _ in races::rounds(&USUAL) {
         let flags = ["--env", "TOKEN=of-the-host"];
         let container = &watched.container;
         exec(container, &flags, probe!(print "x")).as_user(container.bundle.as_user()).run().ok();
@@ -118,12 +116,10 @@ fn judge(made: u64, name: &str, seen: &[Value], cgroups: &[String]) {
 
 /// Creates all the time in the pid namespace of a container that watches.
 fn watch_creates(spy: Bundle, victim: impl Fn(&Container) -> Bundle) {
-    let (count, time) = races::bounds(&USUAL);
-    let begun = Instant::now();
     let watched = Watched::new(spy);
     let shared = format!("/proc/{}/ns/pid", watched.container.pid());
     let mut cgroups = Vec::new();
-    while (cgroups.len() as u64) < count && begun.elapsed() < time {
+    for _ in races::rounds(&USUAL) {
         let victim = victim(&watched.container).namespace("pid", Some(&shared)).create(probe!(print "x"));
         let pid = victim.pid();
         cgroups.push(victim.proc_file("cgroup"));
