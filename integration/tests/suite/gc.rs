@@ -9,7 +9,7 @@ use ocirt_integration::bundle::Bundle;
 use ocirt_integration::needs::need_ocirt;
 use ocirt_integration::runtime::{Call, Output, call};
 use ocirt_integration::wait::eventually;
-use ocirt_integration::{host, probe, tests};
+use ocirt_integration::{host, probe, tests, user};
 use serde_json::{Value, json};
 
 tests![
@@ -79,6 +79,7 @@ fn a_killed_delete_is_finished() {
     call(["list"]).ok();
     std::fs::create_dir_all(directory(&bundle.id)).expect("directory");
     std::fs::set_permissions(directory(&bundle.id), Permissions::from_mode(0o700)).expect("mode");
+    user::give_in_suite(&directory(&bundle.id));
     let output = gc(&["-f", "json"]);
     assert_eq!((output.status, rows(&output)), (0, vec![(bundle.id.clone(), "removed".to_owned())]));
     assert!(!directory(&bundle.id).exists());

@@ -91,6 +91,7 @@ fn what_is_created_has_owner_mode_and_content_of_one_file() {
     for round in races::rounds(&USUAL) {
         is_whole(&container, round);
         container.call(["delete", "--force", container.id()]).ok();
+        host::reap_zombies();
         let Container { mut bundle, .. } = container;
         bundle.id = host::new_id();
         container = bundle.create(probe!(sleep 6000));

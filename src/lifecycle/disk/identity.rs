@@ -57,14 +57,17 @@ impl Identity {
     /// How it has ended, as long as its parent has not reaped it.
     pub fn remains(&self) -> Result<Remains> {
         let Some(seen) = self.seen()? else { return Ok(Remains::Nothing) };
+        if !seen.has_ended() {
+            return Ok(Remains::Hidden);
+        }
         // EACCES says that we may not trace it, and its exit code is hidden; of a zombie that we may there is no program.
         let is_hidden = fs::read_link(format!("/proc/{}/exe", self.pid))
             .is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
-        Ok(if seen.has_ended() && !is_hidden {
-            Remains::Exit(Exit::of_status(seen.exit_code))
-        } else {
-            Remains::Hidden
-        })
+        if is_hidden {
+            return Ok(Remains::Hidden);
+        }
+        // What was reaped meanwhile has no program either, and its exit code may have been hidden before.
+        Ok(if self.seen()?.is_some() { Remains::Exit(Exit::of_status(seen.exit_code)) } else { Remains::Nothing })
     }
 
     /// A descriptor of the process; `None` when it is gone, even if its pid has a new owner.
