@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::file::{self, kind};
+use super::file::{self, Stat, kind};
 use super::{Errno, SysError};
 
 /// Why a file is not read.
@@ -33,8 +33,8 @@ impl fmt::Display for Unfit {
 
 impl std::error::Error for Unfit {}
 
-/// The bytes of `name` in `directory`, at most `limit`, and the user id of its owner.
-pub fn read(directory: BorrowedFd, name: &CStr, limit: u64) -> Result<(Vec<u8>, u32), Unfit> {
+/// The bytes of `name` in `directory`, at most `limit`, and whose it is.
+pub fn read(directory: BorrowedFd, name: &CStr, limit: u64) -> Result<(Vec<u8>, Stat), Unfit> {
     let fd = file::read_at(directory, name).map_err(|error| match error.errno {
         // A symlink; a socket.
         Errno::ELOOP | Errno::ENXIO => Unfit::Kind,
@@ -49,7 +49,7 @@ pub fn read(directory: BorrowedFd, name: &CStr, limit: u64) -> Result<(Vec<u8>, 
     // It may grow meanwhile.
     let read = File::from(fd).take(limit.saturating_add(1)).read_to_end(&mut text);
     read.map_err(|error| Unfit::Call(SysError::io("read", &error)))?;
-    if text.len() as u64 > limit { Err(Unfit::Size(limit)) } else { Ok((text, stat.uid)) }
+    if text.len() as u64 > limit { Err(Unfit::Size(limit)) } else { Ok((text, stat)) }
 }
 
 /// Whether [`replace`] would leave `path` alone, since something else than a file or a symlink is there.

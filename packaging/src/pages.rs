@@ -70,6 +70,7 @@ pub const PROGRAM: Page = Page {
             "In that directory: what later commands need to know of the container.",
         ),
         ("config.json, rootfs/", "The bundle: what `create`, `run` and `restore` make a container of."),
+        ("/etc/ocirt/floor.json", "What every container of this host has at least, if it is there."),
     ],
     examples: &[
         example(

@@ -65,6 +65,11 @@ pub struct Global {
     #[arg(long, value_name = "BOOL", default_value = "auto", hide_default_value = true, allow_hyphen_values = true)]
     pub rootless: String,
 
+    /// File with what every container of this host has at least, which must be root's
+    /// [default: /etc/ocirt/floor.json, if it is there]
+    #[arg(long, value_name = "FILE", verbatim_doc_comment, allow_hyphen_values = true)]
+    pub floor: Option<PathBuf>,
+
     /// Accepted for older engines, and ignored
     #[arg(long, value_name = "PATH", hide = true, allow_hyphen_values = true)]
     pub criu: Option<PathBuf>,
@@ -95,7 +100,7 @@ impl Global {
         }
     }
 
-    pub fn host<'a>(&self, log: &'a Log, recorder: &'a Recorder) -> Result<Host<'a>> {
+    pub fn host<'a>(&'a self, log: &'a Log, recorder: &'a Recorder) -> Result<Host<'a>> {
         if self.criu.is_some() {
             log.warn("--criu is ignored");
         }
@@ -104,7 +109,15 @@ impl Global {
             None => root::default_root()?,
         };
         let (cgroup_manager, rootless) = (self.manager()?, rootless(&self.rootless)?);
-        Ok(Host { root, cgroup_manager, rootless, umask: root::take_umask(), log, recorder })
+        Ok(Host {
+            root,
+            cgroup_manager,
+            rootless,
+            umask: root::take_umask(),
+            floor: self.floor.as_deref(),
+            log,
+            recorder,
+        })
     }
 
     fn manager(&self) -> Result<Manager> {

@@ -153,6 +153,12 @@ pub fn parse_mounts(text: &[u8]) -> Result<Vec<Mount>> {
     from_text(&mounts.to_string(), Document::Part)
 }
 
+/// A document of this runtime's own, in which no key is unknown; an error names the field.
+pub fn parse_own<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
+    let value: Value = serde_json::from_slice(text).map_err(|error| syntax_error(&error))?;
+    from_text(&value.to_string(), Document::Part)
+}
+
 /// An empty string is Go's way to leave a value out: nobody below has to ask again.
 fn drop_empty_strings(spec: &mut Spec) {
     spec.set_hostname(spec.hostname().clone().filter(|name| !name.is_empty()));

@@ -11,6 +11,7 @@ pub mod console;
 pub mod default_spec;
 pub mod devices;
 pub mod features;
+pub mod floor;
 pub mod hooks;
 pub mod id_map;
 pub mod intel_rdt;

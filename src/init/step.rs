@@ -120,6 +120,8 @@ pub enum Step {
     Selinux(Selinux),
     NoNewPrivileges(NoNewPrivileges),
     Seccomp(Filter),
+    /// The filter of the node's floor, which has no listener.
+    Floor(Filter),
     /// What must be dropped while init may still do so: the bounding set.
     BoundingSet(Capabilities),
     User(User),
@@ -238,6 +240,7 @@ impl Step {
             Step::Selinux(label) => label.apply(inside.proc()?.as_fd()),
             Step::NoNewPrivileges(no_new_privileges) => no_new_privileges.apply(),
             Step::Seccomp(filter) => inside.load(filter),
+            Step::Floor(filter) => filter.apply(),
             Step::BoundingSet(capabilities) => capabilities.apply_before_ids(),
             Step::User(user) => user.apply(),
             Step::Capabilities(capabilities) => capabilities.apply(),
@@ -310,6 +313,7 @@ impl fmt::Display for Step {
             Step::Selinux(it) => it.fmt(f),
             Step::NoNewPrivileges(it) => it.fmt(f),
             Step::Seccomp(it) => write!(f, "seccomp {it}"),
+            Step::Floor(it) => write!(f, "seccomp of the host's floor: {it}"),
             Step::BoundingSet(_) => f.write_str("cut the bounding set, keep capabilities"),
             Step::User(it) => it.fmt(f),
             Step::Capabilities(it) => it.fmt(f),

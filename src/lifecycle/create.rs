@@ -10,6 +10,7 @@ use super::disk::directory::{Directory, Reserved};
 use super::disk::identity::Identity;
 use super::disk::state::{OCI_VERSION, PendingAgent, Phase, State};
 use super::disk::told::Told;
+use super::floor::{self, Loaded};
 use super::host::Host;
 use super::id::Id;
 use super::process::announce::{self, Announcement, PidFile, Receiver};
@@ -99,7 +100,8 @@ pub fn build<'a>(
         options.preserve_fds,
     )?;
     let mut trace = Trace::of(host, id);
-    let plan = trace.told(Category::Plan, "plan", || compile(host, id, options, &mut bundle, gate))?;
+    let floor = floor::load(host)?;
+    let plan = trace.told(Category::Plan, "plan", || compile(host, id, options, &mut bundle, gate, floor.as_ref()))?;
     let directory = trace.timed(Category::State, "reserve the id", || Directory::reserve(&host.root, id))?;
     let mut state = first_state(id, &bundle, &plan)?;
     trace.timed(Category::State, "save the first state", || directory.save(&state))?;
@@ -132,7 +134,7 @@ pub fn build<'a>(
     trace.timed(Category::State, "save what exec needs", || {
         directory.save_for_exec(&plan::Saved::new(&bundle.spec, &plan, !options.no_new_keyring)?)
     })?;
-    trace.timed(Category::State, "save what verify needs", || told(&bundle, &plan)?.save(&directory))?;
+    trace.timed(Category::State, "save what verify needs", || told(&bundle, &plan, floor)?.save(&directory))?;
     if plan.cgroup.takes_process() {
         trace.timed(Category::Cgroup, "systemd unit", || init.enter_unit(&plan, &mut cgroup))?;
     }
@@ -164,20 +166,34 @@ pub fn check_preserved(listening: u32, count: u32) -> Result<()> {
 /// What both sides would do of a bundle as text, with nothing done.
 pub fn plan(host: &Host, id: &Id, options: &CreateOptions) -> Result<String> {
     let mut bundle = bundle::load(&options.bundle, options.config.as_deref())?;
-    Ok(compile(host, id, options, &mut bundle, Gate::Socket)?.outline())
+    let floor = floor::load(host)?;
+    Ok(compile(host, id, options, &mut bundle, Gate::Socket, floor.as_ref())?.outline())
 }
 
-/// The plan of a bundle. Which user namespace its configuration means by a path is settled in the bundle as well.
-pub fn compile(host: &Host, id: &Id, options: &CreateOptions, bundle: &mut Bundle, gate: Gate) -> Result<Plan> {
+/// The plan of a bundle. Which user namespace its configuration means by a path is settled in the bundle as well, and so is
+/// what the floor adds to it.
+pub fn compile(
+    host: &Host,
+    id: &Id,
+    options: &CreateOptions,
+    bundle: &mut Bundle,
+    gate: Gate,
+    floor: Option<&Loaded>,
+) -> Result<Plan> {
     ensure!(sys::kernel::is_new_enough(), "ocirt needs Linux 5.14 or newer");
     let user_namespace = user_namespace::settle(&mut bundle.spec)?;
     // Before anything is refused: what is missing may be misspelt.
     bundle.warnings.iter().for_each(|warning| host.log.warn(warning));
     validate(bundle, &mut Faults::first())?;
+    let mut tightened = Vec::new();
+    if let Some(Loaded { floor, .. }) = floor {
+        tightened = floor.tighten(&mut bundle.spec, &bundle.directory, &mut Faults::first())?;
+    }
     let hook_defaults = host.hook_defaults();
-    let plan = plan::create(&bundle.spec, &request(host, id, options, &bundle.directory, gate, &hook_defaults))?;
+    let request = request(host, id, options, &bundle.directory, gate, &hook_defaults, floor);
+    let plan = plan::create(&bundle.spec, &request)?;
     user_namespace.iter().try_for_each(|settled| user_namespace::verify(settled, &plan))?;
-    plan.warnings.iter().for_each(|warning| host.log.warn(warning));
+    tightened.iter().chain(&plan.warnings).for_each(|warning| host.log.warn(warning));
     Ok(plan)
 }
 
@@ -198,6 +214,7 @@ pub fn request<'a>(
     bundle: &'a Path,
     gate: Gate,
     hook_defaults: &'a HookDefaults,
+    floor: Option<&'a Loaded>,
 ) -> plan::Request<'a> {
     plan::Request {
         id: id.as_str(),
@@ -212,15 +229,17 @@ pub fn request<'a>(
         gate,
         rootless: host.rootless.for_cgroups(),
         hook_defaults,
+        floor: floor.and_then(|loaded| loaded.filter.as_ref()),
     }
 }
 
 /// What `verify` is to compare the container with.
-pub fn told(bundle: &Bundle, plan: &Plan) -> Result<Told> {
+pub fn told(bundle: &Bundle, plan: &Plan, floor: Option<Loaded>) -> Result<Told> {
     let wanted = Wanted::of(&bundle.spec, plan, &bundle.directory)?;
     let linux = bundle.spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
-    Ok(Told::new(wanted, cgroup::Expected::of(&plan.cgroup, resources)))
+    let floor = floor.map(|loaded| loaded.floor.rules);
+    Ok(Told { floor, ..Told::new(wanted, cgroup::Expected::of(&plan.cgroup, resources)) })
 }
 
 pub fn first_state(id: &Id, bundle: &Bundle, plan: &Plan) -> Result<State> {

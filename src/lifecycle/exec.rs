@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use super::create::check_preserved;
 use super::disk::found::Found;
+use super::floor;
 use super::host::Host;
 use super::id::Id;
 use super::process::announce::{self, Announcement};
@@ -51,6 +52,9 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
     let init = running_init(&found, options.ignore_paused)?;
     let saved = found.directory.load_for_exec()?;
     let mut process = process::compile(host, options.process.as_deref(), &saved.process, &options.changes)?;
+    let floor = floor::load(host)?;
+    let tightened = floor.as_ref().map(|loaded| loaded.floor.tighten_process(&mut process)).unwrap_or_default();
+    tightened.iter().for_each(|warning| host.log.warn_beside_a_program(warning));
     let terminal = process.terminal() == Some(true);
     if terminal && !options.detach {
         process::take_our_size(&mut process);
@@ -70,6 +74,7 @@ pub fn exec(host: &Host, id: &Id, options: &ExecOptions) -> Result<i32> {
         preserve_fds: options.preserve_fds,
         relays_terminal: options.console_socket.is_none(),
         is_placed_when_ready: found.state.intel_rdt.is_some(),
+        floor: floor.as_ref().and_then(|loaded| loaded.filter.as_ref()),
     };
     let mut trace = Trace::new(host, format!("process of {id}"));
     let plan = trace.told(Category::Plan, "plan", || plan::exec(&process, &saved, request))?;

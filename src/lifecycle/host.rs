@@ -1,6 +1,6 @@
 //! What the global flags say of the host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::container::cgroup::Manager;
 use crate::container::hooks::HookDefaults;
@@ -18,6 +18,8 @@ pub struct Host<'a> {
     /// The file mode creation mask of the caller, which is the hooks'. The runtime's own is 0: what it makes has the mode
     /// that it is made with.
     pub umask: u32,
+    /// `--floor`; none: the place that is built in.
+    pub floor: Option<&'a Path>,
     /// Where warnings go; errors are returned.
     pub log: &'a Log,
     /// Where spans go.

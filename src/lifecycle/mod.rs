@@ -9,6 +9,7 @@ mod create;
 mod delete;
 mod events;
 mod exec;
+mod floor;
 mod gc;
 mod inspect;
 mod kill;

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::disk::directory::Locked;
 use super::disk::found::Found;
+use super::floor::{self, Loaded};
 use super::host::Host;
 use super::id::Id;
 use super::process::opener::{self, Heard};
@@ -26,6 +27,7 @@ use crate::container::process::user::BecomeRoot;
 use crate::container::rootfs::context::Context;
 use crate::container::rootfs::hot::{self, Added, HotMount, Unmount};
 use crate::container::rootfs::idmap::UserNamespaces;
+use crate::error::Faults;
 use crate::init::link::{self, InitEnd, RuntimeEnd};
 use crate::init::report::{Failure, Milestone, Report, StepIndex};
 use crate::plan::mounts::{self, Listed};
@@ -46,6 +48,9 @@ pub fn add(host: &Host, id: &Id, text: &[u8]) -> Result<()> {
     protect::enter()?;
     let container = HotTarget::open(host, id)?;
     let mounts = bundle::parse_mounts(text)?;
+    if let Some(Loaded { floor, .. }) = floor::load(host)? {
+        floor.mounts(&mounts, &container.found.state.bundle, &mut Faults::first())?;
+    }
     let context = Context {
         bundle: &container.found.state.bundle,
         label: None,

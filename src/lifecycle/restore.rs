@@ -19,6 +19,7 @@ use super::delete;
 use super::disk::directory::{Directory, Reserved};
 use super::disk::identity::Identity;
 use super::disk::state::{Phase, State};
+use super::floor;
 use super::host::Host;
 use super::id::Id;
 use super::process::launch::run_runtime_hooks;
@@ -158,7 +159,12 @@ impl<'a> Restoring<'a> {
         files: &ImageFiles,
         points: &[Point],
     ) -> Result<Self> {
-        let plan = create::compile(host, id, &options.create, bundle, Gate::Link)?;
+        let floor = floor::load(host)?;
+        ensure!(
+            floor.as_ref().is_none_or(|loaded| loaded.filter.is_none()),
+            "the floor of this host has a filter (seccomp), and the filters of a restored container are those of its image"
+        );
+        let plan = create::compile(host, id, &options.create, bundle, Gate::Link, floor.as_ref())?;
         ensure!(plan.intel_rdt.is_none(), field!("linux.intelRdt"; "cannot be restored"));
         let mut wanted = Wanted::of(&bundle.spec, &plan, &bundle.directory)?;
         wanted.relabel(options.restore.lsm_profile.as_deref());
@@ -187,7 +193,7 @@ impl<'a> Restoring<'a> {
         request::check(&state.outside)?;
         directory.save(&state)?;
         directory.save_for_exec(&Saved::new(&bundle.spec, &plan, !options.create.no_new_keyring)?)?;
-        create::told(bundle, &plan)?.with(&wanted).save(&directory)?;
+        create::told(bundle, &plan, floor)?.with(&wanted).save(&directory)?;
         let cgroup = plan.cgroup.create()?;
         state.cgroup = cgroup.paths().clone();
         ensure!(state.cgroup.has_freezer(), field!("linux.cgroupsPath"; "{NO_FREEZER}"));

@@ -13,12 +13,14 @@ use super::disk::found::Found;
 use super::disk::identity::Identity;
 use super::disk::state::State;
 use super::disk::told::Told;
+use super::floor;
 use super::host::Host;
 use super::id::Id;
 use super::process::members;
 use super::refusal::Refusal;
 use super::status::Status;
 use crate::container::cgroup::Compared;
+use crate::container::floor::Floor;
 use crate::container::verify::life::Life;
 use crate::container::verify::mounts::Table;
 use crate::container::verify::processes::Processes;
@@ -56,7 +58,9 @@ pub fn verify(host: &Host, id: &Id) -> Result<Verified> {
     let held = init.open()?.ok_or(Refusal::NotRunning)?;
     let told = Told::load(&found.directory)?;
     let told = told.context("it was created by a version of ocirt that did not keep what verify compares it with")?;
-    let subject = Subject { state: &found.state, told: &told, init, cgroups: found.state.cgroup.as_seen()? };
+    let floor = floor::load(host)?.map(|loaded| loaded.floor);
+    let cgroups = found.state.cgroup.as_seen()?;
+    let subject = Subject { state: &found.state, told: &told, init, cgroups, floor };
     let mut processes = 0;
     let rows = settled(|| {
         let (rows, count) = subject.look()?;
@@ -101,6 +105,8 @@ struct Subject<'a> {
     init: Identity,
     /// The container's cgroups as /proc/PID/cgroup writes them.
     cgroups: BTreeMap<String, String>,
+    /// The node's floor as it is now.
+    floor: Option<Floor>,
 }
 
 impl Subject<'_> {
@@ -109,6 +115,7 @@ impl Subject<'_> {
         let (wanted, init) = (&self.told.wanted, self.init.pid);
         let view = if wanted.has_new("mnt") { Some(View::of(init)?) } else { None };
         let mut rows = wanted.id_maps.compare(init)?;
+        rows.extend(self.floor());
         if let Some(view) = &view {
             let added: Vec<u64> = self.state.added_mounts.iter().map(|added| added.number()).collect();
             let (life, cgroups) = (Life::Running, &self.cgroups);
@@ -128,6 +135,17 @@ impl Subject<'_> {
             rows.extend(found.into_iter().filter(|row| pid == init || !row.holds()));
         }
         Ok((tidy(rows), count))
+    }
+
+    /// A container that is older than the floor, or than its last change, lacks it.
+    fn floor(&self) -> Option<Row> {
+        let now = self.floor.as_ref()?;
+        let found = match &self.told.floor {
+            Some(rules) if *rules == now.rules => "the same",
+            Some(_) => "what it was when the container was created",
+            None => "none, when the container was created",
+        };
+        Some(Row::new("floor", now.file.display().to_string(), found, found == "the same"))
     }
 
     /// Init first, then all others that can be found: who came into the container's mounts without its cgroup, too.

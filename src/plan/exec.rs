@@ -105,6 +105,8 @@ pub struct ExecRequest<'a> {
     pub relays_terminal: bool,
     /// Whether the runtime has to put the ready process somewhere, say into groups of resctrl.
     pub is_placed_when_ready: bool,
+    /// The filter of the node's floor.
+    pub floor: Option<&'a Filter>,
 }
 
 /// Everything that an exec will do, decided.
@@ -132,6 +134,7 @@ pub fn exec(process: &Process, saved: &Saved, request: ExecRequest) -> Result<Ex
         personality: saved.personality.as_deref(),
         memory_policy: saved.memory_policy.as_deref(),
         filter: saved.seccomp.as_deref().cloned(),
+        floor: request.floor.cloned(),
         in_user_namespace: saved.namespaces().contains(Kind::User),
         maps: saved.maps(),
         supplied: Supplied::default(),

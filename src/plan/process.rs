@@ -80,6 +80,7 @@ pub fn examine_process(process: &Process) -> Examined {
         personality: None,
         memory_policy: None,
         filter: None,
+        floor: None,
         in_user_namespace: false,
         maps: None,
         supplied: Supplied::default(),
@@ -98,6 +99,8 @@ pub struct Program<'a> {
     pub personality: Option<&'a LinuxPersonality>,
     pub memory_policy: Option<&'a LinuxMemoryPolicy>,
     pub filter: Option<Filter>,
+    /// That of the node's floor, before it.
+    pub floor: Option<Filter>,
     /// Whether it is in a user namespace of the container's.
     pub in_user_namespace: bool,
     /// The ids of that namespace, where they are known.
@@ -241,12 +244,21 @@ impl Program<'_> {
             // Which may know no openat2 either.
             draft.add("process.env", Step::FindHome(environment.clone()));
         }
+        // The floor's before the container's, which may not let another one be loaded.
+        let floor = self.floor.clone();
+        let (early_floor, floor) = if no_new_privileges { (None, floor) } else { (floor, None) };
+        if let Some(floor) = early_floor {
+            draft.add("floor.seccomp", Step::Floor(floor));
+        }
         if let Some(filter) = early {
             draft.add("linux.seccomp", Step::Seccomp(filter));
         }
         self.become_user(draft, user, capabilities)?;
         draft.add("process.cwd", Step::EnterDirectory(directory));
         draft.add("process.args[0]", Step::FindExecutable(program.clone()));
+        if let Some(floor) = floor {
+            draft.add("floor.seccomp", Step::Floor(floor));
+        }
         if let Some(filter) = served {
             draft.add("linux.seccomp", Step::Seccomp(filter));
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::container::cgroup::Manager;
 use crate::container::hooks::HookDefaults;
+use crate::container::seccomp::Filter;
 
 /// Who tells init to start its program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,4 +44,6 @@ pub struct Request<'a> {
     pub rootless: fn() -> bool,
     /// What hooks of the host get where they say nothing.
     pub hook_defaults: &'a HookDefaults,
+    /// The filter of the node's floor.
+    pub floor: Option<&'a Filter>,
 }

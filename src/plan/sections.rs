@@ -49,6 +49,7 @@ pub(super) fn program<'a>(
         personality: linux.personality().as_ref(),
         memory_policy: linux.memory_policy().as_ref(),
         filter,
+        floor: request.floor.cloned(),
         in_user_namespace: private.contains(Kind::User),
         maps: private.contains(Kind::User).then_some(maps),
         supplied: Supplied::of(request, process, namespaces.new, private),

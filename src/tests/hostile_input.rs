@@ -180,6 +180,7 @@ fn planned(text: &[u8], place: &Path) -> Result<(oci_spec::runtime::Spec, Plan)>
         gate: Gate::Socket,
         rootless: || false,
         hook_defaults: &HookDefaults::OfRuntime { umask: 0o022, trace_parent: None },
+        floor: None,
         listening: None,
         relays_terminal: false,
         notify: false,
@@ -253,6 +254,7 @@ fn exec(process: &oci_spec::runtime::Process, saved: &Saved) -> Result<()> {
         relays_terminal: false,
         is_placed_when_ready: false,
         is_scored_by_runtime: false,
+        floor: None,
     };
     plan::exec(process, saved, request).map(drop)
 }
@@ -352,6 +354,7 @@ fn a_state_file_is_read_or_refused_by_name() {
         cgroup_manager: Manager::Cgroupfs,
         rootless: Rootless::Auto,
         umask: 0,
+        floor: None,
         log: &log,
         recorder: &Recorder::off(),
     };

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use ocirt_integration::bundle::Bundle;
-use ocirt_integration::needs::need_ocirt;
+use ocirt_integration::needs::{need_ocirt, need_root};
 use ocirt_integration::runtime::{Call, Output};
 use ocirt_integration::{host, probe, tests};
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ tests![
     what_is_a_warning_is_made_by_create,
     a_program_is_looked_for_as_init_does,
     a_process_is_checked_by_itself,
+    what_the_floor_of_the_host_does_is_told,
     a_check_changes_nothing,
     what_cannot_be_looked_at_is_no_finding,
 ];
@@ -263,6 +264,19 @@ fn listing(directory: &Path) -> Vec<String> {
     }
     all.sort();
     all
+}
+
+fn what_the_floor_of_the_host_does_is_told() {
+    need_ocirt();
+    need_root();
+    let file = super::floor::floor(&json!({ "noNewPrivileges": true, "privateNamespaces": ["ipc"] }));
+    let bundle = clean().set("process.noNewPrivileges", json!(false)).without_namespace("ipc").write(probe!(print "x"));
+    let words = ["check", "--format", "json", "--bundle", bundle.dir.to_str().expect("UTF-8")];
+    let output = Call::new(words).global(["--floor", file.to_str().expect("UTF-8")]).run();
+    assert!(has(&output, "floor", "") && has(&output, "refused", "linux.namespaces"), "{output:?}");
+    let rules = json!({ "noNewPrivileges": false });
+    let output = Call::new(words).global(["--floor", super::floor::floor(&rules).to_str().expect("UTF-8")]).run();
+    assert!(has(&output, "refused", "noNewPrivileges"), "{output:?}");
 }
 
 fn a_check_changes_nothing() {

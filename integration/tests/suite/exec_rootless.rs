@@ -20,6 +20,7 @@ tests![
     a_process_is_born_with_its_oom_score,
     what_the_user_may_not_is_refused,
     an_exec_shows_nothing_of_the_host,
+    the_floor_of_the_host_holds_for_a_user,
 ];
 
 /// A running container of the user.
@@ -146,4 +147,12 @@ fn what_the_user_may_not_is_refused() {
 fn an_exec_shows_nothing_of_the_host() {
     ocirt_integration::needs::need_root();
     super::birth::watch_execs(one());
+}
+
+/// The file is root's, and he can read it.
+fn the_floor_of_the_host_holds_for_a_user() {
+    ocirt_integration::needs::need_ocirt();
+    ocirt_integration::needs::need_root();
+    let file = super::floor::floor(&json!({ "seccomp": [{ "names": ["getsid"], "errnoRet": 13 }] }));
+    super::floor::is_denied(&file, || Bundle::new().rootless(user::range()));
 }

@@ -34,6 +34,7 @@ mod exec_join;
 mod exec_life;
 mod exec_rootless;
 mod flags;
+mod floor;
 mod foreign_root;
 mod gc;
 mod gone;
@@ -207,6 +208,7 @@ fn main() -> std::process::ExitCode {
         checkpoint_mounts::TESTS,
         one_id::TESTS,
         one_id_slow::TESTS,
+        floor::TESTS,
         foreign_root::TESTS,
         gc::TESTS,
         gone::TESTS,

@@ -152,7 +152,8 @@ impl CriuRoot {
         let (directory, name) = KERNEL_DATA;
         let own = self.top.target_dir(directory, Links::Refuse)?;
         let found = file::open_directory(directory).ok();
-        if let Some((data, 0)) = found.and_then(|found| regular::read(found.as_fd(), name, KERNEL_DATA_LIMIT).ok()) {
+        let read = found.and_then(|found| regular::read(found.as_fd(), name, KERNEL_DATA_LIMIT).ok());
+        if let Some((data, _)) = read.filter(|(_, stat)| stat.uid == 0) {
             File::from(file::create_at(own.as_fd(), name, 0o600)?).write_all(&data)?;
         }
         Ok(())

@@ -41,6 +41,7 @@ macro_rules! codes {
 codes! {
     Refused "refused" Error "correct the field: create refuses it in these words"
     Ignored "ignored" Warning "take it out, or correct it: create goes on without it"
+    Floor "floor" Warning "say the same in config.json: the floor of this host has it so whatever it says"
     KeyMisspelt "key-misspelt" Warning "spell the key as the specification does: it has no effect as it is"
     KeyUnknown "key-unknown" Warning "take the key out, unless another program reads it: it has no effect here"
     SourceMissing "source-missing" Error "make the file or directory, or correct the path"

@@ -114,6 +114,17 @@ impl Multiplexed {
     }
 }
 
+/// The other architectures whose programs a kernel of this one may run.
+pub(super) const COMPATIBLE: &[Arch] = if cfg!(target_arch = "x86_64") {
+    &[Arch::ScmpArchX86, Arch::ScmpArchX32]
+} else if cfg!(target_arch = "aarch64") {
+    &[Arch::ScmpArchArm]
+} else if cfg!(target_arch = "s390x") {
+    &[Arch::ScmpArchS390]
+} else {
+    &[]
+};
+
 const NATIVE: Option<Arch> = if cfg!(target_arch = "x86_64") {
     Some(if cfg!(target_pointer_width = "64") { Arch::ScmpArchX86_64 } else { Arch::ScmpArchX32 })
 } else if cfg!(target_arch = "aarch64") {

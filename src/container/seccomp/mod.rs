@@ -9,6 +9,7 @@
 
 mod arch;
 mod bpf;
+pub mod floor;
 pub mod known;
 mod lint;
 mod notify;
@@ -32,7 +33,7 @@ use oci_spec::runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Faults, field};
+use crate::error::{Faults, Field, field};
 use crate::sys::seccomp::{Instruction, seccomp_new_listener, seccomp_set_mode_filter};
 use crate::sys::{Errno, Fault, SysError};
 use arch::Abi;
@@ -112,11 +113,25 @@ pub fn compile(spec: &LinuxSeccomp, extra: &Extra, faults: &mut Faults) -> Resul
     let default = default_verdict(spec)?;
     let abis = abis(spec)?;
     let rules = rules(spec, extra.unknown, faults)?;
+    let compiled = assemble(&abis, &rules, default, stub(spec.default_action()))?;
+    compiled.into_filter("linux.seccomp", flags, agent)
+}
+
+/// What rules come to, before it is anybody's filter.
+struct Compiled {
+    program: Vec<Instruction>,
+    calls: usize,
+    handover: Handover,
+    warnings: Vec<String>,
+    kills_for_execve: bool,
+}
+
+/// `stub`: what a call of a listed ABI gets that is newer than all that the rules name.
+fn assemble(abis: &[Listed], rules: &[SyscallRule], default: u32, stub: Option<u32>) -> Result<Compiled> {
     let mut chains = Vec::new();
-    let stub = stub(spec.default_action());
     let covered = |listed: &Listed| Coverage {
         abi: listed.abi,
-        verdicts: rules::verdicts(&listed.abi, &rules, default, &mut chains),
+        verdicts: rules::verdicts(&listed.abi, rules, default, &mut chains),
         stub: stub.filter(|_| listed.listed),
     };
     let coverages: Vec<Coverage> = abis.iter().map(covered).collect();
@@ -126,12 +141,19 @@ pub fn compile(spec: &LinuxSeccomp, extra: &Extra, faults: &mut Faults) -> Resul
     let handover = notify::handover(&native.abi, &native.verdicts, &chains);
     let sections = section::sections(&coverages, default, RET_KILL_THREAD);
     let program = program::emit(&sections, &chains, default, RET_KILL_THREAD);
-    let length = program.len();
-    ensure!(
-        length <= MAX_INSTRUCTIONS,
-        field!("linux.seccomp"; "{length} instructions, the kernel takes {MAX_INSTRUCTIONS}")
-    );
-    Ok(Filter { program, flags, calls, agent, handover, warnings, kills_for_execve })
+    Ok(Compiled { program, calls, handover, warnings, kills_for_execve })
+}
+
+impl Compiled {
+    fn into_filter(self, field: &'static str, flags: u32, agent: Option<Agent>) -> Result<Filter> {
+        let Self { program, calls, handover, warnings, kills_for_execve } = self;
+        let length = program.len();
+        ensure!(
+            length <= MAX_INSTRUCTIONS,
+            Field::new(field).is(format!("{length} instructions, the kernel takes {MAX_INSTRUCTIONS}"))
+        );
+        Ok(Filter { program, flags, calls, agent, handover, warnings, kills_for_execve })
+    }
 }
 
 impl Filter {

@@ -10,6 +10,7 @@ use anyhow::{Context, Error, Result};
 use oci_spec::runtime::Spec;
 
 use super::create::{self, CreateOptions};
+use super::floor::{self, Loaded};
 use super::host::Host;
 use super::id::Id;
 use super::process::user_namespace;
@@ -72,15 +73,22 @@ fn parsed(
     let mut faults = Faults::all();
     faults.keep(user_namespace::settle(&mut bundle.spec))?;
     create::validate(&bundle, &mut faults)?;
+    let floor = faults.keep(floor::load(host))?.flatten();
+    let mut tightened = Vec::new();
+    if let Some(Loaded { floor, .. }) = &floor {
+        tightened = floor.tighten(&mut bundle.spec, &bundle.directory, &mut faults)?;
+    }
     let id = Id::parse("check")?;
     let hook_defaults = host.hook_defaults();
-    let request = create::request(host, &id, &options.create, &bundle.directory, Gate::Socket, &hook_defaults);
+    let request =
+        create::request(host, &id, &options.create, &bundle.directory, Gate::Socket, &hook_defaults, floor.as_ref());
     let examined = plan::examine(&bundle.spec, &request);
     add(faults.into_found().into_iter().chain(examined.faults), found);
     let spec: &Spec = &bundle.spec;
     lookups::all(spec, &bundle.directory, options.author, found);
     found.extend(lint::config(spec, &surroundings(options.author)));
     ignored(bundle.warnings.iter().chain(&examined.warnings), unknown, found);
+    found.extend(tightened.into_iter().map(|line| Finding::new(Code::Floor, "", line)));
     Ok(())
 }
 

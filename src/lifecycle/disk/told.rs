@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::directory::{Directory, Locked, TOLD_FILES};
 use super::trusted;
 use crate::container::cgroup::Expected;
+use crate::container::floor::Rules;
 use crate::container::verify::Wanted;
 
 const TOLD_FILE: &CStr = TOLD_FILES[0];
@@ -18,18 +19,21 @@ pub struct Told {
     pub wanted: Wanted,
     /// Of the cgroup, as `update` leaves them.
     pub limits: Expected,
+    /// What the node's floor was when it was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Rules>,
 }
 
 impl Told {
     /// The same with nothing that is kept elsewhere: exec.json has the program of the filter.
     pub fn new(wanted: Wanted, limits: Expected) -> Self {
         let seccomp = wanted.seccomp.as_ref().map(|_| Vec::new());
-        Self { wanted: Wanted { seccomp, ..wanted }, limits }
+        Self { wanted: Wanted { seccomp, ..wanted }, limits, floor: None }
     }
 
     /// The same of a container that flags make another one than config.json does.
     pub fn with(self, wanted: &Wanted) -> Self {
-        Self::new(wanted.clone(), self.limits)
+        Self { floor: self.floor, ..Self::new(wanted.clone(), self.limits) }
     }
 
     /// None: the container was created by a version that did not keep it.

@@ -40,12 +40,15 @@ impl std::error::Error for OthersMayWrite {}
 /// Reads the file `name` of `directory`; `None`: there is no such file.
 pub fn read(directory: BorrowedFd, name: &CStr) -> Result<Option<Vec<u8>>> {
     match regular::read(directory, name, LIMIT) {
-        Ok((text, owner)) => check_owner(owner).map(|()| Some(text)),
+        Ok((text, stat)) => check_owner(stat.uid).map(|()| Some(text)),
         Err(Unfit::Call(error)) if error.errno == Errno::ENOENT => Ok(None),
         Err(Unfit::Call(error)) => Err(error.into()),
         Err(unfit) => bail!(unfit),
     }
 }
+
+/// The default of /proc/sys/kernel/overflowuid (proc_sys_kernel(5)).
+pub const NOBODY: u32 = 65534;
 
 /// Fails unless `uid` is the caller or root.
 pub fn check_owner(uid: u32) -> Result<()> {
@@ -55,8 +58,6 @@ pub fn check_owner(uid: u32) -> Result<()> {
 /// Fails unless `uid`, the owner of a symlink on the way to `--root`, is the caller or the host's root, who has no number
 /// in a user namespace that does not map him: then he is `nobody` there, like all others who have none.
 pub fn check_link(uid: u32) -> Result<()> {
-    /// The default of /proc/sys/kernel/overflowuid (proc_sys_kernel(5)).
-    const NOBODY: u32 = 65534;
     if uid == NOBODY && ids::in_a_user_namespace() { Ok(()) } else { check_owner(uid) }
 }
 

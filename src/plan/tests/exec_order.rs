@@ -28,6 +28,7 @@ pub fn exec_plan(config: &Value, is_scored_by_runtime: bool) -> ExecPlan {
         preserve_fds: 0,
         relays_terminal: false,
         is_placed_when_ready: false,
+        floor: None,
     };
     exec(&saved.process, &saved, request).unwrap()
 }

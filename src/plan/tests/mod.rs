@@ -81,6 +81,7 @@ fn request(gate: Gate) -> Request<'static> {
         gate,
         rootless: || false,
         hook_defaults: &HookDefaults::OfRuntime { umask: 0o022, trace_parent: None },
+        floor: None,
     }
 }
 

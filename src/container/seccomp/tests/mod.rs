@@ -2,6 +2,7 @@
 
 mod differential;
 mod engines;
+mod floor;
 mod interpreter;
 mod kernel;
 mod overlap;
