@@ -167,7 +167,7 @@ impl Command {
             Self::Mounts(command) => command.execute(host).map(|()| 0),
             Self::Verify(command) => command.execute(host),
             Self::Ps(command) => command.execute(host).map(|()| 0),
-            Self::Plan(command) => command.execute(host).map(|()| 0),
+            Self::Plan(command) => command.execute(host),
             Self::Check(command) => command.execute(host),
             Self::Checkpoint(command) => command.execute(host).map(|()| 0),
             Self::Restore(command) => command.execute(host),

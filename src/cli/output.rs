@@ -55,11 +55,16 @@ pub struct TextOrJson {
 impl TextOrJson {
     /// Asked before the command does anything.
     pub fn is_json(&self) -> Result<bool> {
-        match self.format.as_str() {
-            "text" => Ok(false),
-            "json" => Ok(true),
-            _ => bail!("invalid format option"),
-        }
+        is_json(&self.format)
+    }
+}
+
+/// The same of a command to which `-f` is something else.
+pub fn is_json(format: &str) -> Result<bool> {
+    match format {
+        "text" => Ok(false),
+        "json" => Ok(true),
+        _ => bail!("invalid format option"),
     }
 }
 

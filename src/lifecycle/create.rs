@@ -163,8 +163,8 @@ pub fn check_preserved(listening: u32, count: u32) -> Result<()> {
     Ok(())
 }
 
-/// What both sides would do of a bundle as text, with nothing done.
-pub fn plan(host: &Host, id: &Id, options: &CreateOptions) -> Result<String> {
+/// What both sides would do of a bundle, with nothing done.
+pub fn plan(host: &Host, id: &Id, options: &CreateOptions) -> Result<plan::Outline> {
     let mut bundle = bundle::load(&options.bundle, options.config.as_deref())?;
     let floor = floor::load(host)?;
     Ok(compile(host, id, options, &mut bundle, Gate::Socket, floor.as_ref())?.outline())

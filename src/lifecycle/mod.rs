@@ -34,6 +34,7 @@ mod status;
 
 pub use crate::container::cgroup::{End, Reclaimed};
 pub use crate::container::verify::row::{Row, Verdict};
+pub use crate::plan::Deed;
 pub use check::{CheckOptions, check, check_process};
 pub use checkpoint::{CheckpointOptions, checkpoint};
 pub use code::code;

@@ -22,5 +22,6 @@ pub use create::{create, examine};
 pub use decided::{Entrance, Plan};
 pub use exec::{ExecPlan, ExecRequest, Saved, exec};
 pub use label::{Label, StepError};
+pub use outline::{Deed, Outline};
 pub use process::{Birth, examine_process};
 pub use request::{Gate, Listening, Request};

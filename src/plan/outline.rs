@@ -1,20 +1,35 @@
 //! Both sides of a creation in words, for `ocirt plan`: what the runtime does, then what init does.
 
+use std::fmt;
+
+use serde::Serialize;
+
 use super::decided::Plan;
 use crate::sys::namespace::Kinds;
 
+/// What will be done, in the order of each side.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct Outline {
+    pub runtime: Vec<Deed>,
+    pub init: Vec<Deed>,
+}
+
+/// One thing that is done.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct Deed {
+    /// The place in config.json that asks for it; empty where none does.
+    pub field: String,
+    pub what: String,
+}
+
 impl Plan {
-    /// A line for each thing that the runtime does outside, with `runtime: ` before it, and then each of init's steps.
-    pub fn outline(&self) -> String {
-        let line = |(field, what): (String, String)| match field.as_str() {
-            "" => format!("runtime: {what}\n"),
-            field => format!("runtime: {what}    # {field}\n"),
-        };
-        let outside: String = self.outside().into_iter().map(line).collect();
-        format!("{outside}{self}")
+    pub fn outline(&self) -> Outline {
+        let init =
+            self.steps.iter().map(|planned| Deed { field: planned.field.clone(), what: planned.step.to_string() });
+        Outline { runtime: self.outside(), init: init.collect() }
     }
 
-    fn outside(&self) -> Vec<(String, String)> {
+    fn outside(&self) -> Vec<Deed> {
         let mut lines = self.cgroup.outline();
         let new = Kinds::from_flags(u32::try_from(self.clone_flags).unwrap_or_default());
         if !new.is_empty() {
@@ -22,6 +37,21 @@ impl Plan {
         }
         let hooks = self.runtime_hooks.iter().map(|hook| (hook.field.clone(), hook.to_string()));
         lines.extend(hooks);
-        lines
+        lines.into_iter().map(|(field, what)| Deed { field, what }).collect()
+    }
+}
+
+impl fmt::Display for Outline {
+    /// A line for each, with `runtime: ` before what the runtime does.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.runtime.iter().try_for_each(|deed| writeln!(f, "runtime: {deed}"))?;
+        self.init.iter().try_for_each(|deed| writeln!(f, "{deed}"))
+    }
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if self.field.is_empty() { Ok(()) } else { write!(f, "    # {}", self.field) }
     }
 }

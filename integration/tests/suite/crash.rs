@@ -138,9 +138,12 @@ fn a_lost_cgroup_does_not_stop_delete() {
     host::kill(pid);
     host::reap(pid);
     let cgroups = host::cgroups(container.id());
-    assert!(!cgroups.is_empty(), "it has a cgroup");
+    // systemd may remove that of a scope in which nobody is before we do.
+    let is_of_systemd = host::all_with_systemd();
+    assert!(is_of_systemd || !cgroups.is_empty(), "it has a cgroup");
     for path in cgroups {
-        std::fs::remove_dir(path).expect("cgroup");
+        let removed = std::fs::remove_dir(&path);
+        assert!(removed.is_ok() || is_of_systemd && !path.exists(), "{}: {removed:?}", path.display());
     }
     assert_eq!(container.status(), "stopped");
     container.delete().ok();

@@ -24,7 +24,6 @@ tests![
     the_level_decides_what_is_logged,
     info_says_what_the_host_has,
     a_foreground_run_is_a_subreaper_unless_told,
-    plan_takes_the_command_line_of_create,
 ];
 
 /// A path that is not there.
@@ -235,18 +234,4 @@ fn a_foreground_run_is_a_subreaper_unless_told() {
         Call::new(["kill", &bundle.id, "KILL"]).as_user(bundle.as_user()).run().ok();
         assert_eq!(run.finish().status, 137);
     }
-}
-
-fn plan_takes_the_command_line_of_create() {
-    need_ocirt();
-    let bundle = Bundle::new().write(probe!(print "x"));
-    let directory = bundle.dir.to_str().expect("UTF-8");
-    let config = bundle.dir.join("config.json");
-    let config = config.to_str().expect("UTF-8");
-    let plain = call(["plan", "-b", directory]).ok().stdout;
-    let flags = ["--pidfd-socket", NOPE, "-p", NOPE, "--no-new-keyring", "--no-pivot", "-f", config];
-    let words = ["plan"].into_iter().chain(flags).chain(["-b", directory, "--id", &bundle.id]);
-    let other = Call::new(words).run().ok().stdout;
-    assert!(plain.contains("pivot") && !other.contains("pivot_root"), "{other}");
-    host::assert_nothing_left();
 }

@@ -72,6 +72,7 @@ mod one_id_slow;
 mod opener;
 mod output;
 mod pause;
+mod plan;
 mod process;
 mod process_capabilities;
 mod ps;
@@ -138,6 +139,7 @@ fn main() -> std::process::ExitCode {
         ask::TESTS,
         wait::TESTS,
         waits::TESTS,
+        plan::TESTS,
         process::TESTS,
         process_capabilities::TESTS,
         namespaces::TESTS,
