@@ -108,12 +108,7 @@ impl Floor {
         let linux = spec.linux().as_ref();
         faults.keep_each(self.rules.private_namespaces.iter().map(|kind| self.namespace(*kind, linux)))?;
         self.mounts(spec.mounts().as_deref().unwrap_or_default(), bundle, faults)?;
-        let mut stricter = Vec::new();
-        let mut linux = linux.cloned();
-        if let Some(linux) = &mut linux {
-            stricter.extend(self.mask(linux));
-        }
-        spec.set_linux(linux);
+        let mut stricter: Vec<String> = self.mask(spec)?.into_iter().collect();
         if let Some(mut process) = spec.process().clone() {
             stricter.extend(self.tighten_process(&mut process));
             spec.set_process(Some(process));
@@ -210,16 +205,18 @@ impl Floor {
         Ok(())
     }
 
-    fn mask(&self, linux: &mut Linux) -> Option<String> {
-        let mut all = linux.masked_paths().clone().unwrap_or_default();
-        let new: Vec<String> = self.rules.masked_paths.iter().filter(|path| !all.contains(path)).cloned().collect();
+    fn mask(&self, spec: &mut Spec) -> Result<Option<String>> {
+        let known = spec.linux().as_ref().and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
+        let new: Vec<String> = self.rules.masked_paths.iter().filter(|path| !known.contains(path)).cloned().collect();
         if new.is_empty() {
-            return None;
+            return Ok(None);
         }
-        let names = new.join(", ");
-        all.extend(new);
+        let words = self.says("maskedPaths", &format!("linux.maskedPaths: {} added", new.join(", ")));
+        let all = known.iter().cloned().chain(new).collect();
+        let mut linux = spec.linux().clone().map_or_else(|| serde_json::from_str("{}"), Ok)?;
         linux.set_masked_paths(Some(all));
-        Some(self.says("maskedPaths", &format!("linux.maskedPaths: {names} added")))
+        spec.set_linux(Some(linux));
+        Ok(Some(words))
     }
 
     fn says(&self, rule: &str, what: &str) -> String {

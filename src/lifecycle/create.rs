@@ -184,11 +184,11 @@ pub fn compile(
     let user_namespace = user_namespace::settle(&mut bundle.spec)?;
     // Before anything is refused: what is missing may be misspelt.
     bundle.warnings.iter().for_each(|warning| host.log.warn(warning));
-    validate(bundle, &mut Faults::first())?;
     let mut tightened = Vec::new();
     if let Some(Loaded { floor, .. }) = floor {
         tightened = floor.tighten(&mut bundle.spec, &bundle.directory, &mut Faults::first())?;
     }
+    validate(bundle, &mut Faults::first())?;
     let hook_defaults = host.hook_defaults();
     let request = request(host, id, options, &bundle.directory, gate, &hook_defaults, floor);
     let plan = plan::create(&bundle.spec, &request)?;

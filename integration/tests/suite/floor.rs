@@ -173,11 +173,12 @@ fn what_cannot_be_made_stricter_is_refused() {
     let link = host::place().join("link");
     symlink(&outside, &link).expect("symlink");
     let path = outside.to_str().expect("UTF-8");
-    let file = floor(&json!({
+    let rules = json!({
         "refusedAnnotations": ["run.oci.keep_original_groups", "org.example.*"],
         "refusedBindSources": [path],
         "privateNamespaces": ["pid", "network"],
-    }));
+    });
+    let file = floor(&rules);
     let refused = |bundle: Bundle, words: &str| {
         under(bundle, &file).refused(words);
         host::assert_nothing_left();
@@ -196,6 +197,12 @@ fn what_cannot_be_made_stricter_is_refused() {
         let bundle = Bundle::new().mount("bind", source, "/mnt", &["rbind"]);
         refused(bundle, &format!("source: {path} is not to be shown (the floor of this host: {}", file.display()));
     }
+    // What it adds is validated, too: without a mount namespace the host's own paths would be covered.
+    let masks = floor(&json!({ "maskedPaths": ["/proc/version"] }));
+    let words = "linux.maskedPaths: needs a mount namespace in linux.namespaces";
+    let own = Bundle::new().set("linux.maskedPaths", Value::Null).set("linux.readonlyPaths", Value::Null);
+    under(own.without_namespace("mount"), &masks).refused(words);
+    let file = floor(&rules);
     // What is of the container's own, or of another's, is allowed.
     let pod = under(Bundle::new(), &file).start(probe!(sleep 60));
     let net = format!("/proc/{}/ns/net", pod.pid());

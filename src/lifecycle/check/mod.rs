@@ -72,12 +72,12 @@ fn parsed(
 ) -> Result<()> {
     let mut faults = Faults::all();
     faults.keep(user_namespace::settle(&mut bundle.spec))?;
-    create::validate(&bundle, &mut faults)?;
     let floor = faults.keep(floor::load(host))?.flatten();
     let mut tightened = Vec::new();
     if let Some(Loaded { floor, .. }) = &floor {
         tightened = floor.tighten(&mut bundle.spec, &bundle.directory, &mut faults)?;
     }
+    create::validate(&bundle, &mut faults)?;
     let id = Id::parse("check")?;
     let hook_defaults = host.hook_defaults();
     let request =
