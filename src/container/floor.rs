@@ -1,7 +1,7 @@
 //! The node's floor: what every container of this host has at least, whoever asks for it. It can only take away: there is no
 //! way to write down a permission (docs/floor.md).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -104,9 +104,12 @@ impl Floor {
     /// Makes a configuration as strict as the floor, and refuses what cannot be made so. Returns what has become stricter, a
     /// line each, for the log.
     pub fn tighten(&self, spec: &mut Spec, bundle: &Path, faults: &mut Faults) -> Result<Vec<String>> {
-        faults.keep_each(spec.annotations().iter().flatten().map(|(key, _)| self.annotation(key)))?;
+        // In the same order each time.
+        let annotations: BTreeSet<&String> = spec.annotations().iter().flatten().map(|(key, _)| key).collect();
+        faults.keep_each(annotations.into_iter().map(|key| self.annotation(key)))?;
         let linux = spec.linux().as_ref();
         faults.keep_each(self.rules.private_namespaces.iter().map(|kind| self.namespace(*kind, linux)))?;
+        faults.keep(self.root(spec, bundle))?;
         self.mounts(spec.mounts().as_deref().unwrap_or_default(), bundle, faults)?;
         let mut stricter: Vec<String> = self.mask(spec)?.into_iter().collect();
         if let Some(mut process) = spec.process().clone() {
@@ -155,24 +158,31 @@ impl Floor {
         faults.keep_each(mounts.iter().enumerate().map(|(i, mount)| self.source(i, mount, bundle))).map(drop)
     }
 
+    /// A root filesystem may lie below a path that is refused: that is where engines keep them.
+    fn root(&self, spec: &Spec, bundle: &Path) -> Result<()> {
+        let Some(root) = spec.root() else { return Ok(()) };
+        let root = resolved(&bundle.join(root.path()));
+        for (i, refused) in self.rules.refused_bind_sources.iter().enumerate() {
+            ensure!(!resolved(refused).starts_with(&root), self.not_to_be_shown("root.path".to_owned(), i, refused));
+        }
+        Ok(())
+    }
+
+    fn not_to_be_shown(&self, place: String, rule: usize, path: &Path) -> Field {
+        let what = format!("{} is not to be shown", path.display());
+        self.refuses(place, &format!("refusedBindSources[{rule}]"), &what)
+    }
+
     fn source(&self, index: usize, mount: &Mount, bundle: &Path) -> Result<()> {
         let options = mount.options().as_deref().unwrap_or_default();
         let is_bind =
             mount.typ().as_deref() == Some("bind") || options.iter().any(|one| one == "bind" || one == "rbind");
         let Some(source) = mount.source().as_deref().filter(|_| is_bind) else { return Ok(()) };
         let source = resolved(&bundle.join(source));
-        for (i, refused) in self.rules.refused_bind_sources.iter().enumerate() {
-            let refused = resolved(refused);
+        for (i, path) in self.rules.refused_bind_sources.iter().enumerate() {
+            let refused = resolved(path);
             let shows = source.starts_with(&refused) || refused.starts_with(&source) || is_same(&source, &refused);
-            let place = || format!("mounts[{index}].source");
-            ensure!(
-                !shows,
-                self.refuses(
-                    place(),
-                    &format!("refusedBindSources[{i}]"),
-                    &format!("{} is not to be shown", refused.display())
-                )
-            );
+            ensure!(!shows, self.not_to_be_shown(format!("mounts[{index}].source"), i, path));
         }
         Ok(())
     }

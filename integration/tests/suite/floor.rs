@@ -197,6 +197,7 @@ fn what_cannot_be_made_stricter_is_refused() {
         let bundle = Bundle::new().mount("bind", source, "/mnt", &["rbind"]);
         refused(bundle, &format!("source: {path} is not to be shown (the floor of this host: {}", file.display()));
     }
+    refused(Bundle::new().set("root.path", json!("/")), &format!("root.path: {path} is not to be shown"));
     // What it adds is validated, too: without a mount namespace the host's own paths would be covered.
     let masks = floor(&json!({ "maskedPaths": ["/proc/version"] }));
     let words = "linux.maskedPaths: needs a mount namespace in linux.namespaces";
