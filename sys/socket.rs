@@ -222,12 +222,14 @@ pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> Result<Received> {
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
     message.msg_controllen = Control::FULL as Length;
+    let mut was_reset = false;
     let len = loop {
         // SAFETY: everything that `message` points at outlives the call.
         let ret = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
         match check("recvmsg", ret as libc::c_long) {
             Err(error) if error.errno == Errno::EINTR => continue,
-            // The peer died with something of ours unread: it is gone all the same.
+            // The peer died with something of ours unread. The kernel says so once, before what the peer had said.
+            Err(error) if error.errno == Errno::ECONNRESET && !was_reset => was_reset = true,
             Err(error) if error.errno == Errno::ECONNRESET => break 0,
             Err(error) => return Err(error),
             Ok(len) => break len as usize,
@@ -386,4 +388,24 @@ pub fn rewind(fd: BorrowedFd) -> Result<()> {
     // SAFETY: no pointers.
     let ret = unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_SET) };
     check("lseek", ret).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn what_a_peer_has_said_is_heard_though_it_read_nothing() {
+        let (ours, theirs) = pair().unwrap();
+        send(theirs.as_fd(), b"last", &[]).unwrap();
+        send(ours.as_fd(), b"unread", &[]).unwrap();
+        drop(theirs);
+        let mut buffer = [0; 8];
+        for expected in [b"last".as_slice(), b""] {
+            let received = receive(ours.as_fd(), &mut buffer).unwrap();
+            assert_eq!(&buffer[..received.len], expected);
+        }
+    }
 }

@@ -75,7 +75,8 @@ fn record(directory: Directory, exit: Option<&Exit>) -> Result<()> {
 /// Gives init the word, and follows it until it has become its program. Returns the socket on which that tells that it
 /// is ready, if somebody waits for that.
 fn begin(host: &Host, created: &mut CreatedContainer) -> Result<Option<OwnedFd>> {
-    created.init.link.go(&[]).context("init")?;
+    let told = created.init.link.go(&[]).context("init");
+    told.map_err(|error| created.init.own_words(&created.plan, error))?;
     let word = |failure: &Failure| created.plan.word(failure);
     let follow = || start::follow_to_exec(&created.state, &created.init.link, word, |_| {});
     let started = created.trace.timed(Category::Wait, start::BECOMES, follow);

@@ -79,7 +79,7 @@ fn a_killed_delete_is_finished() {
     call(["list"]).ok();
     std::fs::create_dir_all(directory(&bundle.id)).expect("directory");
     std::fs::set_permissions(directory(&bundle.id), Permissions::from_mode(0o700)).expect("mode");
-    user::give_in_suite(&directory(&bundle.id));
+    user::give_in_suite(&host::root());
     let output = gc(&["-f", "json"]);
     assert_eq!((output.status, rows(&output)), (0, vec![(bundle.id.clone(), "removed".to_owned())]));
     assert!(!directory(&bundle.id).exists());

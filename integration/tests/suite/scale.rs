@@ -132,7 +132,8 @@ fn a_request_for_backtraces_costs_nothing() {
         }
     }
     let [without, with, full] = least;
-    assert!((with - without).abs() < 8 && (full - without).abs() < 8, "page faults: {least:?}");
+    // The walk takes 24; what the page cache holds makes a difference of up to 9.
+    assert!((with - without).abs() < 16 && (full - without).abs() < 16, "page faults: {least:?}");
 }
 
 /// What is put aside for that is there again for a program that inherits the caller's environment: here for the runtime

@@ -41,7 +41,7 @@ pub use none::compile_none;
 pub use paths::Paths;
 pub use prepared::{Cgroup, compile, compile_unit};
 pub use reclaim::{End, Reclaimed};
-pub use systemd::refused::is_refused_by_systemd;
+pub use systemd::refused::HadEnded;
 pub use view::owner;
 pub use wanted::applied::Applied;
 

@@ -112,24 +112,22 @@ impl Init {
     }
 
     /// `error`, or what init has to say.
-    fn own_words(&self, plan: &Plan, error: anyhow::Error) -> anyhow::Error {
+    pub fn own_words(&self, plan: &Plan, error: anyhow::Error) -> anyhow::Error {
         reason::own_words(&self.link, |failure, said| word(plan, failure, said), error)
     }
 
     /// Has systemd move init, which waits, into the container's unit.
     pub fn enter_unit(&self, plan: &Plan, cgroup: &mut cgroup::CreatedCgroup) -> Result<()> {
         match cgroup.start(&plan.cgroup, Some(self.child.pid)) {
-            // It has ended by our own hand then.
-            Err(error) if cgroup::is_refused_by_systemd(&error) => Err(error),
-            // Of an init that ended before, the reason is its own.
-            Err(error) if process::ends_within(self.child.pidfd.as_fd(), 0)? => match self.link.report() {
+            Err(error) if error.is::<cgroup::HadEnded>() => match self.link.report() {
                 Ok(Some(Report::Failed(failure))) => bail!(plan.word(&failure)),
                 Ok(None) => Err(self.death(plan)),
                 _ => Err(error),
             },
             result => {
                 result?;
-                self.link.go(&[]).context("init")
+                let told = self.link.go(&[]).context("init");
+                told.map_err(|error| self.own_words(plan, error))
             }
         }
     }

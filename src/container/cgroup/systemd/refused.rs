@@ -1,4 +1,4 @@
-//! systemd's no to a call.
+//! systemd's no to a call, and a process for which it comes too late.
 
 use std::fmt;
 
@@ -17,11 +17,6 @@ impl Refused {
     pub fn is(&self, wanted: &str) -> bool {
         self.name.strip_prefix(SYSTEMD).is_some_and(|rest| rest == wanted)
     }
-
-    /// Whether the process that was named has ended: not what was asked for is refused then, but for whom.
-    fn is_about_the_process(&self) -> bool {
-        ["System.Error.ESRCH", "org.freedesktop.DBus.Error.UnixProcessIdUnknown"].contains(&self.name.as_str())
-    }
 }
 
 impl fmt::Display for Refused {
@@ -32,7 +27,15 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Whether systemd has refused what it was asked for, whatever became of the process meanwhile.
-pub fn is_refused_by_systemd(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Refused>().is_some_and(|refused| !refused.is_about_the_process())
+/// The process that a unit was to be for had ended before anything was refused, and before it was killed for that: why it has
+/// is the reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HadEnded;
+
+impl fmt::Display for HadEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("its process had ended")
+    }
 }
+
+impl std::error::Error for HadEnded {}

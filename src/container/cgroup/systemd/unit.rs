@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bus::{Answer, Bus, CallFailed, Connection};
 use super::properties::Property;
+use super::refused::HadEnded;
 use super::wire::{self, Value};
 use crate::sys::{process, signal};
 
@@ -65,6 +66,7 @@ impl Unit {
                 }
             }
         });
+        let had_ended = started.is_err() && pid.is_some_and(has_ended);
         if started.is_err() {
             // Whatever there is of it is not wanted; the first error is the one to tell.
             let exists = matches!(&started, Err(error) if error.is(".UnitExists"));
@@ -78,7 +80,8 @@ impl Unit {
                 let _ = self.stop();
             }
         }
-        Ok(started?)
+        let started = started.map_err(anyhow::Error::from);
+        if had_ended { started.context(HadEnded) } else { started }
     }
 
     fn start_once(&self, connection: &mut Connection, properties: &Value, deadline: Instant) -> Answer<()> {
@@ -153,6 +156,11 @@ impl Unit {
         });
         attached.map_err(anyhow::Error::from).with_context(|| format!("systemd unit {}", self.name))
     }
+}
+
+/// Whether a child that is not reaped yet has ended.
+fn has_ended(pid: i32) -> bool {
+    process::pidfd_open(pid).and_then(|pidfd| process::ends_within(pidfd.as_fd(), 0)) == Ok(true)
 }
 
 /// systemd would take our process ids for those of others, and move them.
