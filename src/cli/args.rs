@@ -18,10 +18,11 @@ pub enum Takes {
 use Takes::{Nothing, Perhaps, Value};
 
 /// Flags before the command.
-const GLOBAL: [(&str, Takes); 13] = [
+const GLOBAL: [(&str, Takes); 14] = [
     ("cgroup-manager", Value),
     ("criu", Value),
     ("debug", Nothing),
+    ("floor", Value),
     ("help", Nothing),
     ("log", Value),
     ("log-format", Value),
