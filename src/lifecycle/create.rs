@@ -184,11 +184,7 @@ pub fn compile(
     let user_namespace = user_namespace::settle(&mut bundle.spec)?;
     // Before anything is refused: what is missing may be misspelt.
     bundle.warnings.iter().for_each(|warning| host.log.warn(warning));
-    let mut tightened = Vec::new();
-    if let Some(Loaded { floor, .. }) = floor {
-        tightened = floor.tighten(&mut bundle.spec, &bundle.directory, &mut Faults::first())?;
-    }
-    validate(bundle, &mut Faults::first())?;
+    let tightened = validate(bundle, floor, &mut Faults::first())?;
     let hook_defaults = host.hook_defaults();
     let request = request(host, id, options, &bundle.directory, gate, &hook_defaults, floor);
     let plan = plan::create(&bundle.spec, &request)?;
@@ -197,13 +193,18 @@ pub fn compile(
     Ok(plan)
 }
 
-/// The rules for the bundle's configuration, for whoever runs this.
-pub fn validate(bundle: &Bundle, faults: &mut Faults) -> Result<()> {
+/// The rules for the bundle's configuration, for whoever runs this. What the floor adds is validated like the rest; returned
+/// is what it makes stricter, a line each.
+pub fn validate(bundle: &mut Bundle, floor: Option<&Loaded>, faults: &mut Faults) -> Result<Vec<String>> {
+    let tightened = match floor {
+        Some(loaded) => loaded.floor.tighten(&mut bundle.spec, &bundle.directory, faults)?,
+        None => Vec::new(),
+    };
     validate::validate(&bundle.spec, &bundle.directory, faults)?;
     if sys::ids::effective_uid() != 0 {
         faults.keep(validate::rootless(&bundle.spec))?;
     }
-    Ok(())
+    Ok(tightened)
 }
 
 /// What the caller decides of a container, besides config.json.

@@ -15,7 +15,7 @@ use crate::container::floor::{Floor, Rules};
 use crate::container::seccomp::{self, Filter};
 use crate::sys::file::Stat;
 use crate::sys::regular::{self, Unfit};
-use crate::sys::{Errno, file, ids};
+use crate::sys::{Errno, file};
 
 /// Where it is, unless a packager has chosen another place.
 pub const FILE: &str = match option_env!("OCIRT_FLOOR") {
@@ -61,9 +61,8 @@ fn read(file: &Path, must_be_there: bool) -> Result<Option<Loaded>> {
     Ok(Some(Loaded { floor, filter }))
 }
 
-/// Root's alone. In a user namespace that does not map him, root is `nobody`.
+/// Root's alone.
 fn check_owner(stat: &Stat) -> Result<()> {
-    let is_roots = stat.uid == 0 || ids::in_a_user_namespace() && stat.uid == trusted::NOBODY;
-    ensure!(is_roots, "belongs to user {}, not to root", stat.uid);
+    ensure!(trusted::is_roots(stat.uid), "belongs to user {}, not to root", stat.uid);
     trusted::check_mode(stat.mode)
 }

@@ -16,13 +16,28 @@ pub fn word(steps: &[Planned], failure: &Failure) -> StepError {
 }
 
 pub fn list(steps: &[Planned], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for planned in steps {
-        match planned.field.as_str() {
-            "" => writeln!(f, "{}", planned.step)?,
-            field => writeln!(f, "{}    # {field}", planned.step)?,
-        }
+    steps.iter().try_for_each(|planned| writeln!(f, "{}", Deed::of(planned)))
+}
+
+/// One thing that is done.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct Deed {
+    /// The place in config.json that asks for it; empty where none does.
+    pub field: String,
+    pub what: String,
+}
+
+impl Deed {
+    pub fn of(planned: &Planned) -> Self {
+        Self { field: planned.field.clone(), what: planned.step.to_string() }
     }
-    Ok(())
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if self.field.is_empty() { Ok(()) } else { write!(f, "    # {}", self.field) }
+    }
 }
 
 /// Which step this is, for whoever has no plan: `start`.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::decided::Plan;
+use super::label::Deed;
 use crate::sys::namespace::Kinds;
 
 /// What will be done, in the order of each side.
@@ -14,19 +15,9 @@ pub struct Outline {
     pub init: Vec<Deed>,
 }
 
-/// One thing that is done.
-#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
-pub struct Deed {
-    /// The place in config.json that asks for it; empty where none does.
-    pub field: String,
-    pub what: String,
-}
-
 impl Plan {
     pub fn outline(&self) -> Outline {
-        let init =
-            self.steps.iter().map(|planned| Deed { field: planned.field.clone(), what: planned.step.to_string() });
-        Outline { runtime: self.outside(), init: init.collect() }
+        Outline { runtime: self.outside(), init: self.steps.iter().map(Deed::of).collect() }
     }
 
     fn outside(&self) -> Vec<Deed> {
@@ -46,12 +37,5 @@ impl fmt::Display for Outline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.runtime.iter().try_for_each(|deed| writeln!(f, "runtime: {deed}"))?;
         self.init.iter().try_for_each(|deed| writeln!(f, "{deed}"))
-    }
-}
-
-impl fmt::Display for Deed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        if self.field.is_empty() { Ok(()) } else { write!(f, "    # {}", self.field) }
     }
 }

@@ -245,10 +245,8 @@ impl Program<'_> {
             draft.add("process.env", Step::FindHome(environment.clone()));
         }
         // The floor's before the container's, which may not let another one be loaded.
-        let floor = self.floor.clone();
-        let (early_floor, floor) = if no_new_privileges { (None, floor) } else { (floor, None) };
-        if let Some(floor) = early_floor {
-            draft.add("floor.seccomp", Step::Floor(floor));
+        if !no_new_privileges {
+            self.load_floor(draft);
         }
         if let Some(filter) = early {
             draft.add("linux.seccomp", Step::Seccomp(filter));
@@ -256,13 +254,19 @@ impl Program<'_> {
         self.become_user(draft, user, capabilities)?;
         draft.add("process.cwd", Step::EnterDirectory(directory));
         draft.add("process.args[0]", Step::FindExecutable(program.clone()));
-        if let Some(floor) = floor {
-            draft.add("floor.seccomp", Step::Floor(floor));
+        if no_new_privileges {
+            self.load_floor(draft);
         }
         if let Some(filter) = served {
             draft.add("linux.seccomp", Step::Seccomp(filter));
         }
         Ok(Some(FinalSteps { filter, program, environment }))
+    }
+
+    fn load_floor(&self, draft: &mut Draft) {
+        if let Some(filter) = self.floor.clone() {
+            draft.add("floor.seccomp", Step::Floor(filter));
+        }
     }
 
     /// What the process is to be, each part compiled for itself.

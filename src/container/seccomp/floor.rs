@@ -10,7 +10,7 @@ use oci_spec::runtime::{LinuxSeccompAction as Action, LinuxSeccompOperator as Op
 use super::arch::{Abi, COMPATIBLE, Multiplexed};
 use super::rules::{Clause, Condition, SyscallRule, SystemCall};
 use super::verdict::{RET_ALLOW, verdict};
-use super::{FLAG_SPEC_ALLOW, Filter, Listed, Unknown, assemble, rule};
+use super::{Filter, Listed, Unknown, assemble, rule};
 use crate::error::{Field, field};
 
 /// The field of the floor that has the rules.
@@ -26,7 +26,7 @@ pub fn compile(rules: &[LinuxSyscall]) -> Result<Filter> {
     for arch in COMPATIBLE {
         abis.push(Listed { abi: Abi::of(*arch).context(field!("seccomp"))?, listed: false });
     }
-    let filter = assemble(&abis, &all, RET_ALLOW, None)?.into_filter(FIELD, FLAG_SPEC_ALLOW, None)?;
+    let filter = assemble(FIELD, &abis, &all, RET_ALLOW, None)?;
     ensure!(
         filter.warnings.is_empty(),
         Field::new(FIELD).is("without execve and exit_group no program can be started, nor end by itself")

@@ -113,21 +113,19 @@ pub fn compile(spec: &LinuxSeccomp, extra: &Extra, faults: &mut Faults) -> Resul
     let default = default_verdict(spec)?;
     let abis = abis(spec)?;
     let rules = rules(spec, extra.unknown, faults)?;
-    let compiled = assemble(&abis, &rules, default, stub(spec.default_action()))?;
-    compiled.into_filter("linux.seccomp", flags, agent)
+    let filter = assemble("linux.seccomp", &abis, &rules, default, stub(spec.default_action()))?;
+    Ok(Filter { flags, agent, ..filter })
 }
 
-/// What rules come to, before it is anybody's filter.
-struct Compiled {
-    program: Vec<Instruction>,
-    calls: usize,
-    handover: Handover,
-    warnings: Vec<String>,
-    kills_for_execve: bool,
-}
-
-/// `stub`: what a call of a listed ABI gets that is newer than all that the rules name.
-fn assemble(abis: &[Listed], rules: &[SyscallRule], default: u32, stub: Option<u32>) -> Result<Compiled> {
+/// The filter of the rules of `field`, without an agent. `stub`: what a call of a listed ABI gets that is newer than all that
+/// the rules name.
+fn assemble(
+    field: &'static str,
+    abis: &[Listed],
+    rules: &[SyscallRule],
+    default: u32,
+    stub: Option<u32>,
+) -> Result<Filter> {
     let mut chains = Vec::new();
     let covered = |listed: &Listed| Coverage {
         abi: listed.abi,
@@ -141,19 +139,12 @@ fn assemble(abis: &[Listed], rules: &[SyscallRule], default: u32, stub: Option<u
     let handover = notify::handover(&native.abi, &native.verdicts, &chains);
     let sections = section::sections(&coverages, default, RET_KILL_THREAD);
     let program = program::emit(&sections, &chains, default, RET_KILL_THREAD);
-    Ok(Compiled { program, calls, handover, warnings, kills_for_execve })
-}
-
-impl Compiled {
-    fn into_filter(self, field: &'static str, flags: u32, agent: Option<Agent>) -> Result<Filter> {
-        let Self { program, calls, handover, warnings, kills_for_execve } = self;
-        let length = program.len();
-        ensure!(
-            length <= MAX_INSTRUCTIONS,
-            Field::new(field).is(format!("{length} instructions, the kernel takes {MAX_INSTRUCTIONS}"))
-        );
-        Ok(Filter { program, flags, calls, agent, handover, warnings, kills_for_execve })
-    }
+    let length = program.len();
+    ensure!(
+        length <= MAX_INSTRUCTIONS,
+        Field::new(field).is(format!("{length} instructions, the kernel takes {MAX_INSTRUCTIONS}"))
+    );
+    Ok(Filter { program, flags: FLAG_SPEC_ALLOW, calls, agent: None, handover, warnings, kills_for_execve })
 }
 
 impl Filter {

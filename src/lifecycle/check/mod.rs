@@ -10,7 +10,7 @@ use anyhow::{Context, Error, Result};
 use oci_spec::runtime::Spec;
 
 use super::create::{self, CreateOptions};
-use super::floor::{self, Loaded};
+use super::floor;
 use super::host::Host;
 use super::id::Id;
 use super::process::user_namespace;
@@ -73,11 +73,7 @@ fn parsed(
     let mut faults = Faults::all();
     faults.keep(user_namespace::settle(&mut bundle.spec))?;
     let floor = faults.keep(floor::load(host))?.flatten();
-    let mut tightened = Vec::new();
-    if let Some(Loaded { floor, .. }) = &floor {
-        tightened = floor.tighten(&mut bundle.spec, &bundle.directory, &mut faults)?;
-    }
-    create::validate(&bundle, &mut faults)?;
+    let tightened = create::validate(&mut bundle, floor.as_ref(), &mut faults)?;
     let id = Id::parse("check")?;
     let hook_defaults = host.hook_defaults();
     let request =

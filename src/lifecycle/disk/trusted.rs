@@ -47,18 +47,22 @@ pub fn read(directory: BorrowedFd, name: &CStr) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The default of /proc/sys/kernel/overflowuid (proc_sys_kernel(5)).
-pub const NOBODY: u32 = 65534;
-
 /// Fails unless `uid` is the caller or root.
 pub fn check_owner(uid: u32) -> Result<()> {
     if [0, ids::effective_uid()].contains(&uid) { Ok(()) } else { bail!(Foreign(uid)) }
 }
 
-/// Fails unless `uid`, the owner of a symlink on the way to `--root`, is the caller or the host's root, who has no number
-/// in a user namespace that does not map him: then he is `nobody` there, like all others who have none.
+/// Fails unless `uid`, the owner of a symlink on the way to `--root`, is the caller or the host's root.
 pub fn check_link(uid: u32) -> Result<()> {
-    if uid == NOBODY && ids::in_a_user_namespace() { Ok(()) } else { check_owner(uid) }
+    if is_roots(uid) { Ok(()) } else { check_owner(uid) }
+}
+
+/// Whether `uid` is the host's root, who has no number in a user namespace that does not map him: then he is `nobody`
+/// there, like all others who have none.
+pub fn is_roots(uid: u32) -> bool {
+    /// The default of /proc/sys/kernel/overflowuid (proc_sys_kernel(5)).
+    const NOBODY: u32 = 65534;
+    uid == 0 || uid == NOBODY && ids::in_a_user_namespace()
 }
 
 /// Fails for a directory that others than its owner may write.
